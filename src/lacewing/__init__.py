@@ -1,0 +1,46 @@
+"""What a network gives away about its training records, what sparsity takes back, and what that costs in accuracy.
+
+The public names are loaded when they are first used, so that ``import lacewing`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lacewing._result import Result as Result
+    from lacewing._run import export as export
+    from lacewing._run import merge as merge
+    from lacewing._run import plan_table as plan_table
+    from lacewing._run import report as report
+    from lacewing._run import run as run
+    from lacewing._run import status as status
+    from lacewing.config import load_study as load_study
+    from lacewing.sparsify import Chain as Chain
+    from lacewing.sparsify import KSConv2d as KSConv2d
+
+_HOMES = {
+    "run": "_run",
+    "plan_table": "_run",
+    "status": "_run",
+    "report": "_run",
+    "merge": "_run",
+    "export": "_run",
+    "Result": "_result",
+    "load_study": "config",
+    "Chain": "sparsify",
+    "KSConv2d": "sparsify",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+__version__ = metadata.version("lacewing")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lacewing' has no attribute '{name}'")
+    return getattr(import_module(f"lacewing.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,5 @@
+"""``python -m lacewing``."""
+
+from lacewing.cli import main
+
+main()

@@ -1,0 +1,243 @@
+"""The command line: parse, call, print, exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from lacewing.errors import DONE, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets.")]
+
+
+@app.callback()
+def _main() -> None:
+    """What does my network give away about its training records, how much of that does sparsity take back, and what
+    does it cost in accuracy?
+    """  # noqa: D205, D400
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file (.toml) or a built-in name.")] = "digits",
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name>.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 9m, 2h.")] = None,
+    only: Annotated[str | None, typer.Option(help="Train a slice: role=target,seed=0.")] = None,
+    keep: Annotated[str, typer.Option(help="all, or signals: drop weights that nothing planned needs.")] = "all",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[str, typer.Option(help="local.")] = "local",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change the study: train.epochs=10.")] = None,
+    data_root: DataRoot = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study, or continue it: the same command again goes on where the folder stands."""
+    from lacewing import _run
+
+    if engine != "local":
+        raise UsageError(f"--engine {engine}: this version has one engine, 'local'.")
+    if keep not in ("all", "signals"):
+        raise UsageError(f"--keep {keep}: give 'all' or 'signals'.")
+    common: dict[str, Any] = {
+        "out": out,
+        "only": _terms(only),
+        "device": device,
+        "set": tuple(set_ or ()),
+        "data_root": data_root,
+    }
+    if dry_run:
+        _print_plan(_run.Prepared(study, **common), as_json)
+        return
+    seconds = _seconds(budget)
+    result = _run.run(study, budget=seconds, keep=keep, processes=processes, **common)  # type: ignore[arg-type]
+    _print_result(result, as_json)
+
+
+@app.command()
+def report(folder: Path, as_json: Json = False) -> None:
+    """Write results.csv, tradeoff.json and the report of a run folder again."""
+    from lacewing import _run
+
+    _print_result(_run.report(folder), as_json)
+
+
+@app.command()
+def status(folder: Path, as_json: Json = False) -> None:
+    """How far a run folder is; works while a study runs."""
+    from lacewing import _run
+
+    found = _run.status(folder)
+    if as_json:
+        _print_json(found)
+        return
+    for kind in ("networks", "attacks"):
+        print(f"{kind}: {found[kind]['done']} of {found[kind]['planned']} done")
+    for item in found["in_work"]:
+        print(f"in work: {item['job']}, epoch {item['epoch']} of {item['epochs']}")
+    for sentence in found["failed"]:
+        print(f"FAILED: {sentence}")
+
+
+@app.command()
+def merge(out: Path, folders: list[Path], as_json: Json = False) -> None:
+    """Join slices of one study into the folder OUT."""
+    from lacewing import _run
+
+    _print_result(_run.merge(out, folders), as_json)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    network: Annotated[str, typer.Argument(help="imp-03, or imp-03/target/0.")],
+    to: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+) -> None:
+    """Write a network as an ordinary checkpoint that plain torch loads."""
+    from lacewing import _run
+
+    print(_run.export(folder, network, to))
+
+
+@data_app.command("list")
+def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
+    """The data sets that studies can name."""
+    from lacewing import data
+
+    infos = [data.describe(name) for name in data.names()]
+    if as_json:
+        _print_json({"schema": 1, "datasets": [vars(info) for info in infos]})
+        return
+    for info in infos:
+        shape = "x".join(map(str, info.shape))
+        print(f"{info.name:<14} {info.records:>6} records of {shape}, {info.classes} classes; {info.source}")
+
+
+@data_app.command("check")
+def data_check(name: str, data_root: DataRoot = None) -> None:
+    """Read a data set and verify its digest."""
+    from lacewing import data
+
+    found = data.check(name, data_root)
+    print(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
+
+
+@data_app.command("fetch")
+def data_fetch(name: str, data_root: DataRoot = None) -> None:
+    """Download a data set, checksums verified."""
+    from lacewing import data
+
+    for path in data.fetch(name, data_root):
+        print(path)
+
+
+def _terms(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [item.partition("=") for item in text.split(",")]
+    if not all(name.strip() and equals and value.strip() for name, equals, value in pairs):
+        raise UsageError(f"--only {text!r} must read field=value,field=value, e.g. role=target,seed=0.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
+    if not found:
+        raise UsageError(f"--budget {text!r} must be a number with s, m or h, e.g. 9m.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _print_plan(prepared: Any, as_json: bool) -> None:
+    table = prepared.table()
+    if as_json:
+        document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
+        document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
+        _print_json(document)
+        return
+    print(f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} epochs")
+    for row in table:
+        print(
+            f"{row['name']:<20} {row['role']:<7} {row['seed']:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
+            f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
+        )
+    done = sum(row["done"] for row in table)
+    print(f"{len(table)} networks, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    if as_json:
+        from lacewing.tradeoff import as_json as tradeoff_json
+
+        _print_json(
+            {
+                "schema": 1,
+                "folder": str(result.folder),
+                "report": str(result.report),
+                "networks": result.table(),
+                "tradeoff": tradeoff_json(result.tradeoff) if result.tradeoff else None,
+                "cautions": result.cautions,
+                "failed": result.failed,
+                "missing": result.missing,
+            }
+        )
+    else:
+        print(result)
+        print(f"\nreport: {result.report}")
+    if result.failed:
+        raise typer.Exit(JOBS_FAILED)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1))
+
+
+def main() -> NoReturn:
+    """The command ``lacewing``: every error becomes one sentence on standard error and its documented exit code."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # factories beside the user's study
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else DONE)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        error = KeyboardInterrupt()
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    code = exit_code(error)
+    if code == OUR_FAULT:
+        path = Path(f"lacewing-fault-{os.getpid()}.txt")
+        path.write_text("".join(traceback.format_exception(error)))
+        print(
+            f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report it "
+            "with that file to the project's issue tracker.",
+            file=sys.stderr,
+        )
+    else:
+        text = str(error) or ("interrupted; the same command continues." if code == 130 else type(error).__name__)
+        print(f"lacewing: {text}", file=sys.stderr)
+    return code

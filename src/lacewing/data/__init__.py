@@ -1,0 +1,28 @@
+"""Data sets in memory, each with a SHA-256 digest, and how they are cut into target and shadow records.
+
+Importing this package loads numpy only; scikit-learn and pooch are loaded by the functions that need them.
+"""
+
+from lacewing.data._dataset import Dataset, make_dataset
+from lacewing.data._fetch import fetch
+from lacewing.data._registry import Info, check, default_root, describe, load, names
+from lacewing.data._split import Records, Role, Split, four_way, holdout, normalisation, prepare
+
+__all__ = [
+    "Dataset",
+    "Info",
+    "Records",
+    "Role",
+    "Split",
+    "check",
+    "default_root",
+    "describe",
+    "fetch",
+    "four_way",
+    "holdout",
+    "load",
+    "make_dataset",
+    "names",
+    "normalisation",
+    "prepare",
+]

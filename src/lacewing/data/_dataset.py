@@ -1,0 +1,55 @@
+"""A data set in memory, and the digest that identifies its content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Inputs = npt.NDArray[np.uint8 | np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """All records of a data set, N of them.
+
+    ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32; ``y`` is (N,) int64 in
+    0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both.
+    """
+
+    name: str
+    x: Inputs
+    y: Labels
+    classes: int
+    class_names: tuple[str, ...] | None
+    digest: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one record, e.g. (3, 32, 32)."""
+        return self.x.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def make_dataset(
+    name: str, x: Inputs, y: npt.NDArray[np.integer[Any]], classes: int, class_names: tuple[str, ...] | None = None
+) -> Dataset:
+    """The data set with labels as int64, arrays contiguous, and its digest derived from them."""
+    x, labels = np.ascontiguousarray(x), np.ascontiguousarray(y, dtype=np.int64)
+    return Dataset(name, x, labels, classes, class_names, digest_of(x, labels))
+
+
+def digest_of(*arrays: npt.NDArray[Any]) -> str:
+    """SHA-256 (hexadecimal) over dtype, shape and bytes of the arrays, the same on every machine."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        sha.update(f"{little.dtype.str} {little.shape}\n".encode())
+        sha.update(little.data)
+    return sha.hexdigest()

@@ -1,0 +1,125 @@
+"""A user's own data: an .npz with the arrays ``x`` and ``y``, checked before anything is trained on it."""
+
+from __future__ import annotations
+
+import errno
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
+from lacewing.errors import DataError
+
+_CHANNELS = (1, 3, 4)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what a bad zip can raise
+_SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"
+
+
+def read_npz(path: Path, name: str | None = None) -> Dataset:
+    """The data set in ``path``; its name is the file's (no folder), unless ``name`` is given.
+
+    ``x``: (N, D); (N, H, W), which becomes (N, 1, H, W); (N, C, H, W) with C in 1, 3, 4; or (N, H, W, C) when it can
+    be nothing else. Integers in 0..255 (and booleans) become uint8, all other numbers float32. ``y``: (N,) integers
+    0..K-1, each class present. Raises DataError, which names the file, the array and the mend.
+    """
+    x, y = _arrays(path)
+    labels = _labels(y, path)
+    inputs = _numbers(_layout(x, path), path)
+    if len(inputs) != len(labels):
+        raise DataError(f"{path}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
+    return make_dataset(name or path.name, inputs, labels, int(labels.max()) + 1)
+
+
+def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; data.dataset takes the path of an .npz with x and y.")
+    try:
+        with path.open("rb") as stream:
+            if stream.read(2) != b"PK":  # the start of every zip; anything else numpy would try as a pickle
+                raise DataError(f"{path}: is not an .npz archive; {_SAVE}.")
+            stream.seek(0)
+            archive = np.load(stream, allow_pickle=False)
+            missing = [key for key in ("x", "y") if key not in archive.files]
+            if missing:
+                found = ", ".join(archive.files) or "nothing"
+                raise DataError(f"{path}: lacks the array {' and '.join(missing)} (it holds {found}); {_SAVE}.")
+            return _array(archive, "x", path), _array(archive, "y", path)
+    except (*_BROKEN, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an altered offset was sought
+            raise
+        raise DataError(f"{path}: is not a whole .npz archive ({error}); {_SAVE}.") from error
+
+
+def _array(archive: Any, key: str, path: Path) -> npt.NDArray[Any]:
+    try:
+        array = archive[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{path}: {key} has dtype object, which is stored as a pickle and never loaded: make it an array of "
+                f"numbers, e.g. np.stack({key})."
+            ) from error
+        raise DataError(f"{path}: the array {key} cannot be read ({error}); {_SAVE}.") from error
+    except _BROKEN as error:
+        raise DataError(f"{path}: the array {key} is truncated or altered ({error}); {_SAVE}.") from error
+    if not isinstance(array, np.ndarray):  # numpy hands back the bytes of a member that is no array
+        raise DataError(f"{path}: {key} is not an array; {_SAVE}.")
+    return array
+
+
+def _numbers(x: npt.NDArray[Any], path: Path) -> Inputs:
+    if x.dtype.kind not in "buif":
+        raise DataError(f"{path}: x has dtype {x.dtype}, which is not one of real numbers: convert it to float32.")
+    if x.size == 0:
+        raise DataError(f"{path}: x is empty (shape {x.shape}): it must hold at least one record with one feature.")
+    if x.dtype.kind == "b" or (x.dtype.kind in "ui" and x.min() >= 0 and x.max() <= 255):
+        return x.astype(np.uint8, copy=False)
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = np.unique(np.nonzero(~np.isfinite(x))[0])
+        raise DataError(
+            f"{path}: x holds NaN or Inf in {len(bad)} of {len(x)} records (the first is record {bad[0]}): drop those "
+            "records or fill in their values."
+        )
+    with np.errstate(over="ignore"):  # what is too large becomes Inf, and is reported below
+        small = x.astype(np.float32, copy=False)
+    if not np.isfinite(small).all():
+        raise DataError(f"{path}: x holds values beyond float32 (largest {np.abs(x).max():g}): rescale its features.")
+    return small
+
+
+def _layout(x: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    if x.ndim == 2:
+        return x
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim == 4 and x.shape[1] in _CHANNELS:
+        return x
+    if x.ndim == 4 and x.shape[3] in _CHANNELS:
+        return x.transpose(0, 3, 1, 2)
+    raise DataError(
+        f"{path}: x has shape {x.shape}, which is none of (N, D), (N, H, W), (N, C, H, W) and (N, H, W, C) with C in "
+        "1, 3, 4: reshape it."
+    )
+
+
+def _labels(y: npt.NDArray[Any], path: Path) -> Labels:
+    if y.dtype.kind not in "ui":
+        raise DataError(f"{path}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
+    if y.ndim != 1:
+        raise DataError(
+            f"{path}: y has shape {y.shape}, but labels must be one integer a record, shape (N,): "
+            "y.argmax(axis=1) if they are one-hot, y.ravel() if it is a column."
+        )
+    found = np.unique(y)
+    if len(found) < 2:
+        raise DataError(f"{path}: y holds {len(found)} class(es): at least 2 are needed.")
+    if found[0] != 0 or found[-1] != len(found) - 1:
+        raise DataError(
+            f"{path}: y: labels must be 0..K-1; found {len(found)} different values in {found[0]}..{found[-1]}: "
+            "y = np.unique(y, return_inverse=True)[1] renumbers them."
+        )
+    return y.astype(np.int64)

@@ -1,0 +1,226 @@
+"""The data sets known by name: where they come from, how they are read, and the digest each must have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lacewing.data import _names
+from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
+from lacewing.data._dataset import Dataset, make_dataset
+from lacewing.data._idx import read_fashion_mnist
+from lacewing.data._npz import read_npz
+from lacewing.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Info:
+    """What ``lacewing data list`` says of a data set; ``size`` is the download in bytes, 0 where there is none."""
+
+    name: str
+    records: int
+    shape: tuple[int, ...]
+    classes: int
+    source: str
+    licence: str
+    size: int
+    embedded: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered data set: ``read(root, labels)`` and the digest for each choice of labels."""
+
+    info: Info
+    read: Callable[[Path, str], Dataset]
+    digests: dict[str, str]
+
+
+def mend(name: str) -> str:
+    """What to do about a broken file of the data set ``name``."""
+    if name == "location30":
+        return "put an unaltered copy in its place, or give its path as data.dataset to use it as data of your own."
+    return f"delete it and download it again (`lacewing data fetch {name}`)."
+
+
+def _read_digits(root: Path, labels: str) -> Dataset:
+    from sklearn.datasets import load_digits  # slow to import
+
+    pixels, y = load_digits(return_X_y=True)
+    return make_dataset("digits", pixels.astype(np.uint8).reshape(-1, 1, 8, 8), y, 10, _names.DIGITS)
+
+
+def _read_cifar(files: Files, key: str, class_names: tuple[str, ...], root: Path) -> Dataset:
+    x, y = read_cifar(files, root, key, mend(files.name))
+    return make_dataset(files.name, x, y, len(class_names), class_names)
+
+
+def _read_cifar100(root: Path, labels: str) -> Dataset:
+    class_names = _names.CIFAR100_FINE if labels == "fine" else _names.CIFAR100_COARSE
+    return _read_cifar(CIFAR100, f"{labels}_labels", class_names, root)
+
+
+def _read_fashion_mnist(root: Path, labels: str) -> Dataset:
+    x, y = read_fashion_mnist(root, mend("fashion-mnist"))
+    return make_dataset("fashion-mnist", x, y, 10, _names.FASHION_MNIST)
+
+
+def _read_location30(root: Path, labels: str) -> Dataset:
+    path = root if root.name == "location30.npz" else root / "location30.npz"
+    if not path.is_file():
+        raise DataError(
+            f"location30: not found: put location30.npz (x: (5010, 446) uint8 of 0 and 1; y: (5010,) in 0..29) into "
+            f"{root}, or name its folder with --data-root; it has no official download, so `lacewing data fetch "
+            "location30` cannot get it."
+        )
+    return read_npz(path, "location30")
+
+
+_KRIZHEVSKY = "No licence is stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)."
+_ENTRIES = {
+    entry.info.name: entry
+    for entry in (
+        Entry(
+            Info(
+                name="digits",
+                records=1797,
+                shape=(1, 8, 8),
+                classes=10,
+                source="https://archive.ics.uci.edu/dataset/80 (test part, shipped inside scikit-learn)",
+                licence="CC BY 4.0; Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (1998).",
+                size=0,
+                embedded=True,
+            ),
+            _read_digits,
+            {"fine": "7318201f7043dcac55ec15fec28ce31739d1c922339b4b98c2d3f8640ae01014"},
+        ),
+        Entry(
+            Info(
+                name="cifar10",
+                records=60_000,
+                shape=(3, 32, 32),
+                classes=10,
+                source="https://www.cs.toronto.edu/~kriz/cifar.html",
+                licence=_KRIZHEVSKY,
+                size=170_052_171,
+                embedded=False,
+            ),
+            lambda root, labels: _read_cifar(CIFAR10, "labels", _names.CIFAR10, root),
+            {"fine": "d969d8587c111299b82bb64969c9788557b99cbf9f17907193cbaafb5fa24154"},
+        ),
+        Entry(
+            Info(
+                name="cifar100",
+                records=60_000,
+                shape=(3, 32, 32),
+                classes=100,
+                source="https://www.cs.toronto.edu/~kriz/cifar.html",
+                licence=_KRIZHEVSKY,
+                size=168_513_733,
+                embedded=False,
+            ),
+            _read_cifar100,
+            {
+                "fine": "3bd2e50110091edb420d18c7d1472359db05bb30d662df27d090361b12c24105",
+                "coarse": "d8b21b3c941fd4183bdcc693d0b904f65287ef0ea80cc9e87eb8961cd8fba4fb",
+            },
+        ),
+        Entry(
+            Info(
+                name="fashion-mnist",
+                records=70_000,
+                shape=(1, 28, 28),
+                classes=10,
+                source="https://github.com/zalandoresearch/fashion-mnist",
+                licence="MIT, Zalando SE; cite Xiao, Rasul and Vollgraf, arXiv 1708.07747 (2017).",
+                size=30_878_645,
+                embedded=False,
+            ),
+            _read_fashion_mnist,
+            {"fine": "436f0809ffb4d8bff2a716347a666edb86641b0ac9935ef00ec0c2c2e18deb2f"},
+        ),
+        Entry(
+            Info(
+                name="location30",
+                records=5010,
+                shape=(446,),
+                classes=30,
+                source="https://github.com/privacytrustlab/datasets (Foursquare check-ins in Bangkok)",
+                licence="No licence is stated; cite Shokri et al., Membership Inference Attacks (2017).",
+                size=0,
+                embedded=False,
+            ),
+            _read_location30,
+            {"fine": "41414ca2ea5a958b1d5fdcd1c824a942a14b4d17f231e4a577709a67b39c68de"},
+        ),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The data sets known by name, the embedded one first."""
+    return tuple(_ENTRIES)
+
+
+def describe(name: str) -> Info:
+    """Size, source and terms of a data set of the registry. Raises DataError for an unknown name."""
+    return _entry(name).info
+
+
+def default_root() -> Path:
+    """Where data sets are looked for: the folder in LACEWING_DATA if set, else ``lacewing`` in the user's cache."""
+    if named := os.environ.get("LACEWING_DATA"):
+        return Path(named).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("lacewing"))
+
+
+def load(name: str, root: Path | None = None, *, labels: str = "fine") -> Dataset:
+    """The data set called ``name``, or the one in the .npz file whose path ``name`` is.
+
+    ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives the 20
+    superclasses of cifar100. What is read is compared with the published data by SHA-256. Raises DataError for an
+    unknown name, and for missing, truncated, altered or invalid files.
+    """
+    if Path(name).suffix == ".npz":
+        _check_labels(name, labels, ("fine",))
+        return read_npz(Path(name).expanduser())
+    entry = _entry(name)
+    _check_labels(name, labels, tuple(entry.digests))
+    place = Path(root).expanduser() if root is not None else default_root()
+    dataset = entry.read(place, labels)
+    if dataset.digest != entry.digests[labels]:
+        origin = "scikit-learn" if entry.info.embedded else f"its files in {place}"
+        raise DataError(
+            f"{name}: the records of {origin} are not the published ones (SHA-256 {dataset.digest} instead of "
+            f"{entry.digests[labels]}); "
+            + ("install an unaltered scikit-learn." if entry.info.embedded else f"if a file is altered, {mend(name)}")
+        )
+    return dataset
+
+
+def check(name: str, root: Path | None = None) -> Dataset:
+    """The data set ``name`` with every kind of labels that it has read and verified, as ``load`` does."""
+    coarse_too = tuple(_ENTRIES[name].digests)[1:] if name in _ENTRIES else ()
+    for labels in coarse_too:
+        load(name, root, labels=labels)
+    return load(name, root)
+
+
+def _entry(name: str) -> Entry:
+    if name not in _ENTRIES:
+        raise DataError(
+            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of an .npz file.)"
+        )
+    return _ENTRIES[name]
+
+
+def _check_labels(name: str, labels: str, known: tuple[str, ...]) -> None:
+    if labels not in known:
+        hint = did_you_mean(labels, known) if len(known) > 1 else "only cifar100 has more than one kind of labels."
+        raise DataError(f"data.labels: '{labels}' is unknown for {name}: {hint}")

@@ -1,0 +1,148 @@
+"""Which records a study uses, how they are cut into the four sets, and the numbers that standardise them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.data._dataset import Dataset, Inputs, Labels, digest_of
+from lacewing.errors import DataError
+
+Role = Literal["target", "shadow"]
+Indices = npt.NDArray[np.int64]
+
+# Each use of randomness has a stream of its own, so that equal seeds never make two draws depend on each other.
+_DRAW, _NOISE, _SPLIT, _HOLDOUT = 101, 102, 103, 104
+_SMALLEST = 40  # records in a four-way split: ten a set
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The N records of a study, with the labels that networks are trained on (``y``) and those before redrawing.
+
+    ``id`` is each record's index in the data set ``dataset``; ``digest`` is the SHA-256 of ``x`` and ``y``.
+    """
+
+    x: Inputs
+    y: Labels
+    clean_y: Labels
+    id: Indices
+    classes: int
+    digest: str
+    dataset: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def prepare(dataset: Dataset, *, records: int | None, label_noise: float, seed: int = 0) -> Records:
+    """Draw ``records`` of the data set at random (None: all, in order), then redraw labels, once for every set.
+
+    Exactly round(label_noise * n) records, chosen at random, get a label drawn uniformly from all classes, so a
+    redrawn label equals the old one with probability 1/classes. A function of the data set's size and ``seed``
+    alone. Raises DataError that names data.records or data.label_noise.
+    """
+    n = len(dataset) if records is None else records
+    if not 1 <= n <= len(dataset):
+        raise DataError(
+            f"data.records: {n} records asked of {dataset.name}, which has {len(dataset)}: ask for 1 to that many, or "
+            "leave it out for all."
+        )
+    if not 0 <= label_noise <= 1:
+        raise DataError(f"data.label_noise: {label_noise} is not a share between 0 and 1.")
+    chosen = np.arange(len(dataset), dtype=np.int64)
+    if records is not None:
+        chosen = np.sort(np.random.default_rng([_DRAW, seed]).permutation(chosen)[:n])
+    clean = dataset.y[chosen]
+    noisy = clean.copy()
+    rng = np.random.default_rng([_NOISE, seed])
+    redrawn = rng.permutation(n)[: round(label_noise * n)]
+    noisy[redrawn] = rng.integers(dataset.classes, size=len(redrawn))
+    x = dataset.x if records is None else dataset.x[chosen]
+    return Records(x, noisy, clean, chosen, dataset.classes, digest_of(x, noisy), dataset.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Membership, stored explicitly: four disjoint sets of sorted indices into ``Records``."""
+
+    target_train: Indices
+    target_test: Indices
+    shadow_train: Indices
+    shadow_test: Indices
+
+    def members(self, role: Role) -> Indices:
+        """The records that the network of this role is trained on."""
+        return {"target": self.target_train, "shadow": self.shadow_train}[role]
+
+    def nonmembers(self, role: Role) -> Indices:
+        """The records that the network of this role is tested on, and never trained on."""
+        return {"target": self.target_test, "shadow": self.shadow_test}[role]
+
+    def part_N(self, n: int) -> npt.NDArray[np.uint8]:
+        """The set of each of n records: 0 target-train, 1 target-test, 2 shadow-train, 3 shadow-test, 255 none."""
+        part = np.full(n, 255, np.uint8)
+        for code, indices in enumerate((self.target_train, self.target_test, self.shadow_train, self.shadow_test)):
+            part[indices] = code
+        return part
+
+
+def four_way(n: int, seed: int) -> Split:
+    """Cut n records at random into four sets of n // 4 (up to three records stay unused), anew for each seed.
+
+    The split of Gonon et al. (arXiv 2304.10553). Raises DataError for fewer than 40 records.
+    """
+    if n < _SMALLEST:
+        raise DataError(
+            f"data.records: a four-way split needs at least {_SMALLEST} records, {n} given; raise it or use a larger "
+            "data set."
+        )
+    quarter = n // 4
+    order = np.random.default_rng([_SPLIT, seed]).permutation(n).astype(np.int64)
+    return Split(*(np.sort(order[k * quarter : (k + 1) * quarter]) for k in range(4)))
+
+
+def holdout(train_idx: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Cut ``train_idx`` into (kept, held): the share held out for tuning is drawn at random, both keep their order.
+
+    round(share * n) records are held out, at least one unless ``share`` is 0. Raises DataError that names
+    train.holdout when the share is outside 0..1 or would leave nothing to train on.
+    """
+    n = len(train_idx)
+    if not 0 <= share < 1:
+        raise DataError(f"train.holdout: {share} is not a share from 0 to below 1.")
+    size = max(round(share * n), 1) if share else 0
+    if size >= n:
+        raise DataError(f"train.holdout: {share} of {n} training records leaves none to train on: lower it.")
+    held = np.zeros(n, bool)
+    held[np.random.default_rng([_HOLDOUT, seed]).permutation(n)[:size]] = True
+    return train_idx[~held], train_idx[held]
+
+
+def normalisation(x: Inputs) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and standard deviation that standardise ``x``: (x - mean) / std, in the units in which ``x`` is stored.
+
+    Images (N, C, H, W): one pair a channel, shape (C,). Tabular data (N, D): one pair a feature, shape (D,).
+    Pixels count as the raw numbers 0..255: nothing divides by 255 first. Tabular features that are only ever 0 or 1
+    are left as they are (mean 0, std 1), and what is constant has std 1. Raises DataError when there is no record.
+    """
+    if len(x) == 0:
+        raise DataError("normalisation needs at least one record, and there are none.")
+    flat = x.reshape(len(x), x.shape[1], -1)  # (N, C, pixels) or (N, D, 1)
+    blocks = [flat[start : start + 1024] for start in range(0, len(flat), 1024)]  # bounds the memory that float64 takes
+    count = len(flat) * flat.shape[2]
+    mean = sum((block.sum(axis=(0, 2), dtype=np.float64) for block in blocks), np.zeros(flat.shape[1])) / count
+    square = np.zeros(flat.shape[1])
+    for block in blocks:
+        square += ((block - mean[:, None]) ** 2).sum(axis=(0, 2))
+    std = np.sqrt(square / count).astype(np.float32)
+    low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
+    std[(low == high) | (std == 0)] = 1
+    mean32 = mean.astype(np.float32)
+    if x.ndim == 2:
+        binary = ((x == 0) | (x == 1)).all(axis=0)
+        mean32[binary], std[binary] = 0, 1
+    return mean32, std

@@ -1,0 +1,1 @@
+"""Engines: where and when jobs run."""

@@ -1,0 +1,53 @@
+"""Our exceptions, and the one table from an exception to the command's exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+DONE, GATE_FAILED, BAD_USAGE, JOBS_FAILED, OUR_FAULT, IO_FAILED, RUN_AGAIN, INTERRUPTED = 0, 1, 2, 3, 70, 74, 75, 130
+
+
+class LacewingError(Exception):
+    """Base of every error we raise on purpose: one clear sentence that names the field and the mend."""
+
+
+class UsageError(LacewingError):
+    """What was asked is wrong or impossible: a command line, a study, a name."""
+
+
+class DataError(UsageError):
+    """A data set is missing, altered, or not what the study needs."""
+
+
+class FolderError(UsageError):
+    """A run folder is of another study, of an older schema, or in use by another process."""
+
+
+class DivergedError(LacewingError):
+    """A network's loss became NaN or infinite. The study goes on without that network."""
+
+
+class BudgetSpent(LacewingError):
+    """Time is up, or SIGTERM came: the state is saved and the same command continues."""
+
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
+    (UsageError, BAD_USAGE),
+    (DivergedError, JOBS_FAILED),
+    (BudgetSpent, RUN_AGAIN),
+    (KeyboardInterrupt, INTERRUPTED),
+    (OSError, IO_FAILED),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The documented exit code for ``error``; anything that is not in the table is a fault of ours (70)."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), OUR_FAULT)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'x'?"`` for the nearest known name, else the list of known names."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."

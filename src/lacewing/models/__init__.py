@@ -1,0 +1,122 @@
+"""The models: a registry, and users' own factories ``package.module:function``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lacewing.config import Model
+from lacewing.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
+NAMES = (*_DEPTHS, "mlp")
+
+
+def check(model: Model, shape: tuple[int, ...]) -> None:
+    """Refuse, without torch, a registry model that does not exist or cannot take records of ``shape``.
+
+    Raises:
+        UsageError: unknown name, an option of another model, a ResNet on records that are no images.
+    """
+    if model.factory is not None:
+        return
+    assert model.name is not None
+    if model.name not in NAMES:
+        raise UsageError(f"model.name: unknown model '{model.name}'; {did_you_mean(model.name, NAMES)}")
+    if model.name == "mlp" and model.width is not None:
+        raise UsageError("model.width is an option of ResNets; for 'mlp' set model.hidden, e.g. [256, 256].")
+    if model.name in _DEPTHS and model.hidden is not None:
+        raise UsageError("model.hidden is an option of 'mlp'; for a ResNet set model.width, e.g. 16.")
+    if model.name in _DEPTHS and len(shape) != 3:
+        raise UsageError(
+            f"model.name: '{model.name}' needs images (C, H, W), and this data set has records of shape {shape}; "
+            "use 'mlp' or a factory of your own."
+        )
+
+
+def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A fresh network with torch's default initialisation, from the ambient torch seed.
+
+    Args:
+        model: registry name and options, or a factory.
+        shape: of one record, (C, H, W) or (D,).
+        classes: number of outputs.
+
+    Raises:
+        UsageError: see ``check``; or the factory cannot be imported, fails, or returns no ``torch.nn.Module``.
+    """
+    from torch import nn
+
+    check(model, shape)
+    if model.factory is not None:
+        factory = _load_factory(model.factory)
+        try:
+            network = factory(shape, classes)
+        except Exception as error:
+            raise UsageError(
+                f"model.factory: {model.factory}(shape={shape}, classes={classes}) failed with "
+                f"{type(error).__name__}: {error}; it must accept the shape of a record and the number of classes."
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"model.factory: {model.factory} returned a {type(network).__name__}; it must return a torch.nn.Module."
+            )
+        return network
+    if model.name == "mlp":
+        from lacewing.models.mlp import mlp
+
+        return mlp(math.prod(shape), classes, (256, 256) if model.hidden is None else model.hidden)
+    from lacewing.models.resnet import ResNet
+
+    assert model.name is not None
+    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or 16)
+
+
+def fingerprint(model: Model) -> dict[str, Any]:
+    """What identifies the model in a job's key: its settings and, for a factory, the hash of its module's source.
+
+    Raises:
+        UsageError: the factory's module has no source to hash, so its networks could not be told apart from older ones.
+    """
+    settings = model.model_dump(mode="json")
+    if model.factory is None:
+        return settings
+    module = inspect.getmodule(_load_factory(model.factory))
+    try:
+        source = inspect.getsource(module)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        raise UsageError(
+            f"model.factory: the module of {model.factory} has no source file, so its networks cannot be cached; "
+            "put the factory into a .py file."
+        ) from None
+    return {**settings, "source": hashlib.sha256(source.encode()).hexdigest()}
+
+
+def _load_factory(path: str) -> Callable[..., object]:
+    module_name, _, function = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"model.factory: cannot import '{module_name}' ({error}); run from its folder, or add that to PYTHONPATH."
+        ) from error
+    except Exception as error:
+        raise UsageError(
+            f"model.factory: importing '{module_name}' failed with {type(error).__name__}: {error}; mend the module."
+        ) from error
+    try:
+        factory = getattr(module, function)
+    except AttributeError:
+        raise UsageError(
+            f"model.factory: '{module_name}' has no '{function}'; {did_you_mean(function, vars(module))}"
+        ) from None
+    if not callable(factory):
+        raise UsageError(f"model.factory: {path} is not callable; name a function that returns a torch.nn.Module.")
+    return factory  # type: ignore[no-any-return]

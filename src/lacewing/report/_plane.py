@@ -1,0 +1,188 @@
+"""The trade-off plane: what each sparse network loses in accuracy against what it gains in defence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lacewing.report import _svg
+from lacewing.report._data import ReportData, density_text, label_of, n_text, number, percent, percent_range, seeds_text
+from lacewing.report._figures import Drawing, nothing
+from lacewing.report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
+from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FIT = "#009e73"
+_PLACES = ((8, -3, "left"), (6, 6, "left"), (-8, -3, "right"), (0, 8, "center"), (0, -15, "center"))
+_FAR = 0.35  # relative losses beyond this would squeeze all others into a corner
+
+
+def plane(data: ReportData) -> Drawing:
+    """Relative gain in defence over relative loss in accuracy: seeds, means, the slope's fan, the paper's line, cap."""
+    title = "The trade-off plane"
+    found = data.tradeoff
+    with _svg.style():
+        fig = _svg.figure(6.4, 4.8)
+        ax = fig.add_subplot()
+        for axis in (ax.xaxis, ax.yaxis):
+            _svg.percent_axis(axis)
+        ax.set_xlabel("relative loss in test accuracy")
+        ax.set_ylabel("relative gain in defence")
+        points = [] if found is None else [p for p in found.points if p.relative_loss is not None]
+        if found is None or not points:
+            nothing(ax, "no attack has run yet" if found is None else "no dense network to compare with")
+            svg = _svg.to_svg(fig, title)
+            return Drawing("tradeoff", title, f"{title}. Nothing to show yet.", "Nothing to compare yet.", svg)
+        hidden, capped = _limits(ax, found, points)
+        _lines(ax, found, capped)
+        tips = _points(ax, found, points)
+        _svg.legend_above(ax, columns=3)
+        fig.draw_without_rendering()  # settles the layout, so that labels know where they are
+        drawn = found.slope.estimate if found.slope.verdict != "no trade-off measurable" else None
+        _label(ax, points, drawn.value if drawn is not None else None)
+        svg = _svg.to_svg(fig, title, tips)
+    return Drawing("tradeoff", title, f"{title}. {_summary(points)}", _caption(data, found, hidden, capped), svg)
+
+
+def _limits(ax: Axes, found: TradeOff, points: Sequence[Point]) -> tuple[int, bool]:
+    """Set the axes; returns how many networks lie beyond the right edge, and whether the cap is in view."""
+    losses = [0.0, *(p.relative_loss for p in found.pairs)]
+    near = [loss for loss in losses if loss <= _FAR] if any(p.relative_loss > _FAR for p in found.pairs) else losses
+    right = max(*near, 0.02) if len(near) > 1 else max(*losses, 0.02)
+    left = min(losses)
+    gains = [0.0, *(p.relative_gain for p in found.pairs if p.relative_loss <= right)]
+    top, bottom = max(*gains, 0.02), min(gains)
+    capped = found.cap is not None and 0 < found.cap.value <= 2.2 * top
+    if capped and found.cap is not None:
+        top = max(top, found.cap.value)
+    ax.set_xlim(left - 0.06 * (right - left), right + 0.08 * (right - left))
+    ax.set_ylim(bottom - 0.08 * (top - bottom), top + 0.12 * (top - bottom))
+    beyond = [p for p in points if p.relative_loss is not None and p.relative_loss.mean > ax.get_xlim()[1]]
+    return len(beyond), capped
+
+
+def _lines(ax: Axes, found: TradeOff, capped: bool) -> None:
+    x = np.array([0.0, ax.get_xlim()[1]])
+    ax.axhline(0, color=MUTED, linewidth=0.8)
+    ax.axvline(0, color=MUTED, linewidth=0.8)
+    slope = found.slope.estimate
+    if slope is not None and found.slope.verdict != "no trade-off measurable":
+        ax.fill_between(x, slope.low * x, slope.high * x, color=_FIT, alpha=0.16, linewidth=0, gid="fan")
+        text = f"slope {number(slope.value, 2)} [{number(slope.low, 2)}, {number(slope.high, 2)}]"
+        text += "" if found.slope.verdict == "slope resolved" else ", not resolved"
+        ax.plot(x, slope.value * x, color=_FIT, linewidth=1.8, label=text)
+    ax.plot(
+        x,
+        PAPER_SLOPE * x,
+        color=MUTED,
+        linewidth=1.3,
+        linestyle=(0, (5, 3)),
+        label=f"paper: {PAPER_SLOPE}",
+        gid="paper",
+    )
+    if capped and found.cap is not None:
+        ax.axhline(found.cap.value, color=INK, linewidth=1, linestyle=(0, (1, 2)), gid="cap")
+        ax.annotate(
+            "cap: attack at chance",
+            (0.012, found.cap.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8.5,
+        )
+
+
+def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str]:
+    """Seeds small and pale, means large; filled inside the band (these make the slope), hollow outside."""
+    tips = {}
+    several = len(found.seeds) > 1
+    for pair in found.pairs if several else ():
+        colour, marker = COLOUR.get(pair.method, OTHER), MARKER.get(pair.method, OTHER_MARKER)
+        ax.plot([pair.relative_loss], [pair.relative_gain], marker, color=colour, markersize=3.6, alpha=0.5, mew=0)
+    named: set[str] = set()
+    for point in points:
+        if point.relative_loss is None or point.relative_gain is None:
+            continue
+        colour, marker = COLOUR.get(point.method, OTHER), MARKER.get(point.method, OTHER_MARKER)
+        x, y = point.relative_loss.mean, point.relative_gain.mean
+        face = colour if point.in_band or point.method == "dense" else "none"
+        ax.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=7.5, mew=1.4, zorder=4)
+        if point.method not in named:
+            named.add(point.method)
+            ax.plot([], [], marker, color=colour, markersize=7, label={"imp": "IMP"}.get(point.method, point.method))
+        gid = f"tip-{point.network}"
+        ax.plot([x], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
+        tips[gid] = (
+            f"{label_of(point.network, point.method)}, density {density_text(point.density.mean)}: loses {percent(x)} "
+            f"accuracy, gains {percent(y)} defence"
+        )
+    return tips
+
+
+def _label(ax: Axes, points: Sequence[Point], slope: float | None) -> None:
+    """Write densities beside the means wherever there is room; the others are in the table and the tooltips."""
+    scale = 72 / ax.figure.dpi
+    centres = [
+        ax.transData.transform((p.relative_loss.mean, p.relative_gain.mean)) * scale
+        for p in points
+        if p.relative_loss is not None and p.relative_gain is not None
+    ]
+    x0, y0, x1, y1 = (v * scale for v in ax.bbox.extents)
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in centres]
+    zero = ax.transData.transform((0, 0)) * scale
+    # No label on the axes through zero, nor on the fitted line.
+    taken += [(x0, zero[1] - 1, x1, zero[1] + 1), (zero[0] - 1, y0, zero[0] + 1, y1)]
+    if slope is not None:
+        along = np.linspace(0.0, ax.get_xlim()[1], 60)
+        line = ax.transData.transform(np.column_stack([along, slope * along])) * scale
+        taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in line]
+    for point, (x, y) in zip(points, centres, strict=True):
+        text = "dense" if point.method == "dense" else density_text(point.density.mean)
+        width, height = 5.6 * len(text), 9.0
+        for dx, dy, side in _PLACES:
+            left = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
+            box = (left, y + dy - 1, left + width, y + dy + height)
+            inside = box[0] > x0 and box[1] > y0 and box[2] < x1 and box[3] < y1
+            if inside and not any(b[0] < box[2] and box[0] < b[2] and b[1] < box[3] and box[1] < b[3] for b in taken):
+                ax.annotate(
+                    text,
+                    (point.relative_loss.mean, point.relative_gain.mean),  # type: ignore[union-attr]
+                    xytext=(dx, dy),
+                    textcoords="offset points",
+                    ha=side,
+                    fontsize=8.5,
+                    color=COLOUR.get(point.method, OTHER),
+                )
+                taken.append(box)
+                break
+
+
+def _summary(points: Sequence[Point]) -> str:
+    parts = [
+        f"{label_of(p.network, p.method)} (density {density_text(p.density.mean)}) loses "
+        f"{percent(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
+        for p in points
+        if p.method != "dense" and p.relative_loss is not None and p.relative_gain is not None
+    ]
+    return "; ".join(parts) + "." if parts else "Only the dense network has been attacked."
+
+
+def _caption(data: ReportData, found: TradeOff, hidden: int, capped: bool) -> str:
+    sizes = "Large marks are means, small ones single seeds. " if len(found.seeds) > 1 else ""
+    text = (
+        f"Each network against the dense network of its seed ({seeds_text(found.seeds)}; {n_text(data)}). {sizes}"
+        f"Labels are densities; filled marks lie in the paper's band of {percent_range(*found.band)} density and make "
+        f"the slope (interval: {found.interval})."
+    )
+    if found.cap is not None and found.cap.value > 0 and not capped:
+        text += f" The cap of the gain, {percent(found.cap.value)}, lies above the figure."
+    if hidden:
+        text += (
+            f" {hidden} network{'s' * (hidden > 1)} with a larger loss lie{'s' * (hidden == 1)} beyond the right edge."
+        )
+    return text

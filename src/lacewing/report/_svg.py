@@ -1,0 +1,120 @@
+"""From a matplotlib figure to SVG text: the same bytes for the same figure, as a file and inside a page."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's palette (distinct with every common colour blindness); marker shape says the method a second time.
+INK, MUTED, GRID, BAND = "#1d2430", "#5d6675", "#e3e6eb", "#cfe3dc"
+COLOUR = {"dense": INK, "imp": "#0072b2", "butterfly": "#d55e00"}
+MARKER = {"dense": "s", "imp": "o", "butterfly": "^"}
+OTHER, OTHER_MARKER = "#009e73", "D"
+
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "lacewing",
+    "svg.fonttype": "none",  # text stays text: small, selectable, read aloud
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same on every machine
+    "font.size": 10,
+    "axes.labelsize": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.6,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "path.simplify_threshold": 0.3,
+}
+
+
+def style() -> Any:
+    """Context manager: matplotlib's settings for our figures, the caller's restored afterwards."""
+    import matplotlib as mpl
+
+    settings: dict[Any, Any] = {
+        key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(("backend", "interactive"))
+    }
+    return mpl.rc_context(settings | _STYLE)
+
+
+def figure(width: float = 5.9, height: float = 4.2) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches that belongs to no global state."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(made)
+    return made
+
+
+def percent_axis(axis: Any) -> None:
+    """Ticks of a share in per cent, with no more decimals than needed."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.6g}\u202f%".replace("-", "\u2212")))
+
+
+def legend_above(ax: Axes, columns: int = 4, **options: Any) -> None:
+    """A frameless legend over the axes, where it hides no point."""
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, columnspacing=1.3, **options)
+
+
+def to_svg(made: Figure, title: str, tips: dict[str, str] | None = None) -> str:
+    """The figure as a standalone SVG document.
+
+    ``tips`` maps the gid of an artist to the text that a browser shows while the pointer rests on it.
+    """
+    out = io.StringIO()
+    made.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = re.sub(r"<!DOCTYPE.*?>\s*|<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
+    for gid, tip in (tips or {}).items():
+        text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{escape(tip)}</title>', 1)
+    return re.sub(r"(<svg\b[^>]*>)", lambda tag: f"{tag[1]}<title>{escape(title)}</title>", text, count=1)
+
+
+def inline(svg: str, name: str, label: str) -> str:
+    """The same SVG for use inside HTML: scales with its container, its ids are unique, ``label`` is its alt text."""
+    body = svg[svg.index("<svg") :].replace("xlink:href", "href")
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r"\s*<title>.*?</title>", "", body, count=1, flags=re.DOTALL)  # the label says more
+    box = re.search(r'viewBox="([^"]+)"', body)
+    start = f'<svg role="img" aria-label="{escape(label)}" viewBox="{box[1] if box else "0 0 480 330"}">'
+    return re.sub(r"<svg\b[^>]*>", lambda _: start, body, count=1)
+
+
+def publish(path: Path, text: str) -> Path:
+    """Write ``text`` to ``path`` so that a reader finds the old file or the new one, never a part. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,107 @@
+"""What a study found, as plain data: the rows behind results.csv, tradeoff.json and the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.metrics import Estimate as Estimate
+
+Role = Literal["target", "shadow"]
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of training: mean loss and accuracy over the (augmented) training batches."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkResult:
+    """A trained network. Accuracies are shares in 0..1 on the records of its own role."""
+
+    network: str  # "dense", "imp-03", "butterfly-s3-l2"
+    method: str  # "dense", "imp", "butterfly"
+    role: Role
+    seed: int
+    density: float  # non-zero parameters / all parameters of the dense network, 0..1
+    density_prunable: float  # the same over the weights that the method may set to zero
+    parameters: int
+    nonzero: int
+    train_accuracy: float
+    test_accuracy: float
+    clean_test_accuracy: float | None = None  # against the labels before redrawing; None without label noise
+    holdout_accuracy: float | None = None  # on the part of the training data held out for tuning
+    curve: tuple[Epoch, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The name by which a network of a run folder is addressed, e.g. ``imp-03/target/0``."""
+        return f"{self.network}/{self.role}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack on one target network: metrics with intervals, and the arrays behind them (N records)."""
+
+    network: NetworkResult
+    attack: str  # "discriminator"
+    variant: str  # e.g. "mlp 30-30"
+    threat_model: str
+    n_members: int
+    n_nonmembers: int
+    metrics: Mapping[str, Estimate | None]  # None: refused, because n does not allow it
+    notes: Mapping[str, Any] = field(default_factory=dict)  # e.g. the candidates and the one chosen
+    fpr: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # ROC, from (0, 0) to (1, 1)
+    tpr: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    record_N: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    member_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    hit_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # the attack was right
+    correct_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # the network was right
+
+
+METRICS = (  # the order of results.csv; each with _low and _high
+    "balanced_accuracy",
+    "auc",
+    "tpr_at_fpr_0.01",
+    "tpr_at_fpr_0.001",
+    "defence",
+    "advantage",
+    "oracle_balanced_accuracy",
+)
+
+
+def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResult]) -> str:
+    """results.csv: a row per network and attack; a network that no attack was run on has a row of its own.
+
+    It holds no times, paths or machine facts, so that equal runs give equal bytes.
+    """
+    about = ("network", "method", "role", "seed", "density", "density_prunable", "parameters", "nonzero")
+    accuracies = ("train_accuracy", "test_accuracy", "clean_test_accuracy", "holdout_accuracy")
+    attack = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
+    measured = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    by_network: dict[str, list[AttackResult]] = {}
+    for result in attacks:
+        by_network.setdefault(result.network.id, []).append(result)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["schema", *about, *accuracies[:2], *attack, *measured, *accuracies[2:]])
+    for network in networks:
+        for found in by_network.get(network.id, [None]):
+            row = [SCHEMA, *(getattr(network, name) for name in (*about, *accuracies[:2]))]
+            row += [getattr(found, name) if found else None for name in attack]
+            for metric in METRICS:
+                row += (found.metrics.get(metric) if found else None) or (None, None, None)
+            table.writerow([*row, *(getattr(network, name) for name in accuracies[2:])])
+    return text.getvalue()

@@ -1,0 +1,563 @@
+"""Accuracy against defence: what sparsity takes back of the leakage, and what it costs.
+
+Every quantity compares a network with the dense one of the SAME seed: relative loss = -(acc - acc0)/acc0 in test
+accuracy, relative gain = (D - D0)/D0 in defence D = 2 (1 - A), A the attack's balanced accuracy. Gonon et al., arXiv
+2304.10553 (2023), claim a gain of 3.6 times the loss for networks with 3.4 % to 17.3 % non-zero weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.metrics import Bools, Estimate, Floats, advantage, clopper_pearson, resampled_means
+from lacewing.results import SCHEMA, AttackResult, NetworkResult
+
+PAPER_SLOPE = 3.6
+PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
+BAND_TOLERANCE = 0.0005
+SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
+Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
+
+
+class Spread(NamedTuple):
+    """A quantity over n seeds; sd (n - 1 in the denominator) is None for a single seed."""
+
+    mean: float
+    min: float
+    max: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A network beside the dense network of its seed."""
+
+    network: str
+    method: str
+    seed: int
+    density: float
+    relative_loss: float  # -(acc - acc0)/acc0
+    relative_gain: float  # (D - D0)/D0
+    in_band: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network over all its seeds. The relative quantities are None where no seed has its dense network."""
+
+    network: str
+    method: str
+    density: Spread
+    test_accuracy: Spread
+    defence: Spread
+    advantage: Spread
+    relative_loss: Spread | None
+    relative_gain: Spread | None
+    in_band: bool
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Least squares through the origin of relative gain on relative loss over the networks of the band."""
+
+    method: str  # "all" or a method
+    estimate: Estimate | None  # sum(gain loss)/sum(loss^2); None: not defined
+    mean_loss: Estimate | None
+    by_seed: Mapping[int, float | None]
+    networks: int  # points of the fit: networks times seeds
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """What a study says about one attack: see the module for the formulas."""
+
+    attack: str
+    band: tuple[float, float]
+    seeds: tuple[int, ...]  # those that have a dense network
+    interval: str  # what the intervals of slopes and losses were drawn over
+    dense_balanced_accuracy: Estimate | None  # A0
+    dense_records: int  # records behind A0, all seeds together
+    cap: Estimate | None  # (A0 - 1/2)/(1 - A0): no relative gain in defence is larger while A >= 1/2
+    cap_sentence: str
+    slope: Slope  # all methods together
+    slopes: tuple[Slope, ...]  # each method by itself
+    pairs: tuple[Pair, ...]
+    points: tuple[Point, ...]
+    pareto: tuple[str, ...]  # networks that none beats in mean test accuracy and mean defence, best accuracy first
+    dominated: Mapping[str, str]  # butterfly network -> IMP network with higher mean accuracy and higher mean defence
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer to "I can afford to lose p % of accuracy: which network?"."""
+
+    point: Point
+    percent: float
+    sentence: str
+
+
+def tradeoff(
+    attacks: Sequence[AttackResult],
+    *,
+    attack: str = "discriminator",
+    band: tuple[float, float] = PAPER_BAND,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> TradeOff:
+    """The trade-off of the networks that ``attack`` was run on, with slopes over densities in ``band`` (inclusive).
+
+    Intervals are 95 % percentile bootstraps over seeds from five seeds on; below that over records, members and
+    non-members of each seed drawn with replacement, the same ones for all networks of that seed (this leaves the
+    spread over seeds out: ``by_seed`` shows it). A seed without a usable dense network is left out of every relative
+    quantity and named in ``notes``. Raises `UsageError` for an attack without results, results given twice, and
+    networks of one seed that were not attacked on the same records.
+    """
+    chosen = [result for result in attacks if result.attack == attack]
+    if not attacks:
+        raise UsageError("There is no result of an attack to trade off: run an attack first.")
+    if not chosen:
+        known = {a.attack for a in attacks}
+        raise UsageError(f"No result of the attack '{attack}' is here: {did_you_mean(attack, known)}")
+    if not 0 <= band[0] < band[1] <= 1 or resamples < 100:
+        raise UsageError(f"band = {band} and resamples = {resamples}: give 0 <= low < high <= 1 and at least 100.")
+    by_seed = _by_seed(chosen)
+    notes: list[str] = []
+    dense = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
+    sparse = {s: [r for r in by_seed[s] if r is not dense[s]] for s in dense}
+    pairs = tuple(_pair(r, dense[s], band) for s in dense for r in sparse[s])
+    over_seeds = len(dense) >= SEEDS_TO_BOOTSTRAP
+    draw = _draws_over_seeds if over_seeds else _draws_over_records
+    draws = draw(dense, sparse, pairs, resamples, seed)
+
+    a0 = _dense_accuracy(list(dense.values()), draws if over_seeds else None)
+    interval = (
+        f"bootstrap over {len(dense)} seeds" if over_seeds else "bootstrap over records, spread over seeds left out"
+    )
+    methods = sorted({pair.method for pair in pairs}, key=lambda m: (m != "imp", m))
+    slopes = [_slope(m, pairs, draws, a0, tuple(dense), band, interval) for m in ("all", *methods)]
+    points = _points(chosen, dense, band)
+    cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
+    return TradeOff(
+        attack=attack,
+        band=band,
+        seeds=tuple(dense),
+        interval=interval,
+        dense_balanced_accuracy=a0,
+        dense_records=sum(r.n_members + r.n_nonmembers for r in dense.values()),
+        cap=cap,
+        cap_sentence=_cap_sentence(a0, cap),
+        slope=slopes[0],
+        slopes=tuple(slopes[1:]),
+        pairs=pairs,
+        points=points,
+        pareto=_pareto(points),
+        dominated=_dominated(points),
+        notes=tuple(notes),
+    )
+
+
+def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
+    """The network of best mean defence whose mean relative accuracy loss is at most ``percent`` %, or None.
+
+    Ties go to the lower density; the dense network (loss 0) competes too. Raises `UsageError` for a ``percent`` that
+    is not finite.
+    """
+    if not math.isfinite(percent):
+        raise UsageError(f"percent = {percent} is no number: give the relative loss you can afford, such as 2.")
+    able = [
+        (p, p.relative_loss.mean, p.relative_gain.mean)
+        for p in tradeoff.points
+        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9
+    ]
+    if not able:
+        return None
+    best, loss, gain = min(able, key=lambda each: (-each[0].defence.mean, each[0].density.mean, each[0].network))
+    n = best.defence.n
+    against = f"a relative gain of {gain:.1%} over the dense network"
+    if best.method == "dense":
+        against = "no sparse network within that loss has a higher one"
+    sentence = (
+        f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, a relative "
+        f"loss of {loss:.1%} where {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "
+        f"n = {n} seed{'s' * (n > 1)}. Verdict of the study: {tradeoff.slope.verdict}."
+    )
+    return Choice(best, percent, sentence)
+
+
+def as_json(tradeoff: TradeOff) -> dict[str, Any]:
+    """The trade-off as plain JSON: dicts, lists, strings, finite numbers or None, and a ``schema`` number."""
+    plain = _plain(tradeoff)
+    assert isinstance(plain, dict)
+    return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, **plain}
+
+
+def failures(
+    networks: Sequence[NetworkResult],
+    attacks: Sequence[AttackResult],
+    tradeoff: TradeOff,
+    *,
+    classes: int | None = None,
+) -> tuple[str, ...]:
+    """The signs that a study says less than it seems to, a sentence each with its numbers; empty: none found.
+
+    Attack near chance on the dense networks (A0's interval reaches 1/2); slope not resolved; accuracy collapsed (test
+    accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above chance);
+    a dense network with less than 98 % train accuracy; target and shadow further apart in train or test accuracy than
+    0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half of the
+    butterfly networks dominated by IMP. ``classes`` is read from the attacks' notes where it is not given.
+    """
+    if classes is None:
+        classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
+    found = []
+    a0, n_seeds = tradeoff.dense_balanced_accuracy, len(tradeoff.seeds)
+    near_chance = a0 is not None and a0.low <= 0.5
+    if a0 is not None and near_chance:
+        found.append(
+            f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
+            f"n = {tradeoff.dense_records} records ({n_seeds} seed{'s' * (n_seeds > 1)}, measured {_show(a0)})."
+        )
+    if not near_chance and tradeoff.slope.verdict != "slope resolved":
+        found.append(f"No slope to quote: {tradeoff.slope.sentence}")
+    found += _collapsed(networks, classes)
+    dense = [n for n in networks if n.method == "dense"]
+    young = [n for n in dense if n.train_accuracy < 0.98]
+    if young:
+        found.append(
+            f"Memorisation is incomplete: {len(young)} of {len(dense)} dense networks reach less than 98% train "
+            f"accuracy ({_list(f'{n.id} {n.train_accuracy:.1%}' for n in young)}): a longer training may leak more."
+        )
+    found += _strangers(networks, attacks)
+    butterflies = [p for p in tradeoff.points if p.method == "butterfly"]
+    if butterflies and 2 * len(tradeoff.dominated) >= len(butterflies):
+        seeds = max(p.defence.n for p in butterflies)
+        which = _list(f"{b} by {i}" for b, i in tradeoff.dominated.items())
+        found.append(
+            f"Butterfly is dominated by IMP: {len(tradeoff.dominated)} of {len(butterflies)} butterfly networks have "
+            f"both lower test accuracy and lower defence than an IMP network in means of n = {seeds} seeds ({which})."
+        )
+    return tuple(found)
+
+
+def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
+    dense = {(n.role, n.seed): n.test_accuracy for n in networks if n.method == "dense"}
+    chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
+    floor = {n.id: max(chance, dense.get((n.role, n.seed), 0.0) / 2) for n in networks}
+    low = [n for n in networks if n.test_accuracy < floor[n.id]]
+    if not low:
+        return []
+    shown = _list(f"{n.id} {n.test_accuracy:.1%}, below {floor[n.id]:.1%}" for n in low)
+    return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence is worth nothing."]
+
+
+def _strangers(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:
+    sizes = {a.network.id: (a.n_members, a.n_nonmembers) for a in attacks}
+    shadows = {(n.network, n.seed): n for n in networks if n.role == "shadow"}
+    couples = [
+        (n, shadows[n.network, n.seed]) for n in networks if n.role == "target" and (n.network, n.seed) in shadows
+    ]
+    found = []
+    for target, shadow in couples:
+        accuracies = {
+            "train": (target.train_accuracy, shadow.train_accuracy),
+            "test": (target.test_accuracy, shadow.test_accuracy),
+        }
+        for (kind, (t, s)), n in zip(accuracies.items(), sizes.get(target.id, (0, 0)), strict=True):
+            p = (t + s) / 2
+            noise = 1.96 * math.sqrt(p * (1 - p) * 2 / n) if n else 0.0
+            if abs(t - s) > 0.05 + noise:
+                found.append(f"{target.network} of seed {target.seed}: {kind} {t:.1%} against {s:.1%}, n = {n}")
+    if not found:
+        return []
+    return [
+        f"Target and shadow do not resemble each other in {len(found)} of {2 * len(couples)} accuracies, so the attack "
+        f"says little there ({_list(found)}; allowed: 5 points and 1.96 standard errors)."
+    ]
+
+
+class _Draws(NamedTuple):
+    """B bootstrap draws of P pairs: loss and gain, the pair's weight, and the mean A0 over seeds."""
+
+    loss_BP: Floats
+    gain_BP: Floats
+    weight_BP: Floats
+    a0_B: Floats
+
+
+def _draws_over_seeds(
+    dense: Mapping[int, AttackResult], sparse: object, pairs: Sequence[Pair], resamples: int, seed: int
+) -> _Draws:
+    order = {s: i for i, s in enumerate(dense)}
+    rng = np.random.default_rng(seed)
+    weight_BS = rng.multinomial(len(order), np.full(len(order), 1 / len(order)), size=resamples).astype(np.float64)
+    a0_S = np.array([_accuracy(result) for result in dense.values()])
+    shape = (resamples, len(pairs))
+    return _Draws(
+        np.broadcast_to(np.array([p.relative_loss for p in pairs]), shape),
+        np.broadcast_to(np.array([p.relative_gain for p in pairs]), shape),
+        weight_BS[:, [order[p.seed] for p in pairs]],
+        weight_BS @ a0_S / len(order),
+    )
+
+
+def _draws_over_records(
+    dense: Mapping[int, AttackResult],
+    sparse: Mapping[int, Sequence[AttackResult]],
+    pairs: Sequence[Pair],
+    resamples: int,
+    seed: int,
+) -> _Draws:
+    """Paired: within a seed each draw takes the same records for the dense and every sparse network."""
+    losses, gains, a0s = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))], []
+    for s in dense:
+        hit_NJ, correct_NJ, member = _aligned([dense[s], *sparse[s]])
+        rng = np.random.default_rng([seed, s])
+        tpr = resampled_means(hit_NJ[member], resamples, rng)
+        both = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
+        tnr, accuracy = np.split(resampled_means(both, resamples, rng), 2, axis=1)
+        attacked = (tpr + tnr) / 2
+        defence = 2 * (1 - attacked)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw without its denominator counts as undefined
+            losses.append(1 - accuracy[:, 1:] / accuracy[:, :1])
+            gains.append(defence[:, 1:] / defence[:, :1] - 1)
+        a0s.append(attacked[:, 0])
+    loss_BP = np.concatenate(losses, axis=1)
+    a0_B = np.mean(a0s, axis=0) if a0s else np.full(resamples, np.nan)
+    return _Draws(loss_BP, np.concatenate(gains, axis=1), np.ones_like(loss_BP), a0_B)
+
+
+def _aligned(results: Sequence[AttackResult]) -> tuple[Bools, Bools, Bools]:
+    """Hits and correct classifications (N, J) of J networks of one seed, and membership (N), in record order."""
+    first = results[0]
+    order = [np.argsort(r.record_N, kind="stable") for r in results]
+    for r, o in zip(results, order, strict=True):
+        if not r.record_N.size or not len(r.record_N) == len(r.member_N) == len(r.hit_N) == len(r.correct_N):
+            raise UsageError(
+                f"{r.network.id}: record, member, hit and correct must be there, one value for each record."
+            )
+        same = np.array_equal(r.record_N[o], first.record_N[order[0]])
+        if not same or not np.array_equal(r.member_N[o], first.member_N[order[0]]):
+            raise UsageError(
+                f"{r.network.id} and {first.network.id} were not attacked on the same records: attack both again."
+            )
+    hit = np.stack([r.hit_N[o] for r, o in zip(results, order, strict=True)], axis=1)
+    correct = np.stack([r.correct_N[o] for r, o in zip(results, order, strict=True)], axis=1)
+    return hit, correct, first.member_N[order[0]]
+
+
+def _slope(
+    method: str,
+    pairs: Sequence[Pair],
+    draws: _Draws,
+    a0: Estimate | None,
+    seeds: Sequence[int],
+    band: tuple[float, float],
+    interval: str,
+) -> Slope:
+    used = [i for i, p in enumerate(pairs) if p.in_band and method in ("all", p.method)]
+    loss = np.array([pairs[i].relative_loss for i in used])
+    gain = np.array([pairs[i].relative_gain for i in used])
+    of_seed = {s: np.array([pairs[i].seed == s for i in used], dtype=bool) for s in seeds}
+    by_seed = {s: _through_origin(loss[mask], gain[mask]) for s, mask in of_seed.items()}
+    if not used or a0 is None:
+        sentence = (
+            f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
+        )
+        return Slope(method, None, None, by_seed, len(used), "no network in the band", sentence)
+
+    weight_BP, loss_BP, gain_BP = (d[:, used] for d in (draws.weight_BP, draws.loss_BP, draws.gain_BP))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope_B = (weight_BP * loss_BP * gain_BP).sum(axis=1) / (weight_BP * loss_BP**2).sum(axis=1)
+        loss_B = (weight_BP * loss_BP).sum(axis=1) / weight_BP.sum(axis=1)
+    value = _through_origin(loss, gain)
+    mean_loss = _estimate(float(loss.mean()), loss_B)
+    estimate = None if value is None else _estimate(value, slope_B)
+    verdict: Verdict
+    if a0.low <= 0.5:
+        verdict = "no trade-off measurable"
+        sentence = f"no trade-off measurable: the attack on the dense network is not above chance (A0 {_show(a0)})."
+    elif mean_loss is None or mean_loss.low <= 0:
+        verdict = "no trade-off measurable"
+        shown = "is not defined" if mean_loss is None else f"{_show(mean_loss)} is not above 0 beyond its interval"
+        sentence = f"no trade-off measurable: the mean relative loss in accuracy {shown}."
+    elif estimate is None or estimate.low <= 0 <= estimate.high:
+        verdict = "slope not resolved"
+        shown = "it is not defined" if estimate is None else f"{_show(estimate)} holds 0"
+        sentence = f"slope not resolved: {shown} ({len(used)} points, {interval})."
+    else:
+        verdict = "slope resolved"
+        sentence = f"slope {_show(estimate)} beside the paper's {PAPER_SLOPE} ({len(used)} points, {interval})."
+    return Slope(method, estimate, mean_loss, by_seed, len(used), verdict, sentence)
+
+
+def _through_origin(loss: Floats, gain: Floats) -> float | None:
+    square = float(loss @ loss)
+    return float(loss @ gain) / square if square > 0 else None
+
+
+def _estimate(value: float, draws_B: Floats) -> Estimate | None:
+    """``value`` with the percentile interval; None where more than 2.5 % of the draws are undefined."""
+    defined = draws_B[np.isfinite(draws_B)]
+    if len(defined) < 0.975 * len(draws_B):
+        return None
+    return Estimate(value, *map(float, np.quantile(defined, (0.025, 0.975))))
+
+
+def _dense_accuracy(dense: Sequence[AttackResult], draws: _Draws | None) -> Estimate | None:
+    """A0, the mean over seeds; its interval from the draws over seeds, or exact over the records of all seeds.
+
+    The exact one averages Clopper-Pearson intervals of TPR and TNR at 97.5 % each, as for a single network.
+    """
+    if not dense:
+        return None
+    value = math.fsum(map(_accuracy, dense)) / len(dense)
+    if draws is not None:
+        return _estimate(value, draws.a0_B)
+    member = np.concatenate([r.member_N for r in dense])
+    hit = np.concatenate([r.hit_N for r in dense])
+    shares = [clopper_pearson(int(hit[kind].sum()), int(kind.sum()), 0.975) for kind in (member, ~member)]
+    return Estimate(value, *(float(end) for end in np.mean(shares, axis=0)))
+
+
+def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
+    if a0 is None or cap is None:
+        return "The relative gain in defence has no cap that these records could show."
+    return (
+        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {_show(cap)}, so no slope "
+        f"holds far. The advantage 2 A - 1 (dense: {_show(advantage(a0))}) does not share the defence's relative gain."
+    )
+
+
+def _by_seed(results: Iterable[AttackResult]) -> dict[int, list[AttackResult]]:
+    grouped: dict[int, dict[str, AttackResult]] = {}
+    for r in sorted(results, key=lambda r: r.network.seed):
+        of_seed = grouped.setdefault(r.network.seed, {})
+        if r.network.role != "target" or r.network.network in of_seed:
+            raise UsageError(f"{r.network.id}: give one result of the attack for each target network and seed.")
+        of_seed[r.network.network] = r
+    return {s: list(of_seed.values()) for s, of_seed in grouped.items()}
+
+
+def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> AttackResult | None:
+    """The seed's network called "dense", or its only one of that method; None, with a note, where it cannot serve."""
+    kin = [r for r in results if r.network.method == "dense"]
+    named = [r for r in kin if r.network.network == "dense"] or (kin if len(kin) == 1 else [])
+    if not named:
+        notes.append(f"Seed {seed} is left out of losses, gains and slopes: it has no dense network.")
+    elif _accuracy(named[0]) == 1 or named[0].network.test_accuracy == 0:
+        notes.append(
+            f"Seed {seed} is left out of losses, gains and slopes: its dense network has defence or accuracy 0."
+        )
+    else:
+        return named[0]
+    return None
+
+
+def _accuracy(result: AttackResult) -> float:
+    estimate = result.metrics.get("balanced_accuracy")
+    if estimate is None:
+        raise UsageError(f"{result.network.id}: the attack '{result.attack}' has no balanced accuracy.")
+    return estimate.value
+
+
+def _relative(result: AttackResult, dense: AttackResult) -> tuple[float, float]:
+    """Relative loss in test accuracy and relative gain in defence."""
+    acc, acc0 = result.network.test_accuracy, dense.network.test_accuracy
+    d, d0 = 2 * (1 - _accuracy(result)), 2 * (1 - _accuracy(dense))
+    return (acc0 - acc) / acc0, (d - d0) / d0
+
+
+def _in_band(density: float, band: tuple[float, float]) -> bool:
+    return band[0] - BAND_TOLERANCE <= density <= band[1] + BAND_TOLERANCE
+
+
+def _pair(result: AttackResult, dense: AttackResult, band: tuple[float, float]) -> Pair:
+    n = result.network
+    return Pair(n.network, n.method, n.seed, n.density, *_relative(result, dense), _in_band(n.density, band))
+
+
+def _points(
+    results: Sequence[AttackResult], dense: Mapping[int, AttackResult], band: tuple[float, float]
+) -> tuple[Point, ...]:
+    """Dense first, then IMP, butterfly and others, each from the highest density down."""
+    named: dict[str, list[AttackResult]] = {}
+    for r in results:
+        named.setdefault(r.network.network, []).append(r)
+    points = []
+    for name, of_name in named.items():
+        relative = [_relative(r, dense[r.network.seed]) for r in of_name if r.network.seed in dense]
+        density = _spread([r.network.density for r in of_name])
+        points.append(
+            Point(
+                network=name,
+                method=of_name[0].network.method,
+                density=density,
+                test_accuracy=_spread([r.network.test_accuracy for r in of_name]),
+                defence=_spread([2 * (1 - _accuracy(r)) for r in of_name]),
+                advantage=_spread([2 * _accuracy(r) - 1 for r in of_name]),
+                relative_loss=_spread([loss for loss, _ in relative]) if relative else None,
+                relative_gain=_spread([gain for _, gain in relative]) if relative else None,
+                in_band=_in_band(density.mean, band),
+            )
+        )
+    rank = {"dense": 0, "imp": 1, "butterfly": 2}
+    return tuple(sorted(points, key=lambda p: (rank.get(p.method, 3), p.method, -p.density.mean, p.network)))
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(math.fsum(values) / len(values), min(values), max(values), sd, len(values))
+
+
+def _pareto(points: Sequence[Point]) -> tuple[str, ...]:
+    def beats(q: Point, p: Point) -> bool:
+        a, d = q.test_accuracy.mean - p.test_accuracy.mean, q.defence.mean - p.defence.mean
+        return min(a, d) >= 0 and max(a, d) > 0
+
+    front = [p for p in points if not any(beats(q, p) for q in points)]
+    return tuple(p.network for p in sorted(front, key=lambda p: (-p.test_accuracy.mean, p.density.mean)))
+
+
+def _dominated(points: Sequence[Point]) -> dict[str, str]:
+    imp = sorted((p for p in points if p.method == "imp"), key=lambda p: -p.defence.mean)
+    found = {}
+    for b in (p for p in points if p.method == "butterfly"):
+        better = [
+            p.network for p in imp if p.test_accuracy.mean > b.test_accuracy.mean and p.defence.mean > b.defence.mean
+        ]
+        if better:
+            found[b.network] = better[0]
+    return found
+
+
+def _list(items: Iterable[str]) -> str:
+    shown = list(items)
+    return "; ".join(shown[:5]) + (f"; and {len(shown) - 5} more" if len(shown) > 5 else "")
+
+
+def _show(e: Estimate) -> str:
+    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):  # numpy's float64 is one
+        return float(value) if math.isfinite(value) else None
+    return value

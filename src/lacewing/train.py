@@ -1,0 +1,216 @@
+"""The training loop. Its randomness is a function of (seed, epoch), so that resuming after an epoch is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lacewing.config import Train
+from lacewing.errors import DivergedError
+from lacewing.masks import Guard
+from lacewing.results import Epoch
+
+
+@dataclass
+class Progress:
+    """Where a training stands: what a checkpoint holds. ``momentum`` is by parameter name."""
+
+    curve: list[Epoch] = field(default_factory=list)
+    model: dict[str, Tensor] = field(default_factory=dict)
+    momentum: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(
+    model: nn.Module,
+    x: npt.NDArray[np.generic],
+    y: npt.NDArray[np.int64],
+    config: Train,
+    *,
+    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    seed: int,
+    guard: Guard | None = None,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Progress], None] = lambda _: None,
+    stop_after: int | None = None,
+) -> Progress:
+    """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
+
+    Args:
+        model: on the device that it shall be trained on.
+        x: raw records, (N, C, H, W) or (N, D).
+        y: labels, (N,).
+        config: epochs, batch size, SGD, schedule, augmentation, precision.
+        normalisation: mean and standard deviation per channel or feature.
+        seed: of order, augmentation and whatever the model draws itself (dropout).
+        guard: masks of pruned weights.
+        progress: from a checkpoint: training goes on after its last epoch, to the same bits as without the break.
+        on_epoch: called at each epoch's end; an exception that it raises ends training.
+        stop_after: train only this many epochs of the schedule.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite; names the epoch.
+    """
+    device = next(model.parameters()).device
+    channels_last = config.channels_last and x.ndim == 4 and survives_channels_last(model)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = Batches(x, y, config, normalisation, device, channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    progress = _restore(progress or Progress(), model, optimizer)
+    if guard is not None:
+        guard.epoch = len(progress.curve)
+        guard.attach(optimizer)
+    model.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's stream stays as it was
+        for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
+            torch.manual_seed(stream(seed, epoch, "model"))
+            loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
+            for step, (inputs, labels) in enumerate(batches.epoch(stream(seed, epoch, "batches"))):
+                lr = lr_at(config, epoch * len(batches) + step, len(batches))
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    logits = model(inputs)
+                loss = F.cross_entropy(logits.float(), labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                loss_sum += loss.detach() * len(labels)
+                right += (logits.detach().argmax(1) == labels).sum()
+            mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(y)).tolist()
+            if not math.isfinite(mean_loss):
+                raise DivergedError(
+                    f"the loss became {mean_loss} in epoch {epoch + 1}; "
+                    f"try a smaller train.lr (now {config.lr:g}) or, on noisy labels, a larger train.batch_size."
+                )
+            progress.curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            if guard is not None:
+                guard.epoch_end()
+            progress.model = model.state_dict()
+            progress.momentum = {
+                name: optimizer.state[p]["momentum_buffer"]
+                for name, p in model.named_parameters()
+                if optimizer.state[p].get("momentum_buffer") is not None
+            }
+            on_epoch(progress)
+    return progress
+
+
+def _restore(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    if progress.curve:
+        model.load_state_dict(progress.model)
+        for name, parameter in model.named_parameters():
+            if name in progress.momentum:
+                buffer = torch.empty_like(parameter).copy_(progress.momentum[name])
+                optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+    return progress
+
+
+def lr_at(config: Train, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step: constant, divided at milestones, or one cycle (Smith & Topin 2019) in cosine form.
+
+    One cycle rises from lr/25 to lr over the first 30 % of the steps and falls to lr/250,000 at the last one.
+    """
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "step":
+        epoch = step // steps_per_epoch
+        passed = sum(epoch >= math.floor(share * config.epochs) for share in config.milestones)
+        return config.lr * config.gamma**passed
+    last = config.epochs * steps_per_epoch - 1
+    peak = 0.3 * (last + 1) - 1
+    first, final = config.lr / 25, config.lr / 25e4
+    if step <= peak:
+        return _cosine(first, config.lr, step / peak)
+    return _cosine(config.lr, final, (step - peak) / (last - peak))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def stream(seed: int, *names: object) -> int:
+    """A 63-bit seed for the random stream that these names stand for; streams of different names are independent."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Batches:
+    """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
+
+    Flip and crop (padding 4, black) are drawn for each image and done by one gather for the whole batch.
+    """
+
+    def __init__(
+        self,
+        x: npt.NDArray[np.generic],
+        y: npt.NDArray[np.int64],
+        config: Train,
+        normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+        device: torch.device,
+        channels_last: bool = True,
+    ) -> None:
+        self.config, self.channels_last = config, channels_last
+        self.image = x.ndim == 4
+        self.padding = 4 if "crop" in config.augment else 0
+        records = torch.from_numpy(np.ascontiguousarray(x))
+        if self.image:  # channels last, so that a gathered batch lies in memory as convolutions like it
+            records = F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous()
+            self.size = x.shape[2], x.shape[3]
+        self.x, self.y = records.to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
+        self.mean, self.std = (torch.from_numpy(a).to(device) for a in normalisation)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.y) / self.config.batch_size)
+
+    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in an order drawn from ``seed``; the last batch holds what is left."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.y), generator=generator)
+        top, left = (self._offsets(generator) for _ in range(2))
+        flip = torch.rand(len(self.y), generator=generator) < (0.5 if "flip" in self.config.augment else 0.0)
+        drawn = [t.to(self.y.device) for t in (order, top, left, flip)]
+        for index, *where in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
+            yield self._gather(index, *where), self.y[index]
+
+    def _offsets(self, generator: torch.Generator) -> Tensor:
+        return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
+
+    def _gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+        if not self.image:
+            return (self.x[index].float() - self.mean) / self.std
+        height, width = self.size
+        rows = top[:, None] + torch.arange(height, device=index.device)
+        columns = torch.arange(width, device=index.device).expand(len(index), width)
+        columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
+        batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return batch if self.channels_last else batch.contiguous()
+
+
+def survives_channels_last(model: nn.Module) -> bool:
+    """Whether oneDNN can train the model in channels-last layout without writing past its workspace.
+
+    Strided 1x1 convolutions of fewer than 16 channels corrupt memory in the backward pass on the CPU (oneDNN issue
+    6035, seen with torch 2.13 on AVX2); a model that has one is trained in the contiguous layout, on every device.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    return all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in convolutions)
+
+
+def best_precision(device: str) -> str:
+    """``bf16`` where the hardware multiplies it natively, else ``fp32``; emulated bf16 is ten times slower."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"

@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ import torch.nn.functional as F
 
 from lacewing import data, models
 from lacewing.config import Model, Train
-from lacewing.engine.local import _ONE_THREAD, _SURE, default_processes
+from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes
 from lacewing.train import best_precision, train
 
 BATCH, IMAGES, LR = 128, 512, 0.01  # a pass of four batches: short beside the window
@@ -118,7 +118,7 @@ def child(side: str, number: int) -> None:
         print(json.dumps([IMAGES * (len(times) - 1), times[-1] - times[0]]), flush=True)
 
 
-def measure(side: str, numbers: list[int], environment: dict[str, str], seconds: float) -> float:
+def measure(side: str, numbers: list[int], environment: Mapping[str, str], seconds: float) -> float:
     """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one window."""
     path = os.pathsep.join(p for p in sys.path if p)
     processes = [
@@ -185,12 +185,12 @@ def main() -> None:
     if min(given.repeats, given.seconds, given.threads, given.workers) <= 0:
         parser.error("--repeats, --seconds, --threads and --workers must be above 0")
 
-    threads = dict.fromkeys(_ONE_THREAD, str(given.threads))
+    threads = {name: str(given.threads) for name in WORKER_ENVIRONMENT if name.endswith("_NUM_THREADS")}
     sides: dict[str, list[float]] = {"plain": [], "lacewing": []}
     for repeat in range(given.repeats):
         sides["plain"].append(measure("plain", [given.threads], threads, given.seconds))
         workers = list(range(given.workers))
-        sides["lacewing"].append(measure("lacewing", workers, {**_SURE, **_ONE_THREAD}, given.seconds))
+        sides["lacewing"].append(measure("lacewing", workers, {**WORKER_ENVIRONMENT}, given.seconds))
         shown = ", ".join(f"{side} {values[-1]:,.0f}" for side, values in sides.items())
         print(f"repeat {repeat + 1} of {given.repeats}: {shown} images/s", file=sys.stderr)
 

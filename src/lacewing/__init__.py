@@ -32,7 +32,7 @@ _HOMES = {
     "Chain": "sparsify",
     "KSConv2d": "sparsify",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 __version__ = metadata.version("lacewing")
 
 

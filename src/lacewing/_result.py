@@ -37,7 +37,8 @@ class Result:
         for attack in self.attacks:
             network, found = attack.network, attack.metrics
             accuracy, defence = found["balanced_accuracy"], found["defence"]
-            assert accuracy is not None and defence is not None
+            assert accuracy is not None
+            assert defence is not None
             rows.append(
                 {
                     "network": network.network,

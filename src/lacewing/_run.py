@@ -143,7 +143,10 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     study, plan, facts = recorded[0]
     for place, (other, _, other_facts) in zip(places[1:], recorded[1:], strict=True):
         found = difference(study, other) or difference(other, study)
-        if found is None and (facts["data_digest"], facts["model"]) != (other_facts["data_digest"], other_facts["model"]):
+        if found is None and (facts["data_digest"], facts["model"]) != (
+            other_facts["data_digest"],
+            other_facts["model"],
+        ):
             found = "the data set or the model's code is another"
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
@@ -211,6 +214,8 @@ class Prepared:
         set: Iterable[str] = (),
         data_root: str | Path | None = None,
     ) -> None:
+        from lacewing.accounting import count_networks
+
         declared = load_study(study, set)
         _check_attacks(declared)
         self.command = _command(study, declared, out, set, only)
@@ -221,7 +226,7 @@ class Prepared:
         self.study = declared.resolved(self._precision(declared))
         self.work = jobs.Workspace.open(self.study, self.folder, self.data_root, device=self.device)
         data.four_way(len(self.work.records), 0)
-        self.facts = {
+        self.facts: dict[str, Any] = {
             "schema": SCHEMA,
             "data_digest": self.work.dataset.digest,
             "model": models.fingerprint(self.study.model),
@@ -231,14 +236,14 @@ class Prepared:
         }
         self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
         self.slice = _only(self.plan, only)
-        self.counts = jobs.count_networks(self.work, self.plan)
+        self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 
-    def _precision(self, declared: Study) -> Any:
+    def _precision(self, declared: Study) -> Literal["fp32", "bf16"]:
         """A folder keeps the precision that it was begun with."""
         from lacewing.train import best_precision
 
         if (self.folder / "study.toml").exists():
-            return _read_study(self.folder).train.precision
+            return "bf16" if _read_study(self.folder).train.precision == "bf16" else "fp32"
         return best_precision(self.device)
 
     def claim(self) -> None:

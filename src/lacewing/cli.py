@@ -26,7 +26,7 @@ DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets
 def _main() -> None:
     """What does my network give away about its training records, how much of that does sparsity take back, and what
     does it cost in accuracy?
-    """  # noqa: D205, D400
+    """
 
 
 @app.command()
@@ -168,7 +168,10 @@ def _print_plan(prepared: Any, as_json: bool) -> None:
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
         _print_json(document)
         return
-    print(f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} epochs")
+    print(
+        f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} "
+        "epochs"
+    )
     for row in table:
         print(
             f"{row['name']:<20} {row['role']:<7} {row['seed']:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
@@ -233,8 +236,8 @@ def _report(error: BaseException) -> int:
         path = Path(f"lacewing-fault-{os.getpid()}.txt")
         path.write_text("".join(traceback.format_exception(error)))
         print(
-            f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report it "
-            "with that file to the project's issue tracker.",
+            f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report "
+            "it with that file to the project's issue tracker.",
             file=sys.stderr,
         )
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +18,10 @@ import numpy.typing as npt
 
 from lacewing import data, models
 from lacewing.config import Butterfly, Imp, Study
-from lacewing.errors import BudgetSpent, LacewingError, UsageError
-from lacewing.plan import AttackJob, NetworkJob, Plan
+from lacewing.errors import BudgetSpent, DivergedError, LacewingError
+from lacewing.plan import AttackJob, NetworkJob
 from lacewing.results import AttackResult, Epoch, Estimate, NetworkResult
-from lacewing.store import Store, write_atomically
+from lacewing.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from lacewing.masks import Guard
     from lacewing.train import Progress
 
-CHECKPOINT_EVERY = 15.0  # seconds; a checkpoint is written at the next epoch's end
+# Seconds between checkpoints, each at an epoch's end.
+CHECKPOINT_EVERY = float(os.environ.get("LACEWING_CHECKPOINT_EVERY", "15"))
 
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
@@ -91,6 +93,7 @@ def finished(store: Store, job: NetworkJob) -> bool:
 
 def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) -> None:
     """The IMP sequence from the highest level whose weights and masks the store holds."""
+    from lacewing.checkpoints import load_tensors
     from lacewing.masks import Guard, unpack
     from lacewing.sparsify import imp
 
@@ -107,8 +110,8 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
     guard.origin = _rewind_point(work, head, spec.rewind_epoch)
     if start:
         key = sequence[start].key
-        model.load_state_dict(_load(work.store.job(key) / "model.safetensors"))
-        guard.masks = unpack(_load(work.store.job(key) / "masks.safetensors"))
+        model.load_state_dict(load_tensors(work.store.job(key) / "model.safetensors"))
+        guard.masks = unpack(load_tensors(work.store.job(key) / "masks.safetensors"))
     current = itertools.count(start + 1 if start else 0)
 
     def fit(model: nn.Module, guard: Guard) -> None:
@@ -126,18 +129,22 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
     """The weights of a finished level-0 network: from the store or, if they were dropped, by training again."""
+    from lacewing.checkpoints import load_tensors
+
     stored = work.store.file(job.key, "model.safetensors")
     if stored is not None:
-        model.load_state_dict(_load(stored))
+        model.load_state_dict(load_tensors(stored))
     else:
         _train(work, job, model)
 
 
 def _rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Tensor]:
     """The state after ``epoch`` epochs of the dense training; trained again where it was not kept."""
+    from lacewing.checkpoints import load_tensors
+
     stored = work.store.file(head.key, f"rewind-{epoch}.safetensors")
     if stored is not None:
-        return _load(stored)
+        return load_tensors(stored)
     model = _build(work, head)
     if epoch:
         _train(work, head, model, stop_after=epoch)
@@ -199,6 +206,7 @@ def _train_and_publish(
     Raises:
         DivergedError, BudgetSpent: see ``run_chain``.
     """
+    from lacewing.checkpoints import load_checkpoint, save_checkpoint, save_tensors
     from lacewing.masks import pack
 
     folder = work.store.work(job.key)
@@ -209,17 +217,17 @@ def _train_and_publish(
         epoch = progress.curve[-1]
         work.report(job, epoch)
         if epoch.epoch in rewinds:
-            _save(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
+            save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
         stopping = work.stop() and epoch.epoch < job.train.epochs
         if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
-            _save_checkpoint(folder, job, progress)
+            save_checkpoint(folder, progress, job=job.id, epochs=job.train.epochs)
             saved = time.monotonic()
         if stopping:
             raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch} of {job.train.epochs}; its state is saved.")
 
     try:
         progress = _train(
-            work, job, model, guard=guard, progress=_load_checkpoint(folder, set(model.state_dict())), on_epoch=on_epoch
+            work, job, model, guard=guard, progress=load_checkpoint(folder, set(model.state_dict())), on_epoch=on_epoch
         )
     except LacewingError as error:
         raise type(error)(f"{job.id}: {error}") from None
@@ -227,9 +235,9 @@ def _train_and_publish(
     result, arrays = _observe(work, job, model, tuple(progress.curve), guard)
 
     def write(folder_: Path) -> None:
-        _save(folder_ / "model.safetensors", model.state_dict())
+        save_tensors(folder_ / "model.safetensors", model.state_dict())
         if guard is not None:
-            _save(folder_ / "masks.safetensors", pack(guard.masks))
+            save_tensors(folder_ / "masks.safetensors", pack(guard.masks))
         for name in (f"rewind-{epoch}.safetensors" for epoch in rewinds):
             if (folder / name).is_file():
                 (folder_ / name).write_bytes((folder / name).read_bytes())
@@ -251,6 +259,7 @@ def _facts(work: Workspace, name: str) -> dict[str, Any]:
 def _observe(
     work: Workspace, job: NetworkJob, model: nn.Module, curve: tuple[Epoch, ...], guard: Guard | None
 ) -> tuple[NetworkResult, dict[str, npt.NDArray[Any]]]:
+    from lacewing.accounting import dense_model, describe
     from lacewing.signals import compact, observe
 
     kept, held, split = _members(work, job)
@@ -268,11 +277,12 @@ def _observe(
         draws=work.study.signals.draws,
     )
     if not np.isfinite(raw).all():
-        raise UsageError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
+        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
     logits = compact(raw)
     right = logits.argmax(1) == work.records.y
     clean = logits.argmax(1) == work.records.clean_y
-    counts = describe(model, dense_of(work), guard.masks if guard else {})
+    dense = dense_model(work.study, work.dataset.shape, work.dataset.classes)
+    counts = describe(model, dense, guard.masks if guard else {})
     result = NetworkResult(
         network=job.network,
         method=job.method,
@@ -297,80 +307,16 @@ def _observe(
     return result, arrays
 
 
-def dense_of(work: Workspace) -> nn.Module:
-    """The study's dense model without values, on torch's meta device: what densities are counted against."""
-    import torch
-
-    with torch.device("meta"):
-        return models.build(work.study.model, work.dataset.shape, work.dataset.classes)
-
-
-def describe(model: nn.Module, dense: nn.Module, masks: dict[str, Tensor]) -> dict[str, Any]:
-    """Parameters and densities of a network: entries of factors for butterfly layers, kept weights for masks."""
-    pruned = sum(int((~mask).sum()) for mask in masks.values())
-    return _densities(sum(p.numel() for p in model.parameters()) - pruned, dense)
-
-
-def _densities(nonzero: int, dense: nn.Module) -> dict[str, Any]:
-    parameters, weights = _sizes(dense)
-    return {
-        "density": nonzero / parameters,
-        "density_prunable": (nonzero - (parameters - weights)) / weights if weights else 1.0,
-        "parameters": parameters,
-        "nonzero": nonzero,
-    }
-
-
-def _sizes(dense: nn.Module) -> tuple[int, int]:
-    """All parameters, and the prunable weights among them."""
-    from lacewing.masks import prunable
-
-    sizes = {name: p.numel() for name, p in dense.named_parameters()}
-    return sum(sizes.values()), sum(sizes[name] for name in prunable(dense))
-
-
-def count_networks(work: Workspace, plan: Plan) -> dict[str, dict[str, Any]]:
-    """By network name: parameters, nonzero, density, density_prunable, exact and before any training.
-
-    Raises:
-        UsageError: a network that the model cannot be made into.
-    """
-    import torch
-
-    from lacewing.sparsify import butterfly, remaining
-
-    counts: dict[str, dict[str, Any]] = {}
-    for job in plan.networks:
-        if job.network in counts:
-            continue
-        dense = dense_of(work)
-        parameters, weights = _sizes(dense)
-        nonzero = parameters
-        if isinstance(job.spec, Imp):
-            if not weights:
-                raise UsageError(f"network '{job.network}': the model has no convolution or linear weight to prune.")
-            nonzero = parameters - weights + remaining(weights, job.level, job.spec.fraction)
-        elif isinstance(job.spec, Butterfly):
-            with torch.device("meta"):
-                model = dense_of(work)
-                try:
-                    butterfly(model, **job.spec.model_dump(include={"segments", "factors", "columns"}))
-                except UsageError as error:
-                    raise UsageError(f"network '{job.network}': {error}") from None
-            nonzero = sum(p.numel() for p in model.parameters())
-        counts[job.network] = _densities(nonzero, dense)
-    return counts
-
-
 def plain_state(
     store: Store, job: NetworkJob, study: Study, *, shape: tuple[int, ...], classes: int
 ) -> dict[str, Tensor]:
     """A trained network's weights as the plain torch model loads them: butterfly layers composed."""
     import torch
 
+    from lacewing.checkpoints import load_tensors
     from lacewing.sparsify import butterfly, composed_state
 
-    state = _load(store.job(job.key) / "model.safetensors")
+    state = load_tensors(store.job(job.key) / "model.safetensors")
     if isinstance(job.spec, Butterfly):
         with torch.random.fork_rng(devices=[]):
             model = models.build(study.model, shape, classes)
@@ -444,47 +390,3 @@ def load_attack(store: Store, job: AttackJob) -> AttackResult:
         return AttackResult(
             network=load_network(store, job.target), metrics=metrics, **found, **{k: arrays[k] for k in _ATTACK_ARRAYS}
         )
-
-
-# --------------------------------------------------------------------------------------------------------- small files
-
-
-def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    from safetensors.torch import save
-
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_atomically(path, save(plain, metadata))
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _save_checkpoint(folder: Path, job: NetworkJob, progress: Progress) -> None:
-    tensors = {f"model|{name}": t for name, t in progress.model.items()}
-    tensors |= {f"momentum|{name}": t for name, t in progress.momentum.items()}
-    curve = json.dumps([dataclasses.asdict(epoch) for epoch in progress.curve])
-    _save(folder / "checkpoint.safetensors", tensors, {"curve": curve})
-    where = {"job": job.id, "epoch": len(progress.curve), "epochs": job.train.epochs}
-    write_atomically(folder / "progress.json", json.dumps(where))
-
-
-def _load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
-    """The state of an interrupted training; None where there is none or it cannot be read (training starts anew)."""
-    from safetensors import SafetensorError, safe_open
-
-    from lacewing.train import Progress
-
-    try:
-        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:  # type: ignore[no-untyped-call]
-            curve = [Epoch(**epoch) for epoch in json.loads(file.metadata()["curve"])]
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
-        return None
-    split: dict[str, dict[str, Any]] = {"model": {}, "momentum": {}}
-    for key, tensor in tensors.items():
-        kind, _, name = key.partition("|")
-        split.setdefault(kind, {})[name] = tensor
-    return Progress(curve, split["model"], split["momentum"]) if set(split["model"]) == names else None

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -208,7 +209,7 @@ def survives_channels_last(model: nn.Module) -> bool:
     return all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in convolutions)
 
 
-def best_precision(device: str) -> str:
+def best_precision(device: str) -> Literal["fp32", "bf16"]:
     """``bf16`` where the hardware multiplies it natively, else ``fp32``; emulated bf16 is ten times slower."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -1,12 +1,12 @@
-"""Chains of Kronecker-sparse factors: their algebra and the search, against numpy.kron, support matrices and brute force."""
+"""Chains of Kronecker-sparse factors: algebra and search, against support matrices, brute force and lazylinop."""
 
+import importlib.util
 import itertools
 import math
-import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,40 +37,36 @@ def test_cheapest_finds_the_chains_of_resnet20(shape, factors):
 
 @given(patterns)
 def test_support_is_a_kronecker_product(p):
-    support = np.kron(np.kron(np.eye(p.a), np.ones((p.b, p.c))), np.eye(p.d))
-    np.testing.assert_array_equal(p.support(), support)
-    assert (p.rows, p.columns, p.nnz) == (*support.shape, support.sum())
+    """Entry by entry: I_a (x) 1_{b x c} (x) I_d is 1 where the outer and the inner index agree."""
+    row, column = np.arange(p.rows)[:, None], np.arange(p.columns)
+    same = (row // (p.b * p.d) == column // (p.c * p.d)) & (row % p.d == column % p.d)
+    np.testing.assert_array_equal(p.support(), same)
+    assert p.nnz == same.sum()
 
 
-def test_chainable_pairs_are_those_whose_product_is_r_times_one_support():
-    """Both ways: a chainable pair's product is r times the support of the fused pattern; what is refused has none."""
+def _refused(*factors):
+    try:
+        Chain(factors)
+    except UsageError:
+        return True
+    return False
+
+
+def test_the_product_of_a_chainable_pair_is_r_times_the_fused_support():
+    """Every pair of small patterns: those that chain are those of the definition, and their product is as it says."""
     chained = 0
     for left, right in itertools.product(SMALL, SMALL):
-        if left.columns != right.rows:
-            with pytest.raises(UsageError, match="factors 1 and 2"):
-                Chain([left, right])
-            continue
-        product = left.support().astype(int) @ right.support().astype(int)
-        try:
+        assert _refused(left, right) != _chainable(left, right)
+        if _chainable(left, right):
             (rank,) = Chain([left, right]).ranks
-        except UsageError:
-            assert not any(np.array_equal(product, r * s) for r, s in _fused(left, right)), (left, right)
-        else:
             fused = Pattern(left.a, left.b * left.d // right.d, right.a * right.c // left.a, right.d)
+            product = left.support().astype(int) @ right.support().astype(int)
             np.testing.assert_array_equal(product, rank * fused.support())
             chained += 1
     assert chained > 200
 
 
-def _fused(left, right):
-    """Every (r, support) that a chainable pair of these sizes could have: a of the left factor, d of the right one."""
-    b, c = left.rows / (left.a * right.d), right.columns / (left.a * right.d)
-    if b == int(b) and c == int(c) and right.a % left.a == 0 and left.d % right.d == 0:
-        rank = left.a * left.c * right.d / (right.a * right.d)
-        yield rank, Pattern(left.a, int(b), int(c), right.d).support().astype(int)
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (4, 6), (6, 4), (8, 8), (6, 12), (12, 6), (4, 18), (9, 6), (5, 10), (7, 7)])
+@pytest.mark.parametrize("shape", [(4, 4), (4, 6), (6, 4), (8, 8), (6, 12), (12, 6), (4, 18), (5, 10), (7, 7)])
 @pytest.mark.parametrize("factors", [1, 2, 3])
 def test_cheapest_equals_an_exhaustive_search(shape, factors):
     found = list(_all_chains(*shape, factors))
@@ -86,11 +82,13 @@ def test_cheapest_equals_an_exhaustive_search(shape, factors):
 def _all_chains(rows, columns, factors):
     """Every full-support, monotone chain with b, c >= 2, straight from the rules: full support is seen, not derived."""
     rising = rows <= columns
-    for inner in itertools.combinations_with_replacement(range(min(rows, columns), max(rows, columns) + 1), factors - 1):
+    for inner in itertools.combinations_with_replacement(
+        range(min(rows, columns), max(rows, columns) + 1), factors - 1
+    ):
         sizes = (rows, *(inner if rising else inner[::-1]), columns)
         options = [list(_factors(*pair)) for pair in itertools.pairwise(sizes)]
         for chain in itertools.product(*options):
-            if all(_chain(*pair) for pair in itertools.pairwise(chain)):
+            if all(_chainable(*pair) for pair in itertools.pairwise(chain)):
                 support = Pattern(*chain[0]).support().astype(int)
                 for p in chain[1:]:
                     support = support @ Pattern(*p).support()
@@ -106,7 +104,7 @@ def _factors(rows, columns):
                 yield a, int(b), int(c), d
 
 
-def _chain(left, right):
+def _chainable(left, right):
     (a1, _, c1, d1), (a2, b2, _, d2) = left, right
     rank = a1 * c1 / a2
     return a2 % a1 == 0 and d1 % d2 == 0 and rank == int(rank) == b2 * d2 / d1
@@ -134,7 +132,10 @@ def test_cheapest_chains_obey_the_three_rules(rows, columns, factors):
         ([(1, 2, 2, 2), (2, 2, 0, 1)], r"factor 2 is \(2, 2, 0, 1\)"),
         ([(1, 2, 2)], r"factor 1 is \(1, 2, 2\)"),
         ([(1, 2, 2, 2), (2, 2, 2.0, 1)], r"factor 2 is \(2, 2, 2.0, 1\)"),
-        ([(1, 2, 2, 2), (2, 2, 2, 1), (1, 2, 2, 2)], r"factors 2 and 3, \(2, 2, 2, 1\) and \(1, 2, 2, 2\), do not chain"),
+        (
+            [(1, 2, 2, 2), (2, 2, 2, 1), (1, 2, 2, 2)],
+            r"factors 2 and 3, \(2, 2, 2, 1\) and \(1, 2, 2, 2\), do not chain",
+        ),
     ],
 )
 def test_errors_name_the_factor(factors, said):
@@ -142,7 +143,7 @@ def test_errors_name_the_factor(factors, said):
         Chain(factors)
 
 
-@pytest.mark.parametrize("shape", [(10, 27, 2), (16, 144, 9), (16, 144, 0), (0, 4, 2)])
+@pytest.mark.parametrize("shape", [(1, 9, 2), (9, 1, 2), (16, 144, 0), (0, 4, 2)])
 def test_no_chain_is_an_error_with_a_mend(shape):
     with pytest.raises(UsageError, match="use fewer factors, or channels that divide"):
         Chain.cheapest(*shape)
@@ -157,29 +158,17 @@ def test_chains_are_values():
 
 @pytest.fixture(scope="module")
 def lazylinop():
-    """lazylinop.butterfly, with torch's thread count, which importing it changes, restored."""
-    threads = torch.get_num_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import lazylinop.butterfly as module
-        except ImportError as error:
-            pytest.skip(f"lazylinop.butterfly cannot be imported: {error}")
-        finally:
-            torch.set_num_threads(threads)
+    """lazylinop's chain.py alone: importing its package needs more packages and changes torch's thread count."""
+    package = importlib.util.find_spec("lazylinop")
+    if package is None or package.origin is None:
+        pytest.skip("lazylinop is not installed")
+    spec = importlib.util.spec_from_file_location("chain", Path(package.origin).parent / "butterfly" / "chain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(patterns, min_size=1, max_size=3))
-def test_lazylinop_agrees_on_which_factors_chain(lazylinop, factors):
-    try:
-        oracle = lazylinop.Chain([tuple(p) for p in factors]).chainable
-    except Exception:
-        oracle = False
-    try:
-        Chain(factors)
-    except UsageError:
-        assert not oracle
-    else:
-        assert oracle
+def test_lazylinop_agrees_on_which_pairs_chain(lazylinop):
+    for left, right in itertools.product(SMALL, SMALL):
+        if left.columns == right.rows:
+            assert _refused(left, right) != lazylinop.Chain([tuple(left), tuple(right)]).chainability

@@ -195,6 +195,15 @@ def test_the_page_promises_nothing(html: str, word: str) -> None:
     assert not re.search(rf"\b{word}", "".join(_Page(html).text), flags=re.IGNORECASE)
 
 
+def test_networks_that_wait_for_their_attack_are_counted(reports: ModuleType, data: Any) -> None:
+    from lacewing.tradeoff import tradeoff
+
+    fewer = dataclasses.replace(data, attacks=data.attacks[:3], tradeoff=tradeoff(data.attacks[:3], resamples=100))
+    text = next(note.text for note in _story.notes(fewer) if note.kind == "unfinished")
+    assert text.startswith(f"{len(data.attacks) - 3} trained target networks not attacked yet")
+    assert not any(note.kind == "unfinished" for note in _story.notes(data))
+
+
 def test_failures_and_failed_jobs_are_notes(data: Any) -> None:
     odd = dataclasses.replace(
         data,

@@ -49,6 +49,7 @@ def browser() -> Iterator[Any]:
 def _open(browser: Any, path: Path, **options: Any) -> Opened:
     context = browser.new_context(**options)
     context.set_offline(True)
+    context.set_default_timeout(120_000)  # a busy machine is no error of the page
     opened = Opened(context.new_page())
     opened.tab.on("request", lambda request: opened.requests.append(request.url))
     opened.tab.on("pageerror", lambda error: opened.errors.append(str(error)))

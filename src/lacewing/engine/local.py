@@ -22,12 +22,13 @@ from lacewing.config import Study
 from lacewing.plan import AttackJob, NetworkJob, Plan
 from lacewing.store import Store
 
-_SURE = {  # glibc would return and fetch the memory of every activation at each step; keeping it saves about 10 %
+_KEEP_MEMORY = {  # else glibc returns and fetches the memory of every activation at each step: about 10 % of the time
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+WORKER_ENVIRONMENT = {**_KEEP_MEMORY, **_ONE_THREAD}
 
 Event = dict[str, Any]
 
@@ -89,13 +90,15 @@ class Pool:
         self.outcome = Outcome()
         self.changed = threading.Condition()
         self.waiting: list[Task] = []
+        self.networks: dict[str, NetworkJob] = {}
         self.trained: set[str] = set()  # keys of networks whose results are there
         self.running = 0
         self.workers: list[subprocess.Popen[str]] = []
 
     def run(self, plan: Plan) -> Outcome:
         """Do everything that is not done yet; returns when nothing more can be."""
-        self.trained = {job.key for job in plan.networks if jobs.finished(self.store, job)}
+        self.networks = {job.key: job for job in plan.networks}
+        self.trained = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
         self.waiting = [*self._chains(plan.chains), *self._attacks(plan.attacks)]
         if not self.waiting:
             return self.outcome
@@ -116,6 +119,9 @@ class Pool:
     def stop(self) -> None:
         """Ask every worker to save its state at the end of its epoch, and start nothing more."""
         self.outcome.stopped = True
+        self._halt()
+
+    def _halt(self) -> None:
         for worker in self.workers:
             with suppress(OSError, ValueError):
                 _send(worker, {"stop": True})
@@ -152,8 +158,7 @@ class Pool:
         with self.changed:
             self.running -= 1
             if task.kind == "chain":  # a chain that failed half-way has left the networks before the failure
-                done = {key for key in task.keys if self.store.done(key, "metrics.json", "signals.npz")}
-                self.trained |= done
+                self.trained |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
             self.changed.notify_all()
 
     def _serve(self) -> None:
@@ -169,7 +174,7 @@ class Pool:
                         _send(worker, {"stop": True})
                     self._listen(worker, task)
                 except OSError as error:
-                    self._fail(task, {"message": f"its worker process failed: {error}."})
+                    self._fail(task, {"message": f"{task.name}: its worker process failed: {error}."})
                 finally:
                     self._give_back(task)
         except BaseException as error:
@@ -182,7 +187,7 @@ class Pool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **_SURE, **_ONE_THREAD, "PYTHONPATH": path},
+            env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path},
             pass_fds=(self.lock.fileno(),),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then asks workers to stop
         )
@@ -207,20 +212,28 @@ class Pool:
         if not self.outcome.stopped:
             code = worker.wait()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._fail(task, {"message": f"its worker process ended with {why}; out of memory?"})
+            self._fail(task, {"message": f"{task.name}: its worker process ended with {why}; out of memory?"})
 
     def _fail(self, task: Task, event: Event) -> None:
         message = event["message"]
         if event.get("os_error"):
-            self.outcome.fatal = OSError(message)
+            self._abandon(OSError(message))
         elif event.get("traceback"):
-            self.outcome.fatal = RuntimeError(event["traceback"])
+            self._abandon(RuntimeError(event["traceback"]))
         elif issubclass(getattr(errors, event.get("error", ""), Exception), errors.UsageError):
-            self.outcome.fatal = errors.UsageError(message)
+            self._abandon(errors.UsageError(message))
         else:
-            sentence = message if message.startswith(task.name.split("/")[0]) else f"{task.name}: {message}"
-            self.outcome.failed.append(sentence)
-            self._tell({"event": "failed", "message": sentence})
+            done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
+            behind = len(task.keys) - done - 1
+            if behind > 0:
+                message += f" The {behind} networks behind it in its sequence were not trained."
+            self.outcome.failed.append(message)
+            self._tell({"event": "failed", "message": message})
+
+    def _abandon(self, error: BaseException) -> None:
+        """What would stop every network: let the others save their state, and end."""
+        self.outcome.fatal = self.outcome.fatal or error
+        self._halt()
 
     def _tell(self, event: Event) -> None:
         with self.changed:
@@ -228,7 +241,8 @@ class Pool:
 
     def _end(self) -> None:
         for worker in self.workers:
-            assert worker.stdin is not None and worker.stdout is not None
+            assert worker.stdin is not None
+            assert worker.stdout is not None
             with suppress(OSError):
                 worker.stdin.close()
             worker.stdout.close()

@@ -41,7 +41,14 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
         events.flush()
 
     def report(job: NetworkJob, epoch: Epoch) -> None:
-        send(event="epoch", id=job.id, epoch=epoch.epoch, epochs=job.train.epochs, loss=epoch.loss, accuracy=epoch.accuracy)
+        send(
+            event="epoch",
+            id=job.id,
+            epoch=epoch.epoch,
+            epochs=job.train.epochs,
+            loss=epoch.loss,
+            accuracy=epoch.accuracy,
+        )
 
     threading.Thread(target=read, daemon=True).start()
     setup = inbox.get()

@@ -187,7 +187,7 @@ def tiles(data: ReportData) -> list[Tile]:
             Tile(
                 f"Best sparse: {label_of(best.network, best.method)} at {density_text(best.density.mean)} density",
                 f"{percent(best.relative_gain.mean)} gain",
-                f"{_over_seeds(best.relative_gain)} of defence, for {percent(best.relative_loss.mean)} of accuracy; "
+                f"of defence ({_over_seeds(best.relative_gain)}) for {percent(best.relative_loss.mean)} of accuracy, "
                 f"both relative; {n_text(data)}",
             )
         )
@@ -247,17 +247,17 @@ def pareto(found: TradeOff | None) -> list[str]:
 def notes(data: ReportData) -> list[Note]:
     """Unfinished and failed work first, then the failure signatures."""
     made = []
-    if data.missing:
-        planned = len(data.networks) + data.missing
-        one = data.missing == 1
-        made.append(
-            Note(
-                "unfinished",
-                "This study is not finished",
-                f"{data.missing} of {planned} planned networks {'is' if one else 'are'} not trained yet, so every "
-                "number below may still change. The command at the end of this page continues.",
-            )
+    attacked = {attack.network.id for attack in data.attacks}
+    waiting = sum(n.role == "target" and n.id not in attacked for n in data.networks)
+    parts = [f"{data.missing} of {len(data.networks) + data.missing} planned networks not trained yet"] * bool(
+        data.missing
+    )
+    parts += [f"{waiting} trained target network{'s' * (waiting > 1)} not attacked yet"] * bool(waiting)
+    if parts:
+        text = (
+            f"{', '.join(parts)}: every number below may still change. The command at the end of this page continues."
         )
+        made.append(Note("unfinished", "This study is not finished", text))
     made += [Note("failed", "A job failed", text) for text in data.jobs_failed]
     for sentence in (*data.failures, *(data.tradeoff.notes if data.tradeoff is not None else ())):
         title, colon, rest = sentence.partition(": ")

@@ -125,46 +125,38 @@ def _rank(left: Pattern, right: Pattern) -> int | None:
 
 @functools.cache
 def _cheapest(rows: int, columns: int, factors: int) -> tuple[Pattern, ...] | None:
-    """Depth-first search from the left with the cost so far as bound."""
-    low, high = min(rows, columns), max(rows, columns)
-    descending = rows >= columns  # inner sizes, read from the left
-    best: tuple[int, tuple[Pattern, ...]] | None = None
+    """Dynamic programming: what may stand to the right of a factor depends on its a, c and d alone."""
+    least = 2 * min(rows, columns)  # entries of any factor, since b and c are at least 2
 
-    def extend(chain: tuple[Pattern, ...], cost: int) -> None:
-        nonlocal best
-        left = chain[-1]
-        rest = factors - len(chain)
-        if best is not None and cost + rest > best[0]:
-            return
-        if rest == 0:
-            if left.columns == columns and left.d == 1 and (best is None or (-cost, chain) > (-best[0], best[1])):
-                best = cost, chain
-            return
-        size = left.columns
-        if not low <= size <= high or (size > left.rows if descending else size < left.rows):
-            return
-        for right in _neighbours(left, columns if rest == 1 else None, low, high):
-            extend((*chain, right), cost + right.nnz)
+    @functools.cache
+    def best(a: int, c: int, d: int, more: int) -> tuple[int, tuple[Pattern, ...]] | None:
+        """(-entries, patterns) of the best ``more`` factors to the right of one with these a, c and d."""
+        if more == 0:
+            return (0, ()) if d == 1 else None
+        low, high = sorted((columns if more == 1 else a * c * d, columns))  # the next inner size, monotone
+        found: tuple[int, tuple[Pattern, ...]] | None = None
+        for right in sorted(_neighbours(a, c, d, low, high), key=lambda pattern: pattern.nnz):
+            if found and right.nnz + (more - 1) * least > -found[0]:
+                break
+            rest = best(right.a, right.c, right.d, more - 1)
+            if rest:
+                option = rest[0] - right.nnz, (right, *rest[1])
+                found = max(found, option) if found else option
+        return found
 
-    for b in _divisors(rows):
-        d = rows // b
-        sizes = [columns] if factors == 1 else range(low, high + 1)
-        for c in (size // d for size in sizes if size % d == 0):
-            if b >= 2 and c >= 2:
-                extend((Pattern(1, b, c, d),), b * c * d)
-    return best[1] if best else None
+    chain = best(1, 1, rows, factors)  # as if an identity of ``rows`` rows stood left of the chain
+    return chain[1] if chain else None
 
 
-def _neighbours(left: Pattern, columns: int | None, low: int, high: int) -> Iterator[Pattern]:
-    """Every pattern that chains to the right of ``left`` (with b, c >= 2) and has ``columns`` columns, if given."""
-    for rank in _divisors(left.c):
-        a = left.a * left.c // rank
-        for d in _divisors(left.d):
-            b = rank * left.d // d
-            sizes = [columns] if columns is not None else range(low, high + 1)
-            for c in (size // (a * d) for size in sizes if size % (a * d) == 0):
-                if b >= 2 and c >= 2 and (columns is None or d == 1):
-                    yield Pattern(a, b, c, d)
+def _neighbours(a: int, c: int, d: int, low: int, high: int) -> Iterator[Pattern]:
+    """Every pattern with b, c >= 2 and ``low`` to ``high`` columns that chains to the right of one with a, c and d."""
+    for rank in _divisors(c):
+        for right_d in _divisors(d):
+            right_a, b = a * c // rank, rank * d // right_d
+            group = right_a * right_d
+            if b >= 2:
+                for right_c in range(max(2, math.ceil(low / group)), high // group + 1):
+                    yield Pattern(right_a, b, right_c, right_d)
 
 
 @functools.cache

@@ -1,0 +1,124 @@
+"""One table: every method through the same promises, from the dry run over training to the exported checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lacewing import data, jobs, models
+from lacewing.accounting import count_networks
+from lacewing.config import load_study
+from lacewing.masks import prunable, unpack
+from lacewing.plan import make_plan
+from lacewing.store import Store
+
+METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
+    "dense": ({"method": "dense"}, 1),
+    "imp": ({"method": "imp", "levels": 3, "fraction": 0.4}, 4),
+    "imp from the start": ({"method": "imp", "levels": 2, "fraction": 0.45, "rewind": "init"}, 3),
+    "butterfly of two factors": ({"method": "butterfly", "segments": 2, "factors": 2}, 1),
+    "butterfly of three factors": ({"method": "butterfly", "segments": 3, "factors": 3}, 1),
+    "butterfly in DeBut's order": ({"method": "butterfly", "segments": 3, "columns": "kernel-first"}, 1),
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request, tmp_path_factory):
+    """(study, workspace, the chain's jobs, what the dry run said), each network trained for two epochs."""
+    torch.set_num_threads(1)
+    entry, networks = METHODS[request.param]
+    study = load_study(
+        {
+            "name": "tiny",
+            "model": {"name": "resnet8", "width": 4},
+            "train": {"epochs": 2, "batch_size": 8, "precision": "fp32"},
+            "networks": [entry],
+            "run": {"seeds": [0]},
+        }
+    )
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 1, 8, 8)).astype(np.uint8)
+    dataset = data.make_dataset("tiny", x, rng.integers(0, 3, 60), 3)
+    records = data.prepare(dataset, records=None, label_noise=0.0)
+    store = Store(tmp_path_factory.mktemp("run"))
+    work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x))
+    plan = make_plan(study, data_digest=dataset.digest, model=models.fingerprint(study.model))
+    counts = count_networks(study, plan, dataset.shape, dataset.classes)
+    chain = plan.chains[0]
+    assert len(chain) == networks
+    jobs.run_chain(work, chain)
+    return study, work, chain, counts
+
+
+def _weights(work, job):
+    return load_file(work.store.job(job.key) / "model.safetensors")
+
+
+def test_density_is_what_the_dry_run_said(trained):
+    _, work, chain, counts = trained
+    dense = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
+    parameters = sum(p.numel() for p in dense.parameters())
+    densities = []
+    for job in chain:
+        found = jobs.load_network(work.store, job)
+        said = counts[job.network]
+        assert {name: getattr(found, name) for name in said} == said
+        assert found.parameters == parameters
+        assert found.density == found.nonzero / parameters
+        densities.append(found.density)
+    assert densities == sorted(densities, reverse=True)
+    assert (densities[-1] < 1) == (job.method != "dense")
+
+
+def test_stored_non_zeros_are_exactly_those_counted(trained):
+    """Entries of factors for butterfly layers; for IMP the zeros are the mask's, all of them and no others."""
+    _, work, chain, counts = trained
+    dense = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
+    for job in chain:
+        weights = _weights(work, job)
+        stored = sum(
+            t.numel() for name, t in weights.items() if not name.rpartition(".")[2].startswith(("running", "num"))
+        )
+        if job.level == 0:
+            assert stored == counts[job.network]["nonzero"]
+            continue
+        masks = unpack(load_file(work.store.job(job.key) / "masks.safetensors"))
+        assert list(masks) == prunable(dense)
+        assert all(torch.equal(weights[name] != 0, mask) for name, mask in masks.items())
+        assert stored - sum(int((~mask).sum()) for mask in masks.values()) == counts[job.network]["nonzero"]
+
+
+def test_the_checkpoint_loads_into_the_plain_network_and_answers_the_same(trained):
+    study, work, chain, _ = trained
+    shape, classes = work.dataset.shape, work.dataset.classes
+    mean, std = (torch.from_numpy(a).view(1, -1, 1, 1) for a in work.normalisation)
+    inputs = (torch.from_numpy(work.records.x).float() - mean) / std
+    for job in chain:
+        state = jobs.plain_state(work.store, job, study, shape=shape, classes=classes)
+        plain = models.build(study.model, shape, classes).eval()
+        plain.load_state_dict(state)
+        with torch.no_grad():
+            logits = plain(inputs)
+        with np.load(work.store.job(job.key) / "signals.npz") as arrays:
+            stored = torch.from_numpy(arrays["logits_NC"].astype(np.float32))
+        torch.testing.assert_close(logits - logits.max(1, keepdim=True).values, stored, atol=1e-3, rtol=1e-3)
+
+
+def test_every_stored_value_is_finite_and_was_trained(trained):
+    _, work, chain, _ = trained
+    for job in chain:
+        weights, start = _weights(work, job), jobs._build(work, job).state_dict()
+        assert set(weights) == set(start)
+        for name, tensor in weights.items():
+            assert torch.isfinite(tensor.float()).all()
+            assert not torch.equal(tensor, start[name]), f"{name} of {job.id}"
+
+
+def test_training_again_gives_the_same_bytes(trained, tmp_path):
+    study, work, chain, _ = trained
+    again = jobs.Workspace(study, Store(tmp_path), work.dataset, work.records, work.normalisation)
+    torch.manual_seed(123)
+    jobs.run_chain(again, chain)
+    for job in chain:
+        for name in ("model.safetensors", "signals.npz", "metrics.json"):
+            assert (again.store.job(job.key) / name).read_bytes() == (work.store.job(job.key) / name).read_bytes()

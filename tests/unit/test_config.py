@@ -1,0 +1,402 @@
+"""Studies: what is refused and with which words, TOML both ways, --set, keys, and what may be added to a folder."""
+
+import copy
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lacewing.config import (
+    Study,
+    Train,
+    builtin_studies,
+    canonical_key,
+    difference,
+    load_study,
+    network_name,
+    to_toml,
+)
+from lacewing.errors import UsageError
+
+SMALL = {
+    "name": "small",
+    "model": {"name": "resnet8"},
+    "train": {"epochs": 3},
+    "networks": [
+        {"method": "dense"},
+        {"method": "imp", "levels": 2, "fraction": 0.5},
+        {"method": "butterfly", "segments": 2, "train": {"lr": 0.2}},
+    ],
+}
+
+
+def _small(**changes):
+    return {**copy.deepcopy(SMALL), **changes}
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epoch=3", "unknown field 'train.epoch'; did you mean 'epochs'?"),
+        ("trian.epochs=3", "unknown field 'trian'; did you mean 'train'?"),
+        ("networks.1.fracton=0.5", "unknown field 'networks.1.fracton'; did you mean 'fraction'?"),
+        (
+            "networks.2.train.weight_deacy=1e-4",
+            "networks.2.train: unknown field 'weight_deacy'; did you mean 'weight_decay'?",
+        ),
+        ("networks.0.levels=3", "unknown field 'networks.0.levels'"),
+        ("networks.1.method=inp", "networks.1.method is 'inp'; did you mean 'imp'?"),
+        ("train.epochs=0", "train.epochs = 0: input should be greater than or equal to 1."),
+        ("train.epochs=many", "train.epochs = 'many'"),
+        ("train.lr=-0.1", "train.lr = -0.1"),
+        ("train.lr=nan", "train.lr = nan"),
+        ("train.augment=['flop']", "train.augment.0 = 'flop'"),
+        ("train.schedule=cosine", "train.schedule = 'cosine'"),
+        ("networks.2.train.lr=0", "networks.2.train: lr = 0"),
+        ("networks.1.fraction=1", "networks.1.fraction = 1"),
+        ("networks.1.levels=0", "networks.1.levels = 0"),
+        ("networks.2.factors=1", "networks.2.factors = 1"),
+        ("networks.1.rewind=soon", "networks.1.rewind: 'soon' must be 'init' or 'epoch K'"),
+        (
+            "networks.1.rewind=epoch 3",
+            "networks.1.rewind: 'epoch 3' is not before the end of training (train.epochs = 3)",
+        ),
+        (
+            "networks.1.train.epochs=1",
+            "networks.1.rewind: 'epoch 1' is not before the end of training (train.epochs = 1)",
+        ),
+        ("networks=[]", "networks = []"),
+        ("networks.1.name=dense", "two are called 'dense'; give one of the entries another name"),
+        ("networks.2.name=imp-02", "two are called 'imp-02'; give one of the entries another name"),
+        ("networks.0.name=Dense", "networks.0.name: 'Dense' must be lower-case"),
+        ("name=../up", "name: '../up' must be lower-case letters"),
+        ("run.seeds=[]", "run.seeds = []"),
+        ("run.seeds=[1, 1]", "run.seeds: [1, 1] names a seed twice"),
+        ("run.seeds=[-1]", "run.seeds.0 = -1"),
+        ("data.label_noise=1.5", "data.label_noise = 1.5"),
+        ("data.records=0", "data.records = 0"),
+        ("model.factory=a:b", "model: give either name (a registry name) or factory"),
+        ("schema=2", "schema: 2 is not the schema of this version, which is 1"),
+        ("train=3", "train = 3"),
+    ],
+)
+def test_bad_values_are_one_sentence_that_names_the_field(override, said):
+    with pytest.raises(UsageError) as caught:
+        load_study(_small(), [override])
+    sentence = str(caught.value)
+    assert said in sentence
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(UsageError, match="study: 'name' is missing"):
+        load_study({k: v for k, v in SMALL.items() if k != "name"})
+    with pytest.raises(UsageError, match=r"networks\.0\.method is 'nothing'"):
+        load_study(_small(networks=[{"levels": 2}]))
+    with pytest.raises(UsageError, match=r"'networks\.0\.levels' is missing"):
+        load_study(_small(networks=[{"method": "imp"}]))
+
+
+def test_two_entries_that_make_the_same_network_are_refused():
+    """Equal jobs have equal keys: one of the two would silently be missing from the results."""
+    with pytest.raises(UsageError, match="'dense' and 'again' are made alike"):
+        load_study(_small(networks=[{"method": "dense"}, {"method": "dense", "name": "again", "train": {"epochs": 3}}]))
+    imp = {"method": "imp", "levels": 2}
+    with pytest.raises(UsageError, match="'imp' and 'longer' are made alike"):
+        load_study(_small(networks=[imp, {**imp, "levels": 3, "name": "longer"}]))
+    load_study(_small(networks=[imp, {**imp, "fraction": 0.3, "name": "slower"}]))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({}, "give either name"),
+        ({"factory": "pkg.mod"}, "not of the form 'package.module:function'"),
+        ({"factory": "pkg.mod:f", "width": 3}, "a factory sets its own sizes"),
+    ],
+)
+def test_a_model_has_one_source(model, said):
+    with pytest.raises(UsageError, match=said):
+        load_study(_small(model=model))
+
+
+def test_files_and_names_that_are_no_study(tmp_path):
+    path = tmp_path / "typo.toml"
+    path.write_text('name = "x"\n[train\n')
+    with pytest.raises(UsageError, match=r"typo\.toml is not valid TOML: .*line 2"):
+        load_study(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="is not a text file"):
+        load_study(path)
+    with pytest.raises(UsageError, match=r"no study file .*missing\.toml; check the path"):
+        load_study(tmp_path / "missing.toml")
+    with pytest.raises(UsageError, match=r"unknown study 'digit': did you mean 'digits'\?"):
+        load_study("digit")
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+def test_a_network_lays_its_own_fields_over_those_of_all():
+    study = load_study(_small())
+    assert study.train_of(study.networks[2]) == Train(epochs=3, lr=0.2)
+    assert study.train_of(study.networks[0]) == Train(epochs=3)
+    assert [network_name(n) for n in study.networks] == ["dense", "imp", "butterfly-s2-l2"]
+
+
+@pytest.mark.parametrize("name", sorted(builtin_studies()))
+def test_shipped_studies_load_and_are_called_as_their_file(name):
+    study = load_study(name)
+    assert study.name == name
+    assert any(network_name(network) == "dense" for network in study.networks)
+
+
+def test_a_mapping_may_hold_paths_and_numpy_numbers():
+    study = load_study(_small(data={"dataset": Path("own.npz")}, run={"seeds": [np.int64(3)]}))
+    assert study.data.dataset == "own.npz"
+    assert study.run.seeds == (3,)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.lr=0.25", ("train", "lr"), 0.25),
+        ("train.augment=['flip', 'crop']", ("train", "augment"), ("flip", "crop")),
+        ("networks.1.levels=7", ("networks", 1, "levels"), 7),
+        ("networks.2.train.lr = 0.4", ("networks", 2, "train"), {"lr": 0.4}),
+        ("networks.0.train.momentum=0.5", ("networks", 0, "train"), {"momentum": 0.5}),
+        ("run.seeds=[5,6]", ("run", "seeds"), (5, 6)),
+        ("model.name=mlp", ("model", "name"), "mlp"),
+        ("data.dataset=a=b.npz", ("data", "dataset"), "a=b.npz"),
+        ("networks.1.rewind=epoch 2", ("networks", 1, "rewind"), "epoch 2"),
+    ],
+)
+def test_set_reaches_every_field(override, path, value):
+    found = load_study(_small(), [override])
+    for step in path:
+        found = found[step] if isinstance(step, int) else getattr(found, step)
+    assert found == value
+
+
+def test_later_sets_win_and_the_mapping_stays_as_it_was():
+    study = _small()
+    assert load_study(study, ["train.epochs=4", "train.epochs=5"]).train.epochs == 5
+    assert study == SMALL
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epochs", "must read field=value"),
+        ("=3", "must read field=value"),
+        ("networks.9.levels=3", "'9' is not a position from 0 to 2"),
+        ("networks.imp.levels=3", "'imp' is not a position"),
+        ("networks.²=3", "'²' is not a position"),
+        ("name.first=3", "'first' is inside a plain value"),
+        ("train.epochs.first.second=3", "is inside a plain value"),
+    ],
+)
+def test_sets_that_lead_nowhere_are_an_error(override, said):
+    with pytest.raises(UsageError, match=said):
+        load_study(_small(), [override])
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+words = st.text(max_size=6)
+trains = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": st.integers(3, 400),
+        "lr": st.floats(1e-12, 1e12),
+        "weight_decay": st.floats(0, 1e-3),
+        "milestones": st.lists(st.floats(0.01, 0.99), max_size=3),
+        "augment": st.lists(st.sampled_from(["flip", "crop"]), max_size=2),
+        "channels_last": st.booleans(),
+        "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    },
+)
+networks = st.one_of(
+    st.fixed_dictionaries({"method": st.just("dense"), "train": trains}),
+    st.fixed_dictionaries(
+        {"method": st.just("imp"), "levels": st.integers(1, 30), "fraction": st.floats(0.01, 0.99), "train": trains},
+        optional={"rewind": st.sampled_from(["init", "epoch 2"])},
+    ),
+    st.fixed_dictionaries(
+        {"method": st.just("butterfly"), "columns": st.sampled_from(["channel-first", "kernel-first"])},
+        optional={"factors": st.integers(2, 5)},
+    ),
+)
+
+
+def _told_apart(entries):
+    return [{**n, "name": f"n{i}", "train": {**n.get("train", {}), "batch_size": i + 1}} for i, n in enumerate(entries)]
+
+
+studies = st.fixed_dictionaries(
+    {
+        "name": st.from_regex(r"[a-z0-9][a-z0-9.-]{0,8}", fullmatch=True),
+        "data": st.fixed_dictionaries({"dataset": words}, optional={"records": st.integers(1, 10**6)}),
+        "model": st.one_of(
+            st.fixed_dictionaries({"name": words}, optional={"hidden": st.lists(st.integers(1, 99), max_size=3)}),
+            st.fixed_dictionaries({"factory": st.just("pkg.mod:build"), "version": words}),
+        ),
+        "train": trains,
+        "networks": st.lists(networks, min_size=1, max_size=3).map(_told_apart),
+        "run": st.fixed_dictionaries({"seeds": st.lists(st.integers(0, 2**40), min_size=1, max_size=3, unique=True)}),
+    }
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(studies)
+def test_to_toml_is_read_back_to_the_same_study(fields):
+    study = load_study(fields)
+    text = to_toml(study)
+    again = load_study(tomllib.loads(text))
+    assert again == study
+    assert to_toml(again) == text
+    assert difference(study, again) is None
+
+
+def test_to_toml_survives_a_file(tmp_path):
+    study = load_study(_small(data={"dataset": 'Größe \U0001f98b "quoted" \\ \x7f\x01\n.npz'}))
+    path = tmp_path / "study.toml"
+    path.write_bytes(to_toml(study).encode())
+    assert load_study(path) == study
+
+
+# ----------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_canonical_keys_are_stable():
+    """Golden: a change makes every run folder in the world start anew."""
+    config = {"b": [1, 2.5, "é", None, True], "a": {"lr": 0.1, "c": 1e-05}}
+    assert canonical_key(config) == "3002aa41207c03623d4014560b3a8dbe8c307aa7803333ac0860af269b162949"
+
+
+def test_canonical_keys_do_not_depend_on_order_and_refuse_nan():
+    assert canonical_key({"a": 1, "b": {"c": 2, "d": 3}}) == canonical_key({"b": {"d": 3, "c": 2}, "a": 1})
+    assert canonical_key({"a": 1}) != canonical_key({"a": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_key({"a": float("nan")})
+
+
+CHANGES = [  # one for every field of a study that may change no network once it is trained
+    "name=other",
+    "data.dataset=cifar10",
+    "data.labels=coarse",
+    "data.records=100",
+    "data.label_noise=0.1",
+    "data.seed=1",
+    "model.name=resnet14",
+    "model.width=8",
+    "train.epochs=4",
+    "train.batch_size=32",
+    "train.lr=0.2",
+    "train.momentum=0.8",
+    "train.weight_decay=1e-3",
+    "train.schedule=step",
+    "train.milestones=[0.4]",
+    "train.gamma=0.2",
+    "train.augment=['flip']",
+    "train.precision=bf16",
+    "train.channels_last=false",
+    "train.holdout=0.1",
+    "networks.1.fraction=0.4",
+    "networks.1.rewind=init",
+    "networks.2.factors=3",
+    "networks.2.columns=kernel-first",
+    "networks.2.train.lr=0.3",
+    "signals.noise=0.01",
+    "signals.draws=6",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_field_changes_the_key_and_is_a_difference(change):
+    old, new = load_study(_small()), load_study(_small(), [change])
+    assert canonical_key(old.as_dict()) != canonical_key(new.as_dict())
+    found = difference(old, new)
+    assert found is not None
+    last = change.partition("=")[0].split(".")[-1]
+    assert last in found or "missing, which the folder has" in found
+
+
+def _fields(part, path=""):
+    for key, value in part.items():
+        yield from _fields(value, f"{path}{key}.") if isinstance(value, dict) else [f"{path}{key}"]
+
+
+def test_no_field_is_forgotten_above():
+    study = load_study(_small()).as_dict()
+    fields = set(_fields({k: v for k, v in study.items() if k != "networks"}))
+    changed = {change.partition("=")[0] for change in CHANGES}
+    assert fields - changed == {"schema", "data.split", "model.version", "attacks.names", "run.seeds"}
+
+
+# ------------------------------------------------------------------------------------------------------------ additions
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run.seeds=[0, 1, 2]",
+        "run.seeds=[7, 1, 0]",
+        "networks.1.levels=9",
+        "attacks.names=['discriminator', 'another']",
+    ],
+)
+def test_more_seeds_levels_and_attacks_continue_a_folder(override):
+    old, new = load_study(_small()), load_study(_small(), [override])
+    assert difference(old, new) is None
+    assert difference(new, old) is not None
+
+
+def test_more_networks_in_any_order_continue_a_folder():
+    old = load_study(_small())
+    more = [{"method": "butterfly", "segments": 1}, *reversed(SMALL["networks"])]
+    new = load_study(_small(networks=more))
+    assert difference(old, new) is None
+    assert difference(new, old) == "network 'butterfly-s1-l2' is missing, which the folder has"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("run.seeds=[0, 1, 2]", "run.seeds=[0, 1]", "run.seeds lacks 2, which the folder has"),
+        ("networks.1.levels=3", "networks.1.levels=2", "network 'imp' has fewer levels than the folder"),
+        ("train.lr=0.1", "train.lr=0.2", "train.lr is 0.2 now and 0.1 in the folder"),
+        (
+            "networks.1.fraction=0.5",
+            "networks.1.fraction=0.4",
+            "network 'imp': fraction is 0.4 now and 0.5 in the folder",
+        ),
+    ],
+)
+def test_other_changes_are_named(old, new, said):
+    assert difference(load_study(_small(), [old]), load_study(_small(), [new])) == said
+
+
+def test_resolving_settles_automatic_precision_everywhere():
+    study = load_study(_small(), ["networks.0.train.precision=auto", "networks.2.train.precision=fp32"])
+    resolved = study.resolved("bf16")
+    assert [resolved.train_of(n).precision for n in resolved.networks] == ["bf16", "bf16", "fp32"]
+    assert resolved.resolved("fp32") == resolved
+    assert study.train.precision == "auto"
+    assert json.loads(json.dumps(resolved.as_dict())) == resolved.as_dict()
+
+
+def test_studies_are_immutable():
+    study = load_study(_small())
+    with pytest.raises(ValueError, match="frozen"):
+        study.name = "other"
+    assert isinstance(study, Study)

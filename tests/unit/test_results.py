@@ -1,0 +1,81 @@
+"""results.csv: its columns are a contract, and equal results give equal bytes."""
+
+import csv
+import io
+
+import numpy as np
+
+from lacewing.results import METRICS, AttackResult, Epoch, Estimate, NetworkResult, results_csv
+
+COLUMNS = (
+    "schema,network,method,role,seed,density,density_prunable,parameters,nonzero,train_accuracy,test_accuracy,"
+    "attack,variant,threat_model,n_members,n_nonmembers,"
+    "balanced_accuracy,balanced_accuracy_low,balanced_accuracy_high,auc,auc_low,auc_high,"
+    "tpr_at_fpr_0.01,tpr_at_fpr_0.01_low,tpr_at_fpr_0.01_high,tpr_at_fpr_0.001,tpr_at_fpr_0.001_low,"
+    "tpr_at_fpr_0.001_high,defence,defence_low,defence_high,advantage,advantage_low,advantage_high,"
+    "oracle_balanced_accuracy,oracle_balanced_accuracy_low,oracle_balanced_accuracy_high,"
+    "clean_test_accuracy,holdout_accuracy"
+)
+
+
+def _network(name="dense", role="target", seed=0, **fields):
+    facts = {"density": 1.0, "density_prunable": 1.0, "parameters": 10, "nonzero": 10}
+    return NetworkResult(name, "dense", role, seed, **facts, train_accuracy=0.9, test_accuracy=2 / 3, **fields)
+
+
+def _attack(network, name="discriminator", **metrics):
+    return AttackResult(network, name, "mlp 30, 30", 'said "so"', 7, 9, metrics)
+
+
+def _rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_columns_are_those_of_the_contract():
+    assert results_csv([], []) == COLUMNS + "\n"
+
+
+def test_a_row_holds_what_was_found():
+    network = _network(clean_test_accuracy=0.7, curve=(Epoch(1, 2.0, 0.5, 0.1),))
+    found = {m: Estimate(i + 0.5, i + 0.25, i + 0.75) for i, m in enumerate(METRICS)}
+    found["tpr_at_fpr_0.001"] = None
+    (row,) = _rows(results_csv([network], [_attack(network, **found)]))
+    assert (row["schema"], row["network"], row["role"], row["seed"]) == ("1", "dense", "target", "0")
+    assert float(row["test_accuracy"]) == 2 / 3  # to the last bit
+    assert (row["variant"], row["threat_model"]) == ("mlp 30, 30", 'said "so"')
+    assert (row["n_members"], row["n_nonmembers"]) == ("7", "9")
+    assert (row["clean_test_accuracy"], row["holdout_accuracy"]) == ("0.7", "")
+    for i, metric in enumerate(METRICS):
+        cells = [row[f"{metric}{end}"] for end in ("", "_low", "_high")]
+        wanted = ["", "", ""] if metric == "tpr_at_fpr_0.001" else [str(i + x) for x in (0.5, 0.25, 0.75)]
+        assert cells == wanted
+
+
+def test_there_is_a_row_for_each_network_and_attack_in_their_order():
+    networks = [_network(), _network(role="shadow"), _network("imp-01"), _network(seed=1)]
+    attacks = [_attack(networks[2]), _attack(networks[0], "first"), _attack(networks[0], "second")]
+    rows = _rows(results_csv(networks, attacks))
+    assert [(r["network"], r["role"], r["seed"], r["attack"]) for r in rows] == [
+        ("dense", "target", "0", "first"),
+        ("dense", "target", "0", "second"),
+        ("dense", "shadow", "0", ""),
+        ("imp-01", "target", "0", "discriminator"),
+        ("dense", "target", "1", ""),
+    ]
+
+
+def test_equal_results_give_equal_bytes_whatever_number_type_and_iterator_holds_them():
+    network = _network()
+    numpy_made = _network()
+    text = results_csv([network], [_attack(network, auc=Estimate(0.1 + 0.2, 0.0, 1.0))])
+    again = results_csv(
+        iter([numpy_made]),
+        iter([_attack(numpy_made, auc=Estimate(np.float64(0.1 + 0.2), np.float64(0), np.float64(1)))]),
+    )
+    assert text == again
+    assert "\r" not in text
+    assert text.endswith("\n")
+
+
+def test_identifiers_address_a_network_of_a_run_folder():
+    assert _network("imp-03", "shadow", 2).id == "imp-03/shadow/2"

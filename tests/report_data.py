@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lacewing import metrics
-from lacewing.report import ReportData
+from lacewing._report import ReportData
 from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.tradeoff import failures, tradeoff
 

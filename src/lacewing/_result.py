@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,22 @@ class Result:
             )
         return rows
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the trade-off's figure and the table."""
+        rows = self.table()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in (rows[0] if rows else {}))
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
+            for row in rows
+        )
+        verdict = html.escape(self.tradeoff.slope.sentence) if self.tradeoff else "no attack has run yet"
+        figure = self.folder / "figures" / "tradeoff.svg"
+        picture = ""
+        if figure.is_file():
+            data = base64.b64encode(figure.read_bytes()).decode()
+            picture = f'<img alt="trade-off" src="data:image/svg+xml;base64,{data}">'
+        return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
     def __str__(self) -> str:
         lines = [
             f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  attack (balanced accuracy)   defence"
@@ -74,3 +92,7 @@ class Result:
         lines += [f"note: {sentence}" for sentence in self.cautions]
         lines += [f"FAILED: {sentence}" for sentence in self.failed]
         return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import threading
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import data, jobs, models
+from lacewing._report import ReportData, write
 from lacewing._result import Result
 from lacewing.config import SCHEMA, Study, difference, load_study, to_toml
 from lacewing.engine._progress import Progress
 from lacewing.engine.local import Pool, default_processes, stop_after
 from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
 from lacewing.plan import Plan, make_plan, only
-from lacewing.report import ReportData, write
 from lacewing.results import results_csv
 from lacewing.store import Store, write_atomically
 from lacewing.tradeoff import as_json, failures, tradeoff
@@ -321,14 +320,15 @@ def _failed(folder: Path) -> list[str]:
 
 
 def _adopt(source: Store, target: Store, key: str) -> None:
-    """Copy a finished job as it is; it appears complete or not at all."""
-    aside = target.folder / "work" / f"{key}.adopting"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source.job(key), aside)
-    shutil.rmtree(target.job(key), ignore_errors=True)
-    target.job(key).parent.mkdir(parents=True, exist_ok=True)
-    aside.rename(target.job(key))
+    """Copy a finished job: the files that its job.json names and that have their digests, and nothing else."""
+    facts = source.read_job(key) or {}
+    names = [name for name in facts.pop("files", {}) if source.file(key, name) is not None]
+
+    def write(folder: Path) -> None:
+        for name in names:
+            (folder / name).write_bytes((source.job(key) / name).read_bytes())
+
+    target.publish(key, facts, write)
 
 
 def _assemble(folder: Path) -> Result:

@@ -47,6 +47,7 @@ def run(
     """Run a study, or continue it: the same command again goes on where the folder stands."""
     from lacewing import _run
 
+    _admit_factories()
     if engine != "local":
         raise UsageError(f"--engine {engine}: this version has one engine, 'local'.")
     if keep not in ("all", "signals"):
@@ -108,6 +109,7 @@ def export(
     """Write a network as an ordinary checkpoint that plain torch loads."""
     from lacewing import _run
 
+    _admit_factories()
     print(_run.export(folder, network, to))
 
 
@@ -141,6 +143,13 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
 
     for path in data.fetch(name, data_root):
         print(path)
+
+
+def _admit_factories() -> None:
+    """Let a study name a factory in a module of the working directory; what is installed comes first."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _terms(text: str | None) -> dict[str, str] | None:
@@ -210,8 +219,6 @@ def _print_json(document: Any) -> None:
 
 def main() -> NoReturn:
     """The command ``lacewing``: every error becomes one sentence on standard error and its documented exit code."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # factories beside the user's study
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else DONE)

@@ -61,8 +61,8 @@ def train(
     """
     device = next(model.parameters()).device
     channels_last = config.channels_last and x.ndim == 4 and survives_channels_last(model)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model.to(memory_format=layout)  # type: ignore[call-overload]
     batches = Batches(x, y, config, normalisation, device, channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -196,7 +196,8 @@ class Batches:
         columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
         batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        return batch if self.channels_last else batch.contiguous()
+        # A copy: with one channel the strides fit both layouts, and contiguous() would leave those of channels last.
+        return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)
 
 
 def survives_channels_last(model: nn.Module) -> bool:

@@ -28,9 +28,7 @@ def wait_for_epoch(run: subprocess.Popen[str]) -> bool:
     return any("epoch" in line for line in run.stderr)
 
 
-def test_ten_kills_at_random_moments_change_nothing(
-    small: ModuleType, study: Path, tmp_path: Path
-) -> None:
+def test_ten_kills_at_random_moments_change_nothing(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 100"))
     assert small.lacewing("run", study, "--out", tmp_path / "undisturbed").returncode == 0
     out, finished = tmp_path / "run", tmp_path / "undisturbed"
@@ -144,9 +142,7 @@ def test_added_levels_and_seeds_extend_a_folder_to_the_bytes_of_the_larger_study
     assert (out / "results.csv").read_bytes() == (tmp_path / "fresh" / "results.csv").read_bytes()
 
 
-def test_one_worker_and_two_give_the_same_bytes(
-    small: ModuleType, study: Path, tmp_path: Path, finished: Path
-) -> None:
+def test_one_worker_and_two_give_the_same_bytes(small: ModuleType, study: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "run"
     assert small.lacewing("run", study, "--out", out, "--processes", "1").returncode == 0
     assert (out / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
@@ -169,7 +165,9 @@ def test_no_worker_outlives_a_killed_run(small: ModuleType, study: Path, tmp_pat
     out = tmp_path / "run"
     run = start(small, study, out)
     assert wait_for_epoch(run)
-    workers = [int(pid) for path in Path(f"/proc/{run.pid}/task").glob("*/children") for pid in path.read_text().split()]
+    workers = [
+        int(pid) for path in Path(f"/proc/{run.pid}/task").glob("*/children") for pid in path.read_text().split()
+    ]
     assert workers
     run.kill()
     run.communicate()

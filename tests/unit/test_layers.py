@@ -82,6 +82,7 @@ def test_the_layer_is_torchs_convolution_with_the_product_of_its_factors(outputs
     stride, padding, dilation = options.get("stride", 1), options.get("padding", 0), options.get("dilation", 1)
     wanted = F.conv2d(x, torch.from_numpy(kernel).float(), layer.bias, stride, padding, dilation)
     torch.testing.assert_close(layer(x), wanted, atol=1e-5, rtol=0)
+    assert layer(x).is_contiguous()  # a kernel in another layout would impose it on all that follows
     assert (layer.bias is None) == (options.get("bias") is False)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.train import Batches, Progress, best_precision, lr_at, stream, train
+from lacewing.train import Batches, Progress, best_precision, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 
@@ -274,6 +274,21 @@ def test_memory_layout_changes_nothing_but_rounding():
     on, off = (_trained(_config(channels_last=c), model=_network(dropout=0.0))[0].state_dict() for c in (True, False))
     for name in on:
         torch.testing.assert_close(on[name], off[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("width", "stride", "safe"), [(4, 2, False), (15, 2, False), (16, 2, True), (4, 1, True)])
+def test_a_layout_in_which_onednn_corrupts_memory_is_left(channels, width, stride, safe):
+    """Strided 1x1 convolutions of few channels: trained in channels-last layout, the process dies."""
+    x, y, normalisation = _records(channels=channels)
+    model = nn.Sequential(
+        nn.Conv2d(channels, width, 3), nn.Conv2d(width, 4, 1, stride), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    assert survives_channels_last(model) == safe
+    layouts = set()
+    model[1].register_forward_pre_hook(lambda _, args: layouts.add(args[0].is_contiguous()))
+    train(model, x, y, _config(), normalisation=normalisation, seed=3)
+    assert layouts == {not safe}
 
 
 def test_bf16_trains_fp32_weights_to_nearly_the_same():

@@ -13,7 +13,6 @@ ATTACKS: dict[str, Attack] = {
         name="discriminator",
         threat_model=discriminator.THREAT_MODEL,
         function=discriminator.attack,
-        needs_sensitivity=True,
     ),
 }
 

@@ -62,4 +62,3 @@ class Attack:
     name: str
     threat_model: str  # one sentence
     function: AttackFunction
-    needs_sensitivity: bool

@@ -183,7 +183,7 @@ class Pool:
     def _start(self) -> subprocess.Popen[str]:
         path = os.pathsep.join(p for p in sys.path if p)
         worker = subprocess.Popen(
-            [sys.executable, "-m", "lacewing.engine.worker"],
+            [sys.executable, "-P", "-m", "lacewing.engine.worker"],  # -P: the path given, and nothing before it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

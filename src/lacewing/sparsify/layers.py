@@ -92,8 +92,8 @@ class KSConv2d(nn.Module):
         """The composed dense kernel, shape (C_out, C_in, kh, kw); differentiable in the factors."""
         outputs, inputs, height, width = self.kernel_shape
         matrix = self.gain * compose(list(self.factors))
-        if self.columns == "kernel-first":
-            return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        if self.columns == "kernel-first":  # contiguous, or its memory layout would spread over the network
+            return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
         return matrix.view(self.kernel_shape)
 
     def forward(self, x: Tensor) -> Tensor:

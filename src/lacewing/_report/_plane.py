@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lacewing.report import _svg
-from lacewing.report._data import ReportData, density_text, label_of, n_text, number, percent, percent_range, seeds_text
-from lacewing.report._figures import Drawing, nothing
-from lacewing.report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
+from lacewing._report import _svg
+from lacewing._report._data import (
+    ReportData,
+    density_text,
+    label_of,
+    n_text,
+    number,
+    percent,
+    percent_range,
+    seeds_text,
+)
+from lacewing._report._figures import Drawing, nothing
+from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
 
 if TYPE_CHECKING:

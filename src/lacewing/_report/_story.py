@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lacewing.report._data import (
+from lacewing._report._data import (
     ReportData,
     density_text,
     label_of,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -105,16 +103,3 @@ def inline(svg: str, name: str, label: str) -> str:
     box = re.search(r'viewBox="([^"]+)"', body)
     start = f'<svg role="img" aria-label="{escape(label)}" viewBox="{box[1] if box else "0 0 480 330"}">'
     return re.sub(r"<svg\b[^>]*>", lambda _: start, body, count=1)
-
-
-def publish(path: Path, text: str) -> Path:
-    """Write ``text`` to ``path`` so that a reader finds the old file or the new one, never a part. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

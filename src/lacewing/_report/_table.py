@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lacewing._report._data import ReportData, density_text, label_of, number, percent
 from lacewing.metrics import clopper_pearson
-from lacewing.report._data import ReportData, density_text, label_of, number, percent
 from lacewing.results import AttackResult, Estimate, NetworkResult
 
 _METRICS = {  # in the order of a reader's questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lacewing.report._data import ReportData, percent
+from lacewing._report._data import ReportData, percent
 
 
 class Setting(NamedTuple):

@@ -11,9 +11,10 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from lacewing.report import _declared, _story, _svg, _table
-from lacewing.report._data import ReportData, seeds_of
-from lacewing.report._figures import Drawing
+from lacewing._report import _declared, _story, _svg, _table
+from lacewing._report._data import ReportData, seeds_of
+from lacewing._report._figures import Drawing
+from lacewing.store import write_atomically
 
 __all__ = ["ReportData", "write"]
 
@@ -26,12 +27,13 @@ def write(folder: Path, data: ReportData) -> Path:
     """
     drawings = _draw(data)
     for drawing in drawings.values():
-        _svg.publish(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
-    return _svg.publish(folder / "report.html", _page(data, drawings))
+        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+    write_atomically(folder / "report.html", _page(data, drawings))
+    return folder / "report.html"
 
 
 def _draw(data: ReportData) -> dict[str, Drawing]:
-    from lacewing.report import _figures, _plane
+    from lacewing._report import _figures, _plane
 
     drawn = [
         _plane.plane(data),
@@ -48,7 +50,7 @@ def _page(data: ReportData, drawings: dict[str, Drawing]) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    parts = resources.files("lacewing.report")
+    parts = resources.files("lacewing._report")
 
     def source(name: str) -> str:
         return (parts / name).read_text(encoding="utf-8")

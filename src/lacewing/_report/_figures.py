@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lacewing.report import _svg
-from lacewing.report._data import (
+from lacewing._report import _svg
+from lacewing._report._data import (
     ReportData,
     Series,
     density_text,
@@ -21,8 +21,8 @@ from lacewing.report._data import (
     seeds_text,
     series,
 )
-from lacewing.report._svg import BAND as BAND_COLOUR
-from lacewing.report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
+from lacewing._report._svg import BAND as BAND_COLOUR
+from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.results import NetworkResult
 from lacewing.tradeoff import PAPER_BAND
 

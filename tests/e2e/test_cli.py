@@ -88,7 +88,7 @@ def test_every_public_name_is_there_twice() -> None:
         (["run", "digits", "--set", "train.epochs=0"], "train.epochs = 0"),
         (["run", "digits", "--set", "data.dataset='cifar11'"], "did you mean 'cifar10'?"),
         (["run", "digits", "--set", "model.name='resnet21'"], "did you mean 'resnet"),
-        (["run", "digits", "--set", "model.width=1"], "no chain of 2 factors"),
+        (["run", "digits", "--set", "model.width=1"], "no chain of 3 factors"),
         (["run", "digits", "--set", "networks.2.segments=7"], "segments = 7"),
         (["run", "digits", "--set", "data.records=20"], "at least 40 records"),
         (["run", "digits", "--set", "data.records=2000"], "data.records"),
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_named_with_its_mend(refused: Any, words: list[str], sa
     ("arrays", "says"),
     [
         ({"x": np.zeros((50, 4), np.float32)}, "y"),
-        ({"x": np.zeros((50, 4), np.float32), "y": np.zeros(49, int)}, "49"),
+        ({"x": np.zeros((50, 4), np.float32), "y": np.arange(49) % 2}, "49"),
         ({"x": np.full((50, 4), np.nan, np.float32), "y": np.arange(50) % 2}, "NaN"),
         ({"x": np.full((50, 4), np.inf, np.float32), "y": np.arange(50) % 2}, "Inf"),
         ({"x": np.zeros((50, 4), np.float32), "y": np.arange(50) % 2 - 1}, "-1"),

@@ -10,8 +10,9 @@ import numpy as np
 
 from lacewing import metrics
 from lacewing._report import ReportData
+from lacewing.cautions import failures
 from lacewing.results import AttackResult, Epoch, NetworkResult
-from lacewing.tradeoff import failures, tradeoff
+from lacewing.tradeoff import tradeoff
 
 PARAMETERS = 272_474
 KEPT_DENSE = 1_578  # batch norm and biases, never pruned

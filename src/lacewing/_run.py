@@ -17,6 +17,7 @@ from typing import Any, Literal
 from lacewing import data, jobs, models
 from lacewing._report import ReportData, write
 from lacewing._result import Result
+from lacewing.cautions import failures
 from lacewing.config import SCHEMA, Study, difference, load_study, to_toml
 from lacewing.engine._progress import Progress
 from lacewing.engine.local import Pool, default_processes, stop_after
@@ -24,7 +25,7 @@ from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
 from lacewing.plan import Plan, make_plan, only
 from lacewing.results import results_csv
 from lacewing.store import Store, write_atomically
-from lacewing.tradeoff import as_json, failures, tradeoff
+from lacewing.tradeoff import as_json, tradeoff
 
 Device = Literal["auto", "cpu", "cuda"]
 

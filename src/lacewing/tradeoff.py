@@ -17,7 +17,7 @@ import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats, advantage, clopper_pearson, resampled_means
-from lacewing.results import SCHEMA, AttackResult, NetworkResult
+from lacewing.results import SCHEMA, AttackResult
 
 PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
@@ -202,89 +202,6 @@ def as_json(tradeoff: TradeOff) -> dict[str, Any]:
     return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, **plain}
 
 
-def failures(
-    networks: Sequence[NetworkResult],
-    attacks: Sequence[AttackResult],
-    tradeoff: TradeOff,
-    *,
-    classes: int | None = None,
-) -> tuple[str, ...]:
-    """The signs that a study says less than it seems to, a sentence each with its numbers; empty: none found.
-
-    Attack near chance on the dense networks (A0's interval reaches 1/2); slope not resolved; accuracy collapsed (test
-    accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above chance);
-    a dense network with less than 98 % train accuracy; target and shadow further apart in train or test accuracy than
-    0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half of the
-    butterfly networks dominated by IMP. ``classes`` is read from the attacks' notes where it is not given.
-    """
-    if classes is None:
-        classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
-    found = []
-    a0, n_seeds = tradeoff.dense_balanced_accuracy, len(tradeoff.seeds)
-    near_chance = a0 is not None and a0.low <= 0.5
-    if a0 is not None and near_chance:
-        found.append(
-            f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
-            f"n = {tradeoff.dense_records} records ({n_seeds} seed{'s' * (n_seeds > 1)}, measured {_show(a0)})."
-        )
-    if not near_chance and tradeoff.slope.verdict != "slope resolved":
-        found.append(f"No slope to quote: {tradeoff.slope.sentence}")
-    found += _collapsed(networks, classes)
-    dense = [n for n in networks if n.method == "dense"]
-    young = [n for n in dense if n.train_accuracy < 0.98]
-    if young:
-        found.append(
-            f"Memorisation is incomplete: {len(young)} of {len(dense)} dense networks reach less than 98% train "
-            f"accuracy ({_list(f'{n.id} {n.train_accuracy:.1%}' for n in young)}): a longer training may leak more."
-        )
-    found += _strangers(networks, attacks)
-    butterflies = [p for p in tradeoff.points if p.method == "butterfly"]
-    if butterflies and 2 * len(tradeoff.dominated) >= len(butterflies):
-        seeds = max(p.defence.n for p in butterflies)
-        which = _list(f"{b} by {i}" for b, i in tradeoff.dominated.items())
-        found.append(
-            f"Butterfly is dominated by IMP: {len(tradeoff.dominated)} of {len(butterflies)} butterfly networks have "
-            f"both lower test accuracy and lower defence than an IMP network in means of n = {seeds} seeds ({which})."
-        )
-    return tuple(found)
-
-
-def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
-    dense = {(n.role, n.seed): n.test_accuracy for n in networks if n.method == "dense"}
-    chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
-    floor = {n.id: max(chance, dense.get((n.role, n.seed), 0.0) / 2) for n in networks}
-    low = [n for n in networks if n.test_accuracy < floor[n.id]]
-    if not low:
-        return []
-    shown = _list(f"{n.id} {n.test_accuracy:.1%}, below {floor[n.id]:.1%}" for n in low)
-    return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence is worth nothing."]
-
-
-def _strangers(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:
-    sizes = {a.network.id: (a.n_members, a.n_nonmembers) for a in attacks}
-    shadows = {(n.network, n.seed): n for n in networks if n.role == "shadow"}
-    couples = [
-        (n, shadows[n.network, n.seed]) for n in networks if n.role == "target" and (n.network, n.seed) in shadows
-    ]
-    found = []
-    for target, shadow in couples:
-        accuracies = {
-            "train": (target.train_accuracy, shadow.train_accuracy),
-            "test": (target.test_accuracy, shadow.test_accuracy),
-        }
-        for (kind, (t, s)), n in zip(accuracies.items(), sizes.get(target.id, (0, 0)), strict=True):
-            p = (t + s) / 2
-            noise = 1.96 * math.sqrt(p * (1 - p) * 2 / n) if n else 0.0
-            if abs(t - s) > 0.05 + noise:
-                found.append(f"{target.network} of seed {target.seed}: {kind} {t:.1%} against {s:.1%}, n = {n}")
-    if not found:
-        return []
-    return [
-        f"Target and shadow do not resemble each other in {len(found)} of {2 * len(couples)} accuracies, so the attack "
-        f"says little there ({_list(found)}; allowed: 5 points and 1.96 standard errors)."
-    ]
-
-
 class _Draws(NamedTuple):
     """B bootstrap draws of P pairs: loss and gain, the pair's weight, and the mean A0 over seeds."""
 
@@ -385,18 +302,18 @@ def _slope(
     verdict: Verdict
     if a0.low <= 0.5:
         verdict = "no trade-off measurable"
-        sentence = f"no trade-off measurable: the attack on the dense network is not above chance (A0 {_show(a0)})."
+        sentence = f"no trade-off measurable: the attack on the dense network is not above chance (A0 {show(a0)})."
     elif mean_loss is None or mean_loss.low <= 0:
         verdict = "no trade-off measurable"
-        shown = "is not defined" if mean_loss is None else f"{_show(mean_loss)} is not above 0 beyond its interval"
+        shown = "is not defined" if mean_loss is None else f"{show(mean_loss)} is not above 0 beyond its interval"
         sentence = f"no trade-off measurable: the mean relative loss in accuracy {shown}."
     elif estimate is None or estimate.low <= 0 <= estimate.high:
         verdict = "slope not resolved"
-        shown = "it is not defined" if estimate is None else f"{_show(estimate)} holds 0"
+        shown = "it is not defined" if estimate is None else f"{show(estimate)} holds 0"
         sentence = f"slope not resolved: {shown} ({len(used)} points, {interval})."
     else:
         verdict = "slope resolved"
-        sentence = f"slope {_show(estimate)} beside the paper's {PAPER_SLOPE} ({len(used)} points, {interval})."
+        sentence = f"slope {show(estimate)} beside the paper's {PAPER_SLOPE} ({len(used)} points, {interval})."
     return Slope(method, estimate, mean_loss, by_seed, len(used), verdict, sentence)
 
 
@@ -433,8 +350,8 @@ def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
     if a0 is None or cap is None:
         return "The relative gain in defence has no cap that these records could show."
     return (
-        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {_show(cap)}, so no slope "
-        f"holds far. The advantage 2 A - 1 (dense: {_show(advantage(a0))}) does not share the defence's relative gain."
+        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {show(cap)}, so no slope "
+        f"holds far. The advantage 2 A - 1 (dense: {show(advantage(a0))}) does not share the defence's relative gain."
     )
 
 
@@ -540,12 +457,8 @@ def _dominated(points: Sequence[Point]) -> dict[str, str]:
     return found
 
 
-def _list(items: Iterable[str]) -> str:
-    shown = list(items)
-    return "; ".join(shown[:5]) + (f"; and {len(shown) - 5} more" if len(shown) > 5 else "")
-
-
-def _show(e: Estimate) -> str:
+def show(e: Estimate) -> str:
+    """An estimate with its interval, as sentences quote it."""
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing import metrics
+from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult, NetworkResult
-from lacewing.tradeoff import afford, as_json, failures, tradeoff
+from lacewing.tradeoff import afford, as_json, tradeoff
 
 N = 1000  # members, and as many non-members
 

@@ -159,6 +159,25 @@ def test_defence_flips_the_interval_and_advantage_keeps_it():
     assert metrics.advantage(accuracy) == pytest.approx((0.4, 0.2, 0.5))
 
 
+def test_the_summary_has_every_metric_of_the_table_and_none_for_what_is_not_allowed():
+    rng = np.random.default_rng(5)
+    member = np.arange(1400) < 500
+    scores = rng.normal(member, 1)
+    found = metrics.summary(scores, member, scores > 0.5)
+    accuracy = metrics.balanced_accuracy(scores > 0.5, member)
+    assert found == {
+        "balanced_accuracy": accuracy,
+        "auc": metrics.auc(scores, member),
+        "tpr_at_fpr_0.01": metrics.tpr_at_fpr(scores, member, 0.01),
+        "tpr_at_fpr_0.001": None,  # 900 non-members
+        "defence": metrics.defence(accuracy),
+        "advantage": metrics.advantage(accuracy),
+        "oracle_balanced_accuracy": metrics.best_threshold_accuracy(scores, member),
+    }
+    undecided = metrics.summary(scores, member, fprs=(0.1,))
+    assert {name for name, value in undecided.items() if value is None} == {"balanced_accuracy", "defence", "advantage"}
+
+
 @pytest.mark.parametrize(
     ("scores", "member", "field"),
     [

@@ -1,0 +1,36 @@
+"""What an attack achieved, as numbers with exact or stated intervals: pure functions on arrays, float64 throughout.
+
+Conventions: N records; ``scores_N`` is higher for members; ``member_N`` is True (or 1) for members. Every function
+raises `UsageError` where scores are not finite, lengths differ, or members or non-members are missing.
+"""
+
+from lacewing.metrics._checks import Bools, Estimate, Floats
+from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
+from lacewing.metrics._epsilon import EpsilonAudit, epsilon_audit, epsilon_lower_bound, one_run_epsilon
+from lacewing.metrics._intervals import clopper_pearson, resampled_means
+from lacewing.metrics._paired import Metric, Paired, paired
+from lacewing.metrics._roc import auc, roc, tpr_at_fpr
+from lacewing.metrics._summary import summary
+
+__all__ = [
+    "Bools",
+    "EpsilonAudit",
+    "Estimate",
+    "Floats",
+    "Metric",
+    "Paired",
+    "advantage",
+    "auc",
+    "balanced_accuracy",
+    "best_threshold_accuracy",
+    "clopper_pearson",
+    "defence",
+    "epsilon_audit",
+    "epsilon_lower_bound",
+    "one_run_epsilon",
+    "paired",
+    "resampled_means",
+    "roc",
+    "summary",
+    "tpr_at_fpr",
+]

@@ -1,0 +1,39 @@
+"""Every metric of one attack on one set of records, under the names of results.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy.typing as npt
+
+from lacewing.metrics._checks import Estimate, checked
+from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
+from lacewing.metrics._roc import auc, tpr_at_fpr
+
+
+def summary(
+    scores_N: npt.ArrayLike,
+    member_N: npt.ArrayLike,
+    decision_N: npt.ArrayLike | None = None,
+    *,
+    fprs: Sequence[float] = (0.01, 0.001),
+) -> dict[str, Estimate | None]:
+    """Balanced accuracy, AUC, TPR at each FPR, defence, advantage and the oracle's balanced accuracy, with intervals.
+
+    None stands for what the records do not allow: a TPR at an FPR below 1/non-members, and whatever is made of
+    decisions where there are none.
+    """
+    scores, member = checked(scores_N, member_N)
+    nonmembers = int((~member).sum())
+    accuracy = None if decision_N is None else balanced_accuracy(decision_N, member)
+    return {
+        "balanced_accuracy": accuracy,
+        "auc": auc(scores, member),
+        **{
+            f"tpr_at_fpr_{fpr:g}": tpr_at_fpr(scores, member, fpr) if fpr * nonmembers > 1 - 1e-9 else None
+            for fpr in fprs
+        },
+        "defence": None if accuracy is None else defence(accuracy),
+        "advantage": None if accuracy is None else advantage(accuracy),
+        "oracle_balanced_accuracy": best_threshold_accuracy(scores, member),
+    }

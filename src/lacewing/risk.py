@@ -1,0 +1,278 @@
+"""Who is at risk: one attack's success on parts of the records, and the records that it finds again and again.
+
+An average hides them: a network may leak nothing on the whole and a few records almost surely (Carlini et al., IEEE
+S&P 2022; Aerni, Zhang, Tramer, CCS 2024). What is said of single records is private data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import metrics
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Estimate, Floats
+from lacewing.results import AttackResult
+
+MEMBERS_FOR_AUC = 10  # of each kind: with fewer DeLong's interval, a normal approximation, says nothing
+
+
+@dataclass(frozen=True)
+class Part:
+    """An attack's success on a part of the audited records. A metric that the part's n does not allow is None."""
+
+    name: str  # "class 3", "confidence 0.41 to 0.77", "classified correctly"
+    n_members: int
+    n_nonmembers: int
+    auc: Estimate | None
+    tpr_at_fpr: Mapping[float, Estimate | None]  # by FPR; the threshold is the part's own
+    balanced_accuracy: Estimate | None  # of the attack's decisions; None too where it makes none
+
+
+@dataclass(frozen=True)
+class Records:
+    """R records over the networks that one attack was run on, one entry a record in each array."""
+
+    record_R: npt.NDArray[np.int64]  # index in the data set
+    audited_R: npt.NDArray[np.int64]  # networks that were audited on it
+    member_R: npt.NDArray[np.int64]  # of these, networks that trained on it
+    found_R: npt.NDArray[np.int64]  # of those, networks where the attack said "member"
+    rank_R: Floats  # mean, over networks that trained on it, of its score's rank: 0 lowest, 1 highest; NaN without any
+
+    def __len__(self) -> int:
+        return len(self.record_R)
+
+
+def by_class(
+    result: AttackResult, label_N: npt.ArrayLike | None = None, *, fprs: Sequence[float] = (0.01, 0.001)
+) -> list[Part]:
+    """The attack on each class, in order of the class. ``label_N``, in the order of the result's records: its own.
+
+    Raises `UsageError` where the result holds no scores, or there is not one label a record.
+    """
+    label = _column(result, "label_N", label_N)
+    return [_part(result, f"class {value}", label == value, fprs) for value in np.unique(label)]
+
+
+def by_confidence(
+    result: AttackResult,
+    confidence_N: npt.ArrayLike | None = None,
+    parts: int = 4,
+    *,
+    fprs: Sequence[float] = (0.01, 0.001),
+) -> list[Part]:
+    """The attack on slices of the network's confidence (the probability of its answer), from the lowest quarter up.
+
+    The slices are cut by the network's confidence and not by the score: they are then the same for every attack, the
+    attacker sees them without knowing the label, and each holds the whole range of scores (within a slice of scores
+    every attack is near chance by construction). Quarters and not tenths: a rate needs records. Equal confidences are
+    never parted, so that slices may be unequal, or fewer where many records share one value; the names give the range.
+
+    ``confidence_N``, in the order of the result's records, is the result's own where it is left out. Raises
+    `UsageError` where parts < 1, confidences are not finite, or the result holds no scores or no confidences.
+    """
+    confidence = _column(result, "confidence_N", confidence_N).astype(np.float64)
+    if not np.isfinite(confidence).all():
+        raise UsageError("confidence holds NaN or infinite values: give the probability of each answer.")
+    if parts < 1:
+        raise UsageError(f"parts = {parts}: give at least 1.")
+    edges = np.unique(np.quantile(confidence, np.arange(1, parts) / parts, method="inverted_cdf"))
+    slice_N = np.searchsorted(edges, confidence, side="left")  # a slice ends with its edge
+    found = []
+    for number in np.unique(slice_N):
+        within = slice_N == number
+        low, high = confidence[within].min(), confidence[within].max()
+        found.append(_part(result, f"confidence {low:.4g} to {high:.4g}", within, fprs))
+    return found
+
+
+def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001)) -> list[Part]:
+    """The attack on the records that the network classifies correctly, and on those that it does not.
+
+    Raises `UsageError` where the result holds no scores or does not say what was classified correctly.
+    """
+    correct = _column(result, "correct_N").astype(bool)
+    both = (("classified correctly", correct), ("misclassified", ~correct))
+    return [_part(result, name, within, fprs) for name, within in both if within.any()]
+
+
+def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = (0.01, 0.001)) -> AttackResult:
+    """The attack on the audited records of these ids alone, such as canaries: every metric of `metrics.summary` anew.
+
+    Scores and decisions stay as they are; ROC and the thresholds of TPR at FPR are those of the subset.
+
+    Raises `UsageError` where an id was not audited, or where the ids hold no members or no non-members.
+    """
+    wanted = np.unique(np.fromiter(ids, np.int64))
+    unknown = np.setdiff1d(wanted, result.record_N)
+    if unknown.size or not wanted.size:
+        raise UsageError(
+            f"ids: {unknown.size} of {wanted.size} were not audited on {result.network.id}: give ids of its records."
+        )
+    within = np.isin(result.record_N, wanted)
+    member, scores, decision = result.member_N[within], _scores(result)[within], _decision(result)
+    if member.all() or not member.any():
+        raise UsageError(
+            f"ids: {int(member.sum())} of {len(member)} records are members of {result.network.id}: an audit of these "
+            "records needs members and non-members."
+        )
+    fpr, tpr = metrics.roc(scores, member)
+    arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name.endswith("_N")}
+    return dataclasses.replace(
+        result,
+        n_members=int(member.sum()),
+        n_nonmembers=int((~member).sum()),
+        metrics=metrics.summary(scores, member, None if decision is None else decision[within], fprs=fprs),
+        fpr=fpr,
+        tpr=tpr,
+        **{name: values[within] if len(values) else values for name, values in arrays.items()},
+    )
+
+
+def records(results: Sequence[AttackResult], *, fpr: float | None = None) -> Records:
+    """Each record over the networks that one attack was run on, in order of the record.
+
+    "Found" is the attack's own decision or, with ``fpr``, a score above the threshold that at most this share of the
+    network's non-members reach. A rank is the share of the network's other audited records that score lower (equal
+    ones count half).
+
+    Raises:
+        UsageError: no results, results of several attacks or of one network twice, no scores, no decisions and no
+            ``fpr``, or fewer non-members than ``fpr`` needs.
+    """
+    _check_one_attack(results)
+    found = [_found(result, fpr) for result in results]
+    everyone = np.unique(np.concatenate([result.record_N for result in results]))
+    audited, member, hits = (np.zeros(len(everyone), np.int64) for _ in range(3))
+    rank_sum = np.zeros(len(everyone))
+    for result, said in zip(results, found, strict=True):
+        place = np.searchsorted(everyone, result.record_N)
+        audited[place] += 1
+        member[place] += result.member_N
+        hits[place] += said & result.member_N
+        rank_sum[place] += np.where(result.member_N, _ranks(_scores(result)), 0.0)
+    with np.errstate(invalid="ignore"):
+        return Records(everyone, audited, member, hits, rank_sum / member)
+
+
+def most_vulnerable(table: Records, share: float = 0.01) -> Records:
+    """The ``share`` of records with the highest mean rank (at least one), the most vulnerable first.
+
+    Of the records that at least one network trained on; equal mean ranks go by the share of networks that they were
+    found in, then by record. They were chosen by the very scores that found them: `found_again` says how often such
+    records are found in a network that had no part in the choice.
+
+    Raises `UsageError` for a share outside 0..1, or where no record was a member.
+    """
+    _check_share(share)
+    eligible = np.flatnonzero(table.member_R > 0)
+    if not eligible.size:
+        raise UsageError("No record was a member of any network: audit networks on records that they trained on.")
+    rate = table.found_R[eligible] / table.member_R[eligible]
+    order = np.lexsort((table.record_R[eligible], -rate, -table.rank_R[eligible]))
+    rows = eligible[order[: math.ceil(share * len(eligible) - 1e-9)]]
+    return Records(*(getattr(table, field.name)[rows] for field in dataclasses.fields(table)))
+
+
+def found_again(
+    results: Sequence[AttackResult], share: float = 0.01, *, fpr: float | None = None, confidence: float = 0.95
+) -> Estimate | None:
+    """How often the most vulnerable records are found in a network that had no part in choosing them.
+
+    Each network in turn is held out; the `most_vulnerable` of the others that are its members count as found or not.
+    The interval is Clopper-Pearson's over these (record, network) pairs, as if they were independent. None: no such
+    record was a member of a held-out network. Raises as `records` does, and for a single result.
+    """
+    _check_one_attack(results)
+    _check_share(share)
+    if len(results) < 2:
+        raise UsageError("results: one network was given, and one is held out in turn: give results of several.")
+    said = [_found(result, fpr) for result in results]
+    k = n = 0
+    for held, result in enumerate(results):
+        others = [other for i, other in enumerate(results) if i != held]
+        chosen = most_vulnerable(records(others, fpr=fpr), share).record_R
+        asked = result.member_N & np.isin(result.record_N, chosen)
+        n += int(asked.sum())
+        k += int(said[held][asked].sum())
+    return Estimate(k / n, *metrics.clopper_pearson(k, n, confidence)) if n else None
+
+
+def _part(result: AttackResult, name: str, within: Bools, fprs: Sequence[float]) -> Part:
+    member, scores, decision = result.member_N[within], _scores(result)[within], _decision(result)
+    m, n = int(member.sum()), int((~member).sum())
+    both = m > 0 and n > 0
+    return Part(
+        name=name,
+        n_members=m,
+        n_nonmembers=n,
+        auc=metrics.auc(scores, member) if min(m, n) >= MEMBERS_FOR_AUC else None,
+        tpr_at_fpr={
+            fpr: metrics.tpr_at_fpr(scores, member, fpr) if both and fpr * n > 1 - 1e-9 else None for fpr in fprs
+        },
+        balanced_accuracy=metrics.balanced_accuracy(decision[within], member)
+        if both and decision is not None
+        else None,
+    )
+
+
+def _scores(result: AttackResult) -> Floats:
+    if not result.score_N.size or result.score_N.shape != result.member_N.shape:
+        raise UsageError(
+            f"The result of '{result.attack}' on {result.network.id} holds no scores: run the attack again."
+        )
+    return result.score_N
+
+
+def _decision(result: AttackResult) -> Bools | None:
+    return result.hit_N == result.member_N if result.hit_N.size else None
+
+
+def _found(result: AttackResult, fpr: float | None) -> Bools:
+    if fpr is None:
+        decision = _decision(result)
+        if decision is None:
+            raise UsageError(f"The attack '{result.attack}' makes no decisions: give fpr, such as fpr=0.01.")
+        return decision
+    scores = _scores(result)
+    outside = np.sort(scores[~result.member_N])[::-1]
+    metrics.tpr_at_fpr(scores, result.member_N, fpr)  # refuses an FPR that the non-members do not allow
+    found: Bools = scores > outside[min(math.floor(fpr * len(outside) + 1e-9), len(outside) - 1)]
+    return found
+
+
+def _ranks(scores: Floats) -> Floats:
+    ordered = np.sort(scores)
+    below, upto = np.searchsorted(ordered, scores, "left"), np.searchsorted(ordered, scores, "right")
+    ranks: Floats = (below + (upto - 1 - below) / 2) / max(len(scores) - 1, 1)
+    return ranks
+
+
+def _column(result: AttackResult, name: str, given: npt.ArrayLike | None = None) -> npt.NDArray[np.generic]:
+    """One value a record: those given, or the result's own."""
+    values: npt.NDArray[np.generic] = np.asarray(getattr(result, name) if given is None else given)
+    if values.shape != _scores(result).shape:
+        raise UsageError(
+            f"{name} has shape {values.shape} beside {len(result.record_N)} records of {result.network.id}: give one "
+            "value a record, in the order of the result."
+        )
+    return values
+
+
+def _check_one_attack(results: Sequence[AttackResult]) -> None:
+    attacks = sorted({result.attack for result in results})
+    if len(attacks) != 1:
+        raise UsageError(f"results are of {', '.join(attacks) or 'no attack'}: give the results of one attack.")
+    names = [result.network.id for result in results]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"results hold {twice[0]} twice: give one result for each network.")
+
+
+def _check_share(share: float) -> None:
+    if not 0.0 < share <= 1.0:
+        raise UsageError(f"share = {share} is out of range: give a share above 0 and up to 1, such as 0.01.")

@@ -67,8 +67,14 @@ class AttackResult:
     tpr: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     record_N: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     member_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    hit_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # the attack was right
+    # Whether the attack was right; empty for an attack that makes no decisions (its balanced accuracy is None).
+    hit_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     correct_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # the network was right
+    score_N: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # higher for members
+    label_N: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # the given class
+    # The network's probability of its answer.
+    confidence_N: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    canary_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # empty: no canaries
 
 
 METRICS = (  # the order of results.csv; each with _low and _high

@@ -1,16 +1,25 @@
-"""Signals: what an attacker observes of a network, as (network, records) -> logits and local sensitivity."""
+"""Signals: what an attacker observes of a network, as (network, records) -> logits, sensitivity and probes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lacewing.errors import UsageError
+
+NOISE_SIZES = (0.1, 0.2, 0.4, 0.8)
 _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not depend on the batch size
+_SHIFTS = ((2, 2), (-2, -2), (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels (down, right)
+_QUERY_NOISE = 0.1  # of tabular queries, in standard deviations of each feature
+_FLIPPED = 0.02  # share of the binary features that a tabular query flips
+_GRADIENT_FLOATS = 8_000_000  # largest number of per-record gradient entries held at once: 32 MB
 
 
 @torch.no_grad()
@@ -65,6 +74,255 @@ def observe(
                     moved[wanted] += torch.linalg.vector_norm(change, dim=1)
             sensitivity[block] = torch.where(wanted, moved / (draws * noise), torch.nan).cpu()
     return torch.cat(logits).cpu().numpy(), sensitivity.numpy()
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What ``probe`` measured: N records, Q fixed queries, S noise sizes."""
+
+    phi_NQ: npt.NDArray[np.float32]  # log-odds of the given label; column 0: the record as it is
+    right_NQ: npt.NDArray[np.bool_]  # whether the given label was answered
+    right_NS: npt.NDArray[np.float32]  # share of noisy copies answered with the given label; NaN where not wanted
+    gradient_N2: npt.NDArray[np.float32]  # L2 norm of the loss gradient, kept and pruned weights; NaN where not wanted
+
+
+@torch.no_grad()
+def probe(
+    model: nn.Module,
+    x: npt.NDArray[np.generic],
+    y: npt.NDArray[np.integer],
+    *,
+    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    of: npt.NDArray[np.bool_],
+    queries: int = 4,
+    noise_sizes: tuple[float, ...] = NOISE_SIZES,
+    noise_draws: int = 2,
+    gradients: bool = True,
+    masks: Mapping[str, Tensor] | None = None,
+    batch_size: int = 250,
+) -> Probes:
+    """Ask ``model`` about fixed variants of every record, in evaluation mode and fp32; the same for every network.
+
+    Queries of an image: the record; its mirror image (left-right); shifts by (down, right) = (2, 2), (-2, -2),
+    (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2) pixels; the same shifts of the mirror image: at most 18. What
+    enters is zero in normalised inputs. Queries of a tabular record: the record; then a fixed Gaussian vector of 0.1
+    standard deviations added for each further query, and in its place for features that are only ever 0 or 1, 2 % of
+    these (at least one) flipped. They do not depend on the other records.
+
+    Noise of size s is s N(0, I) in normalised inputs; a tabular feature that is only ever 0 or 1 is rounded to 0 or 1
+    after it, so that it flips with probability Phi(-1/(2 s)). It is drawn for blocks of 250 records in their order.
+
+    The gradient is that of the cross-entropy at the given label, for each record alone, over all parameters.
+
+    Args:
+        model: on its device.
+        x: raw records, (N, C, H, W) or (N, D).
+        y: (N,) the given labels, 0..C-1.
+        normalisation: mean and standard deviation per channel or feature, as in training.
+        of: (N,) the records whose ``right_NS`` and ``gradient_N2`` are wanted.
+        queries: Q.
+        noise_sizes: S sizes, in normalised inputs.
+        noise_draws: noisy copies of a record at each size.
+        gradients: whether to measure gradients; False leaves NaN.
+        masks: by parameter name, True for a kept weight; a parameter without a mask is kept whole.
+        batch_size: most records that the network sees at once (at most 250 in any case).
+
+    Returns:
+        The probes. The model's mode, gradients and buffers stay as they were.
+
+    Raises:
+        UsageError: records of another shape, labels that are no class, more queries than there are, a mask that
+            belongs to another model.
+    """
+    if x.ndim not in (2, 4):
+        raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
+    if queries < 1 or (x.ndim == 4 and queries > 2 + 2 * len(_SHIFTS)):
+        raise UsageError(f"queries = {queries} is out of range: images have 1 to {2 + 2 * len(_SHIFTS)} of them.")
+    device = _device(model)
+    mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
+    binary = torch.from_numpy(_binary(x)).to(device)
+    variants = _queries(x, queries, binary)
+    phi, right = np.empty((len(x), queries), np.float32), np.empty((len(x), queries), bool)
+    noisy = np.full((len(x), len(noise_sizes)), np.nan, np.float32)
+    norms = np.full((len(x), 2), np.nan, np.float32)
+
+    def answer(inputs: Tensor) -> Tensor:
+        return torch.cat([model(part) for part in torch.split(inputs, batch_size)]).double().cpu()
+
+    with measuring(model):
+        for number, start in enumerate(range(0, len(x), _NOISE_BLOCK)):
+            block = slice(start, start + _NOISE_BLOCK)
+            raw = torch.from_numpy(np.ascontiguousarray(x[block])).to(device).float()
+            label = torch.from_numpy(np.ascontiguousarray(y[block], np.int64))
+            inputs, opposite = (raw - mean) / std, (1 - raw - mean) / std  # opposite: of binary features
+            for query, variant in enumerate(variants):
+                logits = answer(variant(inputs, opposite))
+                if label.min() < 0 or label.max() >= logits.shape[1]:
+                    raise UsageError(
+                        f"y holds labels that are no class: give whole numbers 0 to {logits.shape[1] - 1}."
+                    )
+                phi[block, query] = _phi(logits, label).numpy()
+                right[block, query] = (logits.argmax(1) == label).numpy()
+            rows = torch.from_numpy(np.flatnonzero(of[block]))
+            if not len(rows):
+                continue
+            chosen = start + rows.numpy()
+            generator = torch.Generator().manual_seed(number)  # on the CPU: the same noise on every device
+            for size, strength in enumerate(noise_sizes):
+                share = torch.zeros(len(rows))
+                for _ in range(noise_draws):
+                    noise = strength * torch.randn(inputs.shape, generator=generator)[rows].to(device)
+                    crossed = torch.where(raw[rows] > 0.5, -noise, noise) > 0.5
+                    copies = inputs[rows] + noise
+                    if binary.any():
+                        rounded = torch.where(crossed, opposite[rows], inputs[rows])
+                        copies = torch.where(binary, rounded, copies)
+                    share += answer(copies).argmax(1) == label[rows]
+                noisy[chosen, size] = (share / noise_draws).numpy()
+            if gradients:
+                norms[chosen] = gradient_norms(model, inputs[rows], label[rows], masks=masks, batch_size=batch_size)
+    return Probes(phi, right, noisy, norms)
+
+
+def gradient_norms(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    batch_size: int = 250,
+) -> npt.NDArray[np.float32]:
+    """L2 norms of each record's own loss gradient over (kept weights, pruned weights), shape (N, 2).
+
+    The loss is the cross-entropy at ``labels``; all floating-point parameters count, and one without a mask is kept
+    whole. Evaluation mode, fp32. Vectorised over records where the model allows it (`torch.func.vmap`), else a loop.
+
+    Args:
+        model: on its device; its mode, gradients and buffers stay as they were.
+        inputs: as the model takes them.
+        labels: (N,) the given labels, 0..C-1.
+        masks: by parameter name, True for a kept weight.
+        batch_size: most records at once; fewer where their gradients would take more than 32 MB.
+
+    Raises:
+        UsageError: a mask that belongs to another model.
+    """
+    device = _device(model)
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.is_floating_point()}
+    keep = {name: mask.to(device) for name, mask in (masks or {}).items()}
+    for name, mask in keep.items():
+        if name not in weights or mask.shape != weights[name].shape:
+            raise UsageError(f"the mask of '{name}' fits no parameter of the model; it belongs to another model.")
+    state = {**{name: p.detach() for name, p in model.named_parameters()}, **dict(model.named_buffers())}
+
+    def loss(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, {**state, **parameters}, (record[None],))
+        return nn.functional.cross_entropy(logits.float(), label[None])
+
+    def squares(gradient: dict[str, Tensor]) -> Tensor:
+        """(2,) sums of squares over kept and pruned weights."""
+        kept = [(g * keep[name] if name in keep else g).square().sum() for name, g in gradient.items()]
+        pruned = [(g * ~keep[name]).square().sum() for name, g in gradient.items() if name in keep]
+        return torch.stack(
+            [torch.stack(part).sum() if part else torch.zeros((), device=device) for part in (kept, pruned)]
+        )
+
+    def one(record: Tensor, label: Tensor) -> Tensor:
+        return squares(torch.func.grad(loss)(weights, record, label))
+
+    step = max(1, min(batch_size, _GRADIENT_FLOATS // max(1, sum(w.numel() for w in weights.values()))))
+    labels = labels.to(device)
+    with torch.enable_grad(), measuring(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an operation that vmap has only a slow rule for
+        try:
+            parts = [
+                torch.func.vmap(one)(inputs[i : i + step], labels[i : i + step]) for i in range(0, len(inputs), step)
+            ]
+        except (
+            RuntimeError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+        ):  # what vmap has no rule for; the loop decides
+            parts = [_looped(loss, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
+    return torch.cat(parts).sqrt().cpu().numpy() if parts else np.empty((0, 2), np.float32)
+
+
+def _looped(
+    loss: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor],
+    weights: dict[str, Tensor],
+    squares: Callable[[dict[str, Tensor]], Tensor],
+    record: Tensor,
+    label: Tensor,
+) -> Tensor:
+    """(1, 2) squared norms for one record by ordinary autograd."""
+    leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+    found = torch.autograd.grad(loss(leaves, record, label), list(leaves.values()), allow_unused=True)
+    return squares({name: g for name, g in zip(leaves, found, strict=True) if g is not None})[None]
+
+
+Variant = Callable[[Tensor, Tensor], Tensor]
+
+
+def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[Variant]:
+    """The fixed queries: each maps (inputs, the opposite values of binary features) to what is asked."""
+    variants: list[Variant] = [lambda inputs, _: inputs]
+    if x.ndim == 4:
+        variants.append(lambda inputs, _: inputs.flip(3))
+        for mirrored in (False, True):
+            for shift in _SHIFTS:
+                variants.append(
+                    lambda inputs, _, m=mirrored, s=shift: _shifted(inputs.flip(3) if m else inputs, *s)  # type: ignore[misc]
+                )
+        return variants[:queries]
+    generator = torch.Generator().manual_seed(0)
+    flippable = binary.cpu().nonzero().squeeze(1)
+    count = max(1, round(_FLIPPED * len(flippable)))
+    for _ in range(1, queries):
+        noise = (_QUERY_NOISE * torch.randn(x.shape[1], generator=generator)).to(binary.device)
+        flipped = torch.zeros(x.shape[1], dtype=torch.bool)
+        flipped[flippable[torch.randperm(len(flippable), generator=generator)[:count]]] = True
+        flipped = flipped.to(binary.device)
+
+        def variant(inputs: Tensor, opposite: Tensor, noise: Tensor = noise, flipped: Tensor = flipped) -> Tensor:
+            return torch.where(flipped, opposite, torch.where(binary, inputs, inputs + noise))
+
+        variants.append(variant)
+    return variants
+
+
+def _shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Images moved by whole pixels; zeros enter."""
+    height, width = images.shape[2:]
+    padded = nn.functional.pad(images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
+    top, left = max(-down, 0), max(-right, 0)
+    return padded[:, :, top : top + height, left : left + width]
+
+
+def _binary(x: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Of each feature of a table, whether it is only ever 0 or 1; an image has no such feature."""
+    if x.ndim != 2:
+        return np.zeros(1, bool)
+    found: npt.NDArray[np.bool_] = ((x == 0) | (x == 1)).all(axis=0)
+    return found
+
+
+def _phi(logits: Tensor, label: Tensor) -> Tensor:
+    """log p_y - log sum_{k != y} p_k, from float64 logits (Carlini et al., S&P 2022, section V-C)."""
+    own = logits.gather(1, label[:, None])
+    others = logits.scatter(1, label[:, None], -torch.inf).logsumexp(1)
+    return own.squeeze(1) - others
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, fp32: no autocast, no TF32. Modes and settings are put back afterwards."""
+    with _evaluation(model), torch.autocast(_device(model).type, enabled=False), _no_tf32():
+        yield
 
 
 @contextmanager

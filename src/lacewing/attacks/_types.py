@@ -1,15 +1,36 @@
-"""What every attack receives, and what the registry says about it."""
+"""What an attacker has seen, what an attack returns, and what the registry says about each attack.
+
+Axes: N audited records, C classes, K reference networks, Q fixed queries of a record, S noise sizes, Z records of the
+population. Rows are in the same order in all arrays of one `Evidence`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import UsageError
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.metrics import Bools, Estimate, Floats
+
+Need = Literal[
+    "sensitivity",  # Observed.sensitivity_N
+    "queries",  # Observed.phi_NQ (and References.phi_KNQ where references are needed too)
+    "robustness",  # Observed.right_NQ and right_NS
+    "gradients",  # Observed.gradient_N2
+    "shadow",  # a network of the target's recipe whose members are known
+    "references",  # networks that did NOT train on a record, for every record
+    "in-references",  # and networks that did, for every record
+    "population",  # records that no network trained on and that are not audited
+    "dense",  # Evidence.related[0] is the dense version of the attacked network
+    "levels",  # Evidence.related are all denser versions of the attacked network, the dense one first
+    "dense-shadow",  # Evidence.other_shadows["dense"]
+    "mismatched-shadow",  # Evidence.other_shadows["mismatched"]
+    "imposed-shadow",  # Evidence.other_shadows["imposed"]
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,10 @@ class Observed:
     member_N: npt.NDArray[np.bool_]  # True: the network trained on the record
     sensitivity_N: npt.NDArray[np.floating] | None  # None: not measured
     record_N: npt.NDArray[np.integer]  # the record's index in the data set
+    phi_NQ: npt.NDArray[np.floating] | None = None  # log-odds under Q fixed queries; column 0: the record as it is
+    right_NQ: npt.NDArray[np.bool_] | None = None  # whether the given label was answered, under the same queries
+    right_NS: npt.NDArray[np.floating] | None = None  # share of noisy copies so answered, at S growing noise sizes
+    gradient_N2: npt.NDArray[np.floating] | None = None  # L2 norm of the loss gradient: kept weights, pruned weights
 
     def __post_init__(self) -> None:
         if self.logits_NC.ndim != 2 or self.logits_NC.shape[1] < 2:
@@ -36,7 +61,11 @@ class Observed:
         for name, values in columns.items():
             if values.shape != (n,):
                 raise UsageError(f"{name} has shape {values.shape} beside {n} rows of logits: give one value a record.")
-        for name, numbers in (("logits", self.logits_NC), ("sensitivity", self.sensitivity_N)):
+        tables = {"phi": self.phi_NQ, "right": self.right_NQ, "right_NS": self.right_NS, "gradient": self.gradient_N2}
+        for name, table in tables.items():
+            if table is not None and (table.ndim != 2 or len(table) != n):
+                raise UsageError(f"{name} has shape {table.shape} beside {n} rows of logits: give one row a record.")
+        for name, numbers in {"logits": self.logits_NC, "sensitivity": self.sensitivity_N, **tables}.items():
             if numbers is not None and not np.isfinite(numbers).all():
                 raise UsageError(f"{name} hold NaN or infinite values: measure the network again in fp32.")
         if self.member_N.dtype != np.bool_ or self.member_N.all() or not self.member_N.any():
@@ -46,13 +75,80 @@ class Observed:
         if len(np.unique(self.record_N)) != n:
             raise UsageError("record holds an index twice: query each record once.")
 
+    @property
+    def classes(self) -> int:
+        """The number of classes C."""
+        return int(self.logits_NC.shape[1])
+
+
+@dataclass(frozen=True)
+class References:
+    """K networks of known membership, asked about the same N records in the same order.
+
+    Raises `UsageError` where shapes disagree.
+    """
+
+    logits_KNC: npt.NDArray[np.floating]
+    in_KN: npt.NDArray[np.bool_]  # True: network k trained on record n
+    name_K: tuple[str, ...]
+    phi_KNQ: npt.NDArray[np.floating] | None = None  # the same fixed queries as Observed.phi_NQ
+
+    def __post_init__(self) -> None:
+        if self.logits_KNC.ndim != 3 or self.in_KN.shape != self.logits_KNC.shape[:2]:
+            raise UsageError(
+                f"reference logits have shape {self.logits_KNC.shape} and reference membership {self.in_KN.shape}: "
+                "give (K, N, C) and (K, N)."
+            )
+        if self.phi_KNQ is not None and self.phi_KNQ.shape[:2] != self.in_KN.shape:
+            raise UsageError(f"reference phi has shape {self.phi_KNQ.shape}: give (K, N, Q) = {self.in_KN.shape} + Q.")
+
+    def __len__(self) -> int:
+        return len(self.in_KN)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Z records of the same source that no network trained on and that are not audited."""
+
+    logits_ZC: npt.NDArray[np.floating]  # of the attacked network
+    label_Z: npt.NDArray[np.integer]
+    reference_logits_KZC: npt.NDArray[np.floating] | None = None  # of the reference networks, in their order
+
+    def __len__(self) -> int:
+        return len(self.label_Z)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that an attacker of one network holds. ``observed.member_N`` is for scoring the attack alone.
+
+    ``shadow`` is the same evidence about a network of the same recipe whose members the attacker knows: what learns or
+    chooses a threshold does it there, on ``shadow.observed`` and its references.
+    """
+
+    observed: Observed
+    references: References | None = None
+    population: Population | None = None
+    related: tuple[Observed, ...] = ()  # other versions of the attacked network, same records, the dense one first
+    shadow: Evidence | None = None
+    other_shadows: Mapping[str, Evidence] = field(default_factory=dict)  # "dense", "mismatched", "imposed"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an attack says of the N audited records."""
+
+    scores_N: Floats  # higher for members
+    decision_N: Bools | None  # "member"; from a threshold of shadow or references alone. None: there was nothing for it
+    variant: str  # whose variant, e.g. "offline, one-sided, pooled, median, K = 14"
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    oracle: Estimate | None = None  # balanced accuracy of a choice made on the target; None: the best threshold's
+
 
 class AttackFunction(Protocol):
-    """Attack ``target`` with what was learned on ``shadow``; ``network`` describes the target."""
+    """Score the audited records of ``evidence``; ``seed`` is for attacks that learn. Never reads target membership."""
 
-    def __call__(
-        self, network: NetworkResult, shadow: Observed, target: Observed, *, classes: int, seed: int
-    ) -> AttackResult: ...
+    def __call__(self, evidence: Evidence, *, seed: int) -> Scored: ...
 
 
 @dataclass(frozen=True)
@@ -60,5 +156,9 @@ class Attack:
     """One entry of the registry: what the attacker must know, and the function that attacks."""
 
     name: str
+    family: str  # the documentation page: "discriminator", "lira", "rmia", "threshold", ...
     threat_model: str  # one sentence
     function: AttackFunction
+    needs: frozenset[Need]
+    methods: frozenset[str] | None = None  # the kinds of network that it is about; None: every kind
+    adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack

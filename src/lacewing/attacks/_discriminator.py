@@ -6,22 +6,24 @@ shadow network, whose members are known, and is then asked about the target netw
 open; ours are defaults of this package: the GIVEN class as one-hot, softmax outputs, features standardised on the
 shadow, hidden layers (30), (30, 30), (100, 100, 100), Adam at 1e-2, 1e-3, 1e-4 for 80 epochs, and the best of the
 nine chosen on a fifth of the shadow's queries that none of them was fitted on.
+
+`learned` is the same attack for any description of a query: blocks of columns side by side.
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing import metrics
-from lacewing.attacks._types import Observed
+from lacewing.attacks._types import Attack, Evidence, Observed, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
-from lacewing.results import AttackResult, NetworkResult
 
 THREAT_MODEL = (
     "The attacker queries the network for its class probabilities, also near a record, knows the record's class, "
@@ -37,17 +39,11 @@ CONSTANT = 1e-12
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the nine discriminators; accuracies are balanced ones."""
+    """One of the discriminators; accuracies are balanced ones."""
 
-    hidden: tuple[int, ...]
-    lr: float
+    name: str  # e.g. "mlp 30-30, lr 0.001"
     holdout_accuracy: float  # on the held-out part of the shadow's queries: the choice rests on this alone
     target_accuracy: float
-
-    @property
-    def name(self) -> str:
-        """E.g. ``mlp 30-30, lr 0.001``."""
-        return f"mlp {'-'.join(map(str, self.hidden))}, lr {self.lr:g}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,19 @@ class Discrimination:
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     oracle: Candidate  # the best on the TARGET: no attacker can choose it
-    oracle_accuracy: Estimate  # its balanced accuracy; interval corrected for having looked at nine (Bonferroni)
+    oracle_accuracy: Estimate  # its balanced accuracy; interval corrected for having looked at all (Bonferroni)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Standardised features: F of the shadow's queries to fit on, H of them held out, N of the target's."""
+
+    fit: Floats
+    fit_is: Bools
+    held: Floats
+    held_is: Bools
+    target: Floats
+    target_is: Bools
 
 
 def features(logits_NC: npt.ArrayLike, label_N: npt.ArrayLike, sensitivity_N: npt.ArrayLike, classes: int) -> Floats:
@@ -106,6 +114,28 @@ def discriminate(
     on one kind of machine, whatever the number of cores. Raises `UsageError` for features that are not finite, shapes
     that do not fit, and fewer than five members or non-members of the shadow.
     """
+    data = prepare(shadow_features, shadow_member, target_features, target_member, seed=seed)
+    ask = np.concatenate([data.held, data.target])
+    scores = {}
+    for index, (hidden, lr) in enumerate(itertools.product(HIDDEN, LEARNING_RATES)):
+        drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+        name = f"mlp {'-'.join(map(str, hidden))}, lr {lr:g}"
+        scores[name] = _fit_and_score(data.fit, data.fit_is, ask, hidden, lr, seed=drawn)
+    return choose(scores, data)
+
+
+def prepare(
+    shadow_features: npt.ArrayLike,
+    shadow_member: npt.ArrayLike,
+    target_features: npt.ArrayLike,
+    target_member: npt.ArrayLike,
+    *,
+    seed: int,
+) -> Prepared:
+    """Hold out a fifth of the shadow's queries; standardise all features by those that are left to fit on.
+
+    Raises `UsageError` as `discriminate` does.
+    """
     shadow, shadow_is = _checked(shadow_features, shadow_member, "shadow")
     target, target_is = _checked(target_features, target_member, "target")
     if shadow.shape[1] != target.shape[1]:
@@ -113,85 +143,76 @@ def discriminate(
     for kind, count in (("members", int(shadow_is.sum())), ("non-members", int((~shadow_is).sum()))):
         if count < 5:
             raise UsageError(f"The shadow has {count} {kind}: the discriminator needs at least 5 to hold some out.")
-
     held = _holdout(shadow_is, seed)
     mean, std = shadow[~held].mean(axis=0), shadow[~held].std(axis=0)
     std = np.where(std > CONSTANT, std, 1.0)
     shadow, target = (shadow - mean) / std, (target - mean) / std
+    return Prepared(shadow[~held], shadow_is[~held], shadow[held], shadow_is[held], target, target_is)
 
-    candidates, scores = [], []
-    for index, (hidden, lr) in enumerate(itertools.product(HIDDEN, LEARNING_RATES)):
-        score = _fit_and_score(
-            shadow[~held],
-            shadow_is[~held],
-            np.concatenate([shadow[held], target]),
-            hidden,
-            lr,
-            seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
-        )
-        on_held, on_target = np.split(score, [int(held.sum())])
+
+def choose(scores: dict[str, Floats], data: Prepared) -> Discrimination:
+    """Choose by the balanced accuracy on the held-out queries, the first of equals.
+
+    ``scores`` maps each candidate's name to its P(member) of the held-out queries, then the target's.
+    """
+    candidates, on_target = [], []
+    for name, score in scores.items():
+        asked_held, asked_target = np.split(score, [len(data.held)])
         accuracies = (
-            metrics.balanced_accuracy(on_held >= 0.5, shadow_is[held]).value,
-            metrics.balanced_accuracy(on_target >= 0.5, target_is).value,
+            metrics.balanced_accuracy(asked_held >= 0.5, data.held_is).value,
+            metrics.balanced_accuracy(asked_target >= 0.5, data.target_is).value,
         )
-        candidates.append(Candidate(hidden, lr, *accuracies))
-        scores.append(on_target)
-
+        candidates.append(Candidate(name, *accuracies))
+        on_target.append(asked_target)
     chosen = int(np.argmax([c.holdout_accuracy for c in candidates]))  # the first of equals
     oracle = int(np.argmax([c.target_accuracy for c in candidates]))
     corrected = 1.0 - 0.05 / len(candidates)
     return Discrimination(
-        scores_N=scores[chosen],
-        decision_N=scores[chosen] >= 0.5,
+        scores_N=on_target[chosen],
+        decision_N=on_target[chosen] >= 0.5,
         chosen=candidates[chosen],
         candidates=tuple(candidates),
         oracle=candidates[oracle],
-        oracle_accuracy=metrics.balanced_accuracy(scores[oracle] >= 0.5, target_is, corrected),
+        oracle_accuracy=metrics.balanced_accuracy(on_target[oracle] >= 0.5, data.target_is, corrected),
     )
 
 
-def attack(network: NetworkResult, shadow: Observed, target: Observed, *, classes: int, seed: int) -> AttackResult:
-    """Attack the target network that ``network`` describes and measure the success in every way of `METRICS`.
+def learned(
+    describe: Callable[[Evidence, str], Sequence[Floats]],
+    evidence: Evidence,
+    shadow: Evidence | None,
+    *,
+    seed: int,
+    shown: str,
+    learner: Callable[..., Discrimination] = discriminate,
+) -> Scored:
+    """Learn membership on ``shadow`` and apply it to ``evidence``.
 
-    ``oracle_balanced_accuracy`` is the best of the nine on the target itself. A TPR at an FPR that the number of
-    non-members does not allow is None. Raises `UsageError` as `features` and `discriminate` do, and where the
-    sensitivity was not measured.
+    Args:
+        describe: (evidence, role) -> blocks of columns, (N, F_i) each, put side by side; the role, "shadow" or
+            "target", is for error messages.
+        evidence: about the target.
+        shadow: about the network that the attacker learns on.
+        seed: of hold-out, initialisation and order.
+        shown: the features in words, for the notes.
+        learner: `discriminate` or a function of its signature.
+
+    Raises:
+        UsageError: there is no shadow, its classes differ from the target's, or as ``describe`` and ``learner`` do.
     """
-    described = []
-    for role, seen in (("shadow", shadow), ("target", target)):
-        if seen.sensitivity_N is None:
-            raise UsageError(f"The {role} has no sensitivity: the attack 'discriminator' needs it measured.")
-        described.append(features(seen.logits_NC, seen.label_N, seen.sensitivity_N, classes))
-    result = discriminate(described[0], shadow.member_N, described[1], target.member_N, seed=seed)
-
-    member = target.member_N
-    n_members, n_nonmembers = int(member.sum()), int((~member).sum())
-    accuracy = metrics.balanced_accuracy(result.decision_N, member)
-    fpr, tpr = metrics.roc(result.scores_N, member)
-    at = {
-        f"tpr_at_fpr_{rate:g}": metrics.tpr_at_fpr(result.scores_N, member, rate)
-        if rate * n_nonmembers > 1 - 1e-9
-        else None
-        for rate in (0.01, 0.001)
-    }
-    return AttackResult(
-        network=network,
-        attack="discriminator",
+    if shadow is None:
+        raise UsageError("evidence has no shadow: this attack learns on a network whose members are known.")
+    known, asked = shadow.observed, evidence.observed
+    if known.classes != asked.classes:
+        raise UsageError(f"The shadow has {known.classes} classes and the target {asked.classes}: give the same.")
+    described = [np.concatenate(describe(*seen), axis=1) for seen in ((shadow, "shadow"), (evidence, "target"))]
+    result = learner(described[0], known.member_N, described[1], asked.member_N, seed=seed)
+    return Scored(
+        scores_N=result.scores_N,
+        decision_N=result.decision_N,
         variant=result.chosen.name,
-        threat_model=THREAT_MODEL,
-        n_members=n_members,
-        n_nonmembers=n_nonmembers,
-        metrics={
-            "balanced_accuracy": accuracy,
-            "auc": metrics.auc(result.scores_N, member),
-            **at,
-            "defence": metrics.defence(accuracy),
-            "advantage": metrics.advantage(accuracy),
-            "oracle_balanced_accuracy": result.oracle_accuracy,
-        },
         notes={
-            "classes": classes,
-            "features": "one-hot of the given label, softmax outputs, local sensitivity",
+            "features": shown,
             "chosen": result.chosen.name,
             "oracle": result.oracle.name,
             "candidates": [
@@ -199,13 +220,49 @@ def attack(network: NetworkResult, shadow: Observed, target: Observed, *, classe
                 for c in result.candidates
             ],
         },
-        fpr=fpr,
-        tpr=tpr,
-        record_N=target.record_N.astype(np.int64),
-        member_N=member,
-        hit_N=result.decision_N == member,
-        correct_N=np.argmax(target.logits_NC, axis=1) == target.label_N,
+        oracle=result.oracle_accuracy,
     )
+
+
+USUAL = "one-hot of the given label, softmax outputs, local sensitivity"
+
+
+def usual(seen: Observed, role: str) -> Floats:
+    """`features` of what was observed, (N, 2 C + 1). Raises `UsageError` where the sensitivity was not measured."""
+    if seen.sensitivity_N is None:
+        raise UsageError(f"The {role} has no sensitivity: this attack needs it measured.")
+    return features(seen.logits_NC, seen.label_N, seen.sensitivity_N, seen.classes)
+
+
+def attack(evidence: Evidence, *, seed: int) -> Scored:
+    """The paper's discriminators, trained on the shadow. The oracle is the best of the nine on the target itself.
+
+    Raises `UsageError` as `features` and `discriminate` do, and where shadow or sensitivity is missing.
+    """
+    return learned(lambda seen, role: [usual(seen.observed, role)], evidence, evidence.shadow, seed=seed, shown=USUAL)
+
+
+def attack_queries(evidence: Evidence, *, seed: int) -> Scored:
+    """The same discriminators with the log-odds phi under Q fixed queries of the record as further features.
+
+    phi of the record as it is has a column of its own; the other Q-1 stand in rising order, since what tells members
+    is how high and how even they are, not which crop gave which (ours; the paper has one query a record).
+    Raises `UsageError` as `attack` does, where phi is missing, and where shadow and target saw other numbers of
+    queries.
+    """
+
+    def described(seen: Evidence, role: str) -> list[Floats]:
+        phi = seen.observed.phi_NQ
+        if phi is None:
+            raise UsageError(f"The {role} has no phi: this attack needs the outputs under fixed queries.")
+        phi = np.asarray(phi, np.float64)
+        counts.append(phi.shape[1])
+        if len(set(counts)) > 1:
+            raise UsageError(f"The shadow saw {counts[0]} queries a record and the target {counts[1]}: give the same.")
+        return [usual(seen.observed, role), phi[:, :1], np.sort(phi[:, 1:], axis=1)]
+
+    counts: list[int] = []
+    return learned(described, evidence, evidence.shadow, seed=seed, shown=f"{USUAL}, phi under fixed queries")
 
 
 def _fit_and_score(x: Floats, member: Bools, ask: Floats, hidden: tuple[int, ...], lr: float, *, seed: int) -> Floats:
@@ -252,3 +309,26 @@ def _checked(features_NF: npt.ArrayLike, member_N: npt.ArrayLike, role: str) -> 
     if member.all() or not member.any():
         raise UsageError(f"The {role} needs members and non-members: {int(member.sum())} of {len(member)} are members.")
     return x, member
+
+
+ENTRIES: tuple[Attack, ...] = (
+    Attack(
+        name="discriminator",
+        family="discriminator",
+        threat_model=THREAT_MODEL,
+        function=attack,
+        needs=frozenset({"sensitivity", "shadow"}),
+        adaptive="same recipe and density",
+    ),
+    Attack(
+        name="discriminator-queries",
+        family="discriminator",
+        threat_model=(
+            "The attacker queries the network for its class probabilities of a record, near it, and of several fixed "
+            "augmentations of it, knows the record's class, and trains a shadow network of the same recipe on other "
+            "records of the same source."
+        ),
+        function=attack_queries,
+        needs=frozenset({"queries", "sensitivity", "shadow"}),
+    ),
+)

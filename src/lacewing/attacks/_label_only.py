@@ -1,0 +1,110 @@
+"""Label-only attacks: how firmly the network answers the given label when the record is changed.
+
+After Choquette-Choo, Tramèr, Carlini and Papernot, "Label-only membership inference attacks" (ICML 2021): members lie
+further from the decision boundary, and augmented copies of them were trained on. The paper feeds the answers under
+augmentations to a learned attack model; here they are counted, which needs a threshold only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._measure import calibrated
+from lacewing.attacks._types import Attack, Evidence, Observed, Scored
+from lacewing.errors import UsageError
+from lacewing.metrics import Floats
+
+
+def augmentation_score(right_NQ: npt.ArrayLike) -> Floats:
+    """How many of Q fixed queries of a record are answered with the given label, column 0 being the record itself.
+
+    Of equal counts the one whose unchanged record is answered right comes first: it counts half a query more.
+    Raises `UsageError` where there is no query, or values other than 0 and 1.
+    """
+    right = np.asarray(right_NQ)
+    if right.ndim != 2 or right.shape[1] < 1 or not np.isin(right, (0, 1)).all():
+        raise UsageError(f"right_NQ has shape {right.shape}: give one column of 0 and 1 for each query.")
+    right = right.astype(np.float64)
+    score: Floats = right.sum(axis=1) + right[:, 0] / 2
+    return score
+
+
+def noise_score(right_N: npt.ArrayLike, right_NS: npt.ArrayLike) -> Floats:
+    """The area under the curve of right answers over S growing noise sizes, as a mean in 0..1.
+
+    The curve starts at no noise, ``right_N`` (0 or 1); ``right_NS`` are shares of noisy copies, equally weighted
+    whatever the sizes. Raises `UsageError` where there is no size, or values outside 0..1.
+    """
+    right, share = np.asarray(right_N, np.float64), np.asarray(right_NS, np.float64)
+    if share.ndim != 2 or share.shape[1] < 1 or right.shape != share.shape[:1]:
+        raise UsageError(
+            f"right_NS has shape {share.shape} beside right of shape {right.shape}: give (N, S) with S >= 1, and (N,)."
+        )
+    curve = np.column_stack([right, share])
+    if not ((curve >= 0.0) & (curve <= 1.0)).all():
+        raise UsageError("right_NS holds values outside 0..1: give shares of noisy copies that are answered right.")
+    area: Floats = curve.mean(axis=1)
+    return area
+
+
+def _answers(seen: Observed, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.floating]]:
+    if seen.right_NQ is None or seen.right_NS is None:
+        raise UsageError(f"The attack '{name}' needs the answers under augmentations and noise: measure them.")
+    return seen.right_NQ, seen.right_NS
+
+
+def _queries(evidence: Evidence, name: str) -> tuple[int, int]:
+    """Q and S. Raises `UsageError` unless they are the same for target and shadow."""
+    ours = [table.shape[1] for table in _answers(evidence.observed, name)]
+    if evidence.shadow is not None:
+        theirs = [table.shape[1] for table in _answers(evidence.shadow.observed, name)]
+        if theirs != ours:
+            raise UsageError(
+                f"The shadow was asked {theirs[0]} augmented queries and {theirs[1]} noise sizes, the target {ours[0]} "
+                f"and {ours[1]}: ask both the same."
+            )
+    return ours[0], ours[1]
+
+
+def _augmentation(evidence: Evidence, *, seed: int) -> Scored:
+    """Count right answers; threshold from the shadow. ``seed`` is not used: nothing is drawn."""
+    name = "label-augmentation"
+    queries, _ = _queries(evidence, name)
+    scores, decision = calibrated(lambda held: augmentation_score(_answers(held.observed, name)[0]), evidence)
+    return Scored(scores, decision, f"count of right answers, Q = {queries}")
+
+
+def _noise(evidence: Evidence, *, seed: int) -> Scored:
+    """Area under right answers over noise; threshold from the shadow. ``seed`` is not used: nothing is drawn."""
+    name = "label-noise"
+    _, sizes = _queries(evidence, name)
+
+    def score(held: Evidence) -> Floats:
+        right_NQ, right_NS = _answers(held.observed, name)
+        if right_NQ.shape[1] < 1:
+            raise UsageError("right_NQ has no column: the first tells whether the record itself is answered right.")
+        return noise_score(right_NQ[:, 0], right_NS)
+
+    scores, decision = calibrated(score, evidence)
+    return Scored(scores, decision, f"area over no noise and S = {sizes} sizes")
+
+
+ENTRIES: tuple[Attack, ...] = (
+    Attack(
+        name="label-augmentation",
+        family="label-only",
+        threat_model="The attacker sees predicted classes alone, asks about fixed augmented copies of a record, and "
+        "takes one threshold from a shadow network of the same recipe whose members are known.",
+        function=_augmentation,
+        needs=frozenset({"robustness"}),
+    ),
+    Attack(
+        name="label-noise",
+        family="label-only",
+        threat_model="The attacker sees predicted classes alone, asks about copies of a record under growing noise, "
+        "and takes one threshold from a shadow network of the same recipe whose members are known.",
+        function=_noise,
+        needs=frozenset({"robustness"}),
+    ),
+)

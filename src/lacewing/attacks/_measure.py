@@ -1,0 +1,132 @@
+"""From scores to a result: the one place where an attack's success is measured, the same for every attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lacewing import metrics
+from lacewing.attacks._logits import softmax
+from lacewing.attacks._types import Attack, Evidence, Observed, Scored
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats
+from lacewing.results import AttackResult, NetworkResult
+
+RATES = (0.01, 0.001)
+
+
+def perform(attack: Attack, evidence: Evidence, network: NetworkResult, *, seed: int) -> AttackResult:
+    """Attack the network that ``network`` describes and measure the success in every way of `METRICS`.
+
+    Raises `UsageError` where the evidence lacks what the attack needs.
+    """
+    check(attack, evidence)
+    return measure(attack, attack.function(evidence, seed=seed), evidence.observed, network)
+
+
+def measure(attack: Attack, scored: Scored, observed: Observed, network: NetworkResult) -> AttackResult:
+    """Metrics with intervals of one attack's scores. A metric that n or the attack does not allow is None."""
+    member, scores = observed.member_N, np.asarray(scored.scores_N, np.float64)
+    if scores.shape != member.shape or not np.isfinite(scores).all():
+        raise UsageError(f"The attack '{attack.name}' gave scores that are not one finite number a record.")
+    n_nonmembers = int((~member).sum())
+    fpr, tpr = metrics.roc(scores, member)
+    accuracy = None if scored.decision_N is None else metrics.balanced_accuracy(scored.decision_N, member)
+    at = {
+        f"tpr_at_fpr_{rate:g}": metrics.tpr_at_fpr(scores, member, rate) if rate * n_nonmembers > 1 - 1e-9 else None
+        for rate in RATES
+    }
+    hit = np.zeros(0, bool) if scored.decision_N is None else scored.decision_N == member
+    return AttackResult(
+        network=network,
+        attack=attack.name,
+        variant=scored.variant,
+        threat_model=attack.threat_model,
+        n_members=int(member.sum()),
+        n_nonmembers=n_nonmembers,
+        metrics={
+            "balanced_accuracy": accuracy,
+            "auc": metrics.auc(scores, member),
+            **at,
+            "defence": None if accuracy is None else metrics.defence(accuracy),
+            "advantage": None if accuracy is None else metrics.advantage(accuracy),
+            "oracle_balanced_accuracy": scored.oracle or metrics.best_threshold_accuracy(scores, member),
+        },
+        notes={"classes": observed.classes, **scored.notes},
+        fpr=fpr,
+        tpr=tpr,
+        record_N=observed.record_N.astype(np.int64),
+        member_N=member,
+        hit_N=hit,
+        correct_N=np.argmax(observed.logits_NC, axis=1) == observed.label_N,
+        score_N=scores,
+        label_N=observed.label_N.astype(np.int64),
+        confidence_N=softmax(observed.logits_NC).max(axis=1),
+    )
+
+
+def threshold(scores_N: Floats, member_N: Bools) -> float:
+    """The threshold of largest balanced accuracy on records of KNOWN membership; "member" is score >= threshold.
+
+    Half-way between the two neighbouring scores; the lowest of equally good ones.
+    """
+    fpr, tpr = metrics.roc(scores_N, member_N)
+    distinct = np.unique(np.asarray(scores_N, np.float64))[::-1]
+    best = int(np.flatnonzero(tpr - fpr == (tpr - fpr).max())[-1])
+    if best == 0:
+        return float(np.nextafter(distinct[0], np.inf))
+    if best == len(distinct):
+        return float(distinct[-1])
+    return float(distinct[best - 1] / 2 + distinct[best] / 2)
+
+
+def calibrated(score: Callable[[Evidence], Floats], evidence: Evidence) -> tuple[Floats, Bools | None]:
+    """Scores of the target, and decisions by the threshold that serves best on the shadow (None without a shadow)."""
+    scores = score(evidence)
+    if evidence.shadow is None:
+        return scores, None
+    return scores, scores >= threshold(score(evidence.shadow), evidence.shadow.observed.member_N)
+
+
+def missing(attack: Attack, evidence: Evidence) -> str | None:
+    """What the evidence lacks of the attack's needs, as the end of a sentence; None: nothing."""
+    seen, references, shadow = evidence.observed, evidence.references, evidence.shadow
+    has: dict[str, bool] = {
+        "sensitivity": seen.sensitivity_N is not None,
+        "queries": seen.phi_NQ is not None,
+        "robustness": seen.right_NQ is not None and seen.right_NS is not None,
+        "gradients": seen.gradient_N2 is not None,
+        "shadow": shadow is not None,
+        "references": references is not None,
+        "in-references": references is not None and bool(references.in_KN.any(axis=0).all()),
+        "population": evidence.population is not None,
+        "dense": bool(evidence.related),
+        "levels": bool(evidence.related),
+        **{f"{kind}-shadow": kind in evidence.other_shadows for kind in ("dense", "mismatched", "imposed")},
+    }
+    lacking = sorted(need for need in attack.needs if not has[need])
+    return ", ".join(_NAMED[need] for need in lacking) if lacking else None
+
+
+def check(attack: Attack, evidence: Evidence) -> None:
+    """Raises `UsageError` that names what the evidence lacks."""
+    if (lacking := missing(attack, evidence)) is not None:
+        raise UsageError(f"The attack '{attack.name}' needs {lacking}.")
+
+
+_NAMED = {
+    "sensitivity": "the local sensitivity of the outputs",
+    "queries": "the outputs under fixed queries (phi)",
+    "robustness": "the answers under augmentations and noise",
+    "gradients": "the loss gradients' norms (white-box access)",
+    "shadow": "a shadow network of the same recipe with known members",
+    "references": "reference networks",
+    "in-references": "reference networks trained on every record (at least one each; overlapping memberships)",
+    "population": "a population: records that no network trained on and nobody audits",
+    "dense": "the dense version of the attacked network",
+    "levels": "the denser levels of the attacked network's chain",
+    "dense-shadow": "a dense shadow network",
+    "mismatched-shadow": "a shadow network of another density",
+    "imposed-shadow": "a shadow network trained under the target's own mask",
+}

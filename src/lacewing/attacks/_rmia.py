@@ -1,0 +1,182 @@
+"""RMIA, the robust membership inference attack: does the record gain more from the target than population records do?
+
+Zarifzadeh, Liu and Shokri, "Low-cost high-power membership inference attacks" (ICML 2024), arXiv 2312.03262.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._lira import Mode, checked_membership, fewest_references, too_few, unusable
+from lacewing.attacks._logits import log_true_class_probability
+from lacewing.attacks._measure import calibrated
+from lacewing.attacks._types import Attack, Evidence, Scored
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.metrics import Floats
+
+GAMMA = 1.0
+OFFLINE_A = 0.3
+
+
+def rmia(
+    target_p_N: npt.ArrayLike,
+    reference_p_KN: npt.ArrayLike,
+    reference_in_KN: npt.ArrayLike,
+    target_p_Z: npt.ArrayLike,
+    reference_p_KZ: npt.ArrayLike,
+    *,
+    mode: Mode = "online",
+    gamma: float = GAMMA,
+    offline_a: float = OFFLINE_A,
+) -> Floats:
+    """Scores (N,) in 0..1, higher for members: the share of population records z that x beats by ``gamma``.
+
+    score(x) = mean over z of 1[(P(x|t)/P(x)) / (P(z|t)/P(z)) >= gamma], where P(.|t) is the target's softmax
+    probability of the true class, 0..1, and P comes from the K references:
+
+    - ``mode="online"``: the plain mean over all references, of which about half should have trained on x;
+    - ``mode="offline"``: ((1 + a) mean_OUT + (1 - a)) / 2 with a = ``offline_a``, for x over the references that did
+      not train on it and for z, on which none trained, over all of them. K = 1 will do.
+
+    The comparison is made as ratio_z <= ratio_x / gamma. A ratio p / P with both 0 counts as 1 (the networks agree);
+    with P = 0 alone it is infinite, and beats every z. Time O((N + Z) log Z + K (N + Z)), memory a few float64 copies
+    of the inputs. Raises `UsageError` for values outside 0..1, shapes that disagree, membership that is not 0/1, an
+    empty population, records with no OUT (online: or no IN) reference (counted), and ``gamma`` or ``offline_a`` out of
+    range.
+    """
+    if mode not in ("online", "offline"):
+        raise UsageError(f"mode = '{mode}' is unknown: {did_you_mean(str(mode), ('online', 'offline'))}")
+    if not 0.0 < gamma < np.inf:
+        raise UsageError(f"gamma = {gamma} is out of range: give a number above 0, such as 1.")
+    if not 0.0 <= offline_a <= 1.0:
+        raise UsageError(f"offline_a = {offline_a} is out of range: give a number from 0 to 1, such as 0.3.")
+    target_x, reference_x = _pair(target_p_N, reference_p_KN, "target_p_N", "reference_p_KN")
+    target_z, reference_z = _pair(target_p_Z, reference_p_KZ, "target_p_Z", "reference_p_KZ")
+    if len(reference_x) != len(reference_z):
+        raise UsageError(
+            f"reference_p_KN holds {len(reference_x)} networks and reference_p_KZ {len(reference_z)}: "
+            "ask the same references about records and population."
+        )
+    in_KN = checked_membership(reference_in_KN, *reference_x.shape)
+    if (problem := too_few(in_KN, mode)) is not None:
+        raise UsageError(problem)
+    if mode == "online":
+        prior_x, prior_z = reference_x.mean(axis=0), reference_z.mean(axis=0)
+    else:
+        out = ~in_KN
+        prior_x = _prior(np.where(out, reference_x, 0.0).sum(axis=0) / out.sum(axis=0), offline_a)
+        prior_z = _prior(reference_z.mean(axis=0), offline_a)
+    ratio_z = np.sort(_ratio(target_z, prior_z))
+    beaten = np.searchsorted(ratio_z, _ratio(target_x, prior_x) / gamma, side="right")  # ties count as beaten
+    return beaten / len(ratio_z)
+
+
+def _prior(mean_out: Floats, a: float) -> Floats:
+    """P from the mean over references that did not train on the record, corrected for those that would have."""
+    return ((1.0 + a) * mean_out + (1.0 - a)) / 2
+
+
+def _ratio(p: Floats, prior: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio: Floats = np.where((p == 0) & (prior == 0), 1.0, p / prior)
+    return ratio
+
+
+def _pair(target_p: npt.ArrayLike, reference_p: npt.ArrayLike, target: str, reference: str) -> tuple[Floats, Floats]:
+    """The target's (records,) and the references' (K, records) probabilities as float64."""
+    arrays = []
+    for name, given, axes in ((target, target_p, 1), (reference, reference_p, 2)):
+        p = np.asarray(given)
+        if p.ndim != axes or p.size == 0 or p.dtype.kind not in "fiu":
+            shape = "(records,)" if axes == 1 else "(K, records)"
+            raise UsageError(f"{name} has shape {p.shape} and dtype {p.dtype}: give numbers of shape {shape}.")
+        if not ((p >= 0) & (p <= 1 + 1e-6)).all():  # float32 rounds sums past 1
+            raise UsageError(f"{name} holds values outside 0..1: give probabilities of the true class, not logits.")
+        arrays.append(p.astype(np.float64, copy=False))
+    if arrays[1].shape[1] != len(arrays[0]):
+        raise UsageError(
+            f"{target} holds {len(arrays[0])} records and {reference} {arrays[1].shape[1]}: "
+            "give the same records in the same order."
+        )
+    return arrays[0], arrays[1]
+
+
+# The registry ---------------------------------------------------------------------------------------------------------
+
+
+def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
+    """RMIA on what an attacker holds; ``seed`` is unused, nothing is drawn."""
+    if (problem := _unusable(evidence, mode)) is not None:
+        raise UsageError(problem)
+    no_shadow: str | None = "there is no shadow network"
+    if evidence.shadow is not None and (no_shadow := _unusable(evidence.shadow, mode)) is not None:
+        no_shadow = f"the shadow does not serve: {no_shadow}"
+    score = partial(_score, mode=mode)
+    if no_shadow is None:
+        scores, decision = calibrated(score, evidence)
+        rule = "score above the shadow's best threshold"
+    else:
+        scores, decision, rule = score(evidence), None, f"none, since {no_shadow}"
+    assert evidence.references is not None  # _unusable() has said so
+    assert evidence.population is not None
+    constants = [f"gamma = {GAMMA:g}", *([f"a = {OFFLINE_A:g}"] if mode == "offline" else [])]
+    sizes = [f"K = {len(evidence.references)}", f"Z = {len(evidence.population)}", "1 query"]
+    return Scored(
+        scores,
+        decision,
+        ", ".join([mode, *constants, *sizes]),
+        {"decision": rule, "fewest_references": fewest_references(evidence, mode)},
+    )
+
+
+def _unusable(evidence: Evidence, mode: Mode) -> str | None:
+    """Why the evidence does not serve, as a sentence; None: it does."""
+    population = evidence.population
+    if population is None or not len(population):
+        return "There is no population: set records aside that no network trains on and nobody audits."
+    if population.reference_logits_KZC is None:
+        return "The population has no reference_logits_KZC: ask the reference networks about it too."
+    return unusable(evidence, mode, at_least=1)
+
+
+def _score(evidence: Evidence, *, mode: Mode) -> Floats:
+    seen, references, population = evidence.observed, evidence.references, evidence.population
+    assert references is not None
+    assert population is not None
+    assert population.reference_logits_KZC is not None
+    return rmia(
+        np.exp(log_true_class_probability(seen.logits_NC, seen.label_N)),
+        _probabilities(references.logits_KNC, seen.label_N),
+        references.in_KN,
+        np.exp(log_true_class_probability(population.logits_ZC, population.label_Z)),
+        _probabilities(population.reference_logits_KZC, population.label_Z),
+        mode=mode,
+    )
+
+
+def _probabilities(logits_KNC: npt.NDArray[np.floating], label_N: npt.NDArray[np.integer]) -> Floats:
+    # A network at a time: bounded memory.
+    return np.exp(np.stack([log_true_class_probability(logits_NC, label_N) for logits_NC in logits_KNC]))
+
+
+ENTRIES: tuple[Attack, ...] = (
+    Attack(
+        name="rmia-online",
+        family="rmia",
+        threat_model="The attacker queries the network for its probabilities, has references of the same recipe, "
+        "some trained on each record and some not, and a population of other records.",
+        function=partial(_attack, mode="online"),
+        needs=frozenset({"references", "in-references", "population"}),
+    ),
+    Attack(
+        name="rmia-offline",
+        family="rmia",
+        threat_model="The attacker queries the network for its probabilities, has references of the same recipe that "
+        "did not train on the audited records, and a population of other records.",
+        function=partial(_attack, mode="offline"),
+        needs=frozenset({"references", "population"}),
+    ),
+)

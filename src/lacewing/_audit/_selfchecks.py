@@ -1,0 +1,263 @@
+"""Checks that run with every audit: would chance pass as chance, would a leak be found, are the two sides alike?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import attacks as registry
+from lacewing import metrics
+from lacewing.attacks import phi
+from lacewing.attacks._types import Evidence, Observed, Population, References
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats
+from lacewing.results import AttackResult
+
+Rows = npt.NDArray[np.intp]
+
+PERMUTATIONS, HOLDING = 100, 90
+PLANTED = 3.0  # size of the planted leak, in standard deviations of the non-members' signal
+TOLERANCE = 0.05  # accuracies that differ by less count as alike
+_MOST = 2000  # records of each kind that the first two checks look at, so that an audit takes seconds
+_READS_OUTPUTS = ("lira", "rmia")  # families that must see the planted leak, beside the attack "loss"
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """One check of the audit itself."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+def selfchecks(
+    best: AttackResult, results: Sequence[AttackResult], evidence: Evidence | None, *, seed: int
+) -> tuple[SelfCheck, ...]:
+    """The checks that the evidence allows; ``best`` is the attack whose scores the null audit permutes.
+
+    Without evidence (scores as given) these are the null audit and the planted leak, else all four.
+    """
+    null = null_audit(best.score_N, best.member_N, seed=seed)
+    if evidence is None:
+        return null, planted_scores(best.score_N[~best.member_N], seed=seed)
+    checks = [null, overfitted_control(evidence, results, seed=seed)]
+    if evidence.shadow is not None:
+        checks.append(shadow_like_target(evidence.observed, evidence.shadow.observed))
+    return *checks, same_classes(evidence.observed)
+
+
+def null_audit(scores_N: Floats, member_N: Bools, *, seed: int) -> SelfCheck:
+    """Membership permuted 100 times: the 95 % interval of the AUC must hold 0.5 in at least 90 of them.
+
+    On at most 2,000 members and 2,000 non-members, drawn from ``seed``.
+    """
+    rng = np.random.default_rng([seed, 0])
+    kept = np.concatenate([_some(np.flatnonzero(kind), _MOST, rng) for kind in (member_N, ~member_N)])
+    scores, member = scores_N[kept], member_N[kept]
+    held = 0
+    for _ in range(PERMUTATIONS):
+        found = metrics.auc(scores, rng.permutation(member))
+        held += found.low <= 0.5 <= found.high
+    return SelfCheck(
+        "null audit",
+        held >= HOLDING,
+        f"With membership permuted {PERMUTATIONS} times the 95 % interval of the AUC held 0.5 in {held} of them "
+        f"(at least {HOLDING} wanted).",
+    )
+
+
+def overfitted_control(evidence: Evidence, results: Sequence[AttackResult], *, seed: int) -> SelfCheck:
+    """A planted leak that must be found: the interval of each attack's AUC must lie above 0.5.
+
+    Of the target's non-members (at most 2,000) a random half counts as trained on. In every network, target, shadow
+    and references, the log-odds of the given label are lowered by the non-members' median, so that no probability is
+    saturated, and raised by three of their standard deviations for the records that this network trained on:
+    memorisation, and nothing else that tells the halves apart. The attack "loss" and those of the audit's attacks that
+    read outputs alone (LiRA, RMIA) must see it.
+    """
+    ran = {result.attack for result in results}
+    known = registry.ATTACKS
+    asked = [name for name in known if name == "loss" or (name in ran and known[name].family in _READS_OUTPUTS)]
+    planted = plant(evidence, seed=seed)
+    if planted is None:
+        return _too_few(int((~evidence.observed.member_N).sum()))
+    found: dict[str, metrics.Estimate] = {}
+    for name in asked:
+        try:
+            scored = known[name].function(planted, seed=seed)
+        except UsageError as error:  # e.g. a record of the control without references
+            return SelfCheck("overfitted control", False, f"The attack '{name}' could not run on the control: {error}")
+        found[name] = metrics.auc(scored.scores_N, planted.observed.member_N)
+    return _control(found, len(planted.observed.member_N))
+
+
+def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
+    """The control for scores as given: a random half of the non-members' scores raised by three of their deviations."""
+    rng = np.random.default_rng([seed, 1])
+    scores = nonmember_scores_N[_some(np.arange(len(nonmember_scores_N)), _MOST, rng)]
+    if len(scores) < 4:
+        return _too_few(len(scores))
+    member = _half(len(scores), rng)
+    spread = _spread(scores)
+    found = metrics.auc(scores + PLANTED * (spread if spread > 0 else 1.0) * member, member)
+    return _control({"scores": found}, len(scores))
+
+
+def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
+    """Accuracy on non-members, and the gap to members, must agree within 0.05 or three standard errors."""
+    accuracies, errors = [], []
+    for seen in (target, shadow):
+        right = np.argmax(seen.logits_NC, axis=1) == seen.label_N
+        kinds = (right[seen.member_N], right[~seen.member_N])
+        accuracies.append([float(kind.mean()) for kind in kinds])
+        errors.append([float(kind.var() / len(kind)) for kind in kinds])
+    (target_in, target_out), (shadow_in, shadow_out) = accuracies
+    apart_out = abs(target_out - shadow_out)
+    apart_gap = abs((target_in - target_out) - (shadow_in - shadow_out))
+    alike = apart_out <= max(TOLERANCE, 3 * math.sqrt(errors[0][1] + errors[1][1])) and apart_gap <= max(
+        TOLERANCE, 3 * math.sqrt(sum(map(sum, errors)))
+    )
+    return SelfCheck(
+        "shadow like target",
+        alike,
+        f"Accuracy on members and non-members: target {target_in:.3f} and {target_out:.3f}, shadow {shadow_in:.3f} and "
+        f"{shadow_out:.3f}: {'alike' if alike else 'not alike, so what was learned on the shadow may not carry over'}.",
+    )
+
+
+def same_classes(observed: Observed) -> SelfCheck:
+    """Pearson's chi-squared test that members and non-members have equal shares of the classes, p >= 0.001 wanted.
+
+    Where it fails the two were not drawn from one source, and an attack may find the difference instead of a leak.
+    """
+    from scipy.special import chdtrc
+
+    _, code = np.unique(observed.label_N, return_inverse=True)
+    table = np.stack(
+        [np.bincount(code[kind], minlength=code.max() + 1) for kind in (observed.member_N, ~observed.member_N)]
+    )
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+    degrees = table.shape[1] - 1
+    p = float(chdtrc(degrees, ((table - expected) ** 2 / expected).sum())) if degrees else 1.0
+    return SelfCheck(
+        "same classes",
+        p >= 1e-3,
+        f"Members and non-members {'have classes in like shares' if p >= 1e-3 else 'differ in their classes'} "
+        f"(chi-squared test, p = {p:.2g})"
+        + ("." if p >= 1e-3 else ": draw both from one source, else the difference may pass for a leak."),
+    )
+
+
+def plant(evidence: Evidence, *, seed: int) -> Evidence | None:
+    """The evidence about the target's non-members with the leak of `overfitted_control`; None with fewer than four."""
+    seen = evidence.observed
+    rng = np.random.default_rng([seed, 2])
+    rows = np.sort(_some(np.flatnonzero(~seen.member_N), _MOST, rng))
+    if len(rows) < 4:
+        return None
+    log_odds = phi(seen.logits_NC[rows], seen.label_N[rows])
+    down, up = float(np.median(log_odds)), PLANTED * max(_spread(log_odds), 1.0)
+    shadow = evidence.shadow
+    return Evidence(
+        observed=_planted(seen, rows, _half(len(rows), rng), up, down),
+        references=_planted_references(evidence.references, seen.label_N, rows, up, down),
+        population=_lowered(evidence.population, down),
+        shadow=None if shadow is None else _planted_shadow(shadow, up, down, rng),
+    )
+
+
+def _planted_shadow(shadow: Evidence, up: float, down: float, rng: np.random.Generator) -> Evidence:
+    seen = shadow.observed
+    kinds = (np.flatnonzero(seen.member_N), np.flatnonzero(~seen.member_N))
+    rows = np.sort(np.concatenate([_some(kind, _MOST, rng) for kind in kinds]))
+    return Evidence(
+        observed=_planted(seen, rows, seen.member_N[rows], up, down),
+        references=_planted_references(shadow.references, seen.label_N, rows, up, down),
+        population=_lowered(shadow.population, down),
+    )
+
+
+def _planted(seen: Observed, rows: Rows, member: Bools, up: float, down: float) -> Observed:
+    by = up * member - down
+    return Observed(
+        logits_NC=_moved(seen.logits_NC[rows], seen.label_N[rows], by),
+        label_N=seen.label_N[rows],
+        member_N=member,
+        sensitivity_N=None,
+        record_N=seen.record_N[rows],
+        phi_NQ=None if seen.phi_NQ is None else seen.phi_NQ[rows] + by[:, None],
+    )
+
+
+def _planted_references(
+    seen: References | None, label_N: npt.NDArray[np.integer], rows: Rows, up: float, down: float
+) -> References | None:
+    if seen is None:
+        return None
+    inside = seen.in_KN[:, rows]
+    by = up * inside - down
+    logits = _moved(seen.logits_KNC[:, rows], label_N[rows], by)
+    return References(
+        logits, inside, seen.name_K, None if seen.phi_KNQ is None else seen.phi_KNQ[:, rows] + by[:, :, None]
+    )
+
+
+def _lowered(seen: Population | None, down: float) -> Population | None:
+    if seen is None:
+        return None
+    references = seen.reference_logits_KZC
+    return Population(
+        _moved(seen.logits_ZC, seen.label_Z, -down),
+        seen.label_Z,
+        None if references is None else _moved(references, seen.label_Z, -down),
+    )
+
+
+def _moved(
+    logits: npt.NDArray[np.floating], label_N: npt.NDArray[np.integer], by: npt.NDArray[np.floating] | float
+) -> Floats:
+    """Logits (.., N, C) with the given label's moved, and the log-odds with it."""
+    moved = np.array(logits, np.float64)
+    moved[..., np.arange(len(label_N)), label_N] += by
+    return moved
+
+
+def _control(found: dict[str, metrics.Estimate], n: int) -> SelfCheck:
+    missed = [name for name, estimate in found.items() if not estimate.low > 0.5]
+    least = min(found.values(), key=lambda estimate: estimate.low)
+    numbers = f"lowest AUC {least.value:.3f} [{least.low:.3f}, {least.high:.3f}], n = {n}"
+    if missed:
+        return SelfCheck(
+            "overfitted control",
+            False,
+            f"A leak planted in half of the non-members was not found by {', '.join(missed)} ({numbers}): an audit of "
+            "so few records cannot tell much.",
+        )
+    return SelfCheck(
+        "overfitted control",
+        True,
+        f"A leak planted in half of the non-members was found by {', '.join(found)} ({numbers}).",
+    )
+
+
+def _too_few(n: int) -> SelfCheck:
+    return SelfCheck("overfitted control", False, f"No leak can be planted in {n} non-members: at least 4 are needed.")
+
+
+def _half(n: int, rng: np.random.Generator) -> Bools:
+    return rng.permutation(n) < n // 2
+
+
+def _some(values: Rows, most: int, rng: np.random.Generator) -> Rows:
+    return values if len(values) <= most else rng.choice(values, most, replace=False)
+
+
+def _spread(values: Floats) -> float:
+    """The standard deviation by quartiles (exact for a Gaussian), so that a few extreme values do not matter."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(high - low) / 1.349

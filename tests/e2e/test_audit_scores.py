@@ -1,0 +1,130 @@
+"""``lacewing audit SCORES``: what it prints and writes, its gates and exit codes, and that it loads no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lacewing import cli
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """The command in this process, in a folder with scores and outputs: exit code, standard output, standard error."""
+    rng = np.random.default_rng(0)
+    member, label = np.arange(600) % 2 == 0, rng.integers(0, 3, 600)
+    logits = rng.normal(size=(600, 3)) + 2.0 * np.eye(3)[label] * member[:, None]
+    np.savez(tmp_path / "scores.npz", score=logits[np.arange(600), label], member=member)
+    np.savez(tmp_path / "outputs.npz", logits=logits, label=label, member=member)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lacewing", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def test_the_answer_comes_first_and_all_that_did_not_run_is_listed(call: Any) -> None:
+    code, out, err = call("audit", "outputs.npz")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("Leakage found: the attack '")
+    assert any(line.startswith("not run: lira-online") for line in lines)
+    assert sum(line.startswith("check passed: ") for line in lines) == 3
+
+
+def test_json_is_one_document_and_files_are_written(call: Any, tmp_path: Path) -> None:
+    code, out, _ = call(
+        "audit", "outputs.npz", "--attack", "loss", "--attack", "gap", "--json", "--out", "found",
+        "--delta", "1e-6", "--fail-if", "gap.auc > 0.99",
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(out)
+    assert found["schema"] == 1
+    assert [entry["attack"] for entry in found["attacks"]] == ["loss", "gap"]
+    assert found["delta"] == 1e-6
+    assert [gate["failed"] for gate in found["gates"]] == [False]
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"report.html", "model_card.md", "audit.json"}
+    assert {**json.loads((tmp_path / "found" / "audit.json").read_text()), "gates": found["gates"]} == found
+
+
+def test_a_failing_gate_exits_1_and_prints_its_number(call: Any) -> None:
+    code, out, err = call("audit", "scores.npz", "--fail-if", "scores.auc > 0.6", "--fail-if", "any.tpr@0.1 > 0.999")
+    assert code == 1
+    assert "gate FAILED: scores.auc > 0.6: lower end of scores 0." in out
+    assert "gate passed: any.tpr@0.1 > 0.999" in out
+    assert "gate failed: scores.auc > 0.6" in err
+    assert "tpr" not in err
+
+
+@pytest.mark.parametrize(
+    ("gate", "says"),
+    [
+        ("lira.auc > 0.6", "did not run"),
+        ("scores.tpr@0.001 > 0.6", "needs at least 1000 non-members: 300 given"),
+    ],
+)
+def test_a_gate_that_cannot_be_judged_exits_2_after_the_audit(call: Any, gate: str, says: str) -> None:
+    code, out, err = call("audit", "scores.npz", "--json", "--fail-if", gate)
+    assert code == 2
+    assert says in err
+    assert json.loads(out)["gates"] is None
+    assert call("audit", "scores.npz", "--fail-if", gate)[1].startswith("Leakage found")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["scores.npz", "--fail-if", "scores.auk > 0.6"], "did you mean 'auc'?"),
+        (["outputs.npz", "--attack", "los"], "did you mean 'loss'?"),
+        (["outputs.npz", "--attack", "rmia-online"], "'rmia-online' cannot run"),
+        (["none.npz"], "no file none.npz"),
+        ([], "--model is missing"),
+        (["--model", "own:net", "--data", "own.npz"], "--weights is missing"),
+        (["scores.npz", "--refit", "own:refit"], "--refit is for the audit of a model"),
+        (["scores.npz", "--delta", "1.5"], "delta = 1.5"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_2(call: Any, words: list[str], says: str) -> None:
+    code, out, err = call("audit", *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_audits_of_scores_and_outputs_load_no_torch(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        import numpy as np
+        from lacewing import cli
+        rng = np.random.default_rng(0)
+        member, label = np.arange(300) % 2, rng.integers(0, 3, 300)
+        inside = np.stack([half for _ in range(2) for m in [rng.random(300) < 0.5] for half in (m, ~m)])
+        np.savez("outputs.npz", logits=rng.normal(size=(300, 3)), label=label, member=member, score=rng.random(300),
+                 reference_logits=rng.normal(size=(4, 300, 3)), reference_in=inside,
+                 population_logits=rng.normal(size=(150, 3)), population_label=label[:150],
+                 population_reference_logits=rng.normal(size=(4, 150, 3)))
+        sys.argv = ["lacewing", "audit", "outputs.npz", "--out", "found", "--fail-if", "rmia.tpr@0.01 > 0.9"]
+        try:
+            cli.main()
+        except SystemExit as end:
+            assert end.code == 0, end.code
+        assert "torch" not in sys.modules
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "lira-online" in done.stdout
+    assert "not run: lira" not in done.stdout

@@ -1,0 +1,62 @@
+"""The three examples, in their small form: the overfitted model's leak is found, and none in the other model.
+
+Each audits two models on the same records with the same attacks: one that trained on half of the records, and one that
+trained on other records of the same source.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lacewing._audit import Audit
+from lacewing.metrics import Estimate
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A script as a module that worker processes can import, too."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")]))
+    yield import_module(request.param)
+    sys.modules.pop(request.param)
+
+
+@pytest.mark.parametrize("example", ["sklearn_classifier", "torch_cnn", "transformer"], indirect=True)
+def test_the_leak_of_the_trained_model_is_found_and_none_in_the_other(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, other = example.main(**example.SMALL, out=tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert printed.index(other.sentence) < printed.index(trained.sentence)
+    assert trained.sentence.startswith("Leakage found")
+    assert other.sentence.startswith("No leakage found")
+    assert not trained.refused
+    for name in ("loss", "lira-online", "rmia-online"):
+        assert auc(trained, name).low > 0.5, name
+        assert auc(other, name).low <= 0.5 <= auc(other, name).high, name
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert f"{trained.strongest.metrics['auc'].value:.3f}" in report
+    trained_once = len(list((tmp_path / "run" / "references").iterdir()))
+    assert trained_once == example.SMALL["references"]  # both audits share them
+
+
+def test_every_example_is_explained() -> None:
+    about = (EXAMPLES / "README.md").read_text()
+    scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
+    assert len(scripts) == 3
+    assert [name for name in scripts if about.count(f"]({name})") != 1] == []
+
+
+def auc(audit: Audit, name: str) -> Estimate:
+    found = next(result for result in audit.attacks if result.attack == name).metrics["auc"]
+    assert found is not None
+    return found

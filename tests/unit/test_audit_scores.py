@@ -1,0 +1,442 @@
+"""The audit of given scores and outputs: what is measured, what is refused, and that nothing is dropped."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from lacewing import attacks as registry
+from lacewing import metrics
+from lacewing._audit import _answer
+from lacewing._audit._read import NAMES
+from lacewing._audit._scores import audit_scores
+from lacewing.attacks import Observed, Scored, lira, measure, phi
+from lacewing.errors import UsageError
+from lacewing.results import AttackResult
+
+Arrays = dict[str, np.ndarray]
+N, C, K, Z, Q = 200, 4, 6, 120, 3
+
+
+def outputs(leak: float = 1.0) -> Arrays:
+    """Logits of a target, K references in complementary pairs, and a population; members' log-odds are raised."""
+    rng = np.random.default_rng(0)
+    label, population_label = rng.integers(0, C, N), rng.integers(0, C, Z)
+    half = rng.random((K // 2 + 1, N)).argsort(axis=1) < N // 2
+    inside = np.stack([half, ~half], axis=1).reshape(K + 2, N)[: K + 1]
+    logits = rng.normal(size=(N, C)) + 0.5 * rng.normal(size=(K + 1, N, C))
+    logits[:, np.arange(N), label] += leak * inside
+    population = rng.normal(size=(Z, C)) + 0.5 * rng.normal(size=(K + 1, Z, C))
+    return {
+        "logits": logits[K],
+        "label": label,
+        "member": inside[K],
+        "reference_logits": logits[:K],
+        "reference_in": inside[:K],
+        "population_logits": population[K],
+        "population_label": population_label,
+        "population_reference_logits": population[:K],
+    }
+
+
+def scores(n: int = N) -> Arrays:
+    rng = np.random.default_rng(1)
+    member = np.arange(n) % 2 == 0
+    return {"score": rng.normal(size=n) + member, "member": member}
+
+
+def by_name(arrays: Arrays, **options: Any) -> dict[str, AttackResult]:
+    return {result.attack: result for result in audit_scores(arrays, **options).attacks}
+
+
+# What is measured -----------------------------------------------------------------------------------------------------
+
+
+def test_given_scores_are_measured_as_they_are() -> None:
+    given = scores()
+    audit = audit_scores(given, delta=1e-4)
+    (found,) = audit.attacks
+    auc = found.metrics["auc"]
+    assert auc is not None
+    assert auc.value == pytest.approx(roc_auc_score(given["member"], given["score"]), abs=1e-12)
+    assert found.metrics["balanced_accuracy"] is None
+    assert audit.epsilon == {"scores": metrics.epsilon_lower_bound(given["score"], given["member"], 1e-4, 0.95)}
+    assert set(audit.refused) == set(registry.ATTACKS)
+    assert len(found.correct_N) == 0
+    assert np.isnan(found.network.train_accuracy)
+
+
+@pytest.mark.parametrize("kind", ["score", "logits"])
+def test_npz_csv_and_mapping_give_one_audit(tmp_path: Path, kind: str) -> None:
+    given = scores()
+    if kind == "logits":
+        given = {name: outputs()[name] for name in ("logits", "label", "member")}
+    given["id"] = np.arange(N) + 1000
+    given["class"] = np.array(["cat", "=dog"])[np.arange(N) % 3 // 2]
+    np.savez(tmp_path / "own.npz", **given)
+    columns = {name: values for name, values in given.items() if name != "logits"}
+    columns |= {f"logit_{c}": given["logits"][:, c] for c in reversed(range(C)) if kind == "logits"}
+    with (tmp_path / "own.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+    audits = [audit_scores(source) for source in (given, tmp_path / "own.npz", str(tmp_path / "own.csv"))]
+    assert audits[0].as_json() == audits[1].as_json() == audits[2].as_json()
+    assert (audits[2].attacks[0].record_N == given["id"]).all()
+
+
+def test_every_attack_ran_or_is_refused_with_a_sentence_for_every_kind_of_evidence() -> None:
+    every = outputs()
+    phi_NQ = np.repeat(phi(every["logits"], every["label"])[:, None], Q, axis=1)
+    reference = np.repeat(phi(every["reference_logits"], every["label"])[:, :, None], Q, axis=2)
+    base = {name: every[name] for name in ("logits", "label", "member")}
+    population = {name: every[name] for name in ("population_logits", "population_label")}
+    references = {name: every[name] for name in ("reference_logits", "reference_in")}
+    by_phi = {"phi": phi_NQ, "reference_phi": reference, "reference_in": every["reference_in"]}
+    one = {name: values[:1] for name, values in references.items()}
+    for more in ({}, population, references, by_phi, one, {**by_phi, **references, **population, **scores()}):
+        audit = audit_scores({**base, **more, "member": base["member"]})
+        ran = {result.attack for result in audit.attacks} - {"scores"}
+        assert ran | set(audit.refused) == set(registry.ATTACKS)
+        assert not ran & set(audit.refused)
+        assert all(why.endswith(".") and len(why) > 20 for why in audit.refused.values())
+        assert "loss" in ran
+        assert all(name in str(audit) for name in registry.ATTACKS)
+        json.dumps(audit.as_json(), allow_nan=False)
+
+
+def test_references_serve_the_target_and_one_is_the_shadow() -> None:
+    given = outputs()
+    audit = audit_scores(given)
+    found = {result.attack: result for result in audit.attacks}
+    for mode in ("online", "offline"):
+        reference = phi(given["reference_logits"], given["label"])[:, :, None]
+        target = phi(given["logits"], given["label"])[:, None]
+        expected = lira(target, reference, given["reference_in"], mode=mode, variance="pooled")
+        np.testing.assert_allclose(found[f"lira-{mode}"].score_N, expected, atol=1e-12)
+    # The decisions come from the shadow: reference 0, whose own references are the others.
+    shadow = {**given, "logits": given["reference_logits"][0], "member": given["reference_in"][0]}
+    shadow |= {name: given[name][1:] for name in ("reference_logits", "reference_in", "population_reference_logits")}
+    of_shadow = by_name(shadow)["lira-offline"]
+    bar = registry._measure.threshold(of_shadow.score_N, of_shadow.member_N)  # type: ignore[attr-defined]
+    decision = found["lira-offline"].score_N >= bar
+    assert (found["lira-offline"].hit_N == (decision == given["member"])).all()
+    assert any("Reference network 0 serves as the shadow" in note for note in audit.notes)
+    assert all(check.passed for check in audit.selfchecks), audit.selfchecks
+
+
+def test_fixed_queries_are_used_where_all_networks_saw_them() -> None:
+    given = outputs()
+    rng = np.random.default_rng(2)
+    target, reference = rng.normal(size=(N, Q)), rng.normal(size=(K, N, Q))
+    base = {name: given[name] for name in ("logits", "label", "member", "reference_in")}
+    found = by_name({**base, "phi": target, "reference_phi": reference})
+    expected = lira(target, reference, given["reference_in"], variance="pooled")
+    np.testing.assert_allclose(found["lira-online"].score_N, expected, atol=1e-12)
+    assert found["loss"].metrics["balanced_accuracy"] is None  # no shadow, since its outputs are not known
+
+
+def test_a_named_attack_that_cannot_run_is_an_error_and_the_others_are_not_run() -> None:
+    given = {name: outputs()[name] for name in ("logits", "label", "member")}
+    assert list(by_name(given, attacks=["loss", "gap", "loss"])) == ["loss", "gap"]
+    assert list(by_name(given, attacks="gap")) == ["gap"]
+    for attacks, says in (
+        ("lira-online", "'lira-online' cannot run. It needs .*reference networks"),
+        (["loss", "samia"], "'samia' cannot run"),
+        ("lira-onlin", "did you mean 'lira-online'"),
+        ([], "attacks is empty"),
+        ("discriminator-all-levels", "about imp networks"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            audit_scores(given, attacks=attacks)
+    with pytest.raises(UsageError, match="It needs the model's outputs"):
+        audit_scores(scores(), attacks="loss")
+
+
+def test_one_reference_network_is_too_few_for_lira() -> None:
+    given = outputs()
+    one = {name: values[:1] if "reference" in name else values for name, values in given.items()}
+    assert "K = 1" in audit_scores(one).refused["lira-offline"]
+    with pytest.raises(UsageError, match="K = 1"):
+        audit_scores(one, attacks="lira-offline")
+
+
+def test_without_torch_what_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    given = outputs()
+    rng = np.random.default_rng(3)
+    given |= {"sensitivity": rng.random(N), "reference_sensitivity": rng.random((K, N))}
+    with pytest.raises(UsageError, match="needs torch"):
+        audit_scores(given, attacks="samia")
+    assert list(by_name(given, attacks="lira-online")) == ["lira-online"]
+
+
+def test_results_do_not_depend_on_the_order_of_records() -> None:
+    given = outputs()
+    order = np.random.default_rng(4).permutation(N)
+    axis = {"logits": 0, "label": 0, "member": 0, "reference_logits": 1, "reference_in": 1}
+    mixed = {name: np.take(values, order, axis[name]) if name in axis else values for name, values in given.items()}
+    first, second = by_name(given), by_name(mixed)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].metrics["auc"] == pytest.approx(second[name].metrics["auc"]), name
+
+
+def test_classes_are_reported_apart() -> None:
+    given = {**scores(), "class": np.array(["a", "b", "c", "a"])[np.arange(N) % 4]}  # b holds odd records alone
+    rows = audit_scores(given).by_class()
+    assert [(row["class"], row["n_members"], row["n_nonmembers"]) for row in rows] == [
+        ("a", 50, 50),
+        ("b", 0, 50),
+        ("c", 50, 0),
+    ]
+    assert rows[1]["auc"] is None
+    of = given["class"] == "a"
+    assert rows[0]["auc"] == pytest.approx(roc_auc_score(given["member"][of], given["score"][of]))
+    with pytest.raises(UsageError, match="classes are not known"):
+        audit_scores(scores()).by_class()
+
+
+def test_nothing_of_single_records_is_shown_or_written(tmp_path: Path) -> None:
+    given = {**scores(), "id": np.arange(N) + 987_650_000}
+    audit = audit_scores(given, out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"report.html", "audit.json", "model_card.md"}
+    shown = [str(audit), audit._repr_html_(), json.dumps(audit.as_json())]
+    shown += [path.read_text() for path in tmp_path.iterdir() if path.is_file()]
+    for text in shown:
+        assert "98765" not in text
+        assert not any(repr(float(score)) in text for score in given["score"])
+
+
+def test_the_page_goes_to_a_file_or_folder(tmp_path: Path) -> None:
+    audit = audit_scores(scores())
+    page = audit.report(tmp_path / "deep" / "own.html")
+    assert page == tmp_path / "deep" / "own.html"
+    assert sorted(path.name for path in page.parent.iterdir()) == ["own.html"]
+    assert audit.report(tmp_path).read_bytes() == page.read_bytes()
+    with pytest.raises(UsageError, match="no folder"):
+        audit.report()
+    axes = audit.plot().axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert min(line.get_xdata().min() for line in axes.lines) >= 2 / N
+
+
+# The answer -----------------------------------------------------------------------------------------------------------
+
+
+ONE = audit_scores(scores()).attacks[0].network
+
+
+def result(score: np.ndarray, member: np.ndarray, name: str = "scores") -> AttackResult:
+    n = len(score)
+    seen = Observed(np.zeros((n, 2)), np.zeros(n, int), member, None, np.arange(n))
+    return replace(measure(registry.ATTACKS["loss"], Scored(score, None, "as given"), seen, ONE), attack=name)
+
+
+@pytest.mark.parametrize("fpr", [0.25, 0.5])
+def test_the_tail_s_p_value_is_exact(fpr: float) -> None:
+    score = np.arange(9.0)
+    reached = []
+    for members in itertools.combinations(range(9), 5):
+        member = np.isin(np.arange(9), members)
+        p = _answer.tail_p_value(result(score, member), fpr)
+        found = metrics.tpr_at_fpr(score, member, fpr).value
+        reached.append((found, p))
+    for found, p in reached:
+        assert p == pytest.approx(np.mean([other >= found for other, _ in reached]), abs=1e-12)
+
+
+def test_the_tail_s_p_value_agrees_with_scipy_at_large_n() -> None:
+    rng = np.random.default_rng(5)
+    member = rng.random(20_000) < 0.5
+    found = result(rng.normal(size=20_000) + 0.05 * member, member)
+    rate = found.metrics["tpr_at_fpr_0.01"]
+    assert rate is not None
+    k, f = round(rate.value * found.n_members), int(0.01 * found.n_nonmembers)
+    expected = stats.hypergeom(20_000, found.n_nonmembers, k + f).cdf(f)
+    assert _answer.tail_p_value(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_leakage_in_the_tail_alone_is_found() -> None:
+    rng = np.random.default_rng(6)
+    member = np.arange(2000) < 1000
+    score = rng.normal(size=2000)
+    score[:40] += 10  # 4 % of the members stand out
+    score[40:1000] -= 0.04 * 2  # and the rest rank a little lower, so that the AUC is about 0.5
+    auc = metrics.auc(score, member)
+    assert auc.low < 0.5
+    assert "Leakage found at low false-positive rates" in _answer.sentence([result(score, member)])
+
+
+def test_the_answer_names_the_strongest_and_never_says_safe() -> None:
+    rng = np.random.default_rng(7)
+    member = np.arange(600) < 300
+    noise = rng.normal(size=600)
+    null, leak = result(noise, member, "first"), result(noise + 1.0 * member, member, "second")
+    said = _answer.sentence([null, leak])
+    assert said.startswith("Leakage found: the attack 'second'")
+    assert "strongest of 2" in said
+    assert "n = 300 members and 300 non-members" in said
+    said = _answer.sentence([null])
+    high = null.metrics["auc"].high  # type: ignore[union-attr]
+    assert said.startswith(f"No leakage found above an AUC of {high:.3f}")
+    assert "safe" not in said
+    said = _answer.sentence([result(noise - 1.0 * member, member, "third")])
+    assert said.startswith("No leakage found")
+    assert "'third' ranks non-members above members" in said
+
+
+def test_the_answer_cries_leak_on_nulls_at_most_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(8)
+    member = np.arange(400) < 200
+    one = result(rng.normal(size=400), member)
+    cried = 0
+    for _ in range(200):
+        results = [replace(one, attack=str(i), score_N=rng.normal(size=400)) for i in range(3)]
+        results = [replace(r, metrics={"auc": metrics.auc(r.score_N, member)}) for r in results]
+        cried += _answer.sentence(results).startswith("Leakage found")
+    assert cried <= stats.binom(200, 0.05).ppf(0.999)
+
+
+def test_a_reversed_score_is_pointed_out() -> None:
+    given = scores()
+    audit = audit_scores({**given, "score": -given["score"]})
+    assert any("HIGHER for members" in note for note in audit.notes)
+    assert audit_scores(given).notes == ()
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+
+def change(**changed: Any) -> Callable[[Arrays], Arrays]:
+    return lambda given: {name: values for name, values in {**given, **changed}.items() if values is not None}
+
+
+def each(name: str, function: Callable[[np.ndarray], Any]) -> Callable[[Arrays], Arrays]:
+    return lambda given: {**given, name: function(given[name])}
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    bad = values.astype(np.float64).copy()
+    bad.flat[3] = np.nan
+    return bad
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("altered", "says"),
+    [
+        (each("score", with_nan), "score holds 1 NaN"),
+        (each("score", lambda v: v * 0), "score is 0.0 for all"),
+        (each("score", lambda v: v[:-1]), r"score has shape \(199,\)"),
+        (each("score", lambda v: v.astype(str)), "score holds <U"),
+        (each("member", lambda v: v * 0), "member marks 0 of 200"),
+        (each("member", lambda v: v | True), "member marks 200 of 200"),
+        (each("member", lambda v: v * 2), "member holds 2: give 1"),
+        (each("member", lambda v: v[:, None]), "member has shape"),
+        (change(member=None), "no 'member'"),
+        (change(score=None), "neither 'score' nor 'logits'"),
+        (lambda given: {**given, "memebr": given["member"]}, "'memebr': did you mean 'member'"),
+        (change(id=np.zeros(N, int)), "id holds 0 twice"),
+        (change(**{"class": np.zeros(3)}), r"class has shape \(3,\)"),
+        (change(reference_in=np.ones((2, N))), "reference_in is given without logits"),
+    ],
+)
+def test_bad_scores_are_one_clear_sentence(altered: Callable[[Arrays], Arrays], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        audit_scores(altered(scores()))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("altered", "says"),
+    [
+        (each("logits", with_nan), "logits holds 1 NaN"),
+        (each("logits", softmax), "logits are probabilities"),
+        (each("logits", lambda v: v * 0), "logits are the same for all"),
+        (each("logits", lambda v: v[:, :1]), "at least two classes"),
+        (each("logits", lambda v: v[:-1]), "beside 200 values of member"),
+        (change(label=None), "no 'label' beside logits"),
+        (each("label", lambda v: v + 1), "label holds values that are no class: give whole numbers from 0 to 3"),
+        (each("label", lambda v: v + 0.5), "label holds values that are no class"),
+        (each("label", lambda v: v[:-1]), "label has shape"),
+        (change(sensitivity=np.ones(3)), r"sensitivity has shape \(3,\): give \(200,\)"),
+        (change(phi=np.ones((N, 0))), r"phi has shape \(200, 0\)"),
+        (each("reference_logits", softmax), "reference_logits are probabilities"),
+        (each("reference_logits", with_nan), "reference_logits holds 1 NaN"),
+        (each("reference_logits", lambda v: v[:2]), r"reference_logits has shape \(2, 200, 4\): give \(6, 200, 4\)"),
+        (change(reference_in=None), "reference_logits is given without reference_in"),
+        (change(reference_logits=None), "reference_in is given without reference_logits"),
+        (each("reference_in", lambda v: v * 3), "reference_in holds 3"),
+        (each("reference_in", lambda v: v[:, :5]), "reference_in has shape"),
+        (change(reference_phi=np.ones((K, N, Q))), "reference_phi is given without phi"),
+        (change(phi=np.ones((N, 2)), reference_phi=np.ones((K, N, Q))), "3 queries a record and phi 2"),
+        (change(population_label=None), "population_logits is given without population_label"),
+        (each("population_label", lambda v: v - 1), "population_label holds values that are no class"),
+        (each("population_logits", softmax), "population_logits are probabilities"),
+        (each("population_logits", lambda v: v[:, :2]), "population_logits has shape"),
+        (each("population_reference_logits", lambda v: v[1:]), "population_reference_logits has shape"),
+        (change(reference_logits=None, reference_in=None), "population_reference_logits is given without reference"),
+        (change(reference_sensitivity=np.ones((K, 2))), "reference_sensitivity has shape"),
+    ],
+)
+def test_bad_outputs_are_one_clear_sentence(altered: Callable[[Arrays], Arrays], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        audit_scores(altered(outputs()))
+    assert "\n" not in str(refused.value)
+
+
+def test_delta_out_of_range_is_refused() -> None:
+    with pytest.raises(UsageError, match="delta = 2"):
+        audit_scores(scores(), delta=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("own.npz", b"", "is empty"),
+        ("own.csv", b"", "is empty"),
+        ("own.npz", b"score,member\n1,0\n", "is no .npz file"),
+        ("own.csv", b"PK\x03\x04\xff\xfe\x00", "is no .csv file"),
+        ("own.txt", b"1", "neither .npz nor .csv"),
+        ("own.csv", b"score,member\n", "1 line"),
+        ("own.csv", b"score,member\n1,0\n2\n", "line 3 has 1 cells"),
+        ("own.csv", b"score,member,score\n1,0,1\n", "'score' stands twice"),
+        ("own.csv", b"scores,member\n1,0\n", "Unknown column 'scores': did you mean 'score'"),
+        ("own.csv", b"score,member\n1,0\n,1\n", "score: line 3 holds '', which is no number"),
+        ("own.csv", b"score,member\n1,0\nnan,1\n", "score holds 1 NaN"),
+        ("own.csv", b"logit_0,logit_2,label,member\n1,0,0,0\n", "'logit_1' is missing"),
+    ],
+)
+def test_bad_files_are_one_clear_sentence(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=says):
+        audit_scores(path)
+
+
+def test_no_file_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no file"):
+        audit_scores(tmp_path / "none.npz")
+    np.savez(tmp_path / "pickled.npz", score=np.array([{}, 1], dtype=object), member=[0, 1])
+    with pytest.raises(UsageError, match="cannot be read"):
+        audit_scores(tmp_path / "pickled.npz")
+
+
+def test_every_array_that_can_be_given_is_described() -> None:
+    assert all(f"``{name}``" in (audit_scores.__doc__ or "") for name in NAMES)

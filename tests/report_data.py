@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from lacewing import metrics
 from lacewing._report import ReportData
+from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.cautions import failures
 from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.tradeoff import tradeoff
@@ -78,20 +80,68 @@ def networks(
     return found
 
 
-def attack(network: NetworkResult, n: int = 2000, leak: float | None = None) -> AttackResult:
+_SPARSE = frozenset({"imp", "butterfly"})
+# name: family, strength beside the discriminator's, kinds of network, what it knows of the sparsity, makes decisions
+BATTERY: dict[str, tuple[str, float, frozenset[str] | None, str | None, bool]] = {
+    "discriminator": ("discriminator", 1.0, None, "same recipe and density", True),
+    "discriminator-queries": ("discriminator", 1.1, None, None, True),
+    "discriminator-unaware": ("adaptive", 0.8, _SPARSE, "nothing of the sparsity", True),
+    "discriminator-mismatched": ("adaptive", 0.9, _SPARSE, "the method, not the density", True),
+    "discriminator-imposed-mask": ("adaptive", 1.15, frozenset({"imp"}), "the target's own mask", True),
+    "discriminator-all-levels": ("adaptive", 1.2, frozenset({"imp"}), "the answers of all denser levels", True),
+    "samia": ("samia", 1.05, None, None, True),
+    "loss": ("threshold", 0.9, None, None, True),
+    "confidence": ("threshold", 0.9, None, None, True),
+    "entropy": ("threshold", 0.6, None, None, True),
+    "modified-entropy": ("threshold", 0.92, None, None, True),
+    "modified-entropy-per-class": ("threshold", 0.95, None, None, True),
+    "gap": ("threshold", 0.5, None, None, True),
+    "population": ("population", 0.85, None, None, False),
+    "quantile": ("quantile", 0.9, None, None, False),
+    "lira-offline": ("lira", 1.3, None, None, True),
+    "lira-online": ("lira", 1.5, None, None, True),
+    "rmia-offline": ("rmia", 1.35, None, None, False),
+    "label-noise": ("label-only", 0.7, None, None, True),
+    "gradient-norm-support": ("white-box", 1.0, frozenset({"imp"}), None, True),
+}
+
+
+def _function(evidence: Evidence, *, seed: int) -> Scored:
+    raise AssertionError("a report runs no attack")
+
+
+REGISTRY = {
+    name: Attack(
+        name=name,
+        family=family,
+        threat_model=f"What the attacker of the family {family} sees of the network and knows of its members.",
+        function=_function,
+        needs=frozenset(),
+        methods=methods,
+        adaptive=adaptive,
+    )
+    for name, (family, _, methods, adaptive, _) in BATTERY.items()
+}
+
+
+def attack(
+    network: NetworkResult, n: int = 2000, leak: float | None = None, name: str = "discriminator"
+) -> AttackResult:
     """A Gaussian attack on ``n`` members and ``n`` non-members whose strength follows the network's overfitting."""
+    _, factor, _, _, decides = BATTERY[name]
     strength = 3.2 * max(0.0, network.train_accuracy - network.test_accuracy) ** 0.9 if leak is None else leak
-    rng = np.random.default_rng([network.seed, network.nonzero, n])
+    strength *= factor
+    rng = np.random.default_rng([network.seed, network.nonzero, n, *name.removeprefix("discriminator").encode()])
     member = np.repeat([True, False], n)
     score = rng.normal(0, 1, 2 * n) + strength * member
     decided = score > strength / 2
-    balanced = metrics.balanced_accuracy(decided, member)
+    balanced = metrics.balanced_accuracy(decided, member) if decides else None
     fpr, tpr = metrics.roc(score, member)
     correct = np.where(member, rng.random(2 * n) < network.train_accuracy, rng.random(2 * n) < network.test_accuracy)
     return AttackResult(
         network=network,
-        attack="discriminator",
-        variant="mlp 30-30",
+        attack=name,
+        variant="mlp 30-30" if name == "discriminator" else f"{name}, K = 3",
         threat_model="black-box outputs and sensitivity; one shadow network trained alike on other records",
         n_members=n,
         n_nonmembers=n,
@@ -100,8 +150,8 @@ def attack(network: NetworkResult, n: int = 2000, leak: float | None = None) -> 
             "auc": metrics.auc(score, member),
             "tpr_at_fpr_0.01": metrics.tpr_at_fpr(score, member, 0.01) if n >= 100 else None,
             "tpr_at_fpr_0.001": metrics.tpr_at_fpr(score, member, 0.001) if n >= 1000 else None,
-            "defence": metrics.defence(balanced),
-            "advantage": metrics.advantage(balanced),
+            "defence": metrics.defence(balanced) if balanced else None,
+            "advantage": metrics.advantage(balanced) if balanced else None,
             "oracle_balanced_accuracy": metrics.best_threshold_accuracy(score, member),
         },
         notes={"chosen": "mlp 30-30", "signal": "softmax", "norm": "L2"},
@@ -109,9 +159,35 @@ def attack(network: NetworkResult, n: int = 2000, leak: float | None = None) -> 
         tpr=tpr,
         record_N=np.arange(2 * n),
         member_N=member,
-        hit_N=decided == member,
+        hit_N=decided == member if decides else np.zeros(0, bool),
         correct_N=correct,
+        score_N=score,
     )
+
+
+def audit(names: Sequence[str] = tuple(BATTERY), n: int = 1000, leak: float | None = None, **changes: Any) -> Any:
+    """An audit of one network, as the package's audits look to a report."""
+    network = networks(seeds=(0,), levels=0, butterflies=())[0]
+    attacks = tuple(attack(network, n, leak, name) for name in names if BATTERY[name][2] is None)
+    facts = {
+        "sentence": f"An answer about {len(attacks)} attacks.",
+        "attacks": attacks,
+        "refused": {
+            "lira-online": "It needs reference networks trained on every record.",
+            "new-one": "It needs x | y.",
+        },
+        "selfchecks": CHECKED,
+        "epsilon": {a.attack: metrics.Estimate(0.5, 0.25, 0.75) for a in attacks[:3]},
+        "delta": 1e-5,
+        "notes": ("20 % of the non-members were set aside as population.",),
+    }
+    return SimpleNamespace(**{**facts, **changes})
+
+
+CHECKED = (
+    SimpleNamespace(name="null audit", passed=True, sentence="Permuted membership gave chance in 96 of 100 repeats."),
+    SimpleNamespace(name="planted leak", passed=False, sentence="A planted leak was not found: AUC 0.52."),
+)
 
 
 def study(name: str = "synthetic", seeds: Sequence[int] = (0, 1), levels: int = 5, **changes: Any) -> dict[str, Any]:
@@ -153,14 +229,28 @@ def report_data(
     attacked: bool = True,
     missing: int = 0,
     levels: int = 5,
+    names: Sequence[str] = ("discriminator",),
+    halves: bool = False,
     **grid: Any,
 ) -> ReportData:
-    """A whole report's input; ``leak=0`` for attacks at chance, ``attacked=False`` for a study without attacks yet."""
-    nets = networks(seeds=seeds, levels=levels, **grid)
-    attacks = [attack(net, n, leak) for net in nets if net.role == "target"] if attacked else []
-    found = tradeoff(attacks, resamples=200) if attacks else None
+    """A whole report's input; ``leak=0`` for attacks at chance, ``attacked=False`` for a study without attacks yet.
+
+    ``names``: attacks of `BATTERY`. ``halves``: the split random-halves, which has no shadow networks.
+    """
+    nets = [net for net in networks(seeds=seeds, levels=levels, **grid) if net.role == "target" or not halves]
+    attacks = [
+        attack(net, n, leak, name)
+        for net in nets
+        for name in names
+        if attacked and net.role == "target" and (BATTERY[name][2] is None or net.method in BATTERY[name][2])
+    ]
+    decided = [name for name in names if BATTERY[name][4] and any(a.attack == name for a in attacks)]
+    found = tradeoff(attacks, attack=decided[0], resamples=200) if decided else None
+    resolved = study(name, seeds, levels, attacks={"names": list(names)})
+    if halves:
+        resolved["data"] |= {"split": "random-halves", "population": 0.1}
     return ReportData(
-        study=study(name, seeds, levels),
+        study=resolved,
         networks=nets,
         attacks=attacks,
         tradeoff=found,
@@ -178,4 +268,5 @@ def report_data(
         command=f"lacewing run {name} --out runs/{name}",
         data_digest="9f2c" * 16,
         missing=missing,
+        registry=REGISTRY,
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lacewing import models
-from lacewing.config import Butterfly, Imp, Study
+from lacewing.config import Butterfly, Imp, Study, chain_settings
 from lacewing.errors import UsageError
 from lacewing.masks import prunable
 from lacewing.plan import Plan
@@ -61,12 +61,12 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
                 raise UsageError(f"network '{job.network}': the model has no convolution or linear weight to prune.")
             nonzero = parameters - weights + remaining(weights, job.level, job.spec.fraction)
         elif isinstance(job.spec, Butterfly):
-            with torch.device("meta"):
-                model = dense_model(study, shape, classes)
-                try:
-                    butterfly(model, **job.spec.model_dump(include={"segments", "factors", "columns"}))
-                except UsageError as error:
-                    raise UsageError(f"network '{job.network}': {error}") from None
+            model = dense_model(study, shape, classes)
+            try:
+                with torch.device("meta"):
+                    butterfly(model, **chain_settings(job.spec))
+            except UsageError as error:
+                raise UsageError(f"network '{job.network}': {error}") from None
             nonzero = sum(p.numel() for p in model.parameters())
         counts[job.network] = _densities(nonzero, dense)
     return counts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff import TradeOff, show
@@ -12,30 +13,26 @@ from lacewing.tradeoff import TradeOff, show
 def failures(
     networks: Sequence[NetworkResult],
     attacks: Sequence[AttackResult],
-    tradeoff: TradeOff,
+    tradeoff: TradeOff | None,
     *,
     classes: int | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """The signs that a study says less than it seems to, a sentence each with its numbers; empty: none found.
+
+    ``tradeoff`` is that of the leading attack, None where no attack makes decisions; ``study`` is the resolved study,
+    None where it is not known (batches are then not looked at).
 
     Attack near chance on the dense networks (A0's interval reaches 1/2); slope not resolved; accuracy collapsed (test
     accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above chance);
     a dense network with less than 98 % train accuracy; target and shadow further apart in train or test accuracy than
     0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half of the
-    butterfly networks dominated by IMP. ``classes`` is read from the attacks' notes where it is not given.
+    butterfly networks dominated by IMP; an epoch whose last batch holds a single record. ``classes`` is read from the
+    attacks' notes where it is not given.
     """
     if classes is None:
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
-    found = []
-    a0, n_seeds = tradeoff.dense_balanced_accuracy, len(tradeoff.seeds)
-    near_chance = a0 is not None and a0.low <= 0.5
-    if a0 is not None and near_chance:
-        found.append(
-            f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
-            f"n = {tradeoff.dense_records} records ({n_seeds} seed{'s' * (n_seeds > 1)}, measured {show(a0)})."
-        )
-    if not near_chance and tradeoff.slope.verdict != "slope resolved":
-        found.append(f"No slope to quote: {tradeoff.slope.sentence}")
+    found = _slope(attacks, tradeoff) if tradeoff is not None else []
     found += _collapsed(networks, classes)
     dense = [n for n in networks if n.method == "dense"]
     young = [n for n in dense if n.train_accuracy < 0.98]
@@ -45,15 +42,71 @@ def failures(
             f"accuracy ({_listed(f'{n.id} {n.train_accuracy:.1%}' for n in young)}): a longer training may leak more."
         )
     found += _strangers(networks, attacks)
-    butterflies = [p for p in tradeoff.points if p.method == "butterfly"]
-    if butterflies and 2 * len(tradeoff.dominated) >= len(butterflies):
-        seeds = max(p.defence.n for p in butterflies)
-        which = _listed(f"{b} by {i}" for b, i in tradeoff.dominated.items())
-        found.append(
-            f"Butterfly is dominated by IMP: {len(tradeoff.dominated)} of {len(butterflies)} butterfly networks have "
-            f"both lower test accuracy and lower defence than an IMP network in means of n = {seeds} seeds ({which})."
-        )
+    found += _dominated(tradeoff) if tradeoff is not None else []
+    found += _lone_records(attacks, study) if study is not None else []
     return tuple(found)
+
+
+def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
+    """The leading attack near chance on the dense networks, or else its slope not resolved."""
+    a0, n_seeds = tradeoff.dense_balanced_accuracy, len(tradeoff.seeds)
+    if a0 is None or a0.low > 0.5:
+        return [] if tradeoff.slope.verdict == "slope resolved" else [f"No slope to quote: {tradeoff.slope.sentence}"]
+    sentence = (
+        f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
+        f"n = {tradeoff.dense_records} records ({n_seeds} seed{'s' * (n_seeds > 1)}, measured {show(a0)})."
+    )
+    others = sorted(
+        {
+            a.attack
+            for a in attacks
+            if a.network.method == "dense"
+            and a.attack != tradeoff.attack
+            and (e := a.metrics.get("auc"))
+            and e.low > 0.5
+        }
+    )
+    if others:
+        sentence += (
+            f" That is the attack '{tradeoff.attack}'; {len(others)} other{'s have' if len(others) > 1 else ' has'} an "
+            f"AUC above 0.5 there ({_listed(others)})."
+        )
+    return [sentence]
+
+
+def _dominated(tradeoff: TradeOff) -> list[str]:
+    butterflies = [p for p in tradeoff.points if p.method == "butterfly"]
+    if not butterflies or 2 * len(tradeoff.dominated) < len(butterflies):
+        return []
+    seeds = max(p.defence.n for p in butterflies)
+    which = _listed(f"{b} by {i}" for b, i in tradeoff.dominated.items())
+    return [
+        f"Butterfly is dominated by IMP: {len(tradeoff.dominated)} of {len(butterflies)} butterfly networks have "
+        f"both lower test accuracy and lower defence than an IMP network in means of n = {seeds} seeds ({which})."
+    ]
+
+
+def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> list[str]:
+    """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
+    found = []
+    for entry in study.get("networks", ()):
+        size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
+        name = entry.get("name") or entry.get("method", "network")
+        # Attacked members are the records trained on; an entry's networks bear its name, levels with a number behind.
+        counts = {
+            a.n_members
+            for a in attacks
+            if a.network.method == entry.get("method") and f"{a.network.network}-".startswith(f"{name}-")
+        }
+        found += [f"{name}: {n} records in batches of {size}" for n in sorted(counts) if size > 1 and n % size == 1]
+    if not found:
+        return []
+    which = _listed(dict.fromkeys(found))
+    return [
+        f"A batch of a single record: the last batch of every epoch holds one record ({which}); with batch "
+        "normalisation its statistics are that record's alone, which disturbs training and spoils memorisation. Choose "
+        "another train.batch_size."
+    ]
 
 
 def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:

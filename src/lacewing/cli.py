@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lacewing.errors import DONE, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
+from lacewing.errors import DONE, GATE_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
@@ -20,6 +20,10 @@ app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets.")]
+ShowRecords = Annotated[
+    bool,
+    typer.Option("--show-records", help="Show ids and scores of single records in the report: private data."),
+]
 
 
 @app.callback()
@@ -42,6 +46,7 @@ def run(
     data_root: DataRoot = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
+    show_records: ShowRecords = False,
     as_json: Json = False,
 ) -> None:
     """Run a study, or continue it: the same command again goes on where the folder stands."""
@@ -62,17 +67,17 @@ def run(
     if dry_run:
         _print_plan(_run.Prepared(study, **common), as_json)
         return
-    seconds = _seconds(budget)
-    result = _run.run(study, budget=seconds, keep=keep, processes=processes, **common)  # type: ignore[arg-type]
+    common |= {"keep": keep, "processes": processes, "show_records": show_records}
+    result = _run.run(study, budget=_seconds(budget), **common)
     _print_result(result, as_json)
 
 
 @app.command()
-def report(folder: Path, as_json: Json = False) -> None:
+def report(folder: Path, show_records: ShowRecords = False, as_json: Json = False) -> None:
     """Write results.csv, tradeoff.json and the report of a run folder again."""
     from lacewing import _run
 
-    _print_result(_run.report(folder), as_json)
+    _print_result(_run.report(folder, show_records=show_records), as_json)
 
 
 @app.command()
@@ -111,6 +116,87 @@ def export(
 
     _admit_factories()
     print(_run.export(folder, network, to))
+
+
+@app.command()
+def audit(
+    scores: Annotated[
+        Path | None, typer.Argument(help=".npz or .csv with member and score, or member, logits and label.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    data: Annotated[Path | None, typer.Option(help=".npz with x, y and member (0 or 1).")] = None,
+    refit: Annotated[str | None, typer.Option(help="pkg.mod:refit, refit(x, y, seed) -> model.")] = None,
+    references: Annotated[int, typer.Option(min=0, help="Reference networks to train through --refit.")] = 0,
+    attack: Annotated[list[str] | None, typer.Option(help="Run this attack; may be repeated. Default: all.")] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", help="Exit 1 if true of the interval's lower end: 'lira.tpr@0.001 > 0.02'."),
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Delta of the epsilon bounds.")] = 1e-5,
+    seed: Annotated[int, typer.Option(min=0, help="Of attacks that learn, and of references.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write report.html, model_card.md and audit.json here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Audit given scores or outputs, or a model of your own."""
+    from lacewing import _audit
+    from lacewing._audit import _gates, _result
+
+    _result.check_delta(delta)
+    gates = [_gates.parse(text) for text in fail_if or ()]
+    common: dict[str, Any] = {"attacks": attack or "all", "delta": delta, "seed": seed, "out": out}
+    of_model: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data}
+    if scores is not None:
+        given = {**of_model, "--refit": refit, "--references": references or None}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{extra[0]} is for the audit of a model: leave out {scores}, or {extra[0]}.")
+        found = _audit.audit_scores(scores, **common)
+    else:
+        if absent := [name for name, value in of_model.items() if value is None]:
+            raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
+        _admit_factories()
+        found = _audit.audit_model_files(
+            **{name.removeprefix("--"): value for name, value in of_model.items()},
+            refit=refit,
+            references=references,
+            **common,
+        )
+    try:
+        verdicts = _gates.check(gates, found)
+    except UsageError:  # a gate that cannot be judged must not cost the audit, which may have taken hours
+        _print_audit(found, None, as_json)
+        raise
+    _print_audit(found, verdicts, as_json)
+    if failed := [verdict for verdict in verdicts if verdict.failed]:
+        for verdict in failed:
+            print(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command()
+def compare(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    network_a: Annotated[str, typer.Argument(metavar="A", help="imp-03 (all seeds), or imp-03/target/0.")],
+    network_b: Annotated[str, typer.Argument(metavar="B", help="The network to compare it with.")],
+    attack: Annotated[str, typer.Option(help="The attack whose success is compared.")] = "discriminator",
+    as_json: Json = False,
+) -> None:
+    """Compare what two networks of a run give away, on the same records."""
+    from lacewing import _compare
+
+    found = _compare.compare(folder, network_a, network_b, attack=attack)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        print(found)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to create.")]) -> None:
+    """Write a small project to start from: a model, a refit function, a study."""
+    from lacewing import _init
+
+    print(_init.init(folder))
 
 
 @data_app.command("list")
@@ -211,6 +297,17 @@ def _print_result(result: Any, as_json: bool) -> None:
         print(f"\nreport: {result.report}")
     if result.failed:
         raise typer.Exit(JOBS_FAILED)
+
+
+def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
+    """``verdicts`` is None where the gates could not be judged."""
+    if as_json:
+        gates = None if verdicts is None else [vars(verdict) for verdict in verdicts]
+        _print_json({**found.as_json(), "gates": gates})
+        return
+    print(found)
+    for verdict in verdicts or ():
+        print(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
 
 
 def _print_json(document: Any) -> None:

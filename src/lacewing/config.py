@@ -38,7 +38,9 @@ class Data(Part):
     labels: Literal["fine", "coarse"] = "fine"  # cifar100 only
     records: Annotated[int, Field(ge=1)] | None = None  # drawn at random before the split; None: all
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of labels redrawn once, before the split
-    split: Literal["four-way"] = "four-way"
+    split: Literal["four-way", "random-halves"] = "four-way"
+    population: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share kept for nobody to train on; random-halves: 0.1
+    canaries: Annotated[int, Field(ge=0)] = 0  # records given a wrong label on purpose, audited separately as well
     seed: Annotated[int, Field(ge=0)] = 0  # of the draw of records and of redrawn labels; the split follows run.seeds
 
 
@@ -133,16 +135,20 @@ AnyNetwork = Annotated[Dense | Imp | Butterfly, Field(discriminator="method")]
 
 
 class Signals(Part):
-    """What the attacker measures beside the outputs: the local sensitivity of the softmax."""
+    """What the attacker measures beside the outputs: the local sensitivity of the softmax, and what attacks ask for."""
 
     noise: Annotated[float, Field(gt=0)] = 1e-3  # e, in units of normalised inputs
     draws: Annotated[int, Field(ge=1)] = 5
+    # The rest is measured only where a declared attack needs it.
+    queries: Annotated[int, Field(ge=1)] = 4  # fixed queries of a record: itself, flipped, shifted ...
+    noise_sizes: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.8)
+    noise_draws: Annotated[int, Field(ge=1)] = 2
 
 
 class Attacks(Part):
-    """Which attacks run on every target network."""
+    """Which attacks run on every target network; "all": every one that the study has what it takes for."""
 
-    names: tuple[str, ...] = ("discriminator",)
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("discriminator",)
 
 
 class Run(Part):
@@ -170,6 +176,15 @@ class Study(Part):
     signals: Signals = Signals()
     attacks: Attacks = Attacks()
     run: Run = Run()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _population_of_halves(cls, fields: Any) -> Any:
+        """random-halves keeps a tenth as population where the study does not say how much."""
+        drawn = fields.get("data") if isinstance(fields, dict) else None
+        if isinstance(drawn, dict) and drawn.get("split") == "random-halves" and "population" not in drawn:
+            return {**fields, "data": {**drawn, "population": 0.1}}
+        return fields
 
     @field_validator("schema_")
     @classmethod
@@ -241,6 +256,11 @@ def network_name(network: Network) -> str:
 def level_name(network: Imp, level: int) -> str:
     """The name of one level of an IMP sequence, e.g. ``imp-03``."""
     return f"{network_name(network)}-{level:02d}"
+
+
+def chain_settings(network: Butterfly) -> dict[str, Any]:
+    """What `lacewing.sparsify.butterfly` is called with."""
+    return network.model_dump(include={"segments", "factors", "columns"})
 
 
 def canonical_key(config: Mapping[str, Any]) -> str:
@@ -385,9 +405,12 @@ def _toml_value(value: Any) -> str:
 def difference(old: Study, new: Study) -> str | None:
     """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
 
-    Seeds, networks, IMP levels and attacks may be added; nothing else may change.
+    Seeds, networks, IMP levels and attacks may be added, and a population outside the four sets where there was none;
+    nothing else may change.
     """
     before, after = old.as_dict(), new.as_dict()
+    if old.data.split == new.data.split == "four-way" and not old.data.population:
+        before["data"]["population"] = after["data"]["population"]  # no network depends on it
     for path in ("run.seeds", "attacks.names"):
         part, name = path.split(".")
         gone = [item for item in before[part].pop(name) if item not in after[part][name]]

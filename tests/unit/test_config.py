@@ -318,6 +318,10 @@ CHANGES = [  # one for every field of a study that may change no network once it
     "networks.2.train.lr=0.3",
     "signals.noise=0.01",
     "signals.draws=6",
+    "signals.queries=2",
+    "signals.noise_sizes=[0.5]",
+    "signals.noise_draws=3",
+    "data.canaries=5",
 ]
 
 
@@ -340,7 +344,9 @@ def test_no_field_is_forgotten_above():
     study = load_study(_small()).as_dict()
     fields = set(_fields({k: v for k, v in study.items() if k != "networks"}))
     changed = {change.partition("=")[0] for change in CHANGES}
-    assert fields - changed == {"schema", "data.split", "model.version", "attacks.names", "run.seeds"}
+    assert fields - changed == {
+        "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds",
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ additions

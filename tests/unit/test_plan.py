@@ -40,8 +40,11 @@ def test_every_network_is_planned_for_each_role_and_seed_and_attacked_on_the_tar
     assert [job.level for job in plan.chains[0]] == [0, 1, 2]
     assert {a.id for a in plan.attacks} == {f"discriminator on {n}/target/{s}" for n in names for s in (0, 1)}
     for attack in plan.attacks:
-        assert (attack.target.role, attack.shadow.role) == ("target", "shadow")
-        assert (attack.target.network, attack.target.seed) == (attack.shadow.network, attack.shadow.seed)
+        assert (attack.target.role, attack.shadow.network.role) == ("target", "shadow")
+        assert (attack.target.network, attack.target.seed) == (
+            attack.shadow.network.network,
+            attack.shadow.network.seed,
+        )
 
 
 def test_imp_starts_from_the_dense_network_that_is_trained_alike():
@@ -86,7 +89,7 @@ def test_what_only_adds_or_renames_changes_no_key(override):
 
 def test_added_networks_and_attacks_change_no_key():
     more = [{"method": "butterfly", "segments": 1}, *SMALL["networks"]]
-    before, after = _keys(_plan()), _keys(_plan(networks=more, attacks={"names": ["another", "discriminator"]}))
+    before, after = _keys(_plan()), _keys(_plan(networks=more, attacks={"names": ["loss", "discriminator"]}))
     assert before.items() < after.items()
 
 

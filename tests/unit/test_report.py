@@ -62,7 +62,7 @@ def html(page: Path) -> str:
 
 def test_writes_page_and_figures_and_leaves_no_temporary_file(page: Path) -> None:
     assert page.name == "report.html"
-    assert {p.name for p in page.parent.iterdir()} == {"report.html", "figures"}
+    assert {p.name for p in page.parent.iterdir()} == {"report.html", "model_card.md", "figures"}
     assert {p.name for p in (page.parent / "figures").iterdir()} == {f"{name}.svg" for name in FIGURES}
     for figure in (page.parent / "figures").iterdir():
         assert ET.parse(figure).getroot().tag.endswith("svg")

@@ -191,3 +191,94 @@ def test_half_a_study_opens_without_errors(browser: Any, reports: ModuleType, tm
     assert opened.tab.locator("#afford").count() == 0
     assert opened.errors == []
     opened.tab.context.close()
+
+
+@pytest.fixture(scope="module")
+def battery(reports: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    many = reports.report_data(names=tuple(reports.BATTERY), n=60, levels=2, butterflies=())
+    return report.write(tmp_path_factory.mktemp("battery"), many)
+
+
+def _contrast(tab: Any, selector: str) -> float:
+    """The smallest WCAG contrast of text to its own background among the elements."""
+    return tab.evaluate(
+        """selector => {
+          const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+          const light = (colour) => {
+            canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+              .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          return Math.min(...[...document.querySelectorAll(selector)].map((e) => {
+            const style = getComputedStyle(e);
+            const [a, b] = [light(style.color), light(style.backgroundColor)].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+          }));
+        }""",
+        selector,
+    )
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_matrix_changes_its_metric_by_mouse_and_keyboard(browser: Any, battery: Path, script: bool) -> None:
+    opened = _open(browser, battery, viewport={"width": 1280, "height": 900}, java_script_enabled=script)
+    shown = opened.tab.locator("#matrix .tab:visible h3")
+    assert shown.all_inner_texts() == ["AUC"]
+    opened.tab.locator("#matrix label", has_text="0.1").click()
+    assert shown.all_inner_texts() == ["TPR at 0.1\u202f% FPR, in per cent"]
+    opened.tab.keyboard.press("ArrowRight")
+    assert shown.all_inner_texts() == ["Balanced accuracy, in per cent"]
+    assert opened.errors == []
+    opened.tab.context.close()
+
+
+def test_a_network_chooses_its_roc(browser: Any, battery: Path) -> None:
+    opened = _open(browser, battery)
+    figures = opened.tab.locator(".rocs figure:visible")
+    assert figures.count() == 1
+    opened.tab.locator(".rocs label", has_text="IMP 2").click()
+    assert figures.count() == 1
+    assert "IMP 2" in figures.locator("h3").inner_text()
+    opened.tab.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_shaded_cells_are_legible_and_the_shade_follows_the_value(browser: Any, battery: Path, scheme: str) -> None:
+    opened = _open(browser, battery, color_scheme=scheme)
+    opened.tab.evaluate("() => document.querySelector('.matrix td[style]').style.setProperty('--v', '1')")
+    assert _contrast(opened.tab, ".matrix td[style]") >= 4.5
+    colours = opened.tab.eval_on_selector_all(
+        "#matrix .tab:nth-of-type(2) td[style]", "cells => cells.map(c => getComputedStyle(c).backgroundColor)"
+    )
+    assert len(set(colours)) > 5
+    opened.tab.context.close()
+
+
+def test_wide_matrices_scroll_inside_their_box_on_a_phone(browser: Any, battery: Path) -> None:
+    phone = _open(browser, battery, viewport={"width": 390, "height": 844})
+    assert phone.tab.evaluate("() => document.documentElement.scrollWidth") <= 390
+    matrix = phone.tab.locator(".matrix:visible").first
+    assert matrix.bounding_box()["width"] > 800
+    assert matrix.evaluate("e => getComputedStyle(e.parentElement).overflowX") == "auto"
+    phone.tab.context.close()
+
+
+def test_roles_filter_the_table_beside_a_matrix(browser: Any, battery: Path) -> None:
+    opened = _open(browser, battery)
+    opened.tab.get_by_role("button", name="shadow", exact=True).click()
+    assert set(opened.tab.locator("#networks-table tbody tr:visible td:nth-child(2)").all_inner_texts()) == {"shadow"}
+    assert opened.tab.locator("#matrix .filter").is_visible()
+    opened.tab.context.close()
+
+
+def test_the_page_of_an_audit_opens_offline(browser: Any, reports: ModuleType, tmp_path: Path) -> None:
+    path = report.write_audit(tmp_path, reports.audit(n=60))
+    opened = _open(browser, path, viewport={"width": 390, "height": 844})
+    assert opened.tab.locator("h1").inner_text() == "An answer about 15 attacks."
+    assert opened.tab.locator("#audit-table tbody tr").count() == 15
+    assert opened.tab.locator("figure svg").bounding_box()["width"] > 300
+    assert opened.tab.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert [url for url in opened.requests[1:] if not url.startswith("data:")] == []
+    assert opened.errors == []
+    opened.tab.context.close()

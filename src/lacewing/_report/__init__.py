@@ -1,39 +1,46 @@
-"""The report of a study: one offline HTML page, and its figures as SVG files.
+"""The report of a study or of a single audit: an offline HTML page, its figures as SVG files, and a model card.
 
 The page answers first (what the dense network gives away, what sparsity takes back and what it costs), then shows the
 evidence and how to run the study again. It loads nothing from anywhere, holds no times, and equal inputs give equal
-bytes. No user code is imported; every text from a study is escaped.
+bytes. No user code is imported; every text from a study is escaped. Ids and scores of single records are private data
+and appear only where they are asked for; pictures never do.
 """
 
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 
-from lacewing._report import _declared, _story, _svg, _table
-from lacewing._report._data import ReportData, seeds_of
+from lacewing._report import _declared, _matrix, _page, _parts, _story, _table
+from lacewing._report._audit_page import Audit, write_audit
+from lacewing._report._card import model_card
+from lacewing._report._data import MostVulnerable, ReportData, SelfCheck, Slice, leading_attack, seeds_of
 from lacewing._report._figures import Drawing
 from lacewing.store import write_atomically
 
-__all__ = ["ReportData", "write"]
+__all__ = ["Audit", "MostVulnerable", "ReportData", "SelfCheck", "Slice", "model_card", "write", "write_audit"]
 
 
 def write(folder: Path, data: ReportData) -> Path:
-    """Write ``report.html`` and ``figures/*.svg`` into ``folder``, each atomically; returns the path of the page.
+    """Write ``report.html``, ``figures/*.svg`` and ``model_card.md`` into ``folder``, each atomically.
 
-    Works for a half-finished study: what is missing is said on the page. Raises OSError where ``folder`` cannot be
-    written.
+    Returns the path of the page. Works for a half-finished study: what is missing is said on the page. Raises OSError
+    where ``folder`` cannot be written.
     """
-    drawings = _draw(data)
+    from lacewing._report import _rocs
+
+    rocs = _rocs.by_network(data)
+    drawings = _draw(data) | {drawing.name: drawing for _, drawing in rocs}
     for drawing in drawings.values():
         write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
-    write_atomically(folder / "report.html", _page(data, drawings))
+    choices = [(label, drawing.name) for label, drawing in rocs]
+    write_atomically(folder / "report.html", _html(data, drawings, choices))
+    write_atomically(folder / "model_card.md", model_card(data))
     return folder / "report.html"
 
 
 def _draw(data: ReportData) -> dict[str, Drawing]:
-    from lacewing._report import _figures, _plane
+    from lacewing._report import _figures, _plane, _survive
 
     drawn = [
         _plane.plane(data),
@@ -43,25 +50,22 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _figures.training(data, "loss"),
         _figures.training(data, "accuracy"),
     ]
+    if len({a.attack for a in data.attacks}) > 1:
+        drawn.append(_survive.panels(data))
     return {drawing.name: drawing for drawing in drawn}
 
 
-def _page(data: ReportData, drawings: dict[str, Drawing]) -> str:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:
     from markupsafe import Markup
 
-    parts = resources.files("lacewing._report")
+    from lacewing._report import _survive
 
-    def source(name: str) -> str:
-        return (parts / name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     first, more = _story.headline(data)
+    survival = _survive.survival(data) if rocs else []
     # "<" is escaped, so that no text of a study can end the script element that holds the JSON.
     steps = json.dumps(_story.afford_steps(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
-    return environment.get_template("template.html.j2").render(
+    return _page.fill(
+        "template.html.j2",
         study=str(data.study.get("name", "study")),
         subtitle=_story.subtitle(data),
         first=first,
@@ -69,16 +73,31 @@ def _page(data: ReportData, drawings: dict[str, Drawing]) -> str:
         tiles=_story.tiles(data),
         notes=_story.notes(data),
         checks=_story.CHECKS,
+        selfchecks=data.selfchecks,
         measurable=data.tradeoff is not None and data.tradeoff.slope.verdict != "no trade-off measurable",
         attacked=bool(data.attacks),
+        lead=leading_attack(data) or "",
         afford=_story.affordable(data),
         steps=Markup(steps),
         slopes=_story.slopes(data.tradeoff),
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
         cap=data.tradeoff.cap_sentence if data.tradeoff is not None else "",
         pareto=_story.pareto(data.tradeoff),
+        matrices=_matrix.matrices(data),
+        compared=_matrix.sentences(data),
+        adaptive=_matrix.adaptive(data),
+        unaware=_matrix.UNAWARE,
+        described=_matrix.described(data),
+        rocs=rocs,
+        survival=survival,
+        survives=_survive.answer(survival),
+        canaries=_parts.slices(data, canaries=True),
+        slices=_parts.slices(data, canaries=False),
+        vulnerable=_parts.vulnerable(data),
+        show_records=data.show_records,
+        untested=_parts.untested((a.attack for a in data.attacks), data.registry),
         figures=drawings,
-        svg={name: Markup(_svg.inline(d.svg, name, d.label)) for name, d in drawings.items()},
+        svg=_page.inlined(drawings),
         table=_table.networks(data),
         settings=_declared.settings(data),
         choices=_declared.choices(data),
@@ -86,6 +105,4 @@ def _page(data: ReportData, drawings: dict[str, Drawing]) -> str:
         environment=dict(data.environment),
         command=data.command,
         glossary=_declared.GLOSSARY,
-        css=Markup(source("report.css")),
-        js=Markup(source("report.js")),
     )

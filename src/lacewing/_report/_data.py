@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lacewing.results import AttackResult, Estimate, NetworkResult
 from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Spread, TradeOff
+
+if TYPE_CHECKING:
+    from lacewing.attacks import Attack
+
+PAPER_ATTACK = "discriminator"
+SEEDS_LISTED = 4  # of more seeds than these a report gives the range
+
+
+class SelfCheck(Protocol):
+    """A test that the audit makes of itself, e.g. that permuted membership gives chance."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def passed(self) -> bool: ...
+    @property
+    def sentence(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The attack's success on a part of the records, e.g. name "class", value "3". AUC None: too few of a kind.
+
+    The name "canaries" is for mislabelled records that the study injected: they are shown apart.
+    """
+
+    name: str
+    value: str
+    n_members: int
+    n_nonmembers: int
+    auc: Estimate | None
+    network: str = ""
+    attack: str = ""
+
+
+@dataclass(frozen=True)
+class MostVulnerable:
+    """The 1 % of a network's records that an attack ranks highest, against the rest, over the networks of its name."""
+
+    network: str
+    attack: str
+    records: int
+    found: float  # how often such members are found in a network that had no part in choosing them
+    found_rest: float  # how often all other members are found
+    audits: int  # networks of that name over which records were ranked
+    listed: Sequence[tuple[int, float]] = ()  # (record, mean rank of its score): only where the report shows records
+
+
+def registered() -> Mapping[str, Attack]:
+    """The package's registry of attacks."""
+    from lacewing.attacks import ATTACKS
+
+    return ATTACKS
 
 
 @dataclass(frozen=True)
@@ -25,6 +78,13 @@ class ReportData:
     command: str  # runs or continues the study
     data_digest: str  # SHA-256 of the data set
     missing: int  # planned networks that are not trained yet
+    tradeoffs: Mapping[str, TradeOff] = field(default_factory=dict)  # by attack; those that lack are computed
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (network, attack): why it did not run
+    slices: Sequence[Slice] = ()
+    vulnerable: Sequence[MostVulnerable] = ()
+    selfchecks: Sequence[SelfCheck] = ()
+    show_records: bool = False  # ids and scores of single records are private data
+    registry: Mapping[str, Attack] = field(default_factory=registered)
 
 
 @dataclass(frozen=True)
@@ -44,13 +104,56 @@ class Series:
 
     def metric(self, name: str) -> dict[int, Estimate]:
         """The metric by seed, without those that n refused."""
-        found = {seed: attack.metrics.get(name) for seed, attack in self.attacked.items()}
-        return {seed: estimate for seed, estimate in found.items() if estimate is not None}
+        return estimates(self.attacked, name)
 
 
 def leading_attack(data: ReportData) -> str | None:
-    """The attack that headline and figures are about: the trade-off's."""
-    return data.tradeoff.attack if data.tradeoff is not None else None
+    """The attack that headline and figures are about: the trade-off's, else the paper's, else one with decisions."""
+    if data.tradeoff is not None:
+        return data.tradeoff.attack
+    return main_attack(data.attacks)
+
+
+def main_attack(attacks: Sequence[AttackResult]) -> str | None:
+    """The paper's discriminator where it ran, else the first attack with a balanced accuracy, else the first."""
+    names = [a.attack for a in attacks]
+    decided = [a.attack for a in attacks if a.metrics.get("balanced_accuracy") is not None]
+    return PAPER_ATTACK if PAPER_ATTACK in names else next(iter(decided or names), None)
+
+
+def attack_names(data: ReportData) -> list[str]:
+    """Every attack that ran, was declared or was refused: in the registry's order, families together."""
+    declared = [str(name) for name in data.study.get("attacks", {}).get("names", ()) if name != "all"]
+    return in_order([*(a.attack for a in data.attacks), *declared, *(name for _, name in data.refused)], data.registry)
+
+
+def in_order(names: Iterable[str], registry: Mapping[str, Attack]) -> list[str]:
+    """Names once each, families together and in the registry's order, names that it does not know last."""
+    place = {name: i for i, name in enumerate(registry)}
+    first: dict[str, int] = {}
+    for name, attack in registry.items():
+        first.setdefault(attack.family, place[name])
+
+    def key(name: str) -> tuple[int, int, str]:
+        known = registry.get(name)
+        return (first[known.family], place[name], "") if known is not None else (len(place), 0, name)
+
+    return sorted(dict.fromkeys(names), key=key)
+
+
+def results_of(data: ReportData) -> dict[tuple[str, str], dict[int, AttackResult]]:
+    """Results on target networks by (network, attack), then by seed."""
+    found: dict[tuple[str, str], dict[int, AttackResult]] = {}
+    for a in sorted(data.attacks, key=lambda a: a.network.seed):
+        if a.network.role == "target":
+            found.setdefault((a.network.network, a.attack), {}).setdefault(a.network.seed, a)
+    return found
+
+
+def estimates(results: Mapping[int, AttackResult], metric: str) -> dict[int, Estimate]:
+    """The metric by seed, without those that n or the attack does not allow."""
+    every = {seed: result.metrics.get(metric) for seed, result in results.items()}
+    return {seed: estimate for seed, estimate in every.items() if estimate is not None}
 
 
 def series(data: ReportData) -> list[Series]:
@@ -123,8 +226,21 @@ def label_of(name: str, method: str) -> str:
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
-    """``seed 0`` or ``seeds 0, 1, 2``."""
+    """``seed 0``, ``seeds 0, 1, 2``, or ``seeds 0 to 15``."""
+    ordered = sorted(seeds)
+    if len(ordered) > SEEDS_LISTED and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"seeds {ordered[0]} to {ordered[-1]}"
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
+
+
+def method_text(method: str) -> str:
+    """How a person writes a method's name."""
+    return {"imp": "IMP"}.get(method, method)
+
+
+def random_halves(data: ReportData) -> bool:
+    """Whether every network's members are a random half of one set, so that seeds share their records."""
+    return bool(data.study.get("data", {}).get("split") == "random-halves")
 
 
 def n_text(data: ReportData) -> str:

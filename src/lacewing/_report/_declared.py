@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lacewing._report._data import ReportData, percent
+from lacewing._report._data import PAPER_ATTACK, ReportData, leading_attack, percent, random_halves
 
 
 class Setting(NamedTuple):
@@ -65,8 +65,8 @@ def _sizes(data: ReportData) -> list[Setting]:
         return "–".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
 
     return [
-        Setting("target-train (members)", f"n = {span(members)}"),
-        Setting("target-test (non-members)", f"n = {span(others)}"),
+        Setting("members" if random_halves(data) else "target-train (members)", f"n = {span(members)}"),
+        Setting("non-members" if random_halves(data) else "target-test (non-members)", f"n = {span(others)}"),
         Setting("digest (SHA-256)", data.data_digest),
     ]
 
@@ -81,17 +81,16 @@ def _network_text(network: Mapping[str, Any]) -> str:
 
 
 def threat_models(data: ReportData) -> list[str]:
-    """What each attacker is assumed to know and to be able to do, as the attacks state it."""
-    return list(dict.fromkeys(f"{a.attack}: {a.threat_model}" for a in data.attacks))
+    """What the leading attack's attacker is assumed to know and to be able to do; the table of attacks has the rest."""
+    lead = leading_attack(data)
+    return list(dict.fromkeys(f"{a.attack}: {a.threat_model}" for a in data.attacks if a.attack == lead))
 
 
 def choices(data: ReportData) -> list[Declared]:
     """Everything that a second laboratory would have to copy, with what the paper says set apart from our defaults."""
     study = data.study
     part, train, signals = study.get("data", {}), study.get("train", {}), study.get("signals", {})
-    found = [
-        Declared("Split", str(part.get("split", "four-way")) + ", drawn anew for each seed", "paper: four equal sets")
-    ]
+    found = [_split(data)]
     if part.get("label_noise"):
         share = percent(float(part["label_noise"]))
         text = f"{share} of the labels redrawn once, before the split; attacks and accuracy use them"
@@ -106,7 +105,7 @@ def choices(data: ReportData) -> list[Declared]:
         found += _imp([n for n in study["networks"] if n.get("method") == "imp"])
     if "butterfly" in methods:
         found += _butterfly([n for n in study["networks"] if n.get("method") == "butterfly"])
-    if "discriminator" in study.get("attacks", {}).get("names", ()):
+    if any(a.attack == PAPER_ATTACK for a in data.attacks) or PAPER_ATTACK in study.get("attacks", {}).get("names", ()):
         found += _discriminator(signals)
     found += [
         Declared(
@@ -122,6 +121,18 @@ def choices(data: ReportData) -> list[Declared]:
         Declared("Slope", "least squares through the origin over the networks in the paper's band", "ours"),
     ]
     return found
+
+
+def _split(data: ReportData) -> Declared:
+    if random_halves(data):
+        share = percent(float(data.study["data"].get("population", 0.0)), 0)
+        text = (
+            f"random-halves: {share} of the records kept as population, each network trained on its own random half of "
+            "the rest, the other half its non-members; the other networks are its references"
+        )
+        return Declared("Split", text, "ours")
+    split = str(data.study.get("data", {}).get("split", "four-way"))
+    return Declared("Split", f"{split}, drawn anew for each seed", "paper: four equal sets")
 
 
 def _imp(networks: Sequence[Mapping[str, Any]]) -> list[Declared]:
@@ -223,5 +234,16 @@ GLOSSARY = (
         "Oracle A",
         "the best of all attack variants, chosen on the target itself: an upper bound, as no attacker can choose so.",
     ),
+    (
+        "AUC",
+        "the area under the ROC: how often a member's score is above a non-member's; 0.5 is guessing, 1 is always.",
+    ),
+    (
+        "Reference",
+        "a network of known membership that was asked about the same records; a shadow is one on which thresholds are "
+        "chosen.",
+    ),
+    ("Adaptive attacker", "one who knows how the network was made sparse, and uses it."),
+    ("Canary", "a record mislabelled on purpose before training, to see whether it can be found."),
     ("95\u202f% interval", "the range of values that these n records do not rule out."),
 )

@@ -6,21 +6,26 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lacewing._report._data import (
+    SEEDS_LISTED,
     ReportData,
+    attack_names,
     density_text,
+    estimates,
     label_of,
     leading_attack,
+    method_text,
     n_text,
     number,
     percent,
     percent_range,
+    results_of,
     seeds_of,
     seeds_text,
     series,
     spread_text,
 )
 from lacewing.results import Estimate
-from lacewing.tradeoff import PAPER_SLOPE, Point, Spread, TradeOff, afford
+from lacewing.tradeoff import PAPER_SLOPE, Point, Slope, Spread, TradeOff, afford
 
 AFFORD = (0, 1, 2, 5, 10, 20)  # per cent of relative accuracy loss, answered without JavaScript too
 CHECKS = (
@@ -68,12 +73,7 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
     found = data.tradeoff
     a0 = found.dense_balanced_accuracy if found is not None else None
     if found is None or a0 is None:
-        trained = sum(n.role == "target" for n in data.networks)
-        what = "dense network" if found is not None else "network"
-        return (
-            f"No answer yet: no {what} has been attacked.",
-            [f"{trained} target network{'s' * (trained != 1)} trained so far; the same command continues the study."],
-        )
+        return _ranked_headline(data) or _no_headline(data)
     # n of the dense networks themselves, since A0's interval is over all of their seeds' records together.
     over = f"n\u00a0=\u00a0{found.dense_records:,} records over {seeds_text(found.seeds)}"
     interval = f"95\u202f% interval {percent_range(a0.low, a0.high)}, {over}"
@@ -89,7 +89,62 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
         )
     second = f"Balanced accuracy of the attack “{found.attack}” on the dense network: {percent(a0.value)} ({interval})."
     best = [_best_sentence(data, found)] if a0.low > 0.5 else []
-    return first, [second, *best, _slope_sentence(found)]
+    return first, [second, *_stronger_sentence(data, found.attack), *best, _slope_sentence(found)]
+
+
+def _stronger_sentence(data: ReportData, lead: str) -> list[str]:
+    """The attack of highest mean AUC on the dense network, where it is another than the leading one."""
+    dense = next((s for s in series(data) if s.method == "dense"), None)
+    if dense is None:
+        return []
+    found = results_of(data)
+    means = {
+        name: sum(e.value for e in of_seed.values()) / len(of_seed)
+        for name in attack_names(data)
+        if (of_seed := estimates(found.get((dense.network, name), {}), "auc"))
+    }
+    top = max(means, key=means.__getitem__, default=lead)
+    if top == lead or lead not in means:
+        return []
+    ends = estimates(found[dense.network, top], "auc").values()
+    return [
+        f"Of {len(means)} attacks on it “{top}” finds most: AUC {number(means[top])} (95\u202f% intervals "
+        f"{number(min(e.low for e in ends))} to {number(max(e.high for e in ends))}), where “{lead}” has "
+        f"{number(means[lead])}."
+    ]
+
+
+def _no_headline(data: ReportData) -> tuple[str, list[str]]:
+    trained = sum(n.role == "target" for n in data.networks)
+    what = "dense network" if data.attacks else "network"
+    return (
+        f"No answer yet: no {what} has been attacked.",
+        [f"{trained} target network{'s' * (trained != 1)} trained so far; the same command continues the study."],
+    )
+
+
+def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
+    """The answer by AUC, for attacks that only rank records; None where none ran on a dense network."""
+    dense = next((s for s in series(data) if s.method == "dense" and s.metric("auc")), None)
+    if dense is None:
+        return None
+    attack, of_seed = leading_attack(data), dense.metric("auc")
+    e = Estimate(
+        sum(v.value for v in of_seed.values()) / len(of_seed),
+        min(v.low for v in of_seed.values()),
+        max(v.high for v in of_seed.values()),
+    )
+    ends = f"95\u202f% intervals {number(e.low)} to {number(e.high)} over {seeds_text(list(of_seed))}; {n_text(data)}"
+    second = f"AUC of the attack “{attack}” on the dense network: {number(e.value)} ({ends})."
+    third = "It makes no decisions, so accuracy, defence and slope are not given."
+    if all(v.low > 0.5 for v in of_seed.values()):
+        first = (
+            f"The dense network gives away which records it was trained on: an attacker ranks a member above a "
+            f"non-member {percent(e.value)} of the time, where guessing does so 50\u202f% of the time."
+        )
+    else:
+        first = f"No leakage found above an AUC of {number(e.high)} at {n_text(data)}."
+    return first, [second, third]
 
 
 def best_sparse(found: TradeOff) -> Point | None:
@@ -208,10 +263,18 @@ def _slope_tile(found: TradeOff) -> Tile:
     parts = [f"{number(e.low, 2)} to {number(e.high, 2)}, {slope.networks} points"]
     if slope.verdict != "slope resolved":
         parts.append(slope.verdict)
-    by_seed = [f"seed {seed}: {number(value, 2)}" for seed, value in slope.by_seed.items() if value is not None]
-    if len(by_seed) > 1:
-        parts.append(", ".join(by_seed))
+    if len(slope.by_seed) > 1:
+        parts.append(_by_seed(slope, "seed "))
     return Tile(title, number(e.value, 2), "; ".join(parts))
+
+
+def _by_seed(slope: Slope, word: str = "") -> str:
+    """Each seed's slope, or the range of many."""
+    values = {seed: value for seed, value in slope.by_seed.items() if value is not None}
+    if len(values) > SEEDS_LISTED:
+        ends = f"{number(min(values.values()), 2)} to {number(max(values.values()), 2)}"
+        return f"{ends} in single seeds ({len(values)})"
+    return ", ".join(f"{word}{seed}: {number(value, 2)}" for seed, value in values.items()) or "–"
 
 
 def slopes(found: TradeOff | None) -> list[dict[str, str]]:
@@ -223,11 +286,11 @@ def slopes(found: TradeOff | None) -> list[dict[str, str]]:
         e = slope.estimate
         rows.append(
             {
-                "method": {"all": "all methods", "imp": "IMP"}.get(slope.method, slope.method),
+                "method": "all methods" if slope.method == "all" else method_text(slope.method),
                 "value": "–" if e is None else number(e.value, 2),
                 "interval": "–" if e is None else f"{number(e.low, 2)} to {number(e.high, 2)}",
                 "points": str(slope.networks),
-                "seeds": ", ".join(f"{s}: {number(v, 2)}" for s, v in slope.by_seed.items() if v is not None) or "–",
+                "seeds": _by_seed(slope),
                 "verdict": slope.verdict,
             }
         )
@@ -322,5 +385,7 @@ def subtitle(data: ReportData) -> str:
     bits = [*(name for name in names if name), f"{len(data.networks)} networks"]
     if seeds:
         bits.append(seeds_text(seeds))
-    attack = leading_attack(data)
-    return " · ".join([*bits, f"attack: {attack}" if attack else "no attack yet"])
+    ran = {a.attack for a in data.attacks}
+    names = [name for name in attack_names(data) if name in ran]
+    what = f"attack: {names[0]}" if len(names) == 1 else f"{len(names)} attacks" if names else "no attack yet"
+    return " · ".join([*bits, what])

@@ -58,12 +58,15 @@ def style() -> Any:
     return mpl.rc_context(settings | _STYLE)
 
 
-def figure(width: float = 5.9, height: float = 4.2) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches that belongs to no global state."""
+def figure(width: float = 5.9, height: float = 4.2, *, fitted: bool = True) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches that belongs to no global state.
+
+    ``fitted``: axes are fitted around their texts, which takes seconds for many axes.
+    """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
+    made = Figure(figsize=(width, height), layout="constrained" if fitted else None)
     FigureCanvasSVG(made)
     return made
 

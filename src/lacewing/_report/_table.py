@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lacewing._report._data import ReportData, density_text, label_of, number, percent
+from lacewing._report._data import ReportData, density_text, label_of, leading_attack, number, percent
 from lacewing.metrics import clopper_pearson
 from lacewing.results import AttackResult, Estimate, NetworkResult
 
@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A network and one attack on it, if any."""
+    """A network and the leading attack on it, if any."""
 
     role: str
     method: str
@@ -43,7 +43,10 @@ class Table(NamedTuple):
 
 
 def networks(data: ReportData) -> Table:
-    """A row per network and attack; shadow networks and networks not attacked yet have dashes for metrics."""
+    """A row per network, with the leading attack; shadow networks and networks not attacked yet have dashes.
+
+    The other attacks stand in the matrix, and every number of theirs in results.csv.
+    """
     clean = any(n.clean_test_accuracy is not None for n in data.networks)
     holdout = any(n.holdout_accuracy is not None for n in data.networks)
     columns = [("Network", False), ("Role", False), ("Seed", True), ("Density", True), ("Test accuracy", True)]
@@ -52,9 +55,11 @@ def networks(data: ReportData) -> Table:
     columns += [("Clean test accuracy", True)] * clean + [("Held-out accuracy", True)] * holdout
     columns += [("Prunable density", True), ("Non-zero", True), ("n (members + others)", True), ("Attack", False)]
 
+    lead = leading_attack(data)
     attacked: dict[str, list[AttackResult]] = {}
     for attack in data.attacks:
-        attacked.setdefault(attack.network.id, []).append(attack)
+        if attack.attack == lead:
+            attacked.setdefault(attack.network.id, []).append(attack)
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
     rank = {name: i for i, name in enumerate(("dense", "imp", "butterfly"))}
@@ -94,7 +99,7 @@ def _cells(
 
 def _estimate(estimate: Estimate | None, metric: str) -> Cell:
     if estimate is None:
-        return Cell("–", "n too small")
+        return Cell("–", "n too small" if metric.startswith("tpr_at_fpr") else "no decisions")
     value, low, high = estimate
     if metric == "auc":
         return Cell(number(value), f"{number(low)} to {number(high)}", repr(float(value)))

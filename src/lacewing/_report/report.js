@@ -20,7 +20,7 @@
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       body.append(...rows.map(([, row]) => row));
     }));
-    const filter = $(".filter");
+    const filter = table.closest(".card").querySelector(".filter");
     const buttons = [...filter.querySelectorAll("button")];
     filter.hidden = false;
     buttons.forEach((button) => button.addEventListener("click", () => {

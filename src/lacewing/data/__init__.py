@@ -6,10 +6,22 @@ Importing this package loads numpy only; scikit-learn and pooch are loaded by th
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._fetch import fetch
 from lacewing.data._registry import Info, check, default_root, describe, load, names
-from lacewing.data._split import Records, Role, Split, four_way, holdout, normalisation, prepare
+from lacewing.data._split import (
+    Halves,
+    Records,
+    Role,
+    Split,
+    four_way,
+    holdout,
+    normalisation,
+    prepare,
+    random_halves,
+    unused,
+)
 
 __all__ = [
     "Dataset",
+    "Halves",
     "Info",
     "Records",
     "Role",
@@ -25,4 +37,6 @@ __all__ = [
     "names",
     "normalisation",
     "prepare",
+    "random_halves",
+    "unused",
 ]

@@ -15,7 +15,7 @@ Role = Literal["target", "shadow"]
 Indices = npt.NDArray[np.int64]
 
 # Each use of randomness has a stream of its own, so that equal seeds never make two draws depend on each other.
-_DRAW, _NOISE, _SPLIT, _HOLDOUT = 101, 102, 103, 104
+_DRAW, _NOISE, _SPLIT, _HOLDOUT, _CANARY, _POPULATION, _HALVES = 101, 102, 103, 104, 105, 106, 107
 _SMALLEST = 40  # records in a four-way split: ten a set
 
 
@@ -33,17 +33,20 @@ class Records:
     classes: int
     digest: str
     dataset: str
+    canary_N: npt.NDArray[np.bool_]  # True: given a wrong label on purpose
 
     def __len__(self) -> int:
         return len(self.y)
 
 
-def prepare(dataset: Dataset, *, records: int | None, label_noise: float, seed: int = 0) -> Records:
+def prepare(dataset: Dataset, *, records: int | None, label_noise: float, seed: int = 0, canaries: int = 0) -> Records:
     """Draw ``records`` of the data set at random (None: all, in order), then redraw labels, once for every set.
 
-    Exactly round(label_noise * n) records, chosen at random, get a label drawn uniformly from all classes, so a
-    redrawn label equals the old one with probability 1/classes. A function of the data set's size and ``seed``
-    alone. Raises DataError that names data.records or data.label_noise.
+    ``canaries`` records, chosen at random, get a wrong label (uniform over the other classes), whatever noise gave
+    them: what a network says of them shows the worst case that averages hide (Aerni, Zhang, Tramer 2024). Exactly
+    round(label_noise * n) records, chosen at random, get a label drawn uniformly from all classes, so a redrawn label
+    equals the old one with probability 1/classes. A function of the data set's size and ``seed`` alone. Raises
+    DataError that names data.records, data.label_noise or data.canaries.
     """
     n = len(dataset) if records is None else records
     if not 1 <= n <= len(dataset):
@@ -61,8 +64,29 @@ def prepare(dataset: Dataset, *, records: int | None, label_noise: float, seed: 
     rng = np.random.default_rng([_NOISE, seed])
     redrawn = rng.permutation(n)[: round(label_noise * n)]
     noisy[redrawn] = rng.integers(dataset.classes, size=len(redrawn))
+    if not 0 <= canaries <= n:
+        raise DataError(f"data.canaries: {canaries} canaries among {n} records: ask for at most that many.")
+    rng = np.random.default_rng([_CANARY, seed])
+    canary = np.zeros(n, bool)
+    canary[rng.permutation(n)[:canaries]] = True
+    noisy[canary] = (clean[canary] + rng.integers(1, dataset.classes, size=canaries)) % dataset.classes
     x = dataset.x if records is None else dataset.x[chosen]
-    return Records(x, noisy, clean, chosen, dataset.classes, digest_of(x, noisy), dataset.name)
+    return Records(x, noisy, clean, chosen, dataset.classes, digest_of(x, noisy), dataset.name, canary)
+
+
+def unused(dataset: Dataset, records: Records, share: float, seed: int = 0) -> Indices:
+    """The population of a four-way study: round(share * n) records of the data set outside its n, sorted indices.
+
+    Raises DataError that names data.population where so many are not left.
+    """
+    size = round(share * len(records))
+    left = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), records.id)
+    if size > len(left):
+        raise DataError(
+            f"data.population: {size} records asked for, and the study leaves {len(left)} of {dataset.name} unused: "
+            "lower data.population or data.records."
+        )
+    return np.sort(np.random.default_rng([_POPULATION, seed]).permutation(left)[:size])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +127,52 @@ def four_way(n: int, seed: int) -> Split:
     quarter = n // 4
     order = np.random.default_rng([_SPLIT, seed]).permutation(n).astype(np.int64)
     return Split(*(np.sort(order[k * quarter : (k + 1) * quarter]) for k in range(4)))
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Membership under random halves: sorted indices into ``Records``, with the methods of ``Split``."""
+
+    inside: Indices
+    outside: Indices
+    population: Indices
+
+    def members(self, role: Role) -> Indices:
+        """The half that the network is trained on, whatever its role."""
+        return self.inside
+
+    def nonmembers(self, role: Role) -> Indices:
+        """The other half."""
+        return self.outside
+
+    def part_N(self, n: int) -> npt.NDArray[np.uint8]:
+        """The set of each of n records: 0 trained on, 1 tested on, 4 population."""
+        part = np.full(n, 255, np.uint8)
+        for code, indices in ((0, self.inside), (1, self.outside), (4, self.population)):
+            part[indices] = code
+        return part
+
+
+def random_halves(n: int, seed: int, *, population: float, data_seed: int = 0) -> Halves:
+    """Set round(population * n) records aside for every seed alike, and cut the rest in two at random.
+
+    Seeds 2j and 2j + 1 train on complementary halves of one cut, so that each pair has every record in one network
+    and out of the other; different pairs are independent. A record too many goes to the population. Raises DataError
+    for fewer than 20 records a half.
+    """
+    order = np.random.default_rng([_POPULATION, data_seed]).permutation(n).astype(np.int64)
+    reserved = round(population * n)
+    kept, rest = np.split(order, [reserved + (n - reserved) % 2])
+    half = len(rest) // 2
+    if half < _SMALLEST // 2:
+        raise DataError(
+            f"data.records: random halves of {n} records without their population hold {half} records, and at least "
+            f"{_SMALLEST // 2} are needed; raise data.records or lower data.population."
+        )
+    cut = np.random.default_rng([_HALVES, seed // 2]).permutation(np.sort(rest))
+    first, second = np.sort(cut[:half]), np.sort(cut[half:])
+    inside, outside = (first, second) if seed % 2 == 0 else (second, first)
+    return Halves(inside, outside, np.sort(kept))
 
 
 def holdout(train_idx: Indices, share: float, seed: int) -> tuple[Indices, Indices]:

@@ -91,14 +91,14 @@ class Pool:
         self.changed = threading.Condition()
         self.waiting: list[Task] = []
         self.networks: dict[str, NetworkJob] = {}
-        self.trained: set[str] = set()  # keys of networks whose results are there
+        self.finished: set[str] = set()  # keys of networks whose results are there
         self.running = 0
         self.workers: list[subprocess.Popen[str]] = []
 
     def run(self, plan: Plan) -> Outcome:
         """Do everything that is not done yet; returns when nothing more can be."""
         self.networks = {job.key: job for job in plan.networks}
-        self.trained = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
+        self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
         self.waiting = [*self._chains(plan.chains), *self._attacks(plan.attacks)]
         if not self.waiting:
             return self.outcome
@@ -129,22 +129,24 @@ class Pool:
     def _chains(self, chains: Sequence[tuple[NetworkJob, ...]]) -> Iterator[Task]:
         tasks = []
         for chain in chains:
-            missing = [job for job in chain if job.key not in self.trained]
+            missing = [job for job in chain if job.key not in self.finished]
             if missing:
                 cost = sum(job.train.epochs for job in missing)
-                tasks.append(Task("chain", tuple(job.key for job in chain), missing[0].id, cost))
+                imposed = chain[0].imposed
+                needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())
+                tasks.append(Task("chain", tuple(job.key for job in chain), missing[0].id, cost, needs))
         yield from sorted(tasks, key=lambda task: -task.cost)  # the longest first, so that none is left for the end
 
     def _attacks(self, attacks: Sequence[AttackJob]) -> Iterator[Task]:
         for job in attacks:
             if not jobs.attacked(self.store, job):
-                yield Task("attack", (job.key,), job.id, 0, frozenset({job.target.key, job.shadow.key}))
+                yield Task("attack", (job.key,), job.id, 0, frozenset(network.key for network in job.networks))
 
     def _take(self) -> Task | None:
         """The next task whose networks are trained; waits for one while others still run; None at the end."""
         with self.changed:
             while not self.outcome.stopped and self.outcome.fatal is None:
-                ready = next((task for task in self.waiting if task.needs <= self.trained), None)
+                ready = next((task for task in self.waiting if task.needs <= self.finished), None)
                 if ready is not None:
                     self.waiting.remove(ready)
                     self.running += 1
@@ -158,7 +160,7 @@ class Pool:
         with self.changed:
             self.running -= 1
             if task.kind == "chain":  # a chain that failed half-way has left the networks before the failure
-                self.trained |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
+                self.finished |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
             self.changed.notify_all()
 
     def _serve(self) -> None:

@@ -66,7 +66,7 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
             if task["kind"] == "chain":
                 jobs.run_chain(work, [networks[key] for key in task["keys"]])
             else:
-                jobs.run_attack(work.store, attacks[task["keys"][0]], classes=work.dataset.classes)
+                jobs.run_attack(work.store, attacks[task["keys"][0]])
             send(event="done")
         except BudgetSpent:
             send(event="stopped")

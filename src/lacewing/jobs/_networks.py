@@ -1,4 +1,4 @@
-"""What each kind of job does: train and observe the networks of a chain; attack one network."""
+"""Train the networks of a chain, each from what is already there."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing import data, models
-from lacewing.config import Butterfly, Imp, Study
-from lacewing.errors import BudgetSpent, DivergedError, LacewingError
-from lacewing.plan import AttackJob, NetworkJob
-from lacewing.results import AttackResult, Epoch, Estimate, NetworkResult
+from lacewing.attacks import ATTACKS
+from lacewing.config import Butterfly, Imp, Study, chain_settings
+from lacewing.errors import BudgetSpent, DivergedError, FolderError, LacewingError
+from lacewing.jobs._workspace import Workspace
+from lacewing.plan import NetworkJob, probe_settings
+from lacewing.results import Epoch, NetworkResult
 from lacewing.store import Store
 
 if TYPE_CHECKING:
@@ -31,39 +32,7 @@ if TYPE_CHECKING:
 
 # Seconds between checkpoints, each at an epoch's end.
 CHECKPOINT_EVERY = float(os.environ.get("LACEWING_CHECKPOINT_EVERY", "15"))
-
-Keep = Literal["all", "signals"]
-Report = Callable[[NetworkJob, Epoch], None]
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """What the jobs of one study share: the study, its records, the run folder, the device."""
-
-    study: Study
-    store: Store
-    dataset: data.Dataset
-    records: data.Records
-    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-    device: str = "cpu"
-    keep: Keep = "all"
-    stop: Callable[[], bool] = lambda: False
-    report: Report = lambda job, epoch: None
-
-    @classmethod
-    def open(cls, study: Study, folder: Path, data_root: Path | None, **options: Any) -> Workspace:
-        """Load and draw the study's records.
-
-        Raises:
-            DataError: the data set is missing, altered, or too small.
-        """
-        dataset = data.load(study.data.dataset, data_root, labels=study.data.labels)
-        drawn = study.data
-        records = data.prepare(dataset, records=drawn.records, label_noise=drawn.label_noise, seed=drawn.seed)
-        return cls(study, Store(folder), dataset, records, data.normalisation(records.x), **options)
-
-
-# ---------------------------------------------------------------------------------------------------------- networks
+FILES = ("metrics.json", "signals.npz")  # what a trained network leaves for good
 
 
 def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
@@ -72,23 +41,64 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     Raises:
         DivergedError: a loss became NaN; the rest of the chain is not trained.
         BudgetSpent: ``work.stop`` said so; the state is saved.
+        FolderError: a network was trained, its weights are gone, and an attack needs to ask it more.
     """
+    for job in chain:
+        if trained(work.store, job) and not finished(work.store, job):
+            _probe_stored(work, job)
     head, *rest = chain
+    if head.imposed is not None:
+        if not trained(work.store, head):
+            _run_imposed(work, head)
+        return _drop_weights(work, chain)
     rewinds = sorted({job.spec.rewind_epoch for job in rest if isinstance(job.spec, Imp)})
     sequences = [list(levels) for _, levels in itertools.groupby(rest, key=lambda job: job.spec)]
-    if not finished(work.store, head):
+    if not trained(work.store, head):
         _train_and_publish(work, head, _build(work, head), rewinds=rewinds)
     for levels in sequences:
         _run_imp(work, head, levels)
-    if work.keep == "signals":
-        for job in chain:
-            for name in ("model.safetensors", "masks.safetensors", *(f"rewind-{r}.safetensors" for r in rewinds)):
-                work.store.drop_file(job.key, name)
+    _drop_weights(work, chain, rewinds)
+
+
+def trained(store: Store, job: NetworkJob) -> bool:
+    """Whether a network's results are there, unaltered; its weights may have been dropped."""
+    return store.done(job.key, *FILES)
 
 
 def finished(store: Store, job: NetworkJob) -> bool:
-    """Whether a network's results are there, unaltered; its weights may have been dropped."""
-    return store.done(job.key, "metrics.json", "signals.npz")
+    """Whether a network is trained and was asked everything that the study's attacks need."""
+    return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
+
+
+def _drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:
+    """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
+    if work.keep != "signals":
+        return
+    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds)]
+    if not any("imposed-shadow" in ATTACKS[name].needs for name in work.study.attacks.names):
+        names.append("masks.safetensors")
+    for job in chain:
+        for name in names:
+            work.store.drop_file(job.key, name)
+
+
+def _run_imposed(work: Workspace, job: NetworkJob) -> None:
+    """Train a shadow from its own rewind point under the target's mask."""
+    from lacewing.checkpoints import load_tensors
+    from lacewing.masks import Guard, unpack
+
+    assert job.imposed is not None
+    assert isinstance(job.spec, Imp)
+    mask, origin = job.imposed.mask, job.imposed.origin
+    stored = work.store.file(mask.key, "masks.safetensors")
+    if stored is None:
+        raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
+    model = _build(work, origin)
+    guard = Guard(model, job.spec.rewind_epoch)
+    guard.origin = _rewind_point(work, origin, job.spec.rewind_epoch)
+    guard.masks = unpack(load_tensors(stored))
+    guard.rewind()
+    _train_and_publish(work, job, model, guard=guard)
 
 
 def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) -> None:
@@ -97,10 +107,10 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
     from lacewing.masks import Guard, unpack
     from lacewing.sparsify import imp
 
-    if all(finished(work.store, job) for job in levels):
+    if all(trained(work.store, job) for job in levels):
         return
     sequence = [head, *levels]
-    done = itertools.takewhile(lambda job: finished(work.store, job), sequence)
+    done = itertools.takewhile(lambda job: trained(work.store, job), sequence)
     needed = {job.key: ("model.safetensors", "masks.safetensors") if job.level else () for job in sequence}
     start = max(job.level for job in done if work.store.done(job.key, *needed[job.key]))
     spec = levels[0].spec
@@ -122,9 +132,8 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
             _train_and_publish(work, job, model, guard=guard)
 
     for level in imp(model, fit, levels=len(levels), fraction=spec.fraction, guard=guard, start=start):
-        if work.keep == "signals" and level.number > 1:
-            for name in ("model.safetensors", "masks.safetensors"):
-                work.store.drop_file(sequence[level.number - 1].key, name)
+        if level.number > 1:
+            _drop_weights(work, sequence[level.number - 1 : level.number])
 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
@@ -159,14 +168,16 @@ def _build(work: Workspace, job: NetworkJob) -> nn.Module:
 
     torch.manual_seed(stream(job.seed, job.role, "init"))
     model = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
-    if job.method == "butterfly":
-        butterfly(model, **job.spec.model_dump(include={"segments", "factors", "columns"}))
+    if isinstance(job.spec, Butterfly):
+        butterfly(model, **chain_settings(job.spec))
     return model.to(work.device)
 
 
-def _members(work: Workspace, job: NetworkJob) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split]:
+def _members(
+    work: Workspace, job: NetworkJob
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split | data.Halves]:
     """Records that the network trains on, those held out of them for tuning, and the whole split."""
-    split = data.four_way(len(work.records), job.seed)
+    split = work.split(job.seed)
     kept, held = data.holdout(split.members(job.role), job.train.holdout, job.seed)
     return kept, held, split
 
@@ -246,6 +257,68 @@ def _train_and_publish(
 
     work.store.publish(job.key, {**_facts(work, job.id), "seconds": round(seconds, 2)}, write)
     work.store.drop_work(job.key)
+    _probe(work, job, model, guard.masks if guard is not None else {})
+
+
+def _probe_stored(work: Workspace, job: NetworkJob) -> None:
+    """Ask a network that was trained before; its weights must be there."""
+    from lacewing.checkpoints import load_tensors
+    from lacewing.masks import unpack
+
+    weights = work.store.file(job.key, "model.safetensors")
+    if weights is None:
+        raise FolderError(
+            f"the weights of {job.id} were dropped (--keep signals), and an attack needs to ask it more: give --out "
+            "another folder."
+        )
+    model = _build(work, job)
+    model.load_state_dict(load_tensors(weights))
+    masks = work.store.file(job.key, "masks.safetensors")
+    _probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
+
+
+def _probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Ask a network what the study's attacks need beyond plain outputs and sensitivity, and publish the answers."""
+    from lacewing.signals import compact, observe, probe
+
+    settings = probe_settings(work.study)
+    if job.probe is None or settings is None or work.store.done(job.probe, "probe.npz"):
+        return
+    kept, _, split = _members(work, job)
+    audited = np.zeros(len(work.records), bool)
+    audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
+    sizes = settings.get("noise_sizes", ())
+    found = probe(
+        model,
+        work.records.x,
+        work.records.y,
+        normalisation=work.normalisation,
+        of=audited & bool(sizes or settings["gradients"]),
+        queries=settings["queries"],
+        noise_sizes=tuple(sizes),
+        noise_draws=settings.get("noise_draws", 1),
+        gradients=settings["gradients"],
+        masks=masks,
+    )
+    if not np.isfinite(found.phi_NQ).all():
+        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "phi_NQ": np.clip(found.phi_NQ, -60000, 60000).astype(np.float16),
+        "right_NQ": found.right_NQ,
+    }
+    if sizes:
+        arrays["right_NS"] = found.right_NS
+    if settings["gradients"]:
+        arrays["gradient_N2"] = found.gradient_N2
+    if len(work.population):
+        x = work.dataset.x[work.population]
+        logits, _ = observe(model, x, normalisation=work.normalisation, sensitivity_of=np.zeros(len(x), bool), draws=1)
+        arrays |= {"population_logits_ZC": compact(logits), "population_label_Z": work.dataset.y[work.population]}
+
+    def write(folder: Path) -> None:
+        np.savez_compressed(folder / "probe.npz", **arrays)  # type: ignore[arg-type]
+
+    work.store.publish(job.probe, _facts(work, f"probe of {job.id}"), write)
 
 
 def _facts(work: Workspace, name: str) -> dict[str, Any]:
@@ -304,6 +377,8 @@ def _observe(
         "logits_NC": logits,
         "sensitivity_N": sensitivity.astype(np.float32),
     }
+    if work.records.canary_N.any():
+        arrays["canary_N"] = work.records.canary_N
     return result, arrays
 
 
@@ -320,73 +395,7 @@ def plain_state(
     if isinstance(job.spec, Butterfly):
         with torch.random.fork_rng(devices=[]):
             model = models.build(study.model, shape, classes)
-            butterfly(model, **job.spec.model_dump(include={"segments", "factors", "columns"}))
+            butterfly(model, **chain_settings(job.spec))
         model.load_state_dict(state)
         state = composed_state(model)
     return {name: tensor.contiguous() for name, tensor in state.items()}
-
-
-# ----------------------------------------------------------------------------------------------------------- attacks
-
-
-def run_attack(store: Store, job: AttackJob, *, classes: int) -> None:
-    """Run an attack on the stored signals of its target and shadow, and publish metrics and scores. Needs no torch."""
-    from lacewing.attacks import ATTACKS, Observed
-
-    def observed(network: NetworkJob) -> Observed:
-        with np.load(store.job(network.key) / "signals.npz", allow_pickle=False) as arrays:
-            rows = arrays["audited_N"]
-            return Observed(
-                logits_NC=arrays["logits_NC"][rows],
-                label_N=arrays["label_N"][rows],
-                member_N=arrays["member_N"][rows],
-                sensitivity_N=arrays["sensitivity_N"][rows],
-                record_N=arrays["record_N"][rows],
-            )
-
-    target = load_network(store, job.target)
-    result = ATTACKS[job.attack].function(
-        target, observed(job.shadow), observed(job.target), classes=classes, seed=job.seed
-    )
-    plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    arrays = {name: plain.pop(name) for name in _ATTACK_ARRAYS}
-    del plain["network"]
-
-    def write(folder: Path) -> None:
-        np.savez_compressed(folder / "scores.npz", **arrays)
-        (folder / "metrics.json").write_text(json.dumps(plain, indent=1, default=_plain))
-
-    store.publish(job.key, {"job": job.id, "finished": time.time()}, write)
-
-
-def attacked(store: Store, job: AttackJob) -> bool:
-    """Whether an attack's results are there, unaltered."""
-    return store.done(job.key, "metrics.json", "scores.npz")
-
-
-_ATTACK_ARRAYS = ("fpr", "tpr", "record_N", "member_N", "hit_N", "correct_N")
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if hasattr(value, "keys") else value.item()
-
-
-# ----------------------------------------------------------------------------------------------- reading results back
-
-
-def load_network(store: Store, job: NetworkJob) -> NetworkResult:
-    """The result of a finished network job."""
-    found = json.loads((store.job(job.key) / "metrics.json").read_text())
-    curve = tuple(Epoch(**epoch) for epoch in found.pop("curve"))
-    # The plan's name for it, which may be another than that under which it was trained.
-    return NetworkResult(**{**found, "network": job.network, "method": job.method}, curve=curve)
-
-
-def load_attack(store: Store, job: AttackJob) -> AttackResult:
-    """The result of a finished attack job."""
-    found = json.loads((store.job(job.key) / "metrics.json").read_text())
-    metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
-    with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as arrays:
-        return AttackResult(
-            network=load_network(store, job.target), metrics=metrics, **found, **{k: arrays[k] for k in _ATTACK_ARRAYS}
-        )

@@ -1,0 +1,132 @@
+"""A study made ready to run: everything decided that must be before the first job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lacewing import jobs, models
+from lacewing._folder import read_study, recorded
+from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
+from lacewing.errors import FolderError, UsageError, did_you_mean
+from lacewing.plan import Plan, make_plan, only, unavailable
+from lacewing.store import Store, write_atomically
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Prepared:
+    """A study with everything decided that must be before the first job: data, device, precision, plan, folder."""
+
+    def __init__(
+        self,
+        study: str | Path | Mapping[str, Any],
+        *,
+        out: str | Path | None = None,
+        only: Mapping[str, str] | None = None,
+        device: Device = "auto",
+        set: Iterable[str] = (),
+        data_root: str | Path | None = None,
+    ) -> None:
+        from lacewing.accounting import count_networks
+
+        declared = load_study(study, set)
+        self.command = _command(study, set)
+        self.folder = Path(out) if out is not None else Path("runs") / declared.name
+        self.store = Store(self.folder)
+        self.device = _device(device)
+        self.data_root = Path(data_root) if data_root is not None else None
+        self.study = _with_attacks(declared.resolved(self._precision(declared)))
+        self.work = jobs.Workspace.open(self.study, self.folder, self.data_root, device=self.device)
+        self.facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "data_digest": self.work.dataset.digest,
+            "model": models.fingerprint(self.study.model),
+            "shape": list(self.work.dataset.shape),
+            "classes": self.work.dataset.classes,
+            "command": self.command,
+        }
+        self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
+        self.slice = _only(self.plan, only)
+        self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
+
+    def _precision(self, declared: Study) -> Literal["fp32", "bf16"]:
+        """A folder keeps the precision that it was begun with."""
+        from lacewing.train import best_precision
+
+        if (self.folder / "study.toml").exists():
+            return "bf16" if read_study(self.folder).train.precision == "bf16" else "fp32"
+        return best_precision(self.device)
+
+    def claim(self) -> None:
+        """Make the folder this study's, or check that it is; nothing of another study is touched.
+
+        Raises:
+            FolderError: the folder is of another study, of an older schema, or of other data or model code.
+        """
+        if (self.folder / "study.toml").exists():
+            old, _, facts = recorded(self.folder)
+            found = difference(old, self.study)
+            if found is None and facts["data_digest"] != self.facts["data_digest"]:
+                found = "the data set's content is another"
+            if found is None and facts["model"] != self.facts["model"]:
+                found = "the source of model.factory has changed"
+            if found:
+                raise FolderError(f"{self.folder} holds another study: {found}. Give --out another folder.")
+        elif any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
+        write_atomically(self.folder / "plan.json", json.dumps(self.facts, indent=1, sort_keys=True))
+        write_atomically(self.folder / "study.toml", to_toml(self.study))
+
+    def table(self) -> list[dict[str, Any]]:
+        """See ``plan_table``."""
+        return [
+            {
+                "name": job.network,
+                "method": job.method,
+                "role": job.role,
+                "seed": job.seed,
+                **self.counts[job.network],
+                "epochs": job.train.epochs,
+                "done": jobs.finished(self.store, job),
+            }
+            for job in self.slice.networks
+        ]
+
+
+def _only(plan: Plan, terms: Mapping[str, str] | None) -> Plan:
+    return only(plan, terms) if terms else plan
+
+
+def _with_attacks(study: Study) -> Study:
+    """The study with "all" replaced by the attacks that it has what it takes for, after those that it names."""
+    from lacewing.attacks import ATTACKS
+
+    named = [name for name in study.attacks.names if name != "all"]
+    for name in named:
+        if name not in ATTACKS:
+            raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, ATTACKS)}")
+    if len(named) == len(study.attacks.names):
+        return study
+    lacking = unavailable(study.model_copy(update={"attacks": Attacks(names=tuple(ATTACKS))}))
+    names = dict.fromkeys([*named, *(name for name in ATTACKS if name not in lacking)])
+    return study.model_copy(update={"attacks": Attacks(names=tuple(names))})
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _command(study: str | Path | Mapping[str, Any], overrides: Iterable[str]) -> str:
+    """The command that runs this study again, without the machine's own paths."""
+    words = ["lacewing", "run", "study.toml" if isinstance(study, Mapping) else Path(study).name]
+    words += [f"--set {override}" for override in overrides]
+    return " ".join(words)

@@ -1,0 +1,169 @@
+"""The one-page report of a single audit: one network, every attack that ran, every attack that was refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from lacewing._report import _page, _parts
+from lacewing._report._data import SelfCheck, in_order, number, percent, percent_range, registered
+from lacewing.errors import UsageError
+from lacewing.results import AttackResult, Estimate
+
+if TYPE_CHECKING:
+    from lacewing.attacks import Attack
+
+
+class Audit(Protocol):
+    """What a page or a card of a single audit is made from."""
+
+    @property
+    def sentence(self) -> str: ...  # the answer
+    @property
+    def attacks(self) -> Sequence[AttackResult]: ...
+    @property
+    def refused(self) -> Mapping[str, str]: ...  # attack: why it did not run
+    @property
+    def selfchecks(self) -> Sequence[SelfCheck]: ...
+    @property
+    def epsilon(self) -> Mapping[str, float | Estimate]: ...  # attack: lower bound
+    @property
+    def delta(self) -> float: ...  # of these bounds
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+class AuditRow(NamedTuple):
+    """One attack's numbers as text, each with its interval."""
+
+    attack: str
+    family: str
+    variant: str
+    threat_model: str
+    auc: tuple[str, str]
+    tpr_01: tuple[str, str]
+    tpr_001: tuple[str, str]
+    accuracy: tuple[str, str]
+    epsilon: str
+    n: str
+
+
+def answer(audit: Audit) -> tuple[str, list[str]]:
+    """What the network gives away, in the audit's own sentence, and the sentences that qualify it."""
+    ranked = [a for a in audit.attacks if a.metrics.get("auc") is not None]
+    if not ranked:
+        return "No answer: no attack has run.", [f"{len(audit.refused)} attacks were refused; the reasons are below."]
+    more = []
+    for metric, at in (("tpr_at_fpr_0.001", "0.1\u202f%"), ("tpr_at_fpr_0.01", "1\u202f%")):
+        rated = [(a, e) for a in audit.attacks if (e := a.metrics.get(metric)) is not None]
+        if rated:
+            top, e = max(rated, key=lambda each: each[1].value)
+            more.append(
+                f"While {at} of the non-members are accused wrongly, “{top.attack}” finds {percent(e.value)} of the "
+                f"members (95\u202f% interval {percent_range(e.low, e.high)}; the best of {len(rated)} attacks, so a "
+                "little too high)."
+            )
+            break
+    bounds = {name: _bound(bound) for name, bound in audit.epsilon.items()}
+    if bounds and max(bounds.values()) > 0:
+        most = max(bounds, key=bounds.__getitem__)
+        more.append(
+            f"Read as an audit of differential privacy, “{most}” gives ε ≥ {number(bounds[most], 2)} at δ = "
+            f"{audit.delta:g}; each attack's bound holds at 95\u202f% by itself, the largest of {len(bounds)} at less."
+        )
+    failed = sum(not c.passed for c in audit.selfchecks)
+    if failed:
+        more.append(f"{failed} of {len(audit.selfchecks)} self-checks failed: read every number with care.")
+    return audit.sentence, more
+
+
+def rows(audit: Audit, registry: Mapping[str, Attack]) -> list[AuditRow]:
+    """A row for each attack, the strongest first."""
+
+    def shown(e: Estimate | None, share: bool, why: str) -> tuple[str, str]:
+        if e is None:
+            return "–", why
+        if share:
+            return percent(e.value), percent_range(e.low, e.high).replace(" to ", "–")
+        return number(e.value), f"{number(e.low)}–{number(e.high)}"
+
+    made = []
+    for a in sorted(audit.attacks, key=lambda a: -(e.value if (e := a.metrics.get("auc")) else 0.0)):
+        known = registry.get(a.attack)
+        m = a.metrics
+        made.append(
+            AuditRow(
+                a.attack,
+                known.family if known else "other",
+                a.variant,
+                a.threat_model,
+                shown(m.get("auc"), False, ""),
+                shown(m.get("tpr_at_fpr_0.01"), True, "n too small"),
+                shown(m.get("tpr_at_fpr_0.001"), True, "n too small"),
+                shown(m.get("balanced_accuracy"), True, "no decisions"),
+                _epsilon(audit.epsilon.get(a.attack)),
+                f"{a.n_members:,} + {a.n_nonmembers:,}",
+            )
+        )
+    return made
+
+
+def refusals(audit: Audit, registry: Mapping[str, Attack]) -> list[tuple[str, str]]:
+    """The attacks that did not run, those of one reason together: (names, reason)."""
+    names: dict[str, list[str]] = {}
+    for name in in_order(audit.refused, registry):
+        names.setdefault(audit.refused[name], []).append(name)
+    return [(", ".join(of_reason), why) for why, of_reason in names.items()]
+
+
+def _epsilon(bound: float | Estimate | None) -> str:
+    """A lower bound on epsilon; of an estimate its lower end, since that is what holds at 95 %."""
+    if bound is None:
+        return "–"
+    return f"≥ {number(_bound(bound), 2)}"
+
+
+def _bound(bound: float | Estimate) -> float:
+    return bound.low if isinstance(bound, Estimate) else float(bound)
+
+
+def page(audit: Audit) -> str:
+    """The page as HTML."""
+    from lacewing._report import _rocs
+
+    registry = registered()
+    by_attack = {a.attack: {a.network.seed: a} for a in audit.attacks}
+    if len(by_attack) != len(audit.attacks):
+        raise UsageError("attacks holds two results of one attack: an audit is about one network.")
+    names = in_order(by_attack, registry)
+    results = {name: by_attack[name] for name in names}
+    drawing = _rocs.draw("roc-audit", "ROC of every attack", results, _rocs.highlighted([results]), "")
+    first, more = answer(audit)
+    return _page.fill(
+        "audit.html.j2",
+        first=first,
+        more=more,
+        rows=rows(audit, registry),
+        figures={drawing.name: drawing},
+        svg=_page.inlined({drawing.name: drawing}),
+        drawing_name=drawing.name,
+        refused=refusals(audit, registry),
+        selfchecks=audit.selfchecks,
+        notes=list(audit.notes),
+        delta=f"{audit.delta:g}",
+        bounded=bool(audit.epsilon),
+        untested=_parts.untested(by_attack, registry, audit.refused),
+    )
+
+
+def write_audit(folder: Path, audit: Audit) -> Path:
+    """Write ``report.html`` of one audit into ``folder``; returns its path.
+
+    Pictures, ids and scores of single records are never shown. Raises `UsageError` where an attack has two results,
+    OSError where ``folder`` cannot be written.
+    """
+    from lacewing.store import write_atomically
+
+    write_atomically(folder / "report.html", page(audit))
+    return folder / "report.html"

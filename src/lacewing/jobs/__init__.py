@@ -1,0 +1,24 @@
+"""What each kind of job does: train and observe the networks of a chain; attack one network."""
+
+from lacewing.jobs._attacks import FILES as ATTACK_FILES
+from lacewing.jobs._attacks import attacked, gather, load_attack, load_network, run_attack
+from lacewing.jobs._networks import FILES as NETWORK_FILES
+from lacewing.jobs._networks import finished, plain_state, run_chain, trained
+from lacewing.jobs._workspace import Keep, Report, Workspace
+
+__all__ = [
+    "ATTACK_FILES",
+    "NETWORK_FILES",
+    "Keep",
+    "Report",
+    "Workspace",
+    "attacked",
+    "finished",
+    "gather",
+    "load_attack",
+    "load_network",
+    "plain_state",
+    "run_attack",
+    "run_chain",
+    "trained",
+]

@@ -1,0 +1,150 @@
+"""Attack one network: gather what its attacker holds from the store, attack, publish. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, perform
+from lacewing.metrics import Estimate
+from lacewing.plan import AttackJob, NetworkJob, Side
+from lacewing.results import AttackResult, Epoch, NetworkResult
+from lacewing.store import Store
+
+FILES = ("metrics.json", "scores.npz")  # what an attack leaves
+_ARRAYS = (*(f.name for f in dataclasses.fields(AttackResult) if f.name.endswith("_N")), "fpr", "tpr")
+_POPULATION = 4  # in part_N
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def run_attack(store: Store, job: AttackJob) -> None:
+    """Run an attack on the stored signals of its target and the networks beside it, and publish metrics and scores."""
+    target = load_network(store, job.target)
+    result = perform(ATTACKS[job.attack], gather(store, job), target, seed=job.seed)
+    seen = _signals(store, job.target)
+    if "canary_N" in seen:
+        result = dataclasses.replace(result, canary_N=seen["canary_N"][seen["audited_N"]])
+    plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    arrays = {name: plain.pop(name) for name in _ARRAYS}
+    del plain["network"]
+
+    def write(folder: Path) -> None:
+        np.savez_compressed(folder / "scores.npz", **arrays)
+        (folder / "metrics.json").write_text(json.dumps(plain, indent=1, default=_plain))
+
+    store.publish(job.key, {"job": job.id, "finished": time.time()}, write)
+
+
+def gather(store: Store, job: AttackJob) -> Evidence:
+    """What the attacker of ``job`` holds, from the signals and probes of the networks that the plan gives it."""
+    needs = ATTACKS[job.attack].needs
+    probed = bool(needs & {"queries", "robustness", "gradients", "references", "in-references"})
+    population = "population" in needs
+
+    def evidence(side: Side, **more: Any) -> Evidence:
+        return Evidence(
+            observed=_observed(store, side.network, probed=probed),
+            references=_references(store, side, probed=probed) if side.references else None,
+            population=_population(store, side.network, side.references) if population else None,
+            related=tuple(_observed(store, network, probed=probed) for network in side.related),
+            **more,
+        )
+
+    return evidence(
+        job.side,
+        shadow=evidence(job.shadow) if job.shadow is not None else None,
+        other_shadows={kind: evidence(Side(network)) for kind, network in job.other_shadows},
+    )
+
+
+def attacked(store: Store, job: AttackJob) -> bool:
+    """Whether an attack's results are there, unaltered."""
+    return store.done(job.key, *FILES)
+
+
+def _observed(store: Store, network: NetworkJob, *, probed: bool) -> Observed:
+    seen = _signals(store, network)
+    rows = seen["audited_N"]
+    asked = _probe(store, network) if probed else {}
+    names = ("phi_NQ", "right_NQ", "right_NS", "gradient_N2")
+    return Observed(
+        logits_NC=seen["logits_NC"][rows],
+        label_N=seen["label_N"][rows],
+        member_N=seen["member_N"][rows],
+        sensitivity_N=seen["sensitivity_N"][rows],
+        record_N=seen["record_N"][rows],
+        **{name: asked[name][rows] for name in names if name in asked},
+    )
+
+
+def _references(store: Store, side: Side, *, probed: bool) -> References:
+    """Other networks' answers on the records that ``side.network`` is audited on."""
+    rows = _signals(store, side.network)["audited_N"]
+    seen = [_signals(store, reference) for reference in side.references]
+    return References(
+        logits_KNC=np.stack([one["logits_NC"][rows] for one in seen]),
+        in_KN=np.stack([one["member_N"][rows] for one in seen]),
+        name_K=tuple(reference.id for reference in side.references),
+        phi_KNQ=np.stack([_probe(store, one)["phi_NQ"][rows] for one in side.references]) if probed else None,
+    )
+
+
+def _population(store: Store, network: NetworkJob, references: Sequence[NetworkJob]) -> Population:
+    """Records that no network trained on: set aside under random halves, from outside under the four-way split."""
+
+    def answers(of: NetworkJob) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        seen = _signals(store, of)
+        rows = seen["part_N"] == _POPULATION
+        if rows.any():
+            return seen["logits_NC"][rows], seen["label_N"][rows]
+        asked = _probe(store, of)
+        return asked["population_logits_ZC"], asked["population_label_Z"]
+
+    logits, label = answers(network)
+    others = np.stack([answers(reference)[0] for reference in references]) if references else None
+    return Population(logits, label, others)
+
+
+def _signals(store: Store, network: NetworkJob) -> Arrays:
+    return _read(store.job(network.key) / "signals.npz")
+
+
+def _probe(store: Store, network: NetworkJob) -> Arrays:
+    assert network.probe is not None
+    return _read(store.job(network.probe) / "probe.npz")
+
+
+@functools.lru_cache(maxsize=64)  # many attacks read the same networks; a finished job's files never change
+def _read(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if hasattr(value, "keys") else value.item()
+
+
+def load_network(store: Store, job: NetworkJob) -> NetworkResult:
+    """The result of a finished network job."""
+    found = json.loads((store.job(job.key) / "metrics.json").read_text())
+    curve = tuple(Epoch(**epoch) for epoch in found.pop("curve"))
+    # The plan's name for it, which may be another than that under which it was trained.
+    return NetworkResult(**{**found, "network": job.network, "method": job.method}, curve=curve)
+
+
+def load_attack(store: Store, job: AttackJob) -> AttackResult:
+    """The result of a finished attack job."""
+    found = json.loads((store.job(job.key) / "metrics.json").read_text())
+    metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
+    with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as arrays:
+        return AttackResult(
+            network=load_network(store, job.target), metrics=metrics, **found, **{k: arrays[k] for k in _ARRAYS}
+        )

@@ -1,0 +1,179 @@
+"""Which networks stand by when an attack runs: shadow, references, denser versions; and which attacks can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lacewing.attacks import ATTACKS, Attack
+from lacewing.config import SCHEMA, Imp, Study, canonical_key
+from lacewing.plan._jobs import AttackJob, NetworkJob, Side
+
+_PROBED = {"queries", "robustness", "gradients", "population", "references"}
+_FEWEST_REFERENCES = 2  # fewer have no spread
+
+
+def probe_settings(study: Study) -> dict[str, Any] | None:
+    """The queries beyond plain outputs and sensitivity that the declared attacks need; None: no such attack."""
+    needs = {need for name in study.attacks.names for need in ATTACKS[name].needs}
+    if not needs & _PROBED:
+        return None
+    settings = study.signals.model_dump(mode="json", include={"queries"})
+    if "robustness" in needs:
+        settings |= study.signals.model_dump(mode="json", include={"noise_sizes", "noise_draws"})
+    settings["gradients"] = "gradients" in needs
+    if study.data.split == "four-way" and study.data.population:
+        settings["population"] = study.data.population
+    return settings
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A study's networks, and who can say what about whom."""
+
+    study: Study
+    chains: Sequence[Sequence[NetworkJob]]
+
+    @property
+    def halves(self) -> bool:
+        """Whether every network is a target and the others its references."""
+        return self.study.data.split == "random-halves"
+
+    def own(self) -> Iterable[NetworkJob]:
+        """The networks that the study declares: all but those under an imposed mask."""
+        return (job for chain in self.chains for job in chain if job.imposed is None)
+
+    def targets(self) -> list[NetworkJob]:
+        """The networks that are attacked."""
+        return [job for job in self.own() if job.role == "target"]
+
+    def shadow(self, target: NetworkJob) -> NetworkJob | None:
+        """The network of the target's recipe whose members the attacker knows."""
+        if not self.halves:
+            return self._at(target.network, "shadow", target.seed)
+        seed = shadow_seed(self.study.run.seeds, target.seed)
+        return None if seed is None else self._at(target.network, "target", seed)
+
+    def references(self, of: NetworkJob, hidden: NetworkJob | None = None) -> tuple[NetworkJob, ...]:
+        """Networks of the recipe of ``of`` that may serve as its references, ``hidden`` being the attacked one.
+
+        Under random-halves a network's complement is none: its membership would give away the attacked one's.
+        """
+        same = [job for job in self.own() if job.network == of.network and job is not of]
+        if self.halves:
+            barred = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
+            same = [job for job in same if job.seed not in barred]
+        return tuple(sorted(same, key=lambda job: (job.seed, job.role)))
+
+    def denser(self, of: NetworkJob) -> tuple[NetworkJob, ...]:
+        """The dense version of a network and, for a pruned one, the levels between, the dense one first."""
+        if of.method == "dense":
+            return ()
+        for chain in self.chains:
+            if of in chain and isinstance(of.spec, Imp):
+                return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
+        kin = [j for j in self.own() if j.method == "dense" and (j.role, j.seed) == (of.role, of.seed)]
+        named = [j for j in kin if j.network == "dense"] or kin
+        return (named[0],) if len(named) == 1 else ()
+
+    def other_shadow(self, kind: str, target: NetworkJob) -> NetworkJob | None:
+        """A shadow that is not of the target's recipe: dense, of another density, or under the target's mask."""
+        shadow = self.shadow(target)
+        if shadow is None:
+            return None
+        if kind == "dense":
+            return next(iter(self.denser(shadow)), None)
+        if kind == "mismatched":
+            return self._mismatched(shadow)
+        for chain in self.chains:
+            for job in chain:
+                if job.imposed is not None and job.imposed.mask.key == target.key:
+                    return job
+        return None
+
+    def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
+        """The level before (the one after, for the first); for butterfly networks the next entry of the study."""
+        if isinstance(shadow.spec, Imp):
+            chain = next(c for c in self.chains if shadow in c)
+            kin = {j.level: j for j in chain if j.level and j.spec == shadow.spec}
+            return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
+        kin_ = [j for j in self.own() if (j.method, j.role, j.seed) == (shadow.method, shadow.role, shadow.seed)]
+        return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
+
+    def _at(self, network: str, role: str, seed: int) -> NetworkJob | None:
+        return next((j for j in self.own() if (j.network, j.role, j.seed) == (network, role, seed)), None)
+
+
+def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:
+    """Under random-halves: whose network serves as shadow, the next in order that is not the complement's."""
+    order = sorted(seeds)
+    after = order[order.index(seed) + 1 :] + order[: order.index(seed)]
+    return next((other for other in after if other != seed ^ 1), None)
+
+
+def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob | str:
+    """The job of an attack on a network, or a sentence that says what it lacks."""
+    attack = ATTACKS[name]
+    if attack.methods is not None and target.method not in attack.methods:
+        return f"it is about {' and '.join(sorted(attack.methods))} networks."
+    shadow = networks.shadow(target)
+    lacking = _lacking(attack, networks, target, shadow)
+    if lacking is not None:
+        return lacking
+    needs = attack.needs
+
+    def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:
+        related = networks.denser(of) if needs & {"dense", "levels"} else ()
+        return Side(
+            of,
+            networks.references(of, hidden) if needs & {"references", "in-references"} else (),
+            related if "levels" in needs else related[:1],
+        )
+
+    known = side(target)
+    taught = side(shadow, target) if shadow is not None else None
+    others = tuple(
+        (kind, job)
+        for kind in ("dense", "mismatched", "imposed")
+        if f"{kind}-shadow" in needs and (job := networks.other_shadow(kind, target)) is not None
+    )
+    config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": name, "seed": target.seed}
+    config |= {"target": target.key, "shadow": taught.network.key if taught else None}
+    for label, one in (("target", known), ("shadow", taught)):
+        for kind in ("references", "related"):
+            jobs = getattr(one, kind) if one else ()
+            if jobs:
+                config[f"{label}_{kind}"] = [job.key for job in jobs]
+    if others:
+        config["other_shadows"] = {kind: job.key for kind, job in others}
+    if needs & _PROBED:
+        config["probe"] = target.probe
+    return AttackJob(canonical_key(config), name, target.seed, known, taught, others)
+
+
+def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: NetworkJob | None) -> str | None:
+    study, needs = networks.study, attack.needs
+    if networks.halves and shadow is None:
+        return "random-halves needs at least two networks that are no complements: name more run.seeds."
+    if "in-references" in needs and not networks.halves:
+        return 'it needs networks trained on every record: set data.split = "random-halves".'
+    if needs & {"references", "in-references"}:
+        found = networks.references(target)
+        if len(found) < _FEWEST_REFERENCES:
+            return f"it needs {_FEWEST_REFERENCES} reference networks, and there are {len(found)}: name more run.seeds."
+        seeds = {job.seed for job in found}
+        if networks.halves and not any(seed ^ 1 in seeds for seed in seeds):
+            return "seeds 2j and 2j+1 train on complementary halves: name both of at least two such pairs in run.seeds."
+    if "population" in needs and not study.data.population:
+        return "it needs records that no network trains on: set data.population, e.g. to 0.1."
+    if needs & {"dense", "levels"} and not networks.denser(target):
+        return "it needs the dense network of the same seed: add a [[networks]] entry with method = 'dense'."
+    for kind in ("dense", "mismatched", "imposed"):
+        if f"{kind}-shadow" in needs and networks.other_shadow(kind, target) is None:
+            return {
+                "dense": "it needs a dense shadow: add a [[networks]] entry with method = 'dense'.",
+                "mismatched": "it needs a second network of the method: add a level or a [[networks]] entry.",
+                "imposed": "it needs a shadow under the target's mask, which only pruned networks have.",
+            }[kind]
+    return None

@@ -1,0 +1,88 @@
+"""The jobs of a study as plain data: networks, chains of them, and attacks with the networks that they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lacewing.config import Network, Train
+from lacewing.results import Role
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkJob:
+    """Train one network and observe it. ``level`` is 0 but for pruned networks."""
+
+    key: str
+    network: str
+    method: str
+    role: Role
+    seed: int
+    level: int
+    spec: Network
+    train: Train
+    probe: str | None = None  # key of the further queries that the study's attacks need of this network
+    imposed: Imposed | None = None
+
+    @property
+    def id(self) -> str:
+        """As in results: ``imp-03/target/0``."""
+        return f"{self.network}/{self.role}/{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Imposed:
+    """A mask that is not the network's own: a shadow trained under the target's, from its own rewind point."""
+
+    mask: NetworkJob  # the target whose mask it is
+    origin: NetworkJob  # the dense shadow whose rewind point training starts from
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The networks that an attacker of ``network`` asks about its records."""
+
+    network: NetworkJob
+    references: tuple[NetworkJob, ...] = ()
+    related: tuple[NetworkJob, ...] = ()  # denser versions of the network, the dense one first
+
+
+@dataclass(frozen=True, slots=True)
+class AttackJob:
+    """Run one attack on a target network; learn and choose thresholds on the shadow's side."""
+
+    key: str
+    attack: str
+    seed: int
+    side: Side
+    shadow: Side | None
+    other_shadows: tuple[tuple[str, NetworkJob], ...] = ()  # "dense", "mismatched", "imposed"
+
+    @property
+    def target(self) -> NetworkJob:
+        """The attacked network."""
+        return self.side.network
+
+    @property
+    def networks(self) -> tuple[NetworkJob, ...]:
+        """Every network whose signals the attack reads."""
+        sides = [side for side in (self.side, self.shadow) if side is not None]
+        found = [job for side in sides for job in (side.network, *side.references, *side.related)]
+        return (*found, *(job for _, job in self.other_shadows))
+
+    @property
+    def id(self) -> str:
+        """As progress names it: ``discriminator on imp-03/target/0``."""
+        return f"{self.attack} on {self.target.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Chains of networks (an IMP sequence, or a single network), and the attacks on them."""
+
+    chains: tuple[tuple[NetworkJob, ...], ...]
+    attacks: tuple[AttackJob, ...]
+
+    @property
+    def networks(self) -> tuple[NetworkJob, ...]:
+        """Every network once, in the order of the study."""
+        return tuple(job for chain in self.chains for job in chain)

@@ -1,0 +1,80 @@
+"""Which networks a study trains: chains, each with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lacewing.config import SCHEMA, Dense, Imp, Network, Study, canonical_key, level_name, network_name
+from lacewing.plan._attacks import Networks
+from lacewing.plan._jobs import Imposed, NetworkJob
+from lacewing.results import Role
+
+
+def chains_of(study: Study, *, data_digest: str, model: Mapping[str, Any]) -> list[tuple[NetworkJob, ...]]:
+    """The chains of the networks that the study declares."""
+    common = {
+        "schema": SCHEMA,
+        "kind": "network",
+        "data": {**_drawn(study), "digest": data_digest},
+        "model": dict(model),
+        "signals": study.signals.model_dump(mode="json", include={"noise", "draws"}),
+    }
+    # Under random-halves every network is a target, and the others are its references.
+    roles: tuple[Role, ...] = ("target", "shadow") if study.data.split == "four-way" else ("target",)
+    return [chain for seed in study.run.seeds for role in roles for chain in _chains(study, common, role, seed)]
+
+
+def _drawn(study: Study) -> dict[str, Any]:
+    """What of [data] the networks depend on. A field that came later counts only where it is not its default."""
+    fields = study.data.model_dump(mode="json", exclude={"dataset", "labels"})
+    if study.data.split == "four-way":
+        del fields["population"]  # taken from records outside the four sets
+    return {name: value for name, value in fields.items() if name != "canaries" or value}
+
+
+def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> Iterator[tuple[NetworkJob, ...]]:
+    """IMP starts from the study's dense network where one is trained alike; sequences that share it share a chain."""
+
+    def job(spec: Network, network: str, method: dict[str, Any], level: int = 0) -> NetworkJob:
+        train = study.train_of(spec)
+        config = {**common, "method": method, "train": train.model_dump(mode="json"), "role": role, "seed": seed}
+        return NetworkJob(canonical_key(config), network, str(method["method"]), role, seed, level, spec, train)
+
+    networks = {
+        network_name(s): job(s, network_name(s), s.model_dump(mode="json", exclude={"name", "train"}))
+        for s in study.networks
+        if not isinstance(s, Imp)
+    }
+    chains = {single.key: [single] for single in networks.values()}
+    for spec in study.networks:
+        if isinstance(spec, Imp):
+            head = job(Dense(train=spec.train), level_name(spec, 0), {"method": "dense"})
+            chain = chains.setdefault(head.key, [head])
+            settings = spec.model_dump(mode="json", include={"method", "fraction", "rewind"})
+            for level in range(1, spec.levels + 1):
+                chain.append(job(spec, level_name(spec, level), {**settings, "level": level}, level))
+    yield from (tuple(chain) for chain in chains.values())
+
+
+def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:
+    """For each pruned target a shadow that is trained under the target's mask, from its own rewind point."""
+    networks = Networks(study, chains)
+    found: list[tuple[NetworkJob, ...]] = []
+    for target in networks.targets():
+        shadow = networks.shadow(target) if isinstance(target.spec, Imp) else None
+        if shadow is not None and target.level:
+            origin = networks.denser(shadow)[0]
+            config = {"schema": SCHEMA, "kind": "network", "mask": target.key, "origin": origin.key}
+            key = canonical_key({**config, "train": target.train.model_dump(mode="json")})
+            imposed = Imposed(target, origin)
+            name = f"{target.network}-imposed"
+            job = replace(target, key=key, network=name, role="shadow", seed=shadow.seed, imposed=imposed)
+            found.append((job,))
+    return found
+
+
+def probed(job: NetworkJob, settings: Mapping[str, Any]) -> NetworkJob:
+    """The job with the key of the further queries that attacks need of its network."""
+    return replace(job, probe=canonical_key({"schema": SCHEMA, "kind": "probe", "network": job.key, **settings}))

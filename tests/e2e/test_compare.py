@@ -1,0 +1,117 @@
+"""Two networks of a run folder compared on the same records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lacewing as lw
+from lacewing import jobs, metrics
+from lacewing._compare import Comparison, compare
+from lacewing.errors import FolderError, UsageError
+
+ATTACK = "loss"  # the cheapest that makes decisions
+
+
+@pytest.fixture(scope="module")
+def run(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Result:
+    """A smaller form of the small study, under two seeds."""
+    study = tomllib.loads(small.STUDY)
+    study["networks"][1]["levels"], study["train"]["epochs"] = 1, 2
+    study |= {"attacks": {"names": [ATTACK]}, "run": {"seeds": [0, 1]}}
+    return lw.run(study, out=tmp_path_factory.mktemp("compare") / "run", processes=1, quiet=True)
+
+
+def found_in(run: lw.Result, *names: str) -> list[Any]:
+    results = {attack.network.id: attack for attack in run.attacks}
+    return [results[name] for name in names]
+
+
+def rows(found: Comparison) -> dict[str, tuple[float | None, ...]]:
+    return {row.measure: (row.first, row.second, row.difference, row.low, row.high) for row in found.rows}
+
+
+def test_two_networks_over_seeds_have_the_differences_of_their_results(run: lw.Result) -> None:
+    found = compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=200)
+    sparse = found_in(run, "imp-01/target/0", "imp-01/target/1")
+    dense = found_in(run, "dense/target/0", "dense/target/1")
+    assert found.pairs == tuple((a.network.id, b.network.id) for a, b in zip(sparse, dense, strict=True))
+    assert found.n_members == sum(r.n_members for r in dense)
+    assert found.n_nonmembers == sum(r.n_nonmembers for r in dense)
+    measured = rows(found)
+    for name in ("balanced_accuracy", "auc"):
+        means = [np.mean([r.metrics[name].value for r in results]) for results in (sparse, dense)]
+        assert measured[name][:3] == pytest.approx((*means, means[0] - means[1]))
+        assert measured[name][3] <= measured[name][2] <= measured[name][4]
+    accuracies = [np.mean([r.network.test_accuracy for r in results]) for results in (sparse, dense)]
+    assert measured["test_accuracy"][:3] == pytest.approx((*accuracies, accuracies[0] - accuracies[1]))
+    assert measured["test_accuracy"][3] <= measured["test_accuracy"][2] <= measured["test_accuracy"][4]
+    assert measured["tpr_at_fpr_0.001"] == (None,) * 5
+    assert compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=200) == found
+
+
+def test_one_seed_is_the_paired_metric_of_that_seed(run: lw.Result) -> None:
+    found = compare(run.folder, "imp-01/target/1", "dense", attack=ATTACK, resamples=300)
+    first, second = found_in(run, "imp-01/target/1", "dense/target/1")
+    np.testing.assert_array_equal(first.record_N, second.record_N)
+    expected = metrics.paired(first.score_N, second.score_N, first.member_N, resamples=300)
+    assert rows(found)["auc"] == pytest.approx((expected.first, expected.second, *expected.difference), abs=1e-12)
+    assert found.pairs == (("imp-01/target/1", "dense/target/1"),)
+
+
+def test_the_comparison_prints_as_a_sentence_and_a_table(run: lw.Result) -> None:
+    found = compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=100)
+    assert found.sentence in str(found)
+    assert "imp-01 against dense: test accuracy" in found.sentence
+    assert f"n = {found.n_members} members" in found.sentence
+    assert "needs 1000 shared non-members" in str(found)
+    assert found._repr_html_().count("<tr>") == len(found.rows) + 1
+    plain = json.loads(json.dumps(found.as_json()))
+    assert plain["schema"] == 1
+    assert [row["measure"] for row in plain["rows"]] == [row.measure for row in found.rows]
+
+
+def test_an_attack_without_decisions_is_compared_by_its_auc(run: lw.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = jobs.load_attack
+    none = np.zeros(0, bool)
+    monkeypatch.setattr(jobs, "load_attack", lambda *asked: dataclasses.replace(load(*asked), hit_N=none))
+    found = compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=100)
+    assert rows(found)["balanced_accuracy"] == (None,) * 5
+    assert "the attack makes no decisions" in str(found)
+    assert "(AUC)" in found.sentence
+
+
+def test_networks_of_two_seeds_are_compared_where_they_share_members(run: lw.Result) -> None:
+    """Each seed redraws the split: a record counts where both networks, or neither, trained on it."""
+    found = compare(run.folder, "dense/target/0", "dense/target/1", attack=ATTACK, resamples=100)
+    members = [{*r.record_N[r.member_N]} for r in found_in(run, "dense/target/0", "dense/target/1")]
+    assert found.n_members == len(members[0] & members[1])
+    assert any("left out" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "attack", "named"),
+    [
+        ("imp-1", "dense", ATTACK, "did you mean 'imp-01'"),
+        ("imp-01/target/7", "dense", ATTACK, "did you mean 'imp-01/target/"),
+        ("imp-01/shadow/0", "dense", ATTACK, "no attacked network"),
+        ("imp-01", "dense", "los", "did you mean 'loss'"),
+        ("dense", "dense", ATTACK, "one network"),
+        ("dense/target/0", "dense/target/0", ATTACK, "one network"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(run: lw.Result, a: str, b: str, attack: str, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        compare(run.folder, a, b, attack=attack)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="no run folder"):
+        compare(tmp_path, "imp-01", "dense")

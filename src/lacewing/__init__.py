@@ -9,6 +9,10 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lacewing._audit import Audit as Audit
+    from lacewing._audit import audit as audit
+    from lacewing._audit import audit_scores as audit_scores
+    from lacewing._compare import compare as compare
     from lacewing._result import Result as Result
     from lacewing._run import export as export
     from lacewing._run import merge as merge
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from lacewing.sparsify import KSConv2d as KSConv2d
 
 _HOMES = {
+    "audit": "_audit",
+    "audit_scores": "_audit",
+    "Audit": "_audit",
+    "compare": "_compare",
     "run": "_run",
     "plan_table": "_run",
     "status": "_run",
@@ -32,11 +40,14 @@ _HOMES = {
     "Chain": "sparsify",
     "KSConv2d": "sparsify",
 }
-__all__ = sorted(_HOMES)
+_MODULES = ("attacks", "data", "metrics", "risk", "sparsify")
+__all__ = sorted([*_HOMES, *_MODULES])
 __version__ = metadata.version("lacewing")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"lacewing.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'lacewing' has no attribute '{name}'")
     return getattr(import_module(f"lacewing.{_HOMES[name]}"), name)

@@ -162,7 +162,10 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
                 adopt(source, store, key)
         for job in plan.attacks:  # its networks may have met only here
             if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
-                jobs.run_attack(store, job)
+                try:
+                    jobs.run_attack(store, job)
+                except UsageError as error:
+                    failed.append(f"{job.id}: {error}")
         write_atomically(target / "failed.json", json.dumps(sorted({*failed})))
         return assemble(target)
 

@@ -278,3 +278,24 @@ def test_references_that_do_not_serve_are_refused():
     outside = dataclasses.replace(seen.references, in_KN=np.zeros((9, 400), bool))
     with pytest.raises(UsageError, match="400 of 400 records have no IN"):
         BY_NAME["lira-online"].function(dataclasses.replace(seen, references=outside), seed=0)
+
+
+def test_a_shadow_whose_references_have_no_spread_gives_no_threshold_and_costs_no_scores():
+    rng = np.random.default_rng(0)
+
+    def held(pairs):
+        half = rng.random((pairs, 40)).argsort(axis=1) < 20
+        inside = np.concatenate([half, ~half])
+        label = rng.integers(3, size=40)
+        seen = Observed(rng.normal(size=(40, 3)), label, np.arange(40) % 2 == 0, None, np.arange(40))
+        logits = rng.normal(size=(2 * pairs, 40, 3))
+        return Evidence(seen, References(logits, inside, tuple(map(str, range(2 * pairs)))))
+
+    evidence = dataclasses.replace(held(2), shadow=held(1))
+    for name, decided in (("lira-online", True), ("lira-offline", False)):
+        scored = BY_NAME[name].function(evidence, seed=0)
+        assert np.isfinite(scored.scores_N).all()
+        assert (scored.decision_N is not None) == decided
+        assert "the shadow does not serve: Every record has a single OUT" in scored.notes["decision"]
+        with pytest.raises(UsageError, match="single OUT reference"):
+            BY_NAME[name].function(held(1), seed=0)

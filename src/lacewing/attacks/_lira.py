@@ -223,7 +223,7 @@ def _check_name(argument: str, value: str, kind: object) -> None:
 
 def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineRule = "one-sided") -> Scored:
     """LiRA on what an attacker holds; ``seed`` is unused, nothing is drawn."""
-    if (problem := unusable(evidence, mode)) is not None:
+    if (problem := _without_spread(evidence, mode)) is not None:
         raise UsageError(problem)
     no_shadow = _no_shadow(evidence.shadow, mode)
     held = [e for e in (evidence, None if no_shadow else evidence.shadow) if e is not None]
@@ -259,8 +259,20 @@ def _no_shadow(shadow: Evidence | None, mode: Mode) -> str | None:
     """Why no threshold can be had from the shadow; None: it can."""
     if shadow is None:
         return "there is no shadow network"
-    problem = unusable(shadow, mode)
+    problem = _without_spread(shadow, mode)
     return None if problem is None else f"the shadow does not serve: {problem}"
+
+
+def _without_spread(evidence: Evidence, mode: Mode) -> str | None:
+    """Why no spread can be taken over the references of ``evidence``, as a sentence; None: it can."""
+    if (problem := unusable(evidence, mode)) is not None:
+        return problem
+    assert evidence.references is not None  # unusable() has said so
+    in_KN = evidence.references.in_KN
+    for kind, chosen in (("OUT", ~in_KN), ("IN", in_KN)):
+        if (kind == "OUT" or mode == "online") and chosen.sum(axis=0).max() < 2:
+            return f"Every record has a single {kind} reference, which has no spread: train more references."
+    return None
 
 
 def unusable(evidence: Evidence, mode: Mode, at_least: int = 2) -> str | None:
@@ -306,6 +318,7 @@ ENTRIES: tuple[Attack, ...] = (
         "on each record and some not.",
         function=partial(_attack, mode="online"),
         needs=frozenset({"references", "in-references"}),
+        fewest=2,
     ),
     Attack(
         name="lira-offline",
@@ -314,6 +327,7 @@ ENTRIES: tuple[Attack, ...] = (
         "not train on the audited records.",
         function=partial(_attack, mode="offline"),
         needs=frozenset({"references"}),
+        fewest=2,
     ),
     Attack(
         name="lira-offline-two-sided",
@@ -322,5 +336,6 @@ ENTRIES: tuple[Attack, ...] = (
         "not train on the audited records; log-odds that are unusual on either side count.",
         function=partial(_attack, mode="offline", offline_rule="two-sided"),
         needs=frozenset({"references"}),
+        fewest=2,
     ),
 )

@@ -161,4 +161,5 @@ class Attack:
     function: AttackFunction
     needs: frozenset[Need]
     methods: frozenset[str] | None = None  # the kinds of network that it is about; None: every kind
+    fewest: int = 1  # references of a kind that at least some records must have: 2 where a spread is taken
     adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack

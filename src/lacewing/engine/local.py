@@ -222,15 +222,21 @@ class Pool:
             self._abandon(OSError(message))
         elif event.get("traceback"):
             self._abandon(RuntimeError(event["traceback"]))
-        elif issubclass(getattr(errors, event.get("error", ""), Exception), errors.UsageError):
+        elif task.kind == "chain" and issubclass(getattr(errors, event.get("error", ""), Exception), errors.UsageError):
             self._abandon(errors.UsageError(message))
+        elif task.kind == "attack":
+            self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
         else:
             done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
             behind = len(task.keys) - done - 1
             if behind > 0:
                 message += f" The {behind} networks behind it in its sequence were not trained."
-            self.outcome.failed.append(message)
-            self._tell({"event": "failed", "message": message})
+            self._failed(message)
+
+    def _failed(self, message: str) -> None:
+        """One job's failure, which leaves the others as they are."""
+        self.outcome.failed.append(message)
+        self._tell({"event": "failed", "message": message})
 
     def _abandon(self, error: BaseException) -> None:
         """What would stop every network: let the others save their state, and end."""

@@ -11,7 +11,6 @@ from lacewing.config import SCHEMA, Imp, Study, canonical_key
 from lacewing.plan._jobs import AttackJob, NetworkJob, Side
 
 _PROBED = {"queries", "robustness", "gradients", "population", "references"}
-_FEWEST_REFERENCES = 2  # fewer have no spread
 
 
 def probe_settings(study: Study) -> dict[str, Any] | None:
@@ -160,8 +159,9 @@ def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: Net
         return 'it needs networks trained on every record: set data.split = "random-halves".'
     if needs & {"references", "in-references"}:
         found = networks.references(target)
-        if len(found) < _FEWEST_REFERENCES:
-            return f"it needs {_FEWEST_REFERENCES} reference networks, and there are {len(found)}: name more run.seeds."
+        least = attack.fewest + 1  # a pair of complements has one of each kind; a third network gives some a second
+        if len(found) < least:
+            return f"it needs {least} reference networks, and there are {len(found)}: name more run.seeds."
         seeds = {job.seed for job in found}
         if networks.halves and not any(seed ^ 1 in seeds for seed in seeds):
             return "seeds 2j and 2j+1 train on complementary halves: name both of at least two such pairs in run.seeds."

@@ -69,7 +69,8 @@ def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> li
             config = {"schema": SCHEMA, "kind": "network", "mask": target.key, "origin": origin.key}
             key = canonical_key({**config, "train": target.train.model_dump(mode="json")})
             imposed = Imposed(target, origin)
-            name = f"{target.network}-imposed"
+            # Under random-halves one network is the shadow of several targets.
+            name = f"{target.network}-imposed" + (f"-{target.seed}" if shadow.seed != target.seed else "")
             job = replace(target, key=key, network=name, role="shadow", seed=shadow.seed, imposed=imposed)
             found.append((job,))
     return found

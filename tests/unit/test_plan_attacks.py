@@ -1,0 +1,137 @@
+"""Who stands by when an attack runs: shadows, references, denser versions; and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from lacewing.attacks import ATTACKS
+from lacewing.config import load_study
+from lacewing.errors import UsageError
+from lacewing.plan import Plan, make_plan, refusals, unavailable
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "data": {"population": 0.1},
+    "model": {"name": "resnet8"},
+    "train": {"epochs": 5, "precision": "fp32"},
+    "networks": [
+        {"method": "dense"},
+        {"method": "imp", "levels": 2, "fraction": 0.5},
+        {"method": "butterfly", "segments": 2},
+        {"method": "butterfly", "segments": 3},
+    ],
+    "run": {"seeds": [0, 1]},
+}
+HALVES = ("data.split=random-halves", "run.seeds=[0,1,2,3,4,5]")
+HALVES_ALONE = {"lira-online", "rmia-online"}
+
+
+def _study(*overrides: str, attacks: Any = ("discriminator",)) -> Any:
+    fields = {**copy.deepcopy(SMALL), "attacks": {"names": list(attacks)}}
+    return load_study(fields, overrides)
+
+
+def _plan(*overrides: str, attacks: Any = ("discriminator",)) -> Plan:
+    return make_plan(_study(*overrides, attacks=attacks), data_digest="0" * 64, model={"name": "resnet8"})
+
+
+@pytest.mark.parametrize(("overrides", "without"), [((), HALVES_ALONE), (HALVES, set())])
+def test_every_attack_is_planned_and_no_two_jobs_share_an_id_or_a_key(
+    overrides: tuple[str, ...], without: set[str]
+) -> None:
+    assert set(unavailable(_study(*overrides))) == without
+    plan = _plan(*overrides, attacks=[name for name in ATTACKS if name not in without])
+    for jobs in (plan.networks, plan.attacks):
+        assert len({job.id for job in jobs}) == len({job.key for job in jobs}) == len(jobs)
+    keys = {job.key for job in plan.networks}
+    for attack in plan.attacks:
+        assert {job.key for job in attack.networks} <= keys  # nothing is read that is not planned
+        methods = ATTACKS[attack.attack].methods
+        assert methods is None or attack.target.method in methods
+
+
+def test_under_random_halves_nothing_that_an_attacker_holds_gives_the_target_away() -> None:
+    plan = _plan(*HALVES, attacks=["lira-online", "rmia-offline", "discriminator"])
+    for attack in plan.attacks:
+        target, shadow = attack.target.seed, attack.shadow
+        assert shadow is not None
+        assert shadow.network.network == attack.target.network
+        barred = {target, target ^ 1}  # the complement's members are the target's non-members
+        assert shadow.network.seed not in barred
+        if attack.attack == "discriminator":
+            continue
+        for side, hidden in ((attack.side, barred), (shadow, barred | {shadow.network.seed, shadow.network.seed ^ 1})):
+            seeds = [job.seed for job in side.references]
+            assert set(seeds) == set(range(6)) - hidden
+            assert all(seed ^ 1 in seeds for seed in seeds)  # whole pairs: every record has both kinds
+            assert {job.network for job in side.references} == {attack.target.network}
+
+
+def test_under_the_four_way_split_networks_of_other_seeds_and_roles_are_references() -> None:
+    for attack in _plan(attacks=["lira-offline"]).attacks:
+        assert attack.shadow is not None
+        for side in (attack.side, attack.shadow):
+            own = (side.network.role, side.network.seed)
+            others = {(role, seed) for role in ("target", "shadow") for seed in (0, 1)} - {own}
+            assert {(job.role, job.seed) for job in side.references} == others
+
+
+def test_denser_versions_are_those_of_the_same_chain_and_other_shadows_are_what_they_say() -> None:
+    names = [name for name, attack in ATTACKS.items() if attack.family == "adaptive"]
+    for attack in _plan(attacks=names).attacks:
+        target, others = attack.target, dict(attack.other_shadows)
+        assert all((job.role, job.seed) == ("target", target.seed) for job in attack.side.related)
+        if attack.attack == "discriminator-all-levels":
+            assert [job.level for job in attack.side.related] == list(range(target.level))
+        if attack.attack == "discriminator-dense-and-sparse":
+            assert [job.method for job in attack.side.related] == ["dense"]
+        if attack.attack == "discriminator-unaware":
+            assert (others["dense"].method, others["dense"].role) == ("dense", "shadow")
+        if attack.attack == "discriminator-mismatched":
+            assert others["mismatched"].method == target.method
+            assert others["mismatched"].network != target.network
+        if attack.attack == "discriminator-imposed-mask":
+            imposed = others["imposed"].imposed
+            assert imposed is not None
+            assert (imposed.mask.key, imposed.origin.role) == (target.key, "shadow")
+
+
+def test_attacks_that_ask_more_change_no_network_but_what_is_asked_of_it() -> None:
+    plain, queried, probed = (
+        _plan(attacks=["discriminator", *more]) for more in ([], ["lira-offline"], ["gradient-norm"])
+    )
+    assert [job.key for job in plain.networks] == [job.key for job in queried.networks]
+    assert [job.key for job in plain.networks] == [job.key for job in probed.networks]
+    assert {job.probe for job in plain.networks} == {None}
+    assert not {job.probe for job in queried.networks} & {job.probe for job in probed.networks}
+
+
+@pytest.mark.parametrize(
+    ("attack", "overrides", "said"),
+    [
+        ("lira-online", (), "random-halves"),
+        ("rmia-offline", ("data.population=0.0",), "data.population"),
+        ("population", ("data.population=0.0",), "data.population"),
+        ("lira-offline", ("run.seeds=[0]",), "needs 3 reference networks, and there are 1"),
+        ("lira-online", ("data.split=random-halves", "run.seeds=[0,1,2,3]"), "needs 3 reference networks"),
+        ("lira-online", ("data.split=random-halves", "run.seeds=[0,2,4,6,8]"), "complementary halves"),
+        ("discriminator", ("data.split=random-halves",), "at least two networks that are no complements"),
+    ],
+)
+def test_an_attack_that_no_network_allows_is_refused_with_the_mend(
+    attack: str, overrides: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"attacks.names: '{attack}' cannot run in this study: .*{said}"):
+        _plan(*overrides, attacks=[attack])
+    assert said in unavailable(_study(*overrides))[attack]
+
+
+def test_networks_that_a_declared_attack_is_not_about_are_told_with_the_reason() -> None:
+    found = refusals(_study(attacks=["discriminator-all-levels", "loss"]))
+    assert set(found) == {
+        (name, "discriminator-all-levels") for name in ("dense", "butterfly-s2-l2", "butterfly-s3-l2")
+    }
+    assert "about imp networks" in found["dense", "discriminator-all-levels"]

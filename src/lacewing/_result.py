@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lacewing.metrics import Estimate
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff import Choice, TradeOff, afford
+
+_COLUMNS = 8  # networks that a terminal shows side by side
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class Result:
         return afford(self.tradeoff, percent) if self.tradeoff else None
 
     def table(self) -> list[dict[str, Any]]:
-        """A dict per attacked network: name, seed, density, accuracies, balanced accuracy with interval, defence."""
+        """A dict per attack and network: name, seed, density, accuracies, and metrics with their intervals.
+
+        A metric that the attack or n does not allow is None: there is no balanced accuracy, and so no defence, of an
+        attack that had nothing to take a threshold from.
+        """
         rows = []
         for attack in self.attacks:
-            network, found = attack.network, attack.metrics
-            accuracy, defence = found["balanced_accuracy"], found["defence"]
-            assert accuracy is not None
-            assert defence is not None
+            network = attack.network
+            accuracy, defence = attack.metrics["balanced_accuracy"], attack.metrics["defence"]
+            area, tail = attack.metrics["auc"], attack.metrics["tpr_at_fpr_0.01"]
             rows.append(
                 {
                     "network": network.network,
@@ -49,10 +55,10 @@ class Result:
                     "train_accuracy": network.train_accuracy,
                     "test_accuracy": network.test_accuracy,
                     "attack": attack.attack,
-                    "balanced_accuracy": accuracy.value,
-                    "low": accuracy.low,
-                    "high": accuracy.high,
-                    "defence": defence.value,
+                    **_ends("balanced_accuracy", accuracy),
+                    "defence": defence.value if defence else None,
+                    **_ends("auc", area),
+                    **_ends("tpr_at_fpr_0.01", tail),
                     "n": attack.n_members + attack.n_nonmembers,
                 }
             )
@@ -75,15 +81,19 @@ class Result:
         return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __str__(self) -> str:
-        lines = [
-            f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  attack (balanced accuracy)   defence"
-        ]
-        for row in self.table():
+        rows = self.table()
+        lead = [row for row in rows if row["attack"] == rows[0]["attack"]]
+        title = f"{rows[0]['attack']} (balanced accuracy)" if rows else "no attack has run yet"
+        width = max(28, len(title))
+        lines = [f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  {title:<{width}} defence"]
+        for row in lead:
+            value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
+            found = "–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}] n={row['n']}"
             lines.append(
                 f"{row['network']:<20} {row['seed']:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
-                f"{row['test_accuracy']:>6.3f}  {row['balanced_accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
-                f"n={row['n']:<6} {row['defence']:>6.3f}"
+                f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
             )
+        lines += _matrix(rows)
         if self.tradeoff:
             lines += ["", self.tradeoff.slope.sentence]
             choice = self.afford(5)
@@ -94,5 +104,33 @@ class Result:
         return "\n".join(lines)
 
 
+def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """A metric with its interval as three columns."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (None, None, None), strict=True))
+
+
+def _matrix(rows: list[dict[str, Any]]) -> list[str]:
+    """Where several attacks ran: the mean AUC over seeds of each on each network."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["attack"], row["network"]), []).append(row["auc"])
+    attacks = list(dict.fromkeys(attack for attack, _ in found))
+    networks = list(dict.fromkeys(network for _, network in found))
+    if len(attacks) < 2:
+        return []
+    if len(networks) > _COLUMNS:
+        return ["", f"{len(attacks)} attacks ran on {len(networks)} networks: the report shows each on each."]
+    width = max(map(len, attacks))
+    columns = [max(5, len(network)) for network in networks]
+    lines = ["", f"{'AUC, mean of seeds':<{width}}  " + "  ".join(map(str.rjust, networks, columns))]
+    for attack in attacks:
+        cells = [found.get((attack, network)) for network in networks]
+        shown = ["–" if cell is None else f"{sum(cell) / len(cell):.3f}" for cell in cells]
+        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, shown, columns)))
+    return lines
+
+
 def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

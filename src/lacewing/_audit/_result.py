@@ -237,7 +237,11 @@ class Audit:
         names: dict[str, list[str]] = {}
         for name, why in self.refused.items():
             names.setdefault(why, []).append(name)
-        return [f"not run: {', '.join(some)}. {why}" for why, some in names.items()]
+        every = len(registry.ATTACKS)
+        return [
+            f"not run: {', '.join(some) if len(some) < every else f'the {every} attacks of the registry'}. {why}"
+            for why, some in names.items()
+        ]
 
     def _place(self, path: Path | str | None) -> Path:
         if path is None and self.folder is None:

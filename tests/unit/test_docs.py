@@ -1,0 +1,36 @@
+"""The documents name what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lacewing.attacks import ATTACKS
+from lacewing.config import builtin_studies
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
+
+
+def test_every_attack_has_a_page_and_a_row() -> None:
+    index = (ROOT / "docs" / "attacks" / "README.md").read_text()
+    for attack in ATTACKS.values():
+        assert f"| `{attack.name}` |" in index
+        page = (ROOT / "docs" / "attacks" / f"{attack.family}.md").read_text()
+        assert f"`{attack.name}`" in page, attack.name
+    named = re.findall(r"^\|[^|]*\| `([a-z-]+)` \|", index, re.MULTILINE)
+    assert sorted(named) == sorted(ATTACKS)
+
+
+def test_every_built_in_study_stands_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in builtin_studies() if f"| `{name}` |" not in readme] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (path.parent / target).exists(), target

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lacewing.errors import DONE, GATE_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
+from lacewing.errors import DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
@@ -318,11 +318,15 @@ def main() -> NoReturn:
     """The command ``lacewing``: every error becomes one sentence on standard error and its documented exit code."""
     try:
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else DONE)
-    except SystemExit:
-        raise
+        sys.stdout.flush()
+    except SystemExit as end:  # click ends so, with 1, where standard output is closed (`lacewing ... | head`)
+        sys.exit(IO_FAILED if end.code == 1 else end.code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more, and complains
+        sys.exit(IO_FAILED)
     except BaseException as error:
         sys.exit(_report(error))
+    sys.exit(code if isinstance(code, int) else DONE)
 
 
 def _report(error: BaseException) -> int:

@@ -128,3 +128,12 @@ def test_audits_of_scores_and_outputs_load_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "lira-online" in done.stdout
     assert "not run: lira" not in done.stdout
+
+
+def test_a_reader_who_leaves_is_no_failed_gate(call: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lacewing", "audit", "outputs.npz"]
+    audit = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert audit.stdout is not None
+    audit.stdout.close()  # long before it prints
+    _, err = audit.communicate(timeout=120)
+    assert (audit.returncode, err) == (74, b"")

@@ -10,101 +10,47 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Bools, Estimate, Floats, advantage, clopper_pearson, resampled_means
+from lacewing.metrics import Estimate, advantage, clopper_pearson
 from lacewing.results import SCHEMA, AttackResult
+from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
+from lacewing.tradeoff._slope import estimate_of, slope_of
+from lacewing.tradeoff._types import (
+    BAND_TOLERANCE,
+    PAPER_BAND,
+    PAPER_SLOPE,
+    SEEDS_TO_BOOTSTRAP,
+    Choice,
+    Pair,
+    Point,
+    Slope,
+    Spread,
+    TradeOff,
+    Verdict,
+    show,
+)
 
-PAPER_SLOPE = 3.6
-PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
-BAND_TOLERANCE = 0.0005
-SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
-Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
-
-
-class Spread(NamedTuple):
-    """A quantity over n seeds; sd (n - 1 in the denominator) is None for a single seed."""
-
-    mean: float
-    min: float
-    max: float
-    sd: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A network beside the dense network of its seed."""
-
-    network: str
-    method: str
-    seed: int
-    density: float
-    relative_loss: float  # -(acc - acc0)/acc0
-    relative_gain: float  # (D - D0)/D0
-    in_band: bool
-
-
-@dataclass(frozen=True)
-class Point:
-    """A network over all its seeds. The relative quantities are None where no seed has its dense network."""
-
-    network: str
-    method: str
-    density: Spread
-    test_accuracy: Spread
-    defence: Spread
-    advantage: Spread
-    relative_loss: Spread | None
-    relative_gain: Spread | None
-    in_band: bool
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Least squares through the origin of relative gain on relative loss over the networks of the band."""
-
-    method: str  # "all" or a method
-    estimate: Estimate | None  # sum(gain loss)/sum(loss^2); None: not defined
-    mean_loss: Estimate | None
-    by_seed: Mapping[int, float | None]
-    networks: int  # points of the fit: networks times seeds
-    verdict: Verdict
-    sentence: str
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """What a study says about one attack: see the module for the formulas."""
-
-    attack: str
-    band: tuple[float, float]
-    seeds: tuple[int, ...]  # those that have a dense network
-    interval: str  # what the intervals of slopes and losses were drawn over
-    dense_balanced_accuracy: Estimate | None  # A0
-    dense_records: int  # records behind A0, all seeds together
-    cap: Estimate | None  # (A0 - 1/2)/(1 - A0): no relative gain in defence is larger while A >= 1/2
-    cap_sentence: str
-    slope: Slope  # all methods together
-    slopes: tuple[Slope, ...]  # each method by itself
-    pairs: tuple[Pair, ...]
-    points: tuple[Point, ...]
-    pareto: tuple[str, ...]  # networks that none beats in mean test accuracy and mean defence, best accuracy first
-    dominated: Mapping[str, str]  # butterfly network -> IMP network with higher mean accuracy and higher mean defence
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An answer to "I can afford to lose p % of accuracy: which network?"."""
-
-    point: Point
-    percent: float
-    sentence: str
+__all__ = [
+    "BAND_TOLERANCE",
+    "PAPER_BAND",
+    "PAPER_SLOPE",
+    "SEEDS_TO_BOOTSTRAP",
+    "Choice",
+    "Pair",
+    "Point",
+    "Slope",
+    "Spread",
+    "TradeOff",
+    "Verdict",
+    "afford",
+    "as_json",
+    "show",
+    "tradeoff",
+]
 
 
 def tradeoff(
@@ -137,7 +83,7 @@ def tradeoff(
     sparse = {s: [r for r in by_seed[s] if r is not dense[s]] for s in dense}
     pairs = tuple(_pair(r, dense[s], band) for s in dense for r in sparse[s])
     over_seeds = len(dense) >= SEEDS_TO_BOOTSTRAP
-    draw = _draws_over_seeds if over_seeds else _draws_over_records
+    draw = draws_over_seeds if over_seeds else draws_over_records
     draws = draw(dense, sparse, pairs, resamples, seed)
 
     a0 = _dense_accuracy(list(dense.values()), draws if over_seeds else None)
@@ -145,7 +91,7 @@ def tradeoff(
         f"bootstrap over {len(dense)} seeds" if over_seeds else "bootstrap over records, spread over seeds left out"
     )
     methods = sorted({pair.method for pair in pairs}, key=lambda m: (m != "imp", m))
-    slopes = [_slope(m, pairs, draws, a0, tuple(dense), band, interval) for m in ("all", *methods)]
+    slopes = [slope_of(m, pairs, draws, a0, tuple(dense), band, interval) for m in ("all", *methods)]
     points = _points(chosen, dense, band)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
     return TradeOff(
@@ -202,144 +148,16 @@ def as_json(tradeoff: TradeOff) -> dict[str, Any]:
     return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, **plain}
 
 
-class _Draws(NamedTuple):
-    """B bootstrap draws of P pairs: loss and gain, the pair's weight, and the mean A0 over seeds."""
-
-    loss_BP: Floats
-    gain_BP: Floats
-    weight_BP: Floats
-    a0_B: Floats
-
-
-def _draws_over_seeds(
-    dense: Mapping[int, AttackResult], sparse: object, pairs: Sequence[Pair], resamples: int, seed: int
-) -> _Draws:
-    order = {s: i for i, s in enumerate(dense)}
-    rng = np.random.default_rng(seed)
-    weight_BS = rng.multinomial(len(order), np.full(len(order), 1 / len(order)), size=resamples).astype(np.float64)
-    a0_S = np.array([_accuracy(result) for result in dense.values()])
-    shape = (resamples, len(pairs))
-    return _Draws(
-        np.broadcast_to(np.array([p.relative_loss for p in pairs]), shape),
-        np.broadcast_to(np.array([p.relative_gain for p in pairs]), shape),
-        weight_BS[:, [order[p.seed] for p in pairs]],
-        weight_BS @ a0_S / len(order),
-    )
-
-
-def _draws_over_records(
-    dense: Mapping[int, AttackResult],
-    sparse: Mapping[int, Sequence[AttackResult]],
-    pairs: Sequence[Pair],
-    resamples: int,
-    seed: int,
-) -> _Draws:
-    """Paired: within a seed each draw takes the same records for the dense and every sparse network."""
-    losses, gains, a0s = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))], []
-    for s in dense:
-        hit_NJ, correct_NJ, member = _aligned([dense[s], *sparse[s]])
-        rng = np.random.default_rng([seed, s])
-        tpr = resampled_means(hit_NJ[member], resamples, rng)
-        both = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
-        tnr, accuracy = np.split(resampled_means(both, resamples, rng), 2, axis=1)
-        attacked = (tpr + tnr) / 2
-        defence = 2 * (1 - attacked)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a draw without its denominator counts as undefined
-            losses.append(1 - accuracy[:, 1:] / accuracy[:, :1])
-            gains.append(defence[:, 1:] / defence[:, :1] - 1)
-        a0s.append(attacked[:, 0])
-    loss_BP = np.concatenate(losses, axis=1)
-    a0_B = np.mean(a0s, axis=0) if a0s else np.full(resamples, np.nan)
-    return _Draws(loss_BP, np.concatenate(gains, axis=1), np.ones_like(loss_BP), a0_B)
-
-
-def _aligned(results: Sequence[AttackResult]) -> tuple[Bools, Bools, Bools]:
-    """Hits and correct classifications (N, J) of J networks of one seed, and membership (N), in record order."""
-    first = results[0]
-    order = [np.argsort(r.record_N, kind="stable") for r in results]
-    for r, o in zip(results, order, strict=True):
-        if not r.record_N.size or not len(r.record_N) == len(r.member_N) == len(r.hit_N) == len(r.correct_N):
-            raise UsageError(
-                f"{r.network.id}: record, member, hit and correct must be there, one value for each record."
-            )
-        same = np.array_equal(r.record_N[o], first.record_N[order[0]])
-        if not same or not np.array_equal(r.member_N[o], first.member_N[order[0]]):
-            raise UsageError(
-                f"{r.network.id} and {first.network.id} were not attacked on the same records: attack both again."
-            )
-    hit = np.stack([r.hit_N[o] for r, o in zip(results, order, strict=True)], axis=1)
-    correct = np.stack([r.correct_N[o] for r, o in zip(results, order, strict=True)], axis=1)
-    return hit, correct, first.member_N[order[0]]
-
-
-def _slope(
-    method: str,
-    pairs: Sequence[Pair],
-    draws: _Draws,
-    a0: Estimate | None,
-    seeds: Sequence[int],
-    band: tuple[float, float],
-    interval: str,
-) -> Slope:
-    used = [i for i, p in enumerate(pairs) if p.in_band and method in ("all", p.method)]
-    loss = np.array([pairs[i].relative_loss for i in used])
-    gain = np.array([pairs[i].relative_gain for i in used])
-    of_seed = {s: np.array([pairs[i].seed == s for i in used], dtype=bool) for s in seeds}
-    by_seed = {s: _through_origin(loss[mask], gain[mask]) for s, mask in of_seed.items()}
-    if not used or a0 is None:
-        sentence = (
-            f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
-        )
-        return Slope(method, None, None, by_seed, len(used), "no network in the band", sentence)
-
-    weight_BP, loss_BP, gain_BP = (d[:, used] for d in (draws.weight_BP, draws.loss_BP, draws.gain_BP))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope_B = (weight_BP * loss_BP * gain_BP).sum(axis=1) / (weight_BP * loss_BP**2).sum(axis=1)
-        loss_B = (weight_BP * loss_BP).sum(axis=1) / weight_BP.sum(axis=1)
-    value = _through_origin(loss, gain)
-    mean_loss = _estimate(float(loss.mean()), loss_B)
-    estimate = None if value is None else _estimate(value, slope_B)
-    verdict: Verdict
-    if a0.low <= 0.5:
-        verdict = "no trade-off measurable"
-        sentence = f"no trade-off measurable: the attack on the dense network is not above chance (A0 {show(a0)})."
-    elif mean_loss is None or mean_loss.low <= 0:
-        verdict = "no trade-off measurable"
-        shown = "is not defined" if mean_loss is None else f"{show(mean_loss)} is not above 0 beyond its interval"
-        sentence = f"no trade-off measurable: the mean relative loss in accuracy {shown}."
-    elif estimate is None or estimate.low <= 0 <= estimate.high:
-        verdict = "slope not resolved"
-        shown = "it is not defined" if estimate is None else f"{show(estimate)} holds 0"
-        sentence = f"slope not resolved: {shown} ({len(used)} points, {interval})."
-    else:
-        verdict = "slope resolved"
-        sentence = f"slope {show(estimate)} beside the paper's {PAPER_SLOPE} ({len(used)} points, {interval})."
-    return Slope(method, estimate, mean_loss, by_seed, len(used), verdict, sentence)
-
-
-def _through_origin(loss: Floats, gain: Floats) -> float | None:
-    square = float(loss @ loss)
-    return float(loss @ gain) / square if square > 0 else None
-
-
-def _estimate(value: float, draws_B: Floats) -> Estimate | None:
-    """``value`` with the percentile interval; None where more than 2.5 % of the draws are undefined."""
-    defined = draws_B[np.isfinite(draws_B)]
-    if len(defined) < 0.975 * len(draws_B):
-        return None
-    return Estimate(value, *map(float, np.quantile(defined, (0.025, 0.975))))
-
-
-def _dense_accuracy(dense: Sequence[AttackResult], draws: _Draws | None) -> Estimate | None:
+def _dense_accuracy(dense: Sequence[AttackResult], draws: Draws | None) -> Estimate | None:
     """A0, the mean over seeds; its interval from the draws over seeds, or exact over the records of all seeds.
 
     The exact one averages Clopper-Pearson intervals of TPR and TNR at 97.5 % each, as for a single network.
     """
     if not dense:
         return None
-    value = math.fsum(map(_accuracy, dense)) / len(dense)
+    value = math.fsum(map(attack_accuracy, dense)) / len(dense)
     if draws is not None:
-        return _estimate(value, draws.a0_B)
+        return estimate_of(value, draws.a0_B)
     member = np.concatenate([r.member_N for r in dense])
     hit = np.concatenate([r.hit_N for r in dense])
     shares = [clopper_pearson(int(hit[kind].sum()), int(kind.sum()), 0.975) for kind in (member, ~member)]
@@ -371,7 +189,7 @@ def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> A
     named = [r for r in kin if r.network.network == "dense"] or (kin if len(kin) == 1 else [])
     if not named:
         notes.append(f"Seed {seed} is left out of losses, gains and slopes: it has no dense network.")
-    elif _accuracy(named[0]) == 1 or named[0].network.test_accuracy == 0:
+    elif attack_accuracy(named[0]) == 1 or named[0].network.test_accuracy == 0:
         notes.append(
             f"Seed {seed} is left out of losses, gains and slopes: its dense network has defence or accuracy 0."
         )
@@ -380,17 +198,10 @@ def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> A
     return None
 
 
-def _accuracy(result: AttackResult) -> float:
-    estimate = result.metrics.get("balanced_accuracy")
-    if estimate is None:
-        raise UsageError(f"{result.network.id}: the attack '{result.attack}' has no balanced accuracy.")
-    return estimate.value
-
-
 def _relative(result: AttackResult, dense: AttackResult) -> tuple[float, float]:
     """Relative loss in test accuracy and relative gain in defence."""
     acc, acc0 = result.network.test_accuracy, dense.network.test_accuracy
-    d, d0 = 2 * (1 - _accuracy(result)), 2 * (1 - _accuracy(dense))
+    d, d0 = 2 * (1 - attack_accuracy(result)), 2 * (1 - attack_accuracy(dense))
     return (acc0 - acc) / acc0, (d - d0) / d0
 
 
@@ -420,8 +231,8 @@ def _points(
                 method=of_name[0].network.method,
                 density=density,
                 test_accuracy=_spread([r.network.test_accuracy for r in of_name]),
-                defence=_spread([2 * (1 - _accuracy(r)) for r in of_name]),
-                advantage=_spread([2 * _accuracy(r) - 1 for r in of_name]),
+                defence=_spread([2 * (1 - attack_accuracy(r)) for r in of_name]),
+                advantage=_spread([2 * attack_accuracy(r) - 1 for r in of_name]),
                 relative_loss=_spread([loss for loss, _ in relative]) if relative else None,
                 relative_gain=_spread([gain for _, gain in relative]) if relative else None,
                 in_band=_in_band(density.mean, band),
@@ -455,11 +266,6 @@ def _dominated(points: Sequence[Point]) -> dict[str, str]:
         if better:
             found[b.network] = better[0]
     return found
-
-
-def show(e: Estimate) -> str:
-    """An estimate with its interval, as sentences quote it."""
-    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 
 def _plain(value: Any) -> Any:

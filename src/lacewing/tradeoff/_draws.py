@@ -1,0 +1,90 @@
+"""Bootstrap draws of losses and gains, over seeds or over the records of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats, resampled_means
+from lacewing.results import AttackResult
+from lacewing.tradeoff._types import Pair
+
+
+class Draws(NamedTuple):
+    """B bootstrap draws of P pairs: loss and gain, the pair's weight, and the mean A0 over seeds."""
+
+    loss_BP: Floats
+    gain_BP: Floats
+    weight_BP: Floats
+    a0_B: Floats
+
+
+def draws_over_seeds(
+    dense: Mapping[int, AttackResult], sparse: object, pairs: Sequence[Pair], resamples: int, seed: int
+) -> Draws:
+    order = {s: i for i, s in enumerate(dense)}
+    rng = np.random.default_rng(seed)
+    weight_BS = rng.multinomial(len(order), np.full(len(order), 1 / len(order)), size=resamples).astype(np.float64)
+    a0_S = np.array([attack_accuracy(result) for result in dense.values()])
+    shape = (resamples, len(pairs))
+    return Draws(
+        np.broadcast_to(np.array([p.relative_loss for p in pairs]), shape),
+        np.broadcast_to(np.array([p.relative_gain for p in pairs]), shape),
+        weight_BS[:, [order[p.seed] for p in pairs]],
+        weight_BS @ a0_S / len(order),
+    )
+
+
+def draws_over_records(
+    dense: Mapping[int, AttackResult],
+    sparse: Mapping[int, Sequence[AttackResult]],
+    pairs: Sequence[Pair],
+    resamples: int,
+    seed: int,
+) -> Draws:
+    """Paired: within a seed each draw takes the same records for the dense and every sparse network."""
+    losses, gains, a0s = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))], []
+    for s in dense:
+        hit_NJ, correct_NJ, member = _aligned([dense[s], *sparse[s]])
+        rng = np.random.default_rng([seed, s])
+        tpr = resampled_means(hit_NJ[member], resamples, rng)
+        both = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
+        tnr, accuracy = np.split(resampled_means(both, resamples, rng), 2, axis=1)
+        attacked = (tpr + tnr) / 2
+        defence = 2 * (1 - attacked)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw without its denominator counts as undefined
+            losses.append(1 - accuracy[:, 1:] / accuracy[:, :1])
+            gains.append(defence[:, 1:] / defence[:, :1] - 1)
+        a0s.append(attacked[:, 0])
+    loss_BP = np.concatenate(losses, axis=1)
+    a0_B = np.mean(a0s, axis=0) if a0s else np.full(resamples, np.nan)
+    return Draws(loss_BP, np.concatenate(gains, axis=1), np.ones_like(loss_BP), a0_B)
+
+
+def _aligned(results: Sequence[AttackResult]) -> tuple[Bools, Bools, Bools]:
+    """Hits and correct classifications (N, J) of J networks of one seed, and membership (N), in record order."""
+    first = results[0]
+    order = [np.argsort(r.record_N, kind="stable") for r in results]
+    for r, o in zip(results, order, strict=True):
+        if not r.record_N.size or not len(r.record_N) == len(r.member_N) == len(r.hit_N) == len(r.correct_N):
+            raise UsageError(
+                f"{r.network.id}: record, member, hit and correct must be there, one value for each record."
+            )
+        same = np.array_equal(r.record_N[o], first.record_N[order[0]])
+        if not same or not np.array_equal(r.member_N[o], first.member_N[order[0]]):
+            raise UsageError(
+                f"{r.network.id} and {first.network.id} were not attacked on the same records: attack both again."
+            )
+    hit = np.stack([r.hit_N[o] for r, o in zip(results, order, strict=True)], axis=1)
+    correct = np.stack([r.correct_N[o] for r, o in zip(results, order, strict=True)], axis=1)
+    return hit, correct, first.member_N[order[0]]
+
+
+def attack_accuracy(result: AttackResult) -> float:
+    estimate = result.metrics.get("balanced_accuracy")
+    if estimate is None:
+        raise UsageError(f"{result.network.id}: the attack '{result.attack}' has no balanced accuracy.")
+    return estimate.value

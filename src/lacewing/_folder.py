@@ -78,7 +78,7 @@ def assemble(folder: Path, *, show_records: bool = False) -> Result:
     attacks = [jobs.load_attack(store, job) for job in ran]
     tradeoffs = {name: tradeoff(attacks, attack=name) for name in _decided(study, attacks)}
     found = next(iter(tradeoffs.values()), None)
-    signs = failures(networks, attacks, found, classes=int(facts["classes"])) if found else ()
+    signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
     write_atomically(folder / "results.csv", results_csv(networks, attacks))

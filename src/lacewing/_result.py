@@ -93,7 +93,8 @@ class Result:
                 f"{row['network']:<20} {row['seed']:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
                 f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
             )
-        lines += _matrix(rows)
+        lines += _matrix(rows, "AUC, mean of seeds", "auc")
+        lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
         if self.tradeoff:
             lines += ["", self.tradeoff.slope.sentence]
             choice = self.afford(5)
@@ -109,25 +110,27 @@ def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (None, None, None), strict=True))
 
 
-def _matrix(rows: list[dict[str, Any]]) -> list[str]:
-    """Where several attacks ran: the mean AUC over seeds of each on each network."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:
+    """Where several attacks ran: a metric's mean over seeds, of each attack on each network."""
+    found: dict[tuple[str, str], list[float | None]] = {}
     for row in rows:
-        found.setdefault((row["attack"], row["network"]), []).append(row["auc"])
+        found.setdefault((row["attack"], row["network"]), []).append(row[metric])
     attacks = list(dict.fromkeys(attack for attack, _ in found))
     networks = list(dict.fromkeys(network for _, network in found))
-    if len(attacks) < 2:
+    if len(attacks) < 2 or len(networks) > _COLUMNS:
         return []
-    if len(networks) > _COLUMNS:
-        return ["", f"{len(attacks)} attacks ran on {len(networks)} networks: the report shows each on each."]
-    width = max(map(len, attacks))
+    width = max(map(len, (title, *attacks)))
     columns = [max(5, len(network)) for network in networks]
-    lines = ["", f"{'AUC, mean of seeds':<{width}}  " + "  ".join(map(str.rjust, networks, columns))]
+    lines = ["", f"{title:<{width}}  " + "  ".join(map(str.rjust, networks, columns))]
     for attack in attacks:
-        cells = [found.get((attack, network)) for network in networks]
-        shown = ["–" if cell is None else f"{sum(cell) / len(cell):.3f}" for cell in cells]
-        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, shown, columns)))
+        cells = [_mean(found.get((attack, network), [])) for network in networks]
+        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, map(_shown, cells), columns)))
     return lines
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _shown(value: Any) -> str:

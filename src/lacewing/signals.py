@@ -265,7 +265,10 @@ Variant = Callable[[Tensor, Tensor], Tensor]
 
 
 def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[Variant]:
-    """The fixed queries: each maps (inputs, the opposite values of binary features) to what is asked."""
+    """The fixed queries: each maps (inputs, the opposite values of binary features) to what is asked.
+
+    The plan's `trained_queries` names them by their position.
+    """
     variants: list[Variant] = [lambda inputs, _: inputs]
     if x.ndim == 4:
         variants.append(lambda inputs, _: inputs.flip(3))

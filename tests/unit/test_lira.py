@@ -299,3 +299,18 @@ def test_a_shadow_whose_references_have_no_spread_gives_no_threshold_and_costs_n
         assert "the shadow does not serve: Every record has a single OUT" in scored.notes["decision"]
         with pytest.raises(UsageError, match="single OUT reference"):
             BY_NAME[name].function(held(1), seed=0)
+
+
+def test_queries_that_training_did_not_show_are_left_out():
+    rng = np.random.default_rng(3)
+    half = rng.random((3, 60)).argsort(axis=1) < 30
+    inside, label = np.concatenate([half, ~half]), rng.integers(3, size=60)
+    phi_NQ, phi_KNQ = rng.normal(size=(60, 4)), rng.normal(size=(6, 60, 4))
+    seen = Observed(rng.normal(size=(60, 3)), label, np.arange(60) % 2 == 0, None, np.arange(60), phi_NQ=phi_NQ)
+    references = References(rng.normal(size=(6, 60, 3)), inside, tuple("abcdef"), phi_KNQ)
+    for columns in ((0,), (0, 1), (0, 2, 3), None):
+        scored = BY_NAME["lira-online"].function(Evidence(seen, references, trained_queries=columns), seed=0)
+        of = slice(None) if columns is None else list(columns)
+        expected = lira(phi_NQ[:, of], phi_KNQ[:, :, of], inside, variance="pooled")
+        np.testing.assert_array_equal(scored.scores_N, expected)
+        assert scored.notes["queries"] == phi_NQ[:, of].shape[1]

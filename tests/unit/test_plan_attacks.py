@@ -135,3 +135,22 @@ def test_networks_that_a_declared_attack_is_not_about_are_told_with_the_reason()
         (name, "discriminator-all-levels") for name in ("dense", "butterfly-s2-l2", "butterfly-s3-l2")
     }
     assert "about imp networks" in found["dense", "discriminator-all-levels"]
+
+
+@pytest.mark.parametrize(
+    ("augment", "queries", "shown"),
+    [
+        ([], 18, (0,)),
+        (["flip"], 4, (0, 1)),
+        (["crop"], 12, (0, *range(2, 10))),
+        (["flip", "crop"], 18, tuple(range(18))),
+        (["flip", "crop"], 1, (0,)),
+    ],
+)
+def test_lira_averages_over_the_queries_that_training_showed(
+    augment: list[str], queries: int, shown: tuple[int, ...]
+) -> None:
+    overrides = (f"train.augment={augment}".replace("'", '"'), f"signals.queries={queries}")
+    plan = _plan(*overrides, attacks=["lira-offline", "discriminator"])
+    assert {a.trained_queries for a in plan.attacks if a.attack == "lira-offline"} == {shown}
+    assert {a.trained_queries for a in plan.attacks if a.attack == "discriminator"} == {None}

@@ -35,6 +35,7 @@ CHECKS = (
     "memorisation incomplete",
     "target and shadow networks unlike each other",
     "butterfly dominated by IMP",
+    "a last batch of a single record",
 )
 
 _TITLES = ("Accuracy collapsed", "Target and shadow do not resemble each other")

@@ -231,8 +231,12 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
     fewest = min(fewest_references(e, mode) for e in held)
     variance: Variance = "per-record" if fewest >= ENOUGH_FOR_PER_RECORD else "pooled"
 
+    queries = 1
+
     def score(e: Evidence) -> Floats:
+        nonlocal queries
         target, reference, in_KN = _log_odds(e, by_queries)
+        queries = target.shape[1]
         return lira(target, reference, in_KN, mode=mode, variance=variance, offline_rule=offline_rule)
 
     if no_shadow is None:
@@ -244,7 +248,6 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
     else:
         scores, decision, rule = score(evidence), None, f"none, since {no_shadow}"
     assert evidence.references is not None  # unusable() has said so
-    queries = evidence.observed.phi_NQ.shape[1] if by_queries and evidence.observed.phi_NQ is not None else 1
     side = [offline_rule] if mode == "offline" else []
     size = [f"K = {len(evidence.references)}", "1 query" if queries == 1 else f"{queries} queries"]
     return Scored(
@@ -305,7 +308,8 @@ def _log_odds(evidence: Evidence, by_queries: bool) -> tuple[npt.NDArray[np.floa
     seen, references = evidence.observed, evidence.references
     assert references is not None
     if by_queries and seen.phi_NQ is not None and references.phi_KNQ is not None:
-        return seen.phi_NQ, references.phi_KNQ, references.in_KN
+        columns = slice(None) if evidence.trained_queries is None else list(evidence.trained_queries)
+        return seen.phi_NQ[:, columns], references.phi_KNQ[:, :, columns], references.in_KN
     reference = np.stack([phi(logits_NC, seen.label_N) for logits_NC in references.logits_KNC])
     return phi(seen.logits_NC, seen.label_N)[:, None], reference[:, :, None], references.in_KN
 

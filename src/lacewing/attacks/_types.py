@@ -132,6 +132,8 @@ class Evidence:
     related: tuple[Observed, ...] = ()  # other versions of the attacked network, same records, the dense one first
     shadow: Evidence | None = None
     other_shadows: Mapping[str, Evidence] = field(default_factory=dict)  # "dense", "mismatched", "imposed"
+    # Columns of phi whose variant of a record the training showed too; None: all. Others dilute what LiRA averages.
+    trained_queries: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def gather(store: Store, job: AttackJob) -> Evidence:
             references=_references(store, side, probed=probed) if side.references else None,
             population=_population(store, side.network, side.references) if population else None,
             related=tuple(_observed(store, network, probed=probed) for network in side.related),
+            trained_queries=job.trained_queries,
             **more,
         )
 

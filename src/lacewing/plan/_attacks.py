@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,7 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:
         return lacking
-    needs = attack.needs
+    needs, study = attack.needs, networks.study
 
     def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:
         related = networks.denser(of) if needs & {"dense", "levels"} else ()
@@ -148,7 +148,18 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
         config["other_shadows"] = {kind: job.key for kind, job in others}
     if needs & _PROBED:
         config["probe"] = target.probe
-    return AttackJob(canonical_key(config), name, target.seed, known, taught, others)
+    queries = None
+    if needs & {"references", "in-references"}:
+        queries = trained_queries(target.train.augment, study.signals.queries)
+        config["trained_queries"] = queries
+    return AttackJob(canonical_key(config), name, target.seed, known, taught, others, queries)
+
+
+def trained_queries(augment: Collection[str], queries: int) -> tuple[int, ...]:
+    """Which of the fixed queries, in the order of `lacewing.signals.probe`, augmentation showed in training too."""
+    flip, crop = "flip" in augment, "crop" in augment
+    shown = [True, flip, *[crop] * 8, *[crop and flip] * 8]  # the record, mirrored, shifted, mirrored and shifted
+    return tuple(query for query, seen in enumerate(shown[:queries]) if seen)
 
 
 def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: NetworkJob | None) -> str | None:

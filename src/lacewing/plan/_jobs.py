@@ -56,6 +56,7 @@ class AttackJob:
     side: Side
     shadow: Side | None
     other_shadows: tuple[tuple[str, NetworkJob], ...] = ()  # "dense", "mismatched", "imposed"
+    trained_queries: tuple[int, ...] | None = None  # of attacks with references: see `Evidence`
 
     @property
     def target(self) -> NetworkJob:

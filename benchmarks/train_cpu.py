@@ -12,6 +12,10 @@ Both train the same ResNet-20 in batches of 128 on random images. Every process 
 warm-up and waits; then all of a side train through one common window of ``--seconds``, and each counts the images of
 the passes that it finished inside it. The sides alternate, fresh processes each time. Leave the machine alone
 meanwhile.
+
+Below stands the fp32 roof: the images/s of a training step that did nothing but its multiplications (counted by torch,
+forward and backward), all at the rate of a large matrix product on all cores. Without bf16 in hardware no direct
+convolution passes it; what it leaves between the plain loop and itself is all that there is to gain.
 """
 
 from __future__ import annotations
@@ -150,6 +154,25 @@ def measure(side: str, numbers: list[int], environment: Mapping[str, str], secon
     return sum(count / took for count, took in counts)
 
 
+def fp32_roof(seconds: float = 3.0, size: int = 1536) -> float:
+    """Images/s at which the multiplications of a training step fill this machine's fp32 units."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = models.build(Model(name="resnet20"), (3, 32, 32), 10).train()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(BATCH, 3, 32, 32)).sum().backward()
+    torch.set_num_threads(default_processes("cpu"))
+    a, b = torch.randn(2, size, size)
+    best = min(_timed(lambda: a @ b) for _ in range(max(3, int(seconds / _timed(lambda: a @ b)))))
+    return 2 * size**3 / best / (counter.get_total_flops() / BATCH)
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def machine() -> str:
     """CPU, cores, and what torch makes of them."""
     name = "unknown CPU"
@@ -203,6 +226,8 @@ def main() -> None:
     print(row(plain_name, sides["plain"]))
     print(row(our_name, sides["lacewing"]))
     print(row("ratio of each repeat", ratios, 2))
+    roof = fp32_roof()
+    print(f"fp32 roof: {roof:,.0f} images/s, {roof / statistics.median(sides['plain']):.2f} x the plain loop")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from lacewing import data, jobs, models
 from lacewing.accounting import count_networks
 from lacewing.config import load_study
+from lacewing.jobs import _networks
 from lacewing.masks import prunable, unpack
 from lacewing.plan import make_plan
 from lacewing.store import Store
@@ -41,7 +42,7 @@ def trained(request, tmp_path_factory):
     dataset = data.make_dataset("tiny", x, rng.integers(0, 3, 60), 3)
     records = data.prepare(dataset, records=None, label_noise=0.0)
     store = Store(tmp_path_factory.mktemp("run"))
-    work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x))
+    work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x), np.empty(0, np.int64))
     plan = make_plan(study, data_digest=dataset.digest, model=models.fingerprint(study.model))
     counts = count_networks(study, plan, dataset.shape, dataset.classes)
     chain = plan.chains[0]
@@ -107,7 +108,7 @@ def test_the_checkpoint_loads_into_the_plain_network_and_answers_the_same(traine
 def test_every_stored_value_is_finite_and_was_trained(trained):
     _, work, chain, _ = trained
     for job in chain:
-        weights, start = _weights(work, job), jobs._build(work, job).state_dict()
+        weights, start = _weights(work, job), _networks._build(work, job).state_dict()
         assert set(weights) == set(start)
         for name, tensor in weights.items():
             assert torch.isfinite(tensor.float()).all()
@@ -116,7 +117,7 @@ def test_every_stored_value_is_finite_and_was_trained(trained):
 
 def test_training_again_gives_the_same_bytes(trained, tmp_path):
     study, work, chain, _ = trained
-    again = jobs.Workspace(study, Store(tmp_path), work.dataset, work.records, work.normalisation)
+    again = jobs.Workspace(study, Store(tmp_path), work.dataset, work.records, work.normalisation, work.population)
     torch.manual_seed(123)
     jobs.run_chain(again, chain)
     for job in chain:

@@ -72,7 +72,8 @@ def test_every_public_name_is_there_twice() -> None:
         import lacewing._run, lacewing._report, lacewing.cli
         first = {name: getattr(lw, name) for name in lw.__all__}
         assert first == {name: getattr(lw, name) for name in lw.__all__}
-        assert all(callable(value) for value in first.values()), first
+        modules = {"attacks", "data", "metrics", "risk", "sparsify"}
+        assert all(callable(value) != (name in modules) for name, value in first.items()), first
         """
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

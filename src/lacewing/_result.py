@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lacewing.metrics import Estimate
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import AttackResult, NetworkResult, with_ends
 from lacewing.tradeoff import Choice, TradeOff, afford
 
 _COLUMNS = 8  # networks that a terminal shows side by side
@@ -55,10 +54,10 @@ class Result:
                     "train_accuracy": network.train_accuracy,
                     "test_accuracy": network.test_accuracy,
                     "attack": attack.attack,
-                    **_ends("balanced_accuracy", accuracy),
+                    **with_ends("balanced_accuracy", accuracy),
                     "defence": defence.value if defence else None,
-                    **_ends("auc", area),
-                    **_ends("tpr_at_fpr_0.01", tail),
+                    **with_ends("auc", area),
+                    **with_ends("tpr_at_fpr_0.01", tail),
                     "n": attack.n_members + attack.n_nonmembers,
                 }
             )
@@ -103,11 +102,6 @@ class Result:
         lines += [f"note: {sentence}" for sentence in self.cautions]
         lines += [f"FAILED: {sentence}" for sentence in self.failed]
         return "\n".join(lines)
-
-
-def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    """A metric with its interval as three columns."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (None, None, None), strict=True))
 
 
 def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:

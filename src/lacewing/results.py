@@ -88,6 +88,11 @@ METRICS = (  # the order of results.csv; each with _low and _high
 )
 
 
+def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """A metric and the ends of its interval as three columns, ``name``, ``name_low`` and ``name_high``."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (None, None, None), strict=True))
+
+
 def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResult]) -> str:
     """results.csv: a row per network and attack; a network that no attack was run on has a row of its own.
 

@@ -254,6 +254,8 @@ def test_own_variances_from_32_references_of_each_kind_and_queries_where_all_hav
     fewer = dataclasses.replace(many, references=dataclasses.replace(many.references, phi_KNQ=np.zeros((90, 60, 3))))
     with pytest.raises(UsageError, match="different query crops"):
         BY_NAME["lira-online"].function(fewer, seed=0)
+    with pytest.raises(UsageError, match="different query crops"):
+        BY_NAME["lira-online"].function(dataclasses.replace(fewer, trained_queries=(0, 3)), seed=0)
 
 
 def test_without_a_usable_shadow_online_takes_the_likelihood_ratio_and_offline_decides_nothing():

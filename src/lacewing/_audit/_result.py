@@ -23,7 +23,7 @@ from lacewing._audit._selfchecks import SelfCheck, selfchecks
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import AttackResult, NetworkResult, with_ends
 from lacewing.store import write_atomically
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Audit:
         for result in sorted(self.attacks, key=_auc_value, reverse=True):
             row: dict[str, Any] = {"attack": result.attack, "variant": result.variant}
             for name in (*_SHOWN.values(), "advantage", "oracle_balanced_accuracy"):
-                found = result.metrics.get(name)
-                for end, value in zip(("", "_low", "_high"), found or (None, None, None), strict=True):
-                    row[f"{name}{end}"] = value
+                row |= with_ends(name, result.metrics.get(name))
             row["epsilon_low"] = self.epsilon.get(result.attack)
             row |= {"n_members": result.n_members, "n_nonmembers": result.n_nonmembers}
             rows.append(row)
@@ -100,10 +98,10 @@ class Audit:
             of = self.class_N == name
             member = result.member_N[of]
             n_members, n_nonmembers = int(member.sum()), int((~member).sum())
-            auc = metrics.auc(result.score_N[of], member) if n_members and n_nonmembers else (None, None, None)
+            auc = metrics.auc(result.score_N[of], member) if n_members and n_nonmembers else None
             row = {"class": name.item(), "attack": result.attack}
             row |= {"n_members": n_members, "n_nonmembers": n_nonmembers}
-            rows.append(row | dict(zip(("auc", "auc_low", "auc_high"), auc, strict=True)))
+            rows.append(row | with_ends("auc", auc))
         return rows
 
     def plot(self, most: int = 8) -> Figure:

@@ -149,7 +149,6 @@ def roc_choice(shown: Sequence[Series]) -> list[Series]:
 
 def roc(data: ReportData) -> Drawing:
     """ROC on log-log axes, of the first seed; a curve stops at a false-positive rate of one record."""
-    from matplotlib.ticker import FixedLocator, NullLocator
 
     title = "ROC of the attack, log-log"
     chosen = roc_choice(series(data))
@@ -170,17 +169,7 @@ def roc(data: ReportData) -> Drawing:
             fpr, tpr = _thin_roc(attack.fpr, attack.tpr, floor)
             label = f"{label_of(entry.network, entry.method)} ({density_text(entry.density)})"
             ax.plot(fpr, tpr, color=colour, linestyle=dash, linewidth=1.8, label=label, drawstyle="steps-post")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlim(floor, 1)
-        ax.set_ylim(floor, 1.15)
-        ticks = FixedLocator([t for t in (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0) if t >= floor])
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(ticks)
-            axis.set_minor_locator(NullLocator())
-            _svg.percent_axis(axis)
-        ax.set_xlabel("false-positive rate: non-members called members")
-        ax.set_ylabel("true-positive rate")
+        _svg.roc_axes(ax, floor)
         if curves:
             ax.legend(loc="lower right")
         else:

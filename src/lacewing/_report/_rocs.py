@@ -90,7 +90,6 @@ def highlighted(results: Sequence[Results]) -> list[str]:
 
 def draw(name: str, title: str, results: Results, coloured: Sequence[str], about: str) -> Drawing:
     """One network's figure; ``coloured`` attacks have a colour and a band, the others are thin and grey."""
-    from matplotlib.ticker import FixedLocator, NullLocator
 
     curves = {attack: found for attack, of_seed in results.items() if (found := curve(list(of_seed.values())))}
     floor = min((float(c.fpr_G[0]) for c in curves.values()), default=1e-3)
@@ -103,17 +102,7 @@ def draw(name: str, title: str, results: Results, coloured: Sequence[str], about
         keys = _curves(ax, curves, coloured, floor)
         for i, attack in enumerate(curves):
             tips[f"curve-{i}"] = f"{attack}: AUC {_auc(results[attack])}"
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlim(floor, 1)
-        ax.set_ylim(floor, 1.15)
-        ticks = FixedLocator([t for t in (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0) if t >= floor * 0.999])
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(ticks)
-            axis.set_minor_locator(NullLocator())
-            _svg.percent_axis(axis)
-        ax.set_xlabel("false-positive rate: non-members called members")
-        ax.set_ylabel("true-positive rate")
+        _svg.roc_axes(ax, floor)
         if curves:
             ax.legend(handles=keys, loc="center left", bbox_to_anchor=(1.01, 0.5))
         else:

@@ -71,6 +71,23 @@ def figure(width: float = 5.9, height: float = 4.2, *, fitted: bool = True) -> F
     return made
 
 
+def roc_axes(ax: Any, floor: float) -> None:
+    """Log-log axes of a ROC curve in per cent, both from the smallest rate that n resolves."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(floor, 1)
+    ax.set_ylim(floor, 1.15)
+    ticks = FixedLocator([t for t in (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0) if t >= floor * 0.999])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(ticks)
+        axis.set_minor_locator(NullLocator())
+        percent_axis(axis)
+    ax.set_xlabel("false-positive rate: non-members called members")
+    ax.set_ylabel("true-positive rate")
+
+
 def percent_axis(axis: Any) -> None:
     """Ticks of a share in per cent, with no more decimals than needed."""
     from matplotlib.ticker import FuncFormatter

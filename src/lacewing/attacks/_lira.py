@@ -231,12 +231,8 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
     fewest = min(fewest_references(e, mode) for e in held)
     variance: Variance = "per-record" if fewest >= ENOUGH_FOR_PER_RECORD else "pooled"
 
-    queries = 1
-
     def score(e: Evidence) -> Floats:
-        nonlocal queries
         target, reference, in_KN = _log_odds(e, by_queries)
-        queries = target.shape[1]
         return lira(target, reference, in_KN, mode=mode, variance=variance, offline_rule=offline_rule)
 
     if no_shadow is None:
@@ -248,6 +244,7 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
     else:
         scores, decision, rule = score(evidence), None, f"none, since {no_shadow}"
     assert evidence.references is not None  # unusable() has said so
+    queries = len(_columns(evidence)) if by_queries else 1
     side = [offline_rule] if mode == "offline" else []
     size = [f"K = {len(evidence.references)}", "1 query" if queries == 1 else f"{queries} queries"]
     return Scored(
@@ -304,11 +301,20 @@ def _has_queries(evidence: Evidence) -> bool:
     )
 
 
+def _columns(evidence: Evidence) -> list[int]:
+    """The queries that the score is averaged over: those that training showed too, where that is known."""
+    assert evidence.observed.phi_NQ is not None
+    every = range(evidence.observed.phi_NQ.shape[1])
+    return list(every if evidence.trained_queries is None else evidence.trained_queries)
+
+
 def _log_odds(evidence: Evidence, by_queries: bool) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], Bools]:
     seen, references = evidence.observed, evidence.references
     assert references is not None
     if by_queries and seen.phi_NQ is not None and references.phi_KNQ is not None:
-        columns = slice(None) if evidence.trained_queries is None else list(evidence.trained_queries)
+        if seen.phi_NQ.shape[1] != references.phi_KNQ.shape[2]:  # lira() says what is wrong
+            return seen.phi_NQ, references.phi_KNQ, references.in_KN
+        columns = _columns(evidence)
         return seen.phi_NQ[:, columns], references.phi_KNQ[:, :, columns], references.in_KN
     reference = np.stack([phi(logits_NC, seen.label_N) for logits_NC in references.logits_KNC])
     return phi(seen.logits_NC, seen.label_N)[:, None], reference[:, :, None], references.in_KN

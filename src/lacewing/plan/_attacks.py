@@ -10,6 +10,7 @@ from lacewing.attacks import ATTACKS, Attack
 from lacewing.config import SCHEMA, Imp, Study, canonical_key
 from lacewing.plan._jobs import AttackJob, NetworkJob, Side
 
+_REFERENCES = {"references", "in-references"}
 _PROBED = {"queries", "robustness", "gradients", "population", "references"}
 
 
@@ -126,7 +127,7 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
         related = networks.denser(of) if needs & {"dense", "levels"} else ()
         return Side(
             of,
-            networks.references(of, hidden) if needs & {"references", "in-references"} else (),
+            networks.references(of, hidden) if needs & _REFERENCES else (),
             related if "levels" in needs else related[:1],
         )
 
@@ -149,7 +150,7 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
     if needs & _PROBED:
         config["probe"] = target.probe
     queries = None
-    if needs & {"references", "in-references"}:
+    if needs & _REFERENCES:
         queries = trained_queries(target.train.augment, study.signals.queries)
         config["trained_queries"] = queries
     return AttackJob(canonical_key(config), name, target.seed, known, taught, others, queries)
@@ -168,7 +169,7 @@ def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: Net
         return "random-halves needs at least two networks that are no complements: name more run.seeds."
     if "in-references" in needs and not networks.halves:
         return 'it needs networks trained on every record: set data.split = "random-halves".'
-    if needs & {"references", "in-references"}:
+    if needs & _REFERENCES:
         found = networks.references(target)
         least = attack.fewest + 1  # a pair of complements has one of each kind; a third network gives some a second
         if len(found) < least:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lacewing.config import load_study as load_study
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
+    from lacewing.sparsify import KSLinear as KSLinear
 
 _HOMES = {
     "audit": "_audit",
@@ -39,6 +40,7 @@ _HOMES = {
     "load_study": "config",
     "Chain": "sparsify",
     "KSConv2d": "sparsify",
+    "KSLinear": "sparsify",
 }
 _MODULES = ("attacks", "data", "metrics", "risk", "sparsify")
 __all__ = sorted([*_HOMES, *_MODULES])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lacewing import jobs, risk
+from lacewing._files import write_atomically
 from lacewing._report import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing._result import Result
 from lacewing.cautions import failures
@@ -17,7 +18,7 @@ from lacewing.config import SCHEMA, Study, load_study
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
-from lacewing.store import Store, write_atomically
+from lacewing.store import Store
 from lacewing.tradeoff import as_json, tradeoff
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import jobs, models
+from lacewing._files import write_atomically
 from lacewing._folder import read_study, recorded
 from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import Plan, make_plan, only, unavailable
-from lacewing.store import Store, write_atomically
+from lacewing.store import Store
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from lacewing._files import write_atomically
 from lacewing.results import Epoch
-from lacewing.store import write_atomically
 from lacewing.train import Progress
 
 

@@ -192,6 +192,48 @@ def compare(
 
 
 @app.command()
+def sparsify(
+    model: Annotated[str, typer.Option(help="pkg.mod:factory, called without arguments (see --shape).")],
+    to: Annotated[Path, typer.Option(help="The .safetensors file to write; the same factory loads it.")],
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors or .pt.")] = None,
+    method: Annotated[str, typer.Option(help="magnitude, random or butterfly.")] = "magnitude",
+    density: Annotated[float | None, typer.Option(help="Stored parameters / all parameters that is wanted.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Instead: keep N of every M weights along inputs, 2:4.")] = None,
+    scope: Annotated[str, typer.Option(help="Who competes: global, per-layer or erk.")] = "global",
+    ignore: Annotated[list[str] | None, typer.Option(help="A layer to leave dense; may be repeated.")] = None,
+    factors: Annotated[int | None, typer.Option(min=2, help="For butterfly: factors of each chain.")] = None,
+    parts_to: Annotated[Path | None, typer.Option(help="Also write the masks, or the factors.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of a record: 3,32,32; the factory gets (shape, classes).")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of outputs, with --shape.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation and of random scores.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Prune a model, or project it onto butterfly factors, in one shot; says what happened layer by layer."""
+    from lacewing import _sparsify
+
+    _admit_factories()
+    found = _sparsify.sparsify_files(
+        model=model,
+        weights=weights,
+        to=to,
+        method=method,
+        density=density,
+        pattern=pattern,
+        scope=scope,
+        ignore=ignore or (),
+        factors=factors,
+        parts_to=parts_to,
+        shape=_sizes(shape),
+        classes=classes,
+        seed=seed,
+    )
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        print(found)
+
+
+@app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to create.")]) -> None:
     """Write a small project to start from: a model, a refit function, a study."""
     from lacewing import _init
@@ -245,6 +287,14 @@ def _terms(text: str | None) -> dict[str, str] | None:
     if not all(name.strip() and equals and value.strip() for name, equals, value in pairs):
         raise UsageError(f"--only {text!r} must read field=value,field=value, e.g. role=target,seed=0.")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise UsageError(f"--shape {text!r} must be whole numbers with commas between, e.g. 3,32,32.")
+    return tuple(int(size) for size in text.split(","))
 
 
 def _seconds(text: str | None) -> float | None:

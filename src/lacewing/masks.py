@@ -1,76 +1,131 @@
-"""Masks by parameter name, and the guard that keeps pruned weights at exactly zero.
+"""Masks: which weights of a network are kept, by parameter name.
 
 Masks live outside the module: its state_dict keys, ``deepcopy`` and pickling stay what they were. True keeps a weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from lacewing.errors import UsageError
+from lacewing._files import write_atomically
+from lacewing.errors import UsageError, did_you_mean
 
 Masks = dict[str, Tensor]
 
+_LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+    nn.Bilinear,
+)
 
-def prunable(model: nn.Module) -> list[str]:
-    """Names of the weights that pruning may touch: those of convolutions and linear layers, in module order.
 
-    Batch norm and biases are never pruned.
-    """
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return [f"{name}.weight" if name else "weight" for name, m in model.named_modules() if isinstance(m, kinds)]
+def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> list[str]:
+    """Names of the weights that pruning may touch, in module order.
 
-
-def prune(model: nn.Module, masks: Mapping[str, Tensor], fraction: float) -> Masks:
-    """Masks with ``floor(fraction x remaining)`` more weights pruned: the smallest by magnitude over all layers.
-
-    Ties are broken by parameter order, then position, so that the count is exact and the choice deterministic.
+    These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
+    of butterfly layers. Biases, batch norm and embeddings are never pruned; a weight that two layers share counts once.
 
     Args:
-        model: the trained network.
-        masks: what was pruned before; a prunable weight without a mask is whole.
-        fraction: of the weights that remain, in (0, 1).
+        model: any module.
+        ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` stands for
+            anything (``"layer1.*.conv2"``); a module's name takes all that is in it.
 
     Raises:
-        UsageError: a weight is NaN or infinite, a mask is of another model, fraction is out of range, or nothing can
-            be pruned.
+        UsageError: an entry of ``ignore`` fits nothing, or a layer's weight is no plain parameter (weight norm, a
+            parametrisation) and the layer is not ignored.
     """
-    parameters = dict(model.named_parameters())
-    names = prunable(model)
-    if not names:
-        raise UsageError("the model has no convolution or linear weight to prune.")
-    if not 0 < fraction < 1:
-        raise UsageError(f"fraction = {fraction} is not between 0 and 1.")
-    for name in masks:
-        if name not in names:
-            raise UsageError(f"a mask is of '{name}', which is no prunable weight; it belongs to another model.")
-    weights = {name: parameters[name].detach() for name in names}
-    current = {
-        name: masks[name].to(w.device) if name in masks else torch.ones_like(w, dtype=torch.bool)
-        for name, w in weights.items()
-    }
-    for name, weight in weights.items():
-        if current[name].shape != weight.shape:
+    unused = list(ignore)
+    names: list[str] = []
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for attribute in _weights(module):
+            name = f"{path}.{attribute}" if path else attribute
+            matched = [entry for entry in ignore if _fits(entry, model, name)]
+            if matched:
+                unused = [entry for entry in unused if entry not in matched]
+                continue
+            try:
+                parameter = model.get_parameter(name)
+            except AttributeError:
+                raise UsageError(
+                    f"the weight of '{path}' is no plain parameter (weight norm or another parametrisation); remove "
+                    f"that, or leave the layer out: ignore=['{path}']."
+                ) from None
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                names.append(name)
+    for entry in unused:
+        if not isinstance(entry, str):
+            raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
+        modules = [path for path, _ in model.named_modules() if path]
+        raise UsageError(f"ignore: '{entry}' fits no prunable weight; {did_you_mean(entry, modules)}")
+    return names
+
+
+def _weights(module: nn.Module) -> list[str]:
+    """Attributes of a module, itself and no child of it, that hold prunable weights."""
+    if isinstance(module, _LAYERS):
+        return ["weight"]
+    if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
+        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in names if getattr(module, name) is not None]
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
+    declared = getattr(module, "prunable_parameters", None)  # butterfly layers, and layers of users
+    return list(declared()) if callable(declared) else []
+
+
+def _fits(entry: str | type[nn.Module], model: nn.Module, name: str) -> bool:
+    parts = name.split(".")
+    holders = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    if isinstance(entry, str):
+        return any(fnmatchcase(holder, entry) for holder in holders)
+    return any(isinstance(module, entry) for holder in ["", *holders[:-1]] for module in [model.get_submodule(holder)])
+
+
+def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Refuse masks that are not of this model.
+
+    Raises:
+        UsageError: a name that is no parameter of the model, another shape, or values that are not bool.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        if name not in parameters:
+            raise UsageError(f"a mask is of '{name}', which the model does not have; it belongs to another model.")
+        if mask.shape != parameters[name].shape:
             raise UsageError(
-                f"the mask of '{name}' has shape {tuple(current[name].shape)} and the weight {tuple(weight.shape)}; "
+                f"the mask of '{name}' has shape {tuple(mask.shape)} and the weight {tuple(parameters[name].shape)}; "
                 "it belongs to another model."
             )
-        if not torch.isfinite(weight).all():
-            raise UsageError(f"weight '{name}' holds NaN or infinity, so its magnitudes cannot be ranked.")
-    keep = torch.cat([current[name].flatten() for name in names])
-    magnitude = torch.cat([weights[name].abs().flatten() for name in names])
-    remaining = keep.nonzero().squeeze(1)
-    order = torch.sort(magnitude[remaining], stable=True).indices
-    count = int(fraction * len(remaining))
-    keep = keep.clone()
-    keep[remaining[order[:count]]] = False
-    pieces = torch.split(keep, [weights[name].numel() for name in names])
-    return {name: piece.view(weights[name].shape) for name, piece in zip(names, pieces, strict=True)}
+        if mask.dtype != torch.bool:
+            raise UsageError(f"the mask of '{name}' holds {mask.dtype}; give torch.bool, True for a kept weight.")
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set pruned weights to zero, once; what keeps them there while training is a ``Guard``.
+
+    Raises:
+        UsageError: see ``check_masks``.
+    """
+    check_masks(model, masks)
+    for name, mask in masks.items():
+        parameter = model.get_parameter(name)
+        parameter.masked_fill_(~mask.to(parameter.device), 0)
 
 
 def pack(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,76 +149,24 @@ def unpack(packed: Mapping[str, Tensor]) -> Masks:
     return masks
 
 
-class Guard:
-    """Keeps weight, gradient and optimiser state of pruned weights at exactly zero, and remembers the rewind point.
+def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write masks to a safetensors file, eight weights a byte."""
+    write_atomically(Path(path), save(pack(masks), {"format": "lacewing masks 1"}))
 
-    A training function calls ``attach(optimizer)`` once and ``epoch_end()`` after each epoch; nothing else.
 
-    Args:
-        model: the network that is trained.
-        rewind_epoch: after how many epochs of the first training the state is kept; 0 keeps the initialisation.
+def load_masks(path: str | Path, model: nn.Module | None = None) -> Masks:
+    """Read what ``save_masks`` wrote and, given the model, check that the masks are its own.
+
+    Raises:
+        UsageError: the file holds no masks, or those of another model.
+        OSError: the file cannot be read.
     """
-
-    def __init__(self, model: nn.Module, rewind_epoch: int = 1) -> None:
-        self.model = model
-        self.masks: Masks = {}
-        self.rewind_epoch = rewind_epoch
-        self.epoch = 0
-        self.origin: dict[str, Tensor] | None = None  # the rewind point: all parameters and buffers
-        if rewind_epoch == 0:
-            self._keep_origin()
-
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Zero what is pruned now, and after every step of ``optimizer`` from here on."""
-        parameters = dict(self.model.named_parameters())
-        pruned = [(parameters[name], mask.to(parameters[name].device)) for name, mask in self.masks.items()]
-        if not pruned:
-            return
-
-        def before(*_: Any) -> None:  # so that gradient norms, momentum and second moments never see pruned weights
-            pairs = [(p.grad, mask) for p, mask in pruned if p.grad is not None]
-            if pairs:  # torch refuses empty lists
-                torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
-
-        def after(*_: Any) -> None:
-            weights: list[Tensor] = []
-            masks: list[Tensor] = []
-            for parameter, mask in pruned:
-                state = optimizer.state.get(parameter, {}).values()
-                like = [t for t in state if isinstance(t, Tensor) and t.shape == parameter.shape]
-                for tensor in (parameter, *like):
-                    weights.append(tensor)
-                    masks.append(mask)
-            with torch.no_grad():
-                torch._foreach_mul_(weights, masks)
-
-        after()
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
-
-    def epoch_end(self) -> None:
-        """Count an epoch; at the rewind point of the first training, keep the state to return to."""
-        self.epoch += 1
-        if self.origin is None and self.epoch == self.rewind_epoch:
-            self._keep_origin()
-
-    def rewind(self) -> None:
-        """Return parameters and buffers to the rewind point, with what is pruned at zero.
-
-        Raises:
-            UsageError: training ended before the rewind point was reached.
-        """
-        if self.origin is None:
-            raise UsageError(
-                f"the rewind point, the end of epoch {self.rewind_epoch}, was never reached: the training function "
-                "must call guard.epoch_end() after each epoch and train at least that long."
-            )
-        self.model.load_state_dict(self.origin)
-        self.epoch = 0
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, mask in self.masks.items():
-                parameters[name].mul_(mask.to(parameters[name].device))
-
-    def _keep_origin(self) -> None:
-        self.origin = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+    try:
+        masks = unpack(load_file(path))
+    except (SafetensorError, KeyError, ValueError, RuntimeError):
+        masks = {}
+    if not masks:
+        raise UsageError(f"{path} holds no masks; name a file that save_masks wrote.")
+    if model is not None:
+        check_masks(model, masks)
+    return masks

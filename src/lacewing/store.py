@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from lacewing._files import sync
+from lacewing._files import write_atomically as write_atomically
 from lacewing.errors import FolderError
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -86,13 +87,13 @@ class Store:
         files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
         (aside / "job.json").write_text(json.dumps({**facts, "files": files}, indent=1, sort_keys=True))
         for path in aside.iterdir():
-            _sync(path)
-        _sync(aside)
+            sync(path)
+        sync(aside)
         final.parent.mkdir(exist_ok=True)
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
 
     def drop_file(self, key: str, name: str) -> None:
         """Remove a file of a finished job that nothing planned needs any more."""
@@ -133,24 +134,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` in one step: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(content if isinstance(content, bytes) else content.encode())
-        _sync(aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

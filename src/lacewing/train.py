@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.masks import Guard
+from lacewing.guard import Guard
 from lacewing.results import Epoch
 
 
@@ -69,7 +69,7 @@ def train(
     )
     progress = _restore(progress or Progress(), model, optimizer)
     if guard is not None:
-        guard.epoch = len(progress.curve)
+        guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
         guard.attach(optimizer)
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's stream stays as it was

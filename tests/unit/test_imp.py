@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lacewing.config import Train
-from lacewing.masks import Guard, prunable
+from lacewing.guard import Guard
+from lacewing.masks import prunable
 from lacewing.sparsify import imp, remaining
 from lacewing.train import train
 
@@ -106,7 +107,7 @@ def test_every_level_starts_from_the_rewind_point(rewind):
     """Weights and batch norm statistics come back bit for bit, and the whole schedule is trained again."""
     model, starts = _network(), []
     begun = copy.deepcopy(model)
-    levels = list(imp(model, _fit(starts), levels=3, fraction=0.5, guard=Guard(model, rewind)))
+    levels = list(imp(model, _fit(starts), levels=3, fraction=0.5, guard=Guard(model, f"epoch {rewind}")))
     if rewind:
         _fit(epochs=rewind)(begun, Guard(begun))
     origin = _bits(begun)
@@ -117,7 +118,7 @@ def test_every_level_starts_from_the_rewind_point(rewind):
 
 @pytest.mark.parametrize("start", [1, 2, 3])
 def test_a_continued_sequence_gives_the_bytes_of_an_undisturbed_one(start):
-    model, states, guards = _network(), [], Guard(_network(), 1)
+    model, states, guards = _network(), [], Guard(_network(), "epoch 1")
     guard = guards
     guard.model = model
     levels = []
@@ -126,7 +127,7 @@ def test_a_continued_sequence_gives_the_bytes_of_an_undisturbed_one(start):
         levels.append(level)
     again = _network()
     again.load_state_dict(states[start])
-    resumed = Guard(again, 1)
+    resumed = Guard(again, "epoch 1")
     resumed.origin, resumed.masks = guard.origin, dict(levels[start].masks)
     numbers = []
     for level in imp(again, _fit(), levels=4, fraction=0.3, guard=resumed, start=start):

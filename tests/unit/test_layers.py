@@ -65,7 +65,7 @@ def test_compose_is_the_product_left_factor_first(patterns):
 
 
 def _layer(outputs, inputs, patterns, columns="channel-first", **options):
-    return KSConv2d(nn.Conv2d(inputs, outputs, 3, **options), Chain(patterns), columns)
+    return KSConv2d.like(nn.Conv2d(inputs, outputs, 3, **options), Chain(patterns), columns)
 
 
 @pytest.mark.parametrize(("outputs", "inputs", "patterns"), CHAINS)
@@ -156,10 +156,10 @@ def test_memory_format_and_autocast_change_no_weight():
     ("conv", "said"),
     [
         (nn.Conv2d(4, 16, 3), r"a \(16, 144\) matrix and the convolution needs \(16, 36\)"),
-        (nn.Conv2d(32, 16, 3, groups=2), "groups = 1"),
+        (nn.Conv2d(32, 16, 3, groups=2), r"a \(16, 144\) matrix and the convolution needs \(8, 144\)"),
         (nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"), "zero padding"),
     ],
 )
 def test_what_cannot_be_replaced_is_an_error(conv, said):
     with pytest.raises(UsageError, match=said):
-        KSConv2d(conv, Chain.cheapest(16, 144, 2))
+        KSConv2d.like(conv, Chain.cheapest(16, 144, 2))

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lacewing.errors import UsageError
-from lacewing.masks import Guard, pack, prunable, prune, unpack
+from lacewing.guard import Guard
+from lacewing.masks import pack, prunable, unpack
 from lacewing.models.resnet import ResNet
+from lacewing.sparsify import prune
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +228,7 @@ def test_rewinding_restores_every_bit_but_what_is_pruned(epoch):
     torch.manual_seed(0)
     model = _net()
     states = [{k: v.clone() for k, v in model.state_dict().items()}]
-    guard = Guard(model, epoch)
+    guard = Guard(model, f"epoch {epoch}")
     states += _train(model, guard, 4)
     for _ in range(2):  # the rewind point stays that of the first training
         guard.masks = prune(model, guard.masks, 0.3)
@@ -241,9 +243,9 @@ def test_rewinding_restores_every_bit_but_what_is_pruned(epoch):
 
 
 def test_rewinding_before_the_rewind_point_is_an_error():
-    guard = Guard(_net(), rewind_epoch=3)
+    guard = Guard(_net(), "epoch 3")
     _train(guard.model, guard, 2)
-    with pytest.raises(UsageError, match="the end of epoch 3, was never reached"):
+    with pytest.raises(UsageError, match="epoch 3, was never reached"):
         guard.rewind()
 
 

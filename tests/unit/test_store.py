@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from lacewing import _files as files_module
 from lacewing import store as store_module
+from lacewing._files import write_atomically
 from lacewing.errors import FolderError
-from lacewing.store import Store, sha256, write_atomically
+from lacewing.store import Store, sha256
 
 KEY, OTHER = "a1" * 32, "b2" * 32
 
@@ -195,7 +197,7 @@ def test_writing_replaces_text_and_bytes_and_makes_folders(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
 
 
-@pytest.mark.parametrize("step", ["_sync", "replace"])
+@pytest.mark.parametrize("step", ["sync", "replace"])
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "results.csv"
     write_atomically(path, "old")
@@ -203,8 +205,8 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkey
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    if step == "_sync":
-        monkeypatch.setattr(store_module, "_sync", fail)
+    if step == "sync":
+        monkeypatch.setattr(files_module, "sync", fail)
     else:
         monkeypatch.setattr(type(path), "replace", fail)
     with pytest.raises(OSError, match="No space"):

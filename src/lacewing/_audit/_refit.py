@@ -27,9 +27,9 @@ import numpy as np
 
 from lacewing._audit import _pool
 from lacewing._audit._inputs import Data, Form
+from lacewing._files import write_atomically
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
-from lacewing.store import write_atomically
 
 if TYPE_CHECKING:
     from lacewing._audit._ask import Answers

@@ -20,11 +20,11 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing._audit import _answer
 from lacewing._audit._selfchecks import SelfCheck, selfchecks
+from lacewing._files import write_atomically
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.results import AttackResult, NetworkResult, with_ends
-from lacewing.store import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from lacewing._files import write_atomically
 from lacewing._report import _declared, _matrix, _page, _parts, _story, _table
 from lacewing._report._audit_page import Audit, write_audit
 from lacewing._report._card import model_card
 from lacewing._report._data import MostVulnerable, ReportData, SelfCheck, Slice, leading_attack, seeds_of
 from lacewing._report._figures import Drawing
-from lacewing.store import write_atomically
 
 __all__ = ["Audit", "MostVulnerable", "ReportData", "SelfCheck", "Slice", "model_card", "write", "write_audit"]
 

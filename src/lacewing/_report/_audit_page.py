@@ -163,7 +163,7 @@ def write_audit(folder: Path, audit: Audit) -> Path:
     Pictures, ids and scores of single records are never shown. Raises `UsageError` where an attack has two results,
     OSError where ``folder`` cannot be written.
     """
-    from lacewing.store import write_atomically
+    from lacewing._files import write_atomically
 
     write_atomically(folder / "report.html", page(audit))
     return folder / "report.html"

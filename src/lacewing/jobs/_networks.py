@@ -27,7 +27,7 @@ from lacewing.store import Store
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lacewing.masks import Guard
+    from lacewing.guard import Guard
     from lacewing.train import Progress
 
 # Seconds between checkpoints, each at an epoch's end.
@@ -85,7 +85,8 @@ def _drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequenc
 def _run_imposed(work: Workspace, job: NetworkJob) -> None:
     """Train a shadow from its own rewind point under the target's mask."""
     from lacewing.checkpoints import load_tensors
-    from lacewing.masks import Guard, unpack
+    from lacewing.guard import Guard
+    from lacewing.masks import unpack
 
     assert job.imposed is not None
     assert isinstance(job.spec, Imp)
@@ -94,7 +95,7 @@ def _run_imposed(work: Workspace, job: NetworkJob) -> None:
     if stored is None:
         raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
     model = _build(work, origin)
-    guard = Guard(model, job.spec.rewind_epoch)
+    guard = Guard(model, job.spec.rewind)
     guard.origin = _rewind_point(work, origin, job.spec.rewind_epoch)
     guard.masks = unpack(load_tensors(stored))
     guard.rewind()
@@ -104,7 +105,8 @@ def _run_imposed(work: Workspace, job: NetworkJob) -> None:
 def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) -> None:
     """The IMP sequence from the highest level whose weights and masks the store holds."""
     from lacewing.checkpoints import load_tensors
-    from lacewing.masks import Guard, unpack
+    from lacewing.guard import Guard
+    from lacewing.masks import unpack
     from lacewing.sparsify import imp
 
     if all(trained(work.store, job) for job in levels):
@@ -116,7 +118,7 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
     spec = levels[0].spec
     assert isinstance(spec, Imp)
     model = _build(work, head)
-    guard = Guard(model, spec.rewind_epoch)
+    guard = Guard(model, spec.rewind)
     guard.origin = _rewind_point(work, head, spec.rewind_epoch)
     if start:
         key = sequence[start].key

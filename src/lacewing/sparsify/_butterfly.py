@@ -1,34 +1,102 @@
-"""Butterfly networks: the convolutions of the last segments replaced by chains of Kronecker-sparse factors."""
+"""Butterfly networks: layers of any model replaced by chains of Kronecker-sparse factors."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
+from lacewing.masks import prunable
+from lacewing.sparsify._allocate import allocate
+from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
-from lacewing.sparsify.layers import Columns, KSConv2d
+from lacewing.sparsify.layers import Columns, KSConv2d, KSLinear
+
+_Plain = nn.Linear | nn.Conv2d
 
 
-def butterfly(model: nn.Module, *, segments: int, factors: int, columns: Columns = "channel-first") -> dict[str, Chain]:
-    """Replace, in place, every spatial convolution of the last segments by the cheapest chain of its shape.
-
-    A segment is the convolutions with the same number of outputs; the first convolution of the network (its stem),
-    1x1 shortcuts, batch norm and the classifier stay dense. For ResNet-20 these are its three segments.
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What ``butterfly`` did; prints as a table, layer by layer.
 
     Args:
-        model: changed in place; replaced layers get a fresh initialisation from the ambient torch seed.
-        segments: how many, counted from the output.
-        factors: of each chain.
-        columns: see ``KSConv2d``.
+        chains: of the replaced layers, by module name.
+        dense: why each other prunable weight stayed dense, by parameter name.
+        summary: sizes and densities.
+    """
 
-    Returns:
-        The chain of every replaced layer, by module name.
+    chains: dict[str, Chain]
+    dense: dict[str, str]
+    summary: Summary
+
+    def __str__(self) -> str:
+        return str(self.summary)
+
+
+def butterfly(
+    model: nn.Module,
+    *,
+    density: float | None = None,
+    segments: int | None = None,
+    factors: int | None = None,
+    ignore: Sequence[str | type[nn.Module]] = (),
+    columns: Columns = "channel-first",
+    projected: bool = False,
+) -> Replaced:
+    """Replace linear and convolutional layers, in place, by chains of Kronecker-sparse factors.
+
+    Either by ``density``: every linear layer and convolution between the first and the last weight of the model gets a
+    chain, such that the whole comes nearest to this density without passing it. Or by ``segments``, the paper's rule
+    for ResNets: all spatial convolutions of the last segments (those with the same number of outputs) get the cheapest
+    chain of ``factors`` factors; stem, 1x1 shortcuts and classifier stay dense.
+
+    Args:
+        model: changed in place, or left as it was if there is an error. Factors are drawn from the ambient torch seed.
+        density: stored parameters / all parameters of the dense network, biases and batch norm counted.
+        segments: how many, counted from the output.
+        factors: of each chain; by default 2 under ``segments``, and any number from 2 to 4 under ``density``.
+        ignore: layers to leave dense, see ``prunable``; under ``density`` it replaces the rule on the first and the
+            last weight, so that ``ignore=["head"]`` has the first one replaced too.
+        columns: see ``KSConv2d``.
+        projected: begin at the layers' own weights, projected onto the chains, instead of fresh ones.
 
     Raises:
-        UsageError: the model has fewer segments, or a layer has no chain of that many factors.
+        UsageError: not exactly one of density and segments; a density that no chains reach (names the nearest);
+            fewer segments than asked, or a layer without a chain of that many factors.
     """
+    if (density is None) == (segments is None):
+        raise UsageError("give exactly one of density and segments.")
+    if columns not in ("channel-first", "kernel-first"):
+        raise UsageError(f"columns {columns!r} must be 'channel-first' or 'kernel-first'.")
+    if segments is not None:
+        chains, dense = _by_segments(model, segments, 2 if factors is None else factors, ignore)
+    else:
+        assert density is not None
+        chains, dense = _by_density(model, density, factors, ignore)
+    layers: dict[str, KSLinear | KSConv2d] = {}
+    for name, chain in chains.items():
+        plain = model.get_submodule(name)
+        if isinstance(plain, nn.Conv2d):
+            try:
+                layers[name] = KSConv2d.like(plain, chain, columns, projected=projected)
+            except UsageError as error:
+                raise UsageError(f"butterfly layer '{name}': {error}") from None
+        else:
+            assert isinstance(plain, nn.Linear)
+            layers[name] = KSLinear.like(plain, chain, projected=projected)
+    _replace(model, layers)  # only now, so that an error leaves the model as it was
+    notes = dense | {name: " ".join(str(tuple(p)) for p in chain.patterns) for name, chain in chains.items()}
+    return Replaced(chains, dense, summary(model, notes=notes))
+
+
+def _by_segments(
+    model: nn.Module, segments: int, factors: int, ignore: Sequence[str | type[nn.Module]]
+) -> tuple[dict[str, Chain], dict[str, str]]:
+    wanted = set(prunable(model, ignore))
     convolutions = {
         name: module
         for name, module in model.named_modules()
@@ -43,26 +111,96 @@ def butterfly(model: nn.Module, *, segments: int, factors: int, columns: Columns
             f"segments = {segments}, but the model has {len(widths)} segments of spatial convolutions behind its stem; "
             f"ask for 1 to {len(widths)}."
         )
-    layers: dict[str, KSConv2d] = {}
+    chains: dict[str, Chain] = {}
     for name, conv in body.items():
-        if conv.out_channels in widths[-segments:]:
+        if conv.out_channels in widths[-segments:] and f"{name}.weight" in wanted:
             try:
-                chain = Chain.cheapest(conv.out_channels, math.prod(conv.weight.shape[1:]), factors)
-                layers[name] = KSConv2d(conv, chain, columns)
+                chains[name] = Chain.cheapest(*_matrix(conv)[:2], factors)
             except UsageError as error:
                 raise UsageError(f"butterfly layer '{name}': {error}") from None
-    for name, layer in layers.items():  # only now, so that an error leaves the model as it was
+    replaced = {f"{name}.weight" for name in chains}
+    return chains, {name: "not in these segments" for name in prunable(model) if name not in replaced}
+
+
+def _by_density(
+    model: nn.Module, density: float, factors: int | None, ignore: Sequence[str | type[nn.Module]]
+) -> tuple[dict[str, Chain], dict[str, str]]:
+    names = prunable(model)
+    if not names:
+        raise UsageError("the model has no convolution or linear weight to make butterfly.")
+    kept = set(prunable(model, ignore)) if ignore else set(names[1:-1])
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    dense: dict[str, str] = {}
+    matrices: dict[str, tuple[int, int, int]] = {}
+    for name in names:
+        module = model.get_submodule(name.rpartition(".")[0])
+        if name not in kept:
+            dense[name] = "ignored" if ignore else "first weight" if name == names[0] else "last weight"
+        elif not isinstance(module, nn.Linear | nn.Conv2d):
+            dense[name] = f"no layer that chains can replace ({type(module).__name__})"
+        elif uses[id(module.weight)] > 1:
+            dense[name] = "shared by several layers"
+        elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+            dense[name] = f"padded with {module.padding_mode}"
+        else:
+            matrices[name.removesuffix(".weight")] = _matrix(module)
+    total = sum(p.numel() for p in model.parameters())
+    total += sum(getattr(module, "saved_parameters", 0) for module in model.modules())
+    elsewhere = total - sum(rows * columns * count for rows, columns, count in matrices.values())
+    chains = allocate(matrices, elsewhere, density, factors)
+    dense |= {f"{name}.weight": "no chain of its shape is cheaper" for name in matrices if name not in chains}
+    return chains, dense
+
+
+def _matrix(layer: _Plain) -> tuple[int, int, int]:
+    """Rows and columns of a layer's matrix, and how many there are (groups)."""
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return layer.weight.shape[0] // groups, math.prod(layer.weight.shape[1:]), groups
+
+
+def _replace(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    for name, layer in layers.items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer)
-    return {name: layer.chain for name, layer in layers.items()}
+        setattr(model.get_submodule(parent), child, layer.train(model.get_submodule(name).training))
+
+
+def densify(model: nn.Module) -> None:
+    """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment."""
+    _replace(model, {name: m.plain() for name, m in model.named_modules() if isinstance(m, KSLinear | KSConv2d)})
 
 
 def composed_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of the ordinary network that computes the same: each chain as the dense kernel it composes to."""
     state = dict(model.state_dict())
     for name, module in model.named_modules():
-        if isinstance(module, KSConv2d):
+        if isinstance(module, KSLinear | KSConv2d):
             for key in [k for k in state if k.startswith(f"{name}.factors.")]:
                 del state[key]
             state[f"{name}.weight"] = module.weight.detach().contiguous()
     return state
+
+
+def decay_groups(model: nn.Module, weight_decay: float, *, factors: bool = True) -> list[dict[str, object]]:
+    """Parameter groups for an optimiser that say what weight decay on a butterfly network means.
+
+    Decay of each factor is not decay of their product. ``factors=True`` decays every parameter alike, factors too: what
+    the studies do. ``factors=False`` spares the factors; add ``weight_decay / 2 * product_norm(model)`` to the loss for
+    the decay of a dense network.
+    """
+    entries = {id(f) for m in model.modules() if isinstance(m, KSLinear | KSConv2d) for f in m.factors}
+    spared = [p for p in model.parameters() if id(p) in entries and not factors]
+    others = [p for p in model.parameters() if id(p) not in entries or factors]
+    groups: list[dict[str, object]] = [{"params": others, "weight_decay": weight_decay}]
+    return groups + [{"params": spared, "weight_decay": 0.0}] * bool(spared)
+
+
+def product_norm(model: nn.Module) -> Tensor:
+    """The sum of squares of all composed weights of butterfly layers, differentiable.
+
+    Raises:
+        UsageError: the model has no butterfly layer.
+    """
+    squares = [m.weight.square().sum() for m in model.modules() if isinstance(m, KSLinear | KSConv2d)]
+    if not squares:
+        raise UsageError("the model has no butterfly layer, so there is no product to decay.")
+    return sum(squares[1:], squares[0])

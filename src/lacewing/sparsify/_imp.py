@@ -1,13 +1,18 @@
-"""Iterative magnitude pruning with rewinding (Han et al. 2015; Frankle et al. 2020)."""
+"""Iterative magnitude pruning with rewinding (Han et al. 2015; Frankle et al. 2020), and pruning while training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from lacewing.masks import Guard, Masks, prune
+from lacewing.errors import UsageError
+from lacewing.guard import Guard, Rewind
+from lacewing.masks import Masks, prunable
+from lacewing.sparsify._prune import Scope, Score, magnitude, prune
+from lacewing.sparsify._schedules import Schedule, Sizes, cubic, fixed_fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +29,95 @@ def imp(
     *,
     levels: int,
     fraction: float = 0.2,
+    rewind: str | Rewind = "epoch 1",
+    schedule: Schedule | None = None,
+    score: Score = magnitude,
+    scope: Scope = "global",
+    ignore: Sequence[str | type[nn.Module]] = (),
     guard: Guard | None = None,
     start: int = 0,
 ) -> Iterator[Level]:
-    """Train; prune by global magnitude; rewind; train again: a level at a time, ``levels`` prunings in all.
+    """Train; prune; rewind; train again: a level at a time, ``levels`` prunings in all.
 
     Args:
         model: the network, at its initialisation; trained in place.
         fit: the user's training: ``fit(model, guard)`` trains with a fresh optimiser and the whole schedule, calls
-            ``guard.attach(optimizer)`` once and ``guard.epoch_end()`` after each epoch.
-        levels: number of prunings.
+            ``guard.attach(optimizer)`` once and ``guard.epoch_end()`` after each epoch. Under a rewind that moves the
+            schedule it begins at ``guard.epoch`` (or ``guard.step``).
+        levels: number of prunings; 1 is one-shot pruning.
         fraction: of the remaining weights that each pruning removes (floor of it, exactly).
-        guard: holds the rewind point; the default rewinds to the end of epoch 1. To continue a sequence, one with the
-            masks and the rewind point of level ``start``.
+        rewind: where weights and schedule go back to, see ``Rewind.parse``; the end of epoch 1 by default.
+        schedule: instead of ``fraction``: ``geometric(density)``, ``cubic(density)`` or a function of one's own.
+        score, scope, ignore: see ``prune``.
+        guard: to continue a sequence, one with the masks and the rewind point of level ``start``; it then decides the
+            rewind.
         start: to continue: the level whose trained weights ``model`` holds; the sequence goes on after it.
 
     Yields:
         Each level when it has been trained, from ``start`` (that one is not trained again if it is above 0).
+
+    Raises:
+        UsageError: the rewind point is never reached, and what ``prune`` refuses.
     """
-    guard = guard or Guard(model)
+    guard = guard or Guard(model, rewind)
+    schedule = schedule or fixed_fraction(fraction)
+    names = prunable(model, ignore)
     for number in range(start, levels + 1):
         if number > start:
-            guard.masks = prune(model, guard.masks, fraction)
+            keep = schedule(Sizes.of(model, names), number, levels)
+            guard.masks = prune(model, guard.masks, keep=keep, score=score, scope=scope, ignore=ignore)
             guard.rewind()
         if number > start or start == 0:
             fit(model, guard)
+            guard.detach()
         yield Level(number, dict(guard.masks))
 
 
-def remaining(prunable: int, levels: int, fraction: float) -> int:
-    """Weights left of ``prunable`` after ``levels`` prunings that each remove floor(fraction x remaining)."""
-    for _ in range(levels):
-        prunable -= int(fraction * prunable)
-    return prunable
+class Gradual(Guard):
+    """A guard that prunes while training goes on (Zhu & Gupta 2018): attach it, and nothing else.
+
+    From ``begin`` to ``end`` optimiser steps, after every ``every`` of them, it prunes to what its schedule leaves;
+    weights that are left are trained on as they are.
+
+    Args:
+        model: the network that is trained.
+        density: of all parameters at the end.
+        begin, end, every: in optimiser steps; ``every`` divides their difference.
+        schedule: instead of the cubic one to ``density``.
+        score, scope, ignore: see ``prune``.
+
+    Raises:
+        UsageError: steps that do not fit together, or a density that cannot be reached.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        density: float,
+        *,
+        begin: int,
+        end: int,
+        every: int = 100,
+        schedule: Schedule | None = None,
+        score: Score = magnitude,
+        scope: Scope = "global",
+        ignore: Sequence[str | type[nn.Module]] = (),
+    ) -> None:
+        if not (0 <= begin < end and every >= 1 and (end - begin) % every == 0):
+            raise UsageError(
+                f"begin = {begin}, end = {end}, every = {every}: pruning must end after it begins, and every must "
+                "divide the steps between."
+            )
+        super().__init__(model, "none")
+        self.begin, self.every, self.prunings = begin, every, (end - begin) // every
+        self.schedule, self.score, self.scope, self.ignore = schedule or cubic(density), score, scope, ignore
+        self.sizes = Sizes.of(model, prunable(model, ignore))
+        self.sizes.weights_at(density)  # refuse now, and not in mid-training
+
+    def _after_step(self, counts: bool) -> None:
+        super()._after_step(counts)
+        done, rest = divmod(self.step - self.begin, self.every)
+        if counts and rest == 0 and 1 <= done <= self.prunings:
+            keep = self.schedule(self.sizes, done, self.prunings)
+            options: Any = {"score": self.score, "scope": self.scope, "ignore": self.ignore}
+            self.masks = prune(self.model, self.masks, keep=keep, **options)

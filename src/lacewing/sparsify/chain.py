@@ -1,4 +1,4 @@
-"""Chains of Kronecker-sparse factors (butterfly matrices): their algebra, and the search for the cheapest one.
+"""Chains of Kronecker-sparse factors (butterfly matrices) and their algebra.
 
 A factor with pattern (a, b, c, d) has support I_a (x) 1_{b x c} (x) I_d: shape (a b d) x (a c d) with a b c d
 non-zeros (Lin et al., "Deformable butterfly", NeurIPS 2021, in the notation of Gonon et al.). A chain multiplies
@@ -7,45 +7,26 @@ them, left factor first.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import UsageError
+from lacewing.sparsify import _search
+from lacewing.sparsify._pattern import Pattern, fused, rank
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Pattern(NamedTuple):
-    """The support I_a (x) 1_{b x c} (x) I_d of one factor."""
+__all__ = ["Chain", "Pattern"]
 
-    a: int
-    b: int
-    c: int
-    d: int
-
-    @property
-    def rows(self) -> int:
-        """Rows of the factor."""
-        return self.a * self.b * self.d
-
-    @property
-    def columns(self) -> int:
-        """Columns of the factor."""
-        return self.a * self.c * self.d
-
-    @property
-    def nnz(self) -> int:
-        """Entries that may differ from zero."""
-        return self.a * self.b * self.c * self.d
-
-    def support(self) -> npt.NDArray[np.bool_]:
-        """The support as a boolean matrix of shape (rows, columns)."""
-        block = np.kron(np.ones((self.b, self.c)), np.eye(self.d))
-        return np.kron(np.eye(self.a), block).astype(bool)
+_Matrix = TypeVar("_Matrix", npt.NDArray[np.floating[Any]], "Tensor")
+_FEW = (2, 3, 4)  # factors that a search tries where no number is given
 
 
 @dataclass(frozen=True)
@@ -67,8 +48,8 @@ class Chain:
         if not patterns:
             raise UsageError("a chain needs at least one factor (a, b, c, d).")
         object.__setattr__(self, "patterns", tuple(Pattern(*p) for p in patterns))
-        for number, (left, right) in enumerate(zip(self.patterns, self.patterns[1:], strict=False), 1):
-            if _rank(left, right) is None:
+        for number, (left, right) in enumerate(pairwise(self.patterns), 1):
+            if rank(left, right) is None:
                 raise UsageError(
                     f"factors {number} and {number + 1}, {tuple(left)} and {tuple(right)}, do not chain: a must divide "
                     "the next a, the next d must divide d, and a c / next a = next b next d / d must be an integer."
@@ -92,73 +73,144 @@ class Chain:
     @property
     def ranks(self) -> tuple[int, ...]:
         """The rank r of each pair of neighbours: their product is r times a Kronecker-sparse support."""
-        ranks = (_rank(left, right) for left, right in zip(self.patterns, self.patterns[1:], strict=False))
+        ranks = (rank(left, right) for left, right in pairwise(self.patterns))
         return tuple(r for r in ranks if r is not None)
 
+    def dense(self, factors: Sequence[_Matrix]) -> _Matrix:
+        """The product as a dense matrix.
+
+        Args:
+            factors: the entries of each factor, shape (a, b, c, d), all numpy arrays or all torch tensors; entry
+                [i, j, m, k] stands in row i b d + j d + k and column i c d + m d + k.
+
+        Returns:
+            Of ``shape`` and of the same kind; of tensors, differentiable.
+
+        Raises:
+            UsageError: another number of factors, or a factor of another shape.
+        """
+        if len(factors) != len(self.patterns):
+            raise UsageError(f"the chain has {len(self.patterns)} factors, and {len(factors)} were given.")
+        for number, (factor, pattern) in enumerate(zip(factors, self.patterns, strict=True), 1):
+            if tuple(factor.shape) != tuple(pattern):
+                raise UsageError(f"factor {number} has shape {tuple(factor.shape)}; the chain has {tuple(pattern)}.")
+        if isinstance(factors[0], np.ndarray):
+            product: Any = None
+            for factor in factors:
+                a, b, c, d = factor.shape
+                outer, inner = np.eye(a).reshape(a, 1, 1, a, 1, 1), np.eye(d).reshape(1, 1, d, 1, 1, d)
+                matrix = (np.asarray(factor).reshape(a, b, 1, 1, c, d) * outer * inner).reshape(a * b * d, a * c * d)
+                product = matrix if product is None else product @ matrix
+            return product  # type: ignore[no-any-return]
+        from lacewing.sparsify._backends import compose
+
+        return compose(factors)
+
+    def fuse(self, place: int) -> Chain:
+        """The chain in which factors ``place`` and ``place + 1`` (from 0) are one: the support of their product.
+
+        Raises:
+            UsageError: there is no such pair.
+        """
+        if not 0 <= place < len(self.patterns) - 1:
+            raise UsageError(
+                f"fuse({place}): a chain of {len(self.patterns)} factors has pairs 0 to {len(self.patterns) - 2}."
+            )
+        before, (left, right), after = (
+            self.patterns[:place],
+            self.patterns[place : place + 2],
+            self.patterns[place + 2 :],
+        )
+        return Chain([*before, fused(left, right), *after])
+
     @classmethod
-    def cheapest(cls, rows: int, columns: int, factors: int) -> Chain:
+    def monarch(cls, rows: int, columns: int) -> Chain:
+        """The Monarch chain: two block-diagonal factors, up to permutation, that are as square as the sizes allow.
+
+        For n x n with n = m^2: (1, m, m, m)(m, m, m, 1) (Dao et al. 2022). Else, of the full-support chains of two
+        factors, rank 1 and inner size ``rows`` or ``columns``, the one of fewest entries.
+
+        Raises:
+            UsageError: a prime number of rows or columns leaves no such chain.
+        """
+        options = [
+            (rank_one.nnz, tuple(-n for p in rank_one.patterns for n in p), rank_one)
+            for patterns in _search.menu(rows, columns, 2).values()
+            for rank_one in [cls(patterns)]
+            if rank_one.ranks == (1,)
+        ]
+        if not options:
+            raise UsageError(f"no Monarch chain makes a {rows} x {columns} matrix; use sizes that divide.")
+        return min(options)[2]
+
+    @classmethod
+    def butterfly(cls, size: int, radix: int = 2) -> Chain:
+        """The square butterfly of log_radix(size) factors, that of the fast Fourier and Hadamard transforms.
+
+        Raises:
+            UsageError: ``size`` is no power of ``radix``.
+        """
+        count, power = 0, 1
+        while radix >= 2 and power < size:
+            count, power = count + 1, power * radix
+        if count == 0 or power != size:
+            raise UsageError(f"size = {size} is no power of radix = {radix}; use Chain.cheapest or Chain.monarch.")
+        return cls([(radix**place, radix, radix, radix ** (count - 1 - place)) for place in range(count)])
+
+    @classmethod
+    def cheapest(cls, rows: int, columns: int, factors: int, *, monotone: bool = True) -> Chain:
         """The chain of ``factors`` factors with the fewest entries whose product is a ``rows`` x ``columns`` matrix.
 
         Among chains that (i) have full support (a = 1 first, d = 1 last), (ii) are monotone: the inner sizes form a
         monotone sequence between columns and rows, and (iii) have every b and c at least 2. Of equals, the
         lexicographically greatest list of patterns.
 
+        Args:
+            rows, columns: of the product.
+            factors: their number.
+            monotone: False drops rule (ii): inner sizes up to the larger of rows and columns, so that a narrow waist
+                (a matrix of low rank) may win.
+
         Raises:
             UsageError: there is no such chain.
         """
-        best = _cheapest(rows, columns, factors) if min(rows, columns, factors) >= 1 else None
+        best = _search.cheapest(rows, columns, factors, monotone)
         if best is None:
+            rules = "full support, monotone sizes, b and c at least 2" if monotone else "full support, b and c >= 2"
             raise UsageError(
                 f"no chain of {factors} factors makes a {rows} x {columns} matrix "
-                "(full support, monotone sizes, b and c at least 2); use fewer factors, or channels that divide."
+                f"({rules}); use fewer factors, or channels that divide."
             )
         return cls(best)
 
+    @classmethod
+    def for_density(cls, rows: int, columns: int, density: float, factors: int | None = None) -> Chain:
+        """The chain whose density is nearest, by ratio, to the one asked for.
 
-def _rank(left: Pattern, right: Pattern) -> int | None:
-    """The rank of a chainable pair, else None."""
-    if right.a % left.a or left.d % right.d or (left.a * left.c) % right.a or (right.b * right.d) % left.d:
-        return None
-    rank = left.a * left.c // right.a
-    return rank if rank == right.b * right.d // left.d else None
+        Among full-support chains with b, c >= 2 whose inner sizes are each ``rows`` or ``columns``, ranks above 1
+        included; of two to four factors, the fewest that come within 10 %, unless ``factors`` says how many.
 
+        Raises:
+            UsageError: the nearest is more than 20 % away; names the reachable densities beside it.
+        """
+        if not 0 < density <= 1:
+            raise UsageError(f"density = {density} must lie between 0 and 1.")
+        size = rows * columns
 
-@functools.cache
-def _cheapest(rows: int, columns: int, factors: int) -> tuple[Pattern, ...] | None:
-    """Dynamic programming: what may stand to the right of a factor depends on its a, c and d alone."""
-    least = 2 * min(rows, columns)  # entries of any factor, since b and c are at least 2
+        def distance(entries: int) -> float:
+            return abs(math.log(entries / size / density))
 
-    @functools.cache
-    def best(a: int, c: int, d: int, more: int) -> tuple[int, tuple[Pattern, ...]] | None:
-        """(-entries, patterns) of the best ``more`` factors to the right of one with these a, c and d."""
-        if more == 0:
-            return (0, ()) if d == 1 else None
-        low, high = sorted((columns if more == 1 else a * c * d, columns))  # the next inner size, monotone
-        found: tuple[int, tuple[Pattern, ...]] | None = None
-        for right in sorted(_neighbours(a, c, d, low, high), key=lambda pattern: pattern.nnz):
-            if found and right.nnz + (more - 1) * least > -found[0]:
-                break
-            rest = best(right.a, right.c, right.d, more - 1)
-            if rest:
-                option = rest[0] - right.nnz, (right, *rest[1])
-                found = max(found, option) if found else option
-        return found
-
-    chain = best(1, 1, rows, factors)  # as if an identity of ``rows`` rows stood left of the chain
-    return chain[1] if chain else None
-
-
-def _neighbours(a: int, c: int, d: int, low: int, high: int) -> Iterator[Pattern]:
-    """Every pattern with b, c >= 2 and ``low`` to ``high`` columns that chains to the right of one with a, c and d."""
-    for rank in _divisors(c):
-        for right_d in _divisors(d):
-            right_a, b = a * c // rank, rank * d // right_d
-            group = right_a * right_d
-            if b >= 2:
-                for right_c in range(max(2, math.ceil(low / group)), high // group + 1):
-                    yield Pattern(right_a, b, right_c, right_d)
-
-
-@functools.cache
-def _divisors(n: int) -> tuple[int, ...]:
-    return tuple(k for k in range(1, n + 1) if n % k == 0)
+        menus = [_search.menu(rows, columns, count) for count in ((factors,) if factors else _FEW)]
+        nearest = [(min(found, key=distance), found) for found in menus if found]
+        if not nearest:
+            raise UsageError(f"no chain makes a {rows} x {columns} matrix with fewer entries; use sizes that divide.")
+        close = [option for option in nearest if distance(option[0]) <= math.log(1.1)]
+        entries, found = close[0] if close else min(nearest, key=lambda option: distance(option[0]))
+        if distance(entries) > math.log(1.2):
+            reachable = sorted({n / size for menu in menus for n in menu})
+            below, above = [x for x in reachable if x < density][-1:], [x for x in reachable if x > density][:1]
+            beside = " and ".join(f"{x:.4f}" for x in below + above)
+            raise UsageError(
+                f"no chain of a {rows} x {columns} matrix has density {density:g}; the nearest reachable: {beside}."
+            )
+        return cls(found[entries])

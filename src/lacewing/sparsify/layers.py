@@ -3,105 +3,252 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from lacewing.errors import UsageError
-from lacewing.sparsify.chain import Chain, Pattern
+from lacewing.sparsify._backends import compose, multiply
+from lacewing.sparsify._project import project
+from lacewing.sparsify.chain import Chain
 
 Columns = Literal["channel-first", "kernel-first"]
+Size = int | tuple[int, int]
 
 
-def apply_factor(factor: Tensor, x: Tensor) -> Tensor:
-    """Multiply a Kronecker-sparse factor by a matrix.
+class _KSLayer(nn.Module):
+    """What both layers share: the factors, one fixed gain on their product, and its initialisation.
+
+    Entries of variance 1/c a factor and a gain of 1/sqrt(3) give the product the variance 1/(3 fan_in) of torch's dense
+    initialisation, for any full-support chain and any rank. The gain is no parameter and is not counted.
+    """
+
+    def __init__(self, chain: Chain, groups: int, bias: bool, **where: Any) -> None:
+        super().__init__()
+        self.chain, self.groups, self.gain = chain, groups, 1 / math.sqrt(3)
+        self.factors = nn.ParameterList(
+            nn.Parameter(torch.empty((groups * p.a, p.b, p.c, p.d), **where)) for p in chain.patterns
+        )
+        rows, _ = chain.shape
+        self.bias: nn.Parameter | None = nn.Parameter(torch.empty(groups * rows, **where)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw factors and bias anew from the ambient torch seed."""
+        with torch.no_grad():
+            for factor, pattern in zip(self.factors, self.chain.patterns, strict=True):
+                bound = math.sqrt(3 / pattern.c)  # uniform on +-bound has variance 1/c
+                factor.uniform_(-bound, bound)
+            if self.bias is not None:
+                bound = 1 / math.sqrt(self.chain.shape[1])  # as torch's own layers draw it
+                self.bias.uniform_(-bound, bound)
+
+    def set_matrix(self, matrix: Tensor) -> None:
+        """Set the factors so that their product is near ``matrix``, (groups rows, columns); see ``project``."""
+        rows, columns = self.chain.shape
+        with torch.no_grad():
+            stacked = matrix.detach().view(self.groups, rows, columns) / self.gain
+            for factor, found in zip(self.factors, project(stacked, self.chain), strict=True):
+                factor.copy_(found)
+
+    def prunable_parameters(self) -> list[str]:
+        """Names of the factors: pruning them goes below what chains alone reach."""
+        return [f"factors.{place}" for place in range(len(self.factors))]
+
+    @property
+    def saved_parameters(self) -> int:
+        """How many parameters fewer than the dense layer."""
+        return self.groups * (math.prod(self.chain.shape) - self.chain.nnz)
+
+    def _matrix(self) -> Tensor:
+        return self.gain * compose(list(self.factors), self.groups)
+
+    def _fill(self, plain: nn.Linear | nn.Conv2d) -> None:
+        """Give an ordinary layer this one's weight and bias."""
+        assert isinstance(self, KSLinear | KSConv2d)
+        plain.weight = nn.Parameter(self.weight.detach().clone())
+        plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
+        plain.train(self.training)
+
+
+class KSLinear(_KSLayer):
+    """A linear layer whose (out_features) x (in_features) matrix is a chain of Kronecker-sparse factors.
+
+    Drop-in for ``nn.Linear``: the same shapes in and out; ``weight`` is the composed matrix. How it multiplies is
+    decided by size and device, see ``use_backend``.
 
     Args:
-        factor: entries, shape (a, b, c, d); the matrix is K[i b d + j d + k, i c d + m d + k] = factor[i, j, m, k].
-        x: shape (a c d, n).
+        in_features, out_features, bias, device, dtype: as in ``nn.Linear``.
+        chain: of shape (out_features, in_features); ``Chain.monarch`` if not given.
 
-    Returns:
-        K @ x, shape (a b d, n).
+    Raises:
+        UsageError: the chain has another shape, or there is no Monarch chain of this one.
     """
-    a, b, c, d = factor.shape
-    n = x.shape[1]
-    left = factor.permute(0, 3, 1, 2).reshape(a * d, b, c)
-    right = x.reshape(a, c, d, n).transpose(1, 2).reshape(a * d, c, n)
-    return torch.bmm(left, right).view(a, d, b, n).transpose(1, 2).reshape(a * b * d, n)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        chain: Chain | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        chain = chain or Chain.monarch(out_features, in_features)
+        if chain.shape != (out_features, in_features):
+            raise UsageError(f"the chain makes a {chain.shape} matrix, the layer needs {(out_features, in_features)}.")
+        super().__init__(chain, 1, bias, device=device, dtype=dtype)
+        self.in_features, self.out_features = in_features, out_features
+
+    @classmethod
+    def like(cls, linear: nn.Linear, chain: Chain, *, projected: bool = False) -> KSLinear:
+        """A layer for the place of ``linear``: its sizes and its bias, with fresh factors or its projected weight."""
+        weight = linear.weight
+        layer = cls(
+            linear.in_features, linear.out_features, False, chain=chain, device=weight.device, dtype=weight.dtype
+        )
+        layer.bias = linear.bias
+        if projected:
+            layer.set_matrix(weight)
+        return layer
+
+    @property
+    def weight(self) -> Tensor:
+        """The composed matrix, shape (out_features, in_features); differentiable in the factors."""
+        return self._matrix()
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of ``weight``, without composing it."""
+        return self.chain.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.autocast(device, enabled=False):
+            factors = [factor.to(dtype) for factor in self.factors]
+            factors[-1] = self.gain * factors[-1]
+            y = multiply(x.reshape(-1, self.in_features).to(dtype), factors)
+            if self.bias is not None:
+                y = y + self.bias.to(dtype)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def plain(self) -> nn.Linear:
+        """The ordinary layer that computes the same."""
+        with torch.device("meta"):
+            layer = nn.Linear(self.in_features, self.out_features, self.bias is not None)
+        self._fill(layer)
+        return layer
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        patterns = [tuple(p) for p in self.chain.patterns]
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, factors={patterns}"
 
 
-def dense_factor(factor: Tensor) -> Tensor:
-    """The factor's entries, shape (a, b, c, d), as a matrix of shape (a b d, a c d)."""
-    a, b, c, d = factor.shape
-    outer = torch.eye(a, dtype=factor.dtype, device=factor.device).view(a, 1, 1, a, 1, 1)
-    inner = torch.eye(d, dtype=factor.dtype, device=factor.device).view(1, 1, d, 1, 1, d)
-    entries = factor.view(a, b, 1, 1, c, d)  # its last axis already runs over d: the eye keeps the diagonal
-    return (entries * outer * inner).reshape(a * b * d, a * c * d)
-
-
-def compose(factors: list[Tensor]) -> Tensor:
-    """The dense matrix of a chain: the product of its factors, left factor first, each of shape (a, b, c, d)."""
-    product = dense_factor(factors[-1])
-    for factor in reversed(factors[:-1]):
-        product = apply_factor(factor, product)
-    return product
-
-
-class KSConv2d(nn.Module):
+class KSConv2d(_KSLayer):
     """A 2d convolution whose (C_out) x (C_in kh kw) matrix is a chain of Kronecker-sparse factors.
 
-    The dense kernel is composed from the factors at each call and given to torch's ordinary convolution: the fastest
-    way for the small convolutions of CIFAR networks. ``weight`` is that composed kernel, so that exports and audits
-    see an ordinary layer.
-
-    Initialisation: entries of variance 1/c a factor and one fixed gain 1/sqrt(3) on the product, which gives the
-    product the variance 1/(3 fan_in) of torch's dense initialisation for any full-support chain.
+    Drop-in for ``nn.Conv2d``. The dense kernel is composed from the factors at each call and given to torch's ordinary
+    convolution: the fastest way for the small convolutions of CIFAR networks. ``weight`` is that composed kernel.
 
     Args:
-        conv: the convolution to replace; sizes, stride, padding, dilation and bias are taken over.
-        chain: its shape must be (C_out, C_in kh kw).
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype: as in
+            ``nn.Conv2d``, with zeros as padding.
+        chain: of shape (out_channels / groups, in_channels / groups kh kw), one such chain a group; the cheapest of two
+            factors if not given.
         columns: order of the matrix' columns: "channel-first" is torch's (C_in, kh, kw), "kernel-first" DeBut's
             (kh, kw, C_in).
 
     Raises:
-        UsageError: the chain has another shape, or the convolution is grouped or padded with other than zeros.
+        UsageError: the chain has another shape, or groups do not divide the channels.
     """
 
-    def __init__(self, conv: nn.Conv2d, chain: Chain, columns: Columns = "channel-first") -> None:
-        super().__init__()
-        matrix = conv.out_channels, math.prod(conv.weight.shape[1:])
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        chain: Chain | None = None,
+        columns: Columns = "channel-first",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise UsageError(f"groups = {groups} must divide {in_channels} input and {out_channels} output channels.")
+        kernel = _pair(kernel_size)
+        matrix = out_channels // groups, in_channels // groups * kernel[0] * kernel[1]
+        chain = chain or Chain.cheapest(*matrix, 2)
         if chain.shape != matrix:
             raise UsageError(f"the chain makes a {chain.shape} matrix and the convolution needs {matrix}.")
-        if conv.groups != 1 or conv.padding_mode != "zeros":
-            raise UsageError("only convolutions with groups = 1 and zero padding can be made butterfly.")
-        self.chain, self.columns, self.gain = chain, columns, 1 / math.sqrt(3)
-        self.kernel_shape = tuple(conv.weight.shape)
-        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
-        self.factors = nn.ParameterList(nn.Parameter(self._init(p, conv.weight)) for p in chain.patterns)
-        self.bias = conv.bias
+        super().__init__(chain, groups, bias, device=device, dtype=dtype)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel
+        self.stride, self.padding, self.dilation = _pair(stride), padding, _pair(dilation)
+        self.columns: Columns = columns
 
-    @staticmethod
-    def _init(pattern: Pattern, like: Tensor) -> Tensor:
-        bound = math.sqrt(3 / pattern.c)  # uniform on +-bound has variance 1/c
-        return torch.empty(tuple(pattern), dtype=like.dtype, device=like.device).uniform_(-bound, bound)
+    @classmethod
+    def like(
+        cls, conv: nn.Conv2d, chain: Chain, columns: Columns = "channel-first", *, projected: bool = False
+    ) -> KSConv2d:
+        """A layer for the place of ``conv``: its sizes and its bias, with fresh factors or its projected weight.
+
+        Raises:
+            UsageError: also where the convolution is padded with other than zeros.
+        """
+        if conv.padding_mode != "zeros":
+            raise UsageError("only convolutions with zero padding can be made butterfly.")
+        sizes: Sequence[Any] = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, False
+        where: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+        layer = cls(conv.in_channels, conv.out_channels, *sizes, chain=chain, columns=columns, **where)
+        layer.bias = conv.bias  # type: ignore[assignment]
+        if projected:
+            kernel = conv.weight if columns == "channel-first" else conv.weight.permute(0, 2, 3, 1)
+            layer.set_matrix(kernel.reshape(conv.out_channels, -1))
+        return layer
 
     @property
     def weight(self) -> Tensor:
-        """The composed dense kernel, shape (C_out, C_in, kh, kw); differentiable in the factors."""
-        outputs, inputs, height, width = self.kernel_shape
-        matrix = self.gain * compose(list(self.factors))
+        """The composed kernel, shape (C_out, C_in / groups, kh, kw); differentiable in the factors."""
+        outputs, inputs, height, width = self.weight_shape
+        matrix = self._matrix()
         if self.columns == "kernel-first":  # contiguous, or its memory layout would spread over the network
             return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
-        return matrix.view(self.kernel_shape)
+        return matrix.view(self.weight_shape)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of ``weight``, without composing it."""
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve images (N, C_in, H, W) to (N, C_out, H', W')."""
         with torch.autocast(x.device.type, enabled=False):  # the product of factors is kept in full precision
             weight = self.weight
-        return F.conv2d(x, weight.to(x.dtype), self.bias, self.stride, self.padding, self.dilation)
+        return F.conv2d(x, weight.to(x.dtype), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def plain(self) -> nn.Conv2d:
+        """The ordinary layer that computes the same."""
+        sizes: Sequence[Any] = (
+            self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias is not None,
+        )  # fmt: skip
+        with torch.device("meta"):
+            layer = nn.Conv2d(self.in_channels, self.out_channels, *sizes)
+        self._fill(layer)
+        return layer
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
-        return f"{self.kernel_shape}, factors={[tuple(p) for p in self.chain.patterns]}, columns={self.columns}"
+        patterns = [tuple(p) for p in self.chain.patterns]
+        return f"{self.weight_shape}, groups={self.groups}, factors={patterns}, columns={self.columns}"

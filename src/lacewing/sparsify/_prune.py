@@ -1,0 +1,233 @@
+"""Pruning as three separate choices: what a weight is worth (score), who competes with whom (scope), how many stay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lacewing.errors import UsageError
+from lacewing.masks import Masks, check_masks, prunable
+from lacewing.sparsify._schedules import Sizes
+
+Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
+Scope = Literal["global", "per-layer", "erk"]
+
+
+def magnitude(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """Score |w|: the larger a weight, the more it is worth (Han et al. 2015)."""
+    return {name: model.get_parameter(name).detach().abs() for name in names}
+
+
+def random(seed: int) -> Score:
+    """Score drawn at random, the same at every call, so that the masks of a sequence lie within each other."""
+
+    def score(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.rand(model.get_parameter(name).shape, generator=generator) for name in names}
+
+    return score
+
+
+def gradient(loss: Callable[[nn.Module], Tensor]) -> Score:
+    """Score |gradient x weight|: how much the loss would change without the weight (SNIP, Lee et al. 2019).
+
+    Args:
+        loss: the loss of the model on a batch of the caller's. Buffers that it moves (batch norm) are put back.
+    """
+
+    def score(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        weights = [model.get_parameter(name) for name in names]
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(loss(model), weights, allow_unused=True)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        pairs = zip(names, weights, gradients, strict=True)
+        return {name: torch.zeros_like(w) if g is None else (g * w).detach().abs() for name, w, g in pairs}
+
+    return score
+
+
+def prune(
+    model: nn.Module,
+    masks: Mapping[str, Tensor] | None = None,
+    fraction: float | None = None,
+    *,
+    density: float | None = None,
+    keep: int | None = None,
+    score: Score = magnitude,
+    scope: Scope = "global",
+    ignore: Sequence[str | type[nn.Module]] = (),
+) -> Masks:
+    """Masks in which the weights of least score are pruned on top of ``masks``; the model itself is not changed.
+
+    Exactly the number asked for stays. Ties are broken by parameter order, then position: what comes first goes first.
+
+    Args:
+        model: the network.
+        masks: what was pruned before; a prunable weight without a mask is whole.
+        fraction: prune floor(fraction x remaining) weights, 0 < fraction < 1.
+        density: or: prune until this share of ALL parameters of the dense network is left, biases and batch norm
+            counted.
+        keep: or: prune until this many prunable weights are left.
+        score: ``magnitude``, ``random(seed)``, ``gradient(loss)``, or a function from the model and names of weights to
+            a score for each weight.
+        scope: who competes: "global", all weights; "per-layer", every layer keeps the same share; "erk", a layer's
+            share is in proportion to the sum of its sizes over their product (Evci et al. 2020), so that small layers
+            stay denser. Under the last two, shares are of the whole layer, as far as what is left of it reaches.
+        ignore: see ``prunable``; ignored weights stay whole.
+
+    Returns:
+        A mask for each prunable weight, on the weight's device.
+
+    Raises:
+        UsageError: not exactly one of fraction, density and keep, or one out of range (the reachable range is named);
+            a NaN or infinite score; masks of another model; nothing to prune.
+    """
+    names = prunable(model, ignore)
+    if not names:
+        raise UsageError("the model has no convolution or linear weight to prune.")
+    current = whole(model, names, masks or {})
+    alive = sum(int(mask.sum()) for mask in current.values())
+    kept = _to_keep(model, current, alive, fraction, density, keep)
+    scores = _scores(model, score, names)
+    if scope == "global":
+        return _keep_best(scores, current, kept)
+    shapes = [model.get_parameter(name).shape for name in names]
+    if scope == "erk":
+        shares = [sum(shape) for shape in shapes]
+    elif scope == "per-layer":
+        shares = [math.prod(shape) for shape in shapes]
+    else:
+        raise UsageError(f"scope {scope!r} must be 'global', 'per-layer' or 'erk'.")
+    quotas = apportion(kept, shares, [int(current[name].sum()) for name in names])
+    found: Masks = {}
+    for name, quota in zip(names, quotas, strict=True):
+        found |= _keep_best({name: scores[name]}, {name: current[name]}, quota)
+    return found
+
+
+def n_of_m(
+    model: nn.Module,
+    n: int,
+    m: int,
+    *,
+    score: Score = magnitude,
+    ignore: Sequence[str | type[nn.Module]] = (),
+) -> Masks:
+    """Masks that keep the best ``n`` of every ``m`` consecutive weights along the inputs (2:4 runs on tensor cores).
+
+    Args:
+        model, score, ignore: see ``prune``.
+        n, m: 1 <= n < m.
+
+    Raises:
+        UsageError: a layer whose inputs ``m`` does not divide and that is not ignored; n or m out of range.
+    """
+    if not 1 <= n < m:
+        raise UsageError(f"pattern {n}:{m} must keep at least one and fewer than all of {m} weights.")
+    names = prunable(model, ignore)
+    if not names:
+        raise UsageError("the model has no convolution or linear weight to prune.")
+    masks: Masks = {}
+    for name, values in _scores(model, score, names).items():
+        if values.shape[1] % m:
+            layer = name.rpartition(".")[0]
+            raise UsageError(
+                f"weight '{name}' has {values.shape[1]} inputs, which {m} does not divide; leave it out: "
+                f"ignore=['{layer}']."
+            )
+        inputs_last = values.movedim(1, -1)
+        groups = inputs_last.reshape(-1, m)
+        best = torch.sort(groups, dim=1, descending=True, stable=True).indices[:, :n]
+        chosen = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, best, True)
+        masks[name] = chosen.view(inputs_last.shape).movedim(-1, 1).contiguous()
+    return masks
+
+
+def apportion(total: int, shares: Sequence[int], caps: Sequence[int]) -> list[int]:
+    """Whole numbers that sum to ``total``, in proportion to ``shares``, none above its cap; largest remainders first.
+
+    What a capped one cannot take is divided among the others, again in proportion.
+    """
+    quotas = list(caps)
+    free = [i for i in range(len(shares)) if shares[i] > 0]
+    while free:
+        left = total - sum(quotas[i] for i in range(len(shares)) if i not in free)
+        whole = sum(shares[i] for i in free)
+        within = [i for i in free if shares[i] * left < caps[i] * whole]
+        if len(within) == len(free):
+            for i in free:
+                quotas[i] = shares[i] * left // whole
+            by_remainder = sorted(free, key=lambda i: shares[i] * left % whole, reverse=True)
+            for i in by_remainder[: total - sum(quotas)]:
+                quotas[i] += 1
+            break
+        free = within  # the others stand at their caps
+    return quotas
+
+
+def whole(model: nn.Module, names: Sequence[str], masks: Mapping[str, Tensor]) -> Masks:
+    """A mask for each name: the given one, or that of a whole weight.
+
+    Raises:
+        UsageError: masks of another model, or one of a weight that is not among the names.
+    """
+    check_masks(model, masks)
+    for name in masks:
+        if name not in names:
+            raise UsageError(f"a mask is of '{name}', which is no prunable weight or is ignored; drop that mask.")
+    found: Masks = {}
+    for name in names:
+        weight = model.get_parameter(name)
+        found[name] = masks[name].to(weight.device) if name in masks else torch.ones_like(weight, dtype=torch.bool)
+    return found
+
+
+def _to_keep(
+    model: nn.Module, current: Masks, alive: int, fraction: float | None, density: float | None, keep: int | None
+) -> int:
+    """The number of weights that stay."""
+    if sum(value is not None for value in (fraction, density, keep)) != 1:
+        raise UsageError("give exactly one of fraction, density and keep.")
+    if fraction is not None:
+        if not 0 < fraction < 1:
+            raise UsageError(f"fraction = {fraction} is not between 0 and 1.")
+        return alive - math.floor(fraction * alive)
+    if density is not None:
+        return round(Sizes.of(model, list(current)).weights_at(density, alive))
+    assert keep is not None
+    if not 0 <= keep <= alive:
+        raise UsageError(f"keep = {keep} is not between 0 and the {alive} weights that are left.")
+    return keep
+
+
+def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, Tensor]:
+    scores = score(model, names)
+    found: dict[str, Tensor] = {}
+    for name in names:
+        weight = model.get_parameter(name)
+        if not torch.isfinite(weight).all():
+            raise UsageError(f"weight '{name}' holds NaN or infinity, so its magnitudes cannot be ranked.")
+        if name not in scores or scores[name].shape != weight.shape:
+            raise UsageError(f"the score function must return a score of shape {tuple(weight.shape)} for '{name}'.")
+        found[name] = scores[name].to(weight.device)
+        if not torch.isfinite(found[name]).all():
+            raise UsageError(f"the scores of '{name}' hold NaN or infinity and cannot be ranked; check the loss.")
+    return found
+
+
+def _keep_best(scores: Mapping[str, Tensor], current: Mapping[str, Tensor], kept: int) -> Masks:
+    """Of the weights that are alive, the ``kept`` best over all given layers together."""
+    keep = torch.cat([current[name].flatten() for name in scores])
+    values = torch.cat([scores[name].flatten() for name in scores])
+    alive = keep.nonzero().squeeze(1)
+    order = torch.sort(values[alive], stable=True).indices
+    keep[alive[order[: len(alive) - kept]]] = False
+    pieces = torch.split(keep, [scores[name].numel() for name in scores])
+    return {name: piece.view(scores[name].shape) for name, piece in zip(scores, pieces, strict=True)}

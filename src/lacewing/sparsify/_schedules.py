@@ -1,0 +1,91 @@
+"""Schedules: how many of the prunable weights are left after each level of a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from lacewing.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What densities are counted against.
+
+    Args:
+        parameters: of the dense network: for a butterfly layer, those of the matrix that its factors stand for.
+        prunable: weights of the model that pruning may touch; for a butterfly layer, the entries of its factors.
+        other: what the model has beside them: biases, batch norm, ignored layers.
+    """
+
+    parameters: int
+    prunable: int
+    other: int
+
+    @classmethod
+    def of(cls, model: nn.Module, names: Sequence[str]) -> Sizes:
+        """Of a model whose prunable weights have these names."""
+        stored = sum(p.numel() for p in model.parameters())
+        saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
+        prunable = sum(model.get_parameter(name).numel() for name in names)
+        return cls(stored + saved, prunable, stored - prunable)
+
+    def weights_at(self, density: float, alive: int | None = None) -> float:
+        """Prunable weights that are left at a density; ``alive`` of them are there now (all, if not given).
+
+        Raises:
+            UsageError: a density that cannot be reached; the message names the range.
+        """
+        left = density * self.parameters - self.other
+        most = self.prunable if alive is None else alive
+        if not -0.5 <= left <= most + 0.5:
+            lowest, highest = self.other / self.parameters, (self.other + most) / self.parameters
+            raise UsageError(
+                f"density = {density} cannot be reached: what is never pruned (biases, batch norm, ignored layers) is "
+                f"{lowest:.4f} of the dense network and what is there now {highest:.4f}; ask for one between them."
+            )
+        return min(max(left, 0.0), float(most))
+
+
+Schedule = Callable[[Sizes, int, int], int]  # (sizes, level, levels) -> prunable weights left after that level
+
+
+def fixed_fraction(fraction: float = 0.2) -> Schedule:
+    """Each level removes floor(fraction x remaining) (Frankle & Carbin 2019).
+
+    Raises:
+        UsageError: fraction is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"fraction = {fraction} is not between 0 and 1.")
+    return lambda sizes, level, levels: remaining(sizes.prunable, level, fraction)
+
+
+def geometric(density: float) -> Schedule:
+    """The same fraction at each level, such that the last one ends at ``density`` of all parameters."""
+
+    def left(sizes: Sizes, level: int, levels: int) -> int:
+        share = sizes.weights_at(density) / sizes.prunable
+        return round(sizes.prunable * math.pow(share, level / levels))
+
+    return left
+
+
+def cubic(density: float) -> Schedule:
+    """Much at first, less and less towards ``density`` of all parameters: 1 - (1 - s)^3 (Zhu & Gupta 2018, eq. 1)."""
+
+    def left(sizes: Sizes, level: int, levels: int) -> int:
+        last = sizes.weights_at(density)
+        return round(last + (sizes.prunable - last) * (1 - level / levels) ** 3)
+
+    return left
+
+
+def remaining(prunable: int, levels: int, fraction: float) -> int:
+    """Weights left of ``prunable`` after ``levels`` prunings that each remove floor(fraction x remaining)."""
+    for _ in range(levels):
+        prunable -= int(fraction * prunable)
+    return prunable

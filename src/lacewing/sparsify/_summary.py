@@ -1,0 +1,125 @@
+"""What a sparse network stores, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from lacewing.masks import check_masks, prunable
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A prunable weight.
+
+    Args:
+        name: of the parameter; of a butterfly layer, its module.
+        shape: of the (dense) weight.
+        parameters: of the (dense) weight.
+        nonzero: that are stored: kept weights, entries of factors.
+        note: a chain's patterns, or why a layer stayed dense.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    nonzero: int
+    note: str = ""
+
+    @property
+    def density(self) -> float:
+        """Stored / dense."""
+        return self.nonzero / self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A network's layers, and the whole.
+
+    Args:
+        layers: the prunable ones.
+        parameters: of the dense network, biases and batch norm counted.
+        nonzero: of them that are stored and not pruned.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    nonzero: int
+
+    @property
+    def density(self) -> float:
+        """Over all parameters of the dense network."""
+        return self.nonzero / self.parameters
+
+    @property
+    def density_prunable(self) -> float:
+        """Over the prunable weights alone; 1 where there is none."""
+        weights = sum(layer.parameters for layer in self.layers)
+        return sum(layer.nonzero for layer in self.layers) / weights if weights else 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "parameters": self.parameters,
+            "nonzero": self.nonzero,
+            "density": self.density,
+            "density_prunable": self.density_prunable,
+            "layers": [{**asdict(layer), "density": layer.density} for layer in self.layers],
+        }
+
+    def __str__(self) -> str:
+        width = max((len(layer.name) for layer in self.layers), default=5)
+        head = f"{'layer':<{width}}  {'shape':<18} {'parameters':>12} {'non-zero':>12} {'density':>8}"
+        rows = [
+            f"{layer.name:<{width}}  {'x'.join(map(str, layer.shape)):<18} {layer.parameters:>12,} "
+            f"{layer.nonzero:>12,} {layer.density:>8.2%}  {layer.note}".rstrip()
+            for layer in self.layers
+        ]
+        total = (
+            f"{'all':<{width}}  {'':<18} {self.parameters:>12,} {self.nonzero:>12,} {self.density:>8.2%}  "
+            f"(prunable weights alone: {self.density_prunable:.2%})"
+        )
+        return "\n".join([head, *rows, total])
+
+
+def summary(
+    model: nn.Module, masks: Mapping[str, Tensor] | None = None, *, notes: Mapping[str, str] | None = None
+) -> Summary:
+    """Count what a network stores, against the dense network: masks, butterfly factors, or both.
+
+    Args:
+        model: the network.
+        masks: what is pruned; without them every weight counts as kept, zero or not.
+        notes: to show beside layers, by layer name.
+
+    Raises:
+        UsageError: masks of another model.
+    """
+    masks, notes = masks or {}, notes or {}
+    check_masks(model, masks)
+    owners = {
+        f"{path}.{factor}" if path else factor: (path, module)
+        for path, module in model.named_modules()
+        if hasattr(module, "saved_parameters")
+        for factor in module.prunable_parameters()
+    }
+    rows: dict[str, Layer] = {}
+    for name in prunable(model):
+        weight = model.get_parameter(name)
+        kept = int(masks[name].sum()) if name in masks else weight.numel()
+        if name not in owners:
+            rows[name] = Layer(name, tuple(weight.shape), weight.numel(), kept, notes.get(name, ""))
+        else:  # a factor: its layer is the row
+            path, layer = owners[name]
+            before = rows[path].nonzero if path in rows else 0
+            rows[path] = Layer(
+                path, layer.weight_shape, math.prod(layer.weight_shape), before + kept, notes.get(path, "")
+            )
+    stored = sum(p.numel() for p in model.parameters())
+    saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
+    pruned = sum(int((~mask).sum()) for mask in masks.values())
+    return Summary(tuple(rows.values()), stored + saved, stored - pruned)

@@ -81,7 +81,7 @@ def _weights(module: nn.Module) -> list[str]:
         return ["weight"]
     if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
         names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-        return [name for name in names if getattr(module, name) is not None]
+        return [name for name in names if module._parameters.get(name) is not None]
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
     declared = getattr(module, "prunable_parameters", None)  # butterfly layers, and layers of users

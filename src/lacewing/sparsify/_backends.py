@@ -68,7 +68,7 @@ def multiply(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
 
     for factor in reversed(factors):
         x = ks_apply(factor, x)
-    return x
+    return x.contiguous()  # the kernels leave it batch-last
 
 
 def _transformed(x: Tensor) -> bool:

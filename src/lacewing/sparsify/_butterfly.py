@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from lacewing.errors import UsageError
 from lacewing.masks import prunable
 from lacewing.sparsify._allocate import allocate
+from lacewing.sparsify._attention import KSMultiheadAttention, KSProjection
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
-from lacewing.sparsify.layers import Columns, KSConv2d, KSLinear
-
-_Plain = nn.Linear | nn.Conv2d
+from lacewing.sparsify.layers import Columns, KSConv2d, KSLayer, KSLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,10 @@ def butterfly(
 ) -> Replaced:
     """Replace linear and convolutional layers, in place, by chains of Kronecker-sparse factors.
 
-    Either by ``density``: every linear layer and convolution between the first and the last weight of the model gets a
-    chain, such that the whole comes nearest to this density without passing it. Or by ``segments``, the paper's rule
-    for ResNets: all spatial convolutions of the last segments (those with the same number of outputs) get the cheapest
-    chain of ``factors`` factors; stem, 1x1 shortcuts and classifier stay dense.
+    Either by ``density``: every linear layer, convolution and input projection of attention between the first and the
+    last weight of the model gets a chain, such that the whole comes nearest to this density without passing it. Or by
+    ``segments``, the paper's rule for ResNets: all spatial convolutions of the last segments (those with the same
+    number of outputs) get the cheapest chain of ``factors`` factors; stem, 1x1 shortcuts and classifier stay dense.
 
     Args:
         model: changed in place, or left as it was if there is an error. Factors are drawn from the ambient torch seed.
@@ -77,19 +76,23 @@ def butterfly(
     else:
         assert density is not None
         chains, dense = _by_density(model, density, factors, ignore)
-    layers: dict[str, KSLinear | KSConv2d] = {}
+    layers: dict[str, nn.Module] = {}
     for name, chain in chains.items():
         plain = model.get_submodule(name)
-        if isinstance(plain, nn.Conv2d):
-            try:
+        try:
+            if isinstance(plain, nn.Conv2d):
                 layers[name] = KSConv2d.like(plain, chain, columns, projected=projected)
-            except UsageError as error:
-                raise UsageError(f"butterfly layer '{name}': {error}") from None
-        else:
-            assert isinstance(plain, nn.Linear)
-            layers[name] = KSLinear.like(plain, chain, projected=projected)
+            elif isinstance(plain, nn.Linear):
+                layers[name] = KSLinear.like(plain, chain, projected=projected)
+            elif isinstance(plain, nn.MultiheadAttention):
+                layers[name] = KSMultiheadAttention.like(plain, chain, projected=projected)
+        except UsageError as error:
+            raise UsageError(f"butterfly layer '{name}': {error}") from None
     _replace(model, layers)  # only now, so that an error leaves the model as it was
-    notes = dense | {name: " ".join(str(tuple(p)) for p in chain.patterns) for name, chain in chains.items()}
+    notes = dict(dense)
+    for name, chain in chains.items():
+        holder = f"{name}.in_proj" if isinstance(layers[name], KSMultiheadAttention) else name
+        notes[holder] = " ".join(str(tuple(p)) for p in chain.patterns)
     return Replaced(chains, dense, summary(model, notes=notes))
 
 
@@ -136,24 +139,29 @@ def _by_density(
         module = model.get_submodule(name.rpartition(".")[0])
         if name not in kept:
             dense[name] = "ignored" if ignore else "first weight" if name == names[0] else "last weight"
-        elif not isinstance(module, nn.Linear | nn.Conv2d):
+        elif not (isinstance(module, nn.Linear | nn.Conv2d) or name.endswith(".in_proj_weight")):
             dense[name] = f"no layer that chains can replace ({type(module).__name__})"
-        elif uses[id(module.weight)] > 1:
+        elif uses[id(model.get_parameter(name))] > 1:
             dense[name] = "shared by several layers"
         elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
             dense[name] = f"padded with {module.padding_mode}"
         else:
-            matrices[name.removesuffix(".weight")] = _matrix(module)
+            matrices[name.rpartition(".")[0]] = _matrix(module)
     total = sum(p.numel() for p in model.parameters())
     total += sum(getattr(module, "saved_parameters", 0) for module in model.modules())
     elsewhere = total - sum(rows * columns * count for rows, columns, count in matrices.values())
     chains = allocate(matrices, elsewhere, density, factors)
-    dense |= {f"{name}.weight": "no chain of its shape is cheaper" for name in matrices if name not in chains}
+    for name in names:
+        if name.rpartition(".")[0] in matrices and name.rpartition(".")[0] not in chains:
+            dense[name] = "no chain of its shape is cheaper"
     return chains, dense
 
 
-def _matrix(layer: _Plain) -> tuple[int, int, int]:
-    """Rows and columns of a layer's matrix, and how many there are (groups)."""
+def _matrix(layer: nn.Module) -> tuple[int, int, int]:
+    """Rows and columns of a layer's matrix, and how many there are: groups, or query, key and value."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.embed_dim, layer.embed_dim, 3
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     return layer.weight.shape[0] // groups, math.prod(layer.weight.shape[1:]), groups
 
@@ -166,17 +174,19 @@ def _replace(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
 
 def densify(model: nn.Module) -> None:
     """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment."""
-    _replace(model, {name: m.plain() for name, m in model.named_modules() if isinstance(m, KSLinear | KSConv2d)})
+    kinds = (KSLinear, KSConv2d, KSMultiheadAttention)
+    _replace(model, {name: m.plain() for name, m in model.named_modules() if isinstance(m, kinds)})
 
 
 def composed_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of the ordinary network that computes the same: each chain as the dense kernel it composes to."""
+    """The state dict of the ordinary network that computes the same: each chain as the dense weight it composes to."""
     state = dict(model.state_dict())
     for name, module in model.named_modules():
-        if isinstance(module, KSLinear | KSConv2d):
+        if isinstance(module, KSLayer):
             for key in [k for k in state if k.startswith(f"{name}.factors.")]:
                 del state[key]
-            state[f"{name}.weight"] = module.weight.detach().contiguous()
+            attribute = f"{name}_weight" if isinstance(module, KSProjection) else f"{name}.weight"
+            state[attribute] = module.weight.detach().contiguous()
     return state
 
 
@@ -187,7 +197,7 @@ def decay_groups(model: nn.Module, weight_decay: float, *, factors: bool = True)
     the studies do. ``factors=False`` spares the factors; add ``weight_decay / 2 * product_norm(model)`` to the loss for
     the decay of a dense network.
     """
-    entries = {id(f) for m in model.modules() if isinstance(m, KSLinear | KSConv2d) for f in m.factors}
+    entries = {id(f) for m in model.modules() if isinstance(m, KSLayer) for f in m.factors}
     spared = [p for p in model.parameters() if id(p) in entries and not factors]
     others = [p for p in model.parameters() if id(p) not in entries or factors]
     groups: list[dict[str, object]] = [{"params": others, "weight_decay": weight_decay}]
@@ -200,7 +210,7 @@ def product_norm(model: nn.Module) -> Tensor:
     Raises:
         UsageError: the model has no butterfly layer.
     """
-    squares = [m.weight.square().sum() for m in model.modules() if isinstance(m, KSLinear | KSConv2d)]
+    squares = [m.weight.square().sum() for m in model.modules() if isinstance(m, KSLayer)]
     if not squares:
         raise UsageError("the model has no butterfly layer, so there is no product to decay.")
     return sum(squares[1:], squares[0])

@@ -20,16 +20,16 @@ Columns = Literal["channel-first", "kernel-first"]
 Size = int | tuple[int, int]
 
 
-class _KSLayer(nn.Module):
-    """What both layers share: the factors, one fixed gain on their product, and its initialisation.
+class KSLayer(nn.Module):
+    """What these layers share: the factors of one chain a group, one fixed gain on their product, its initialisation.
 
-    Entries of variance 1/c a factor and a gain of 1/sqrt(3) give the product the variance 1/(3 fan_in) of torch's dense
-    initialisation, for any full-support chain and any rank. The gain is no parameter and is not counted.
+    Entries of variance 1/c a factor give the product the variance gain^2 / fan_in, for any full-support chain and any
+    rank; a gain of 1/sqrt(3) is torch's dense initialisation. The gain is no parameter and is not counted.
     """
 
-    def __init__(self, chain: Chain, groups: int, bias: bool, **where: Any) -> None:
+    def __init__(self, chain: Chain, groups: int, bias: bool, *, gain: float = 1 / math.sqrt(3), **where: Any) -> None:
         super().__init__()
-        self.chain, self.groups, self.gain = chain, groups, 1 / math.sqrt(3)
+        self.chain, self.groups, self.gain = chain, groups, gain
         self.factors = nn.ParameterList(
             nn.Parameter(torch.empty((groups * p.a, p.b, p.c, p.d), **where)) for p in chain.patterns
         )
@@ -64,18 +64,27 @@ class _KSLayer(nn.Module):
         """How many parameters fewer than the dense layer."""
         return self.groups * (math.prod(self.chain.shape) - self.chain.nnz)
 
+    @property
+    def weight(self) -> Tensor:
+        """The composed weight, in the shape of the ordinary layer's."""
+        raise NotImplementedError
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Of ``weight``, without composing it."""
+        raise NotImplementedError
+
     def _matrix(self) -> Tensor:
         return self.gain * compose(list(self.factors), self.groups)
 
     def _fill(self, plain: nn.Linear | nn.Conv2d) -> None:
         """Give an ordinary layer this one's weight and bias."""
-        assert isinstance(self, KSLinear | KSConv2d)
         plain.weight = nn.Parameter(self.weight.detach().clone())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         plain.train(self.training)
 
 
-class KSLinear(_KSLayer):
+class KSLinear(KSLayer):
     """A linear layer whose (out_features) x (in_features) matrix is a chain of Kronecker-sparse factors.
 
     Drop-in for ``nn.Linear``: the same shapes in and out; ``weight`` is the composed matrix. How it multiplies is
@@ -152,7 +161,7 @@ class KSLinear(_KSLayer):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, factors={patterns}"
 
 
-class KSConv2d(_KSLayer):
+class KSConv2d(KSLayer):
     """A 2d convolution whose (C_out) x (C_in kh kw) matrix is a chain of Kronecker-sparse factors.
 
     Drop-in for ``nn.Conv2d``. The dense kernel is composed from the factors at each call and given to torch's ordinary

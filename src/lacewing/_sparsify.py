@@ -90,7 +90,10 @@ def sparsify_files(
         assert density is not None
         done = sp.butterfly(network, density=density, factors=factors, ignore=ignore, projected=True)
         parts, state = dict(network.state_dict()), sp.composed_state(network)
-        notes = done.dense | {name: _changed(before, state, f"{name}.weight") for name in done.chains}
+        layers = {layer.name: layer for layer in done.summary.layers if layer.name not in done.dense}
+        notes = done.dense | {
+            name: f"{layer.note}, {_changed(before, state, _composed(name))}" for name, layer in layers.items()
+        }
         summary = sp.summary(network, notes=notes)
     else:
         score = sp.random(seed) if method == "random" else sp.magnitude
@@ -170,6 +173,11 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
     if not isinstance(network, nn.Module):
         raise UsageError(f"--model: {model} returned a {type(network).__name__}; it must return a torch.nn.Module.")
     return network
+
+
+def _composed(layer: str) -> str:
+    """Name of the weight, in an ordinary network, that a butterfly layer composes."""
+    return f"{layer}_weight" if layer.endswith("in_proj") else f"{layer}.weight"
 
 
 def _changed(before: dict[str, Tensor], after: dict[str, Tensor], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The three examples, in their small form: the overfitted model's leak is found, and none in the other model.
+"""The examples, in their small form: the overfitted model's leak is found, and none in the other model.
 
 Each audits two models on the same records with the same attacks: one that trained on half of the records, and one that
 trained on other records of the same source.
@@ -49,10 +49,21 @@ def test_the_leak_of_the_trained_model_is_found_and_none_in_the_other(
     assert trained_once == example.SMALL["references"]  # both audits share them
 
 
+@pytest.mark.parametrize("example", ["lottery_ticket"], indirect=True)
+def test_the_pruned_network_of_the_example_stays_as_good_as_the_dense_one(example: ModuleType) -> None:
+    rows = list(example.main(**example.SMALL))
+    names = ["level 0", "level 1", "random mask", "level 2", "random mask", "butterfly"]
+    assert [name for name, _, _ in rows] == names
+    accuracy = {(name, round(density, 2)): found for name, density, found in rows}
+    assert accuracy["level 2", 0.31] > accuracy["level 0", 1.0] - 0.05 > 0.85
+    assert accuracy["butterfly", 0.15] > 0.8
+    assert rows[1][1] == rows[2][1]  # the control is as dense
+
+
 def test_every_example_is_explained() -> None:
     about = (EXAMPLES / "README.md").read_text()
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     assert [name for name in scripts if about.count(f"]({name})") != 1] == []
 
 

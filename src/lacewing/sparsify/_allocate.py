@@ -15,7 +15,7 @@ def allocate(
     """Chains with which the model stores at most ``density`` of its dense parameters, and as near to it as they come.
 
     All layers get about the same density: the largest common one that the whole allows, each layer the densest chain
-    not above it. What is left over goes to one layer after another, the next denser chain that still fits.
+    not above it. What is left over goes to one layer after another, each the next denser chain, as long as one fits.
 
     Args:
         matrices: rows, columns and number of the matrices of each layer (groups of a convolution).
@@ -65,13 +65,14 @@ def _spend(
         low, high = (middle, high) if _stored(matrices, elsewhere, at(middle)) <= budget else (low, middle)
     chosen = at(low)
     left = budget - _stored(matrices, elsewhere, chosen)
-    for name, menu in menus.items():
-        count = matrices[name][2]
-        fitting = [n for n in menu if 0 < (n - chosen[name]) * count <= left]
-        if fitting:
-            denser = min(fitting)
-            left -= (denser - chosen[name]) * count
-            chosen[name] = denser
+    spending = True
+    while spending:
+        spending = False
+        for name, menu in menus.items():
+            count = matrices[name][2]
+            if fitting := [n for n in menu if 0 < (n - chosen[name]) * count <= left]:
+                left -= (min(fitting) - chosen[name]) * count
+                chosen[name], spending = min(fitting), True
     return {name: Chain(menus[name][chosen[name]]) for name in menus}
 
 

@@ -225,9 +225,13 @@ def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, T
 def _keep_best(scores: Mapping[str, Tensor], current: Mapping[str, Tensor], kept: int) -> Masks:
     """Of the weights that are alive, the ``kept`` best over all given layers together."""
     keep = torch.cat([current[name].flatten() for name in scores])
-    values = torch.cat([scores[name].flatten() for name in scores])
-    alive = keep.nonzero().squeeze(1)
-    order = torch.sort(values[alive], stable=True).indices
-    keep[alive[order[: len(alive) - kept]]] = False
+    values = torch.cat([scores[name].flatten() for name in scores])[keep]
+    goes = torch.zeros_like(values, dtype=torch.bool)
+    if count := len(values) - kept:
+        last_out = values.kthvalue(count).values  # equal ones go by position
+        goes = values < last_out
+        ties = (values == last_out).nonzero().squeeze(1)
+        goes[ties[: count - int(goes.sum())]] = True
+    keep[keep.clone()] = ~goes
     pieces = torch.split(keep, [scores[name].numel() for name in scores])
     return {name: piece.view(scores[name].shape) for name, piece in zip(scores, pieces, strict=True)}

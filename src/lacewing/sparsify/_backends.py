@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lacewing.errors import UsageError
@@ -40,8 +41,8 @@ def use_backend(name: Backend) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def multiply(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    """Apply a chain to records: y = x @ W.T, W the product of the factors, left factor first.
+def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+    """Apply a chain to records: y = x @ W.T + bias, W the product of the factors, left factor first.
 
     ``auto`` is ``bmm``, and ``compose`` where a tracer looks on. ``triton`` is used where it is asked for: it waits
     for its measurements on a GPU.
@@ -49,6 +50,7 @@ def multiply(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
     Args:
         x: shape (N, columns of the chain).
         factors: each of shape (a, b, c, d), of the dtype of ``x``.
+        bias: shape (rows of the chain,), or None.
 
     Returns:
         Shape (N, rows of the chain), contiguous.
@@ -60,15 +62,15 @@ def multiply(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
     if backend == "auto":
         backend = "compose" if torch.compiler.is_compiling() or _transformed(x) else "bmm"
     if backend == "compose":
-        return x @ compose(factors).t()
+        return F.linear(x, compose(factors), bias)
     if backend == "bmm":
-        product: Tensor = _BatchLast.apply(x, *factors)  # type: ignore[no-untyped-call]
+        product: Tensor = _BatchLast.apply(x, bias, *factors)  # type: ignore[no-untyped-call]
         return product
     from lacewing.sparsify._triton import ks_apply
 
     for factor in reversed(factors):
         x = ks_apply(factor, x)
-    return x.contiguous()  # the kernels leave it batch-last
+    return (x if bias is None else x + bias).contiguous()  # the kernels leave it batch-last
 
 
 def _transformed(x: Tensor) -> bool:
@@ -122,11 +124,13 @@ class _BatchLast(torch.autograd.Function):
     """The ``bmm`` backend. Activations are kept as (features, N): factor (a, b, c, d) sees them as (a, c, d, N)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *factors: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, *factors: Tensor) -> Tensor:
         inputs = [x.t()]
         for factor in reversed(factors):
             inputs.append(_product(factor, inputs[-1]))
         ctx.save_for_backward(*factors, *inputs[:-1])
+        if bias is not None:
+            inputs[-1].add_(bias[:, None])
         return inputs[-1].t().contiguous()
 
     @staticmethod
@@ -134,15 +138,15 @@ class _BatchLast(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.saved_tensors) // 2
         factors, inputs = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        of_x, of_bias, *of_factors = ctx.needs_input_grad
         gradient = gradient.t().contiguous()
-        of_factors: list[Tensor | None] = []
+        found: list[Tensor | None] = [gradient.sum(1) if of_bias else None]
         for place, (factor, x) in enumerate(zip(factors, reversed(inputs), strict=True)):
-            wanted = ctx.needs_input_grad[1 + place]
-            of_factors.append(_outer(factor.shape, gradient, x) if wanted else None)
-            if any(ctx.needs_input_grad[2 + place :]) or ctx.needs_input_grad[0]:
+            found.append(_outer(factor.shape, gradient, x) if of_factors[place] else None)
+            if of_x or any(of_factors[place + 1 :]):
                 last = place == count - 1  # the gradient of x itself, to be (N, features) in memory
                 gradient = _product(factor.transpose(1, 2), gradient, records_first=last)
-        return gradient.t() if ctx.needs_input_grad[0] else None, *of_factors
+        return gradient.t() if of_x else None, *found
 
 
 def _product(factor: Tensor, x: Tensor, *, records_first: bool = False) -> Tensor:
@@ -155,7 +159,8 @@ def _product(factor: Tensor, x: Tensor, *, records_first: bool = False) -> Tenso
         torch.bmm(factor[..., 0], blocks[:, :, 0], out=outs[:, :, 0])
     else:
         for i in range(a):
-            torch.bmm(factor[i].permute(2, 0, 1), blocks[i].transpose(0, 1), out=outs[i].transpose(0, 1))
+            entries = factor[i].permute(2, 0, 1).contiguous()  # once, or each of the d products copies its own
+            torch.bmm(entries, blocks[i].transpose(0, 1), out=outs[i].transpose(0, 1))
     return out
 
 

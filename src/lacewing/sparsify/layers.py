@@ -143,9 +143,8 @@ class KSLinear(KSLayer):
         with torch.autocast(device, enabled=False):
             factors = [factor.to(dtype) for factor in self.factors]
             factors[-1] = self.gain * factors[-1]
-            y = multiply(x.reshape(-1, self.in_features).to(dtype), factors)
-            if self.bias is not None:
-                y = y + self.bias.to(dtype)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            y = multiply(x.reshape(-1, self.in_features).to(dtype), factors, bias)
         return y.view(*x.shape[:-1], self.out_features)
 
     def plain(self) -> nn.Linear:

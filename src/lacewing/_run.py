@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lacewing import jobs
+from lacewing import jobs, models
 from lacewing._folder import adopt, assemble, read_failed, recorded
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
@@ -171,21 +171,24 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
 
 
 def export(folder: str | Path, network: str, to: str | Path) -> Path:
-    """Write a network as an ordinary safetensors checkpoint: zeros in place, butterfly layers composed.
+    """Write a network as an ordinary checkpoint or an ONNX model: zeros in place, butterfly layers composed.
+
+    Both take standardised records, as in training: the run folder does not hold the mean and standard deviation.
 
     Args:
         folder: the run folder.
         network: ``imp-03`` (target, lowest seed), ``imp-03/shadow/1`` or anything between.
-        to: the file to write, ending in .safetensors.
+        to: the file to write. ``.safetensors``: the weights, for the plain torch model. ``.onnx`` (needs the extra
+            ``onnx``): the model in evaluation mode, from ``x`` float32 (batch, *shape of a record) to ``logits``.
 
     Raises:
-        UsageError: no such network, it is not trained yet, or its weights were dropped.
+        UsageError: no such network, it is not trained yet, or its weights were dropped; for ONNX: the extra is not
+            installed, or torch cannot translate the model.
+        FolderError: for ONNX: the source of the study's factory is not the one that the network was trained with.
     """
-    from safetensors.torch import save
-
     path = Path(to)
-    if path.suffix != ".safetensors":
-        raise UsageError(f"--to {path}: the file must end in .safetensors.")
+    if path.suffix not in (".safetensors", ".onnx"):
+        raise UsageError(f"--to {path}: the file must end in .safetensors or .onnx.")
     study, plan, facts = recorded(Path(folder))
     store = Store(Path(folder))
     name, *place = network.split("/")
@@ -198,8 +201,24 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
         raise UsageError(f"{job.id} is not trained yet; continue the study with `lacewing run`.")
     if store.file(job.key, "model.safetensors") is None:
         raise UsageError(f"the weights of {job.id} were dropped or altered; run the study again with --keep all.")
-    state = jobs.plain_state(store, job, study, shape=tuple(facts["shape"]), classes=int(facts["classes"]))
-    write_atomically(path, save(state, {"network": job.id, "study": study.name}))
+    shape, classes = tuple(facts["shape"]), int(facts["classes"])
+    metadata = {"network": job.id, "study": study.name}
+    if path.suffix == ".onnx":
+        from lacewing._onnx import to_onnx
+
+        if models.fingerprint(study.model) != facts["model"]:
+            raise FolderError(
+                f"the source of model.factory has changed since {job.id} was trained; restore it, or export to "
+                ".safetensors."
+            )
+        metadata["inputs"] = "standardised: (x - mean) / std by channel or feature, over the study's records"
+        model = jobs.plain_model(store, job, study, shape=shape, classes=classes)
+        content = to_onnx(model, shape, metadata)
+    else:
+        from safetensors.torch import save
+
+        content = save(jobs.plain_state(store, job, study, shape=shape, classes=classes), metadata)
+    write_atomically(path, content)
     return path
 
 

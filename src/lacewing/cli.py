@@ -109,9 +109,12 @@ def merge(out: Path, folders: list[Path], as_json: Json = False) -> None:
 def export(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     network: Annotated[str, typer.Argument(help="imp-03, or imp-03/target/0.")],
-    to: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
 ) -> None:
-    """Write a network as an ordinary checkpoint that plain torch loads."""
+    """Write a network as an ordinary checkpoint that plain torch loads, or as an ONNX model; butterfly layers composed.
+
+    Both take standardised records, as in training. ONNX needs the extra: pip install 'lacewing[onnx]'.
+    """
     from lacewing import _run
 
     _admit_factories()

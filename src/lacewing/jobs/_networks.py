@@ -401,3 +401,14 @@ def plain_state(
         model.load_state_dict(state)
         state = composed_state(model)
     return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def plain_model(store: Store, job: NetworkJob, study: Study, *, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A trained network as the plain torch model, in evaluation mode. Runs the factory, if the study names one."""
+    import torch
+
+    state = plain_state(store, job, study, shape=shape, classes=classes)
+    with torch.random.fork_rng(devices=[]):
+        model = models.build(study.model, shape, classes)
+    model.load_state_dict(state)
+    return model.eval()

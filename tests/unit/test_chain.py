@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing.errors import UsageError
+from lacewing.sparsify import _search
+from lacewing.sparsify._allocate import allocate
 from lacewing.sparsify.chain import Chain, Pattern
+
+torch.set_num_threads(1)
 
 TABLE = {  # C_out x 9 C_in: the chains of ResNet-20 at two and at three factors, with their non-zeros
     (16, 144): ([(1, 8, 8, 2), (8, 2, 18, 1)], 416, [(1, 4, 4, 4), (4, 2, 2, 2), (8, 2, 18, 1)], 384),
@@ -74,18 +80,46 @@ def test_cheapest_equals_an_exhaustive_search(shape, factors):
         with pytest.raises(UsageError, match=f"no chain of {factors} factors makes a {shape[0]} x {shape[1]} matrix"):
             Chain.cheapest(*shape, factors)
         return
-    fewest = min(sum(math.prod(p) for p in chain) for chain in found)
-    best = max(chain for chain in found if sum(math.prod(p) for p in chain) == fewest)
-    assert tuple(map(tuple, Chain.cheapest(*shape, factors).patterns)) == best
+    assert Chain.cheapest(*shape, factors).patterns == _fewest(found)
 
 
-def _all_chains(rows, columns, factors):
-    """Every full-support, monotone chain with b, c >= 2, straight from the rules: full support is seen, not derived."""
-    rising = rows <= columns
-    for inner in itertools.combinations_with_replacement(
-        range(min(rows, columns), max(rows, columns) + 1), factors - 1
-    ):
-        sizes = (rows, *(inner if rising else inner[::-1]), columns)
+def _entries(chain):
+    return sum(math.prod(p) for p in chain)
+
+
+def _fewest(chains):
+    """Of these lists of patterns the one of fewest entries; of equals, the lexicographically greatest."""
+    return max(chains, key=lambda chain: (-_entries(chain), chain))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (4, 6), (6, 4), (8, 8), (5, 7), (4, 9), (12, 6)])
+@pytest.mark.parametrize("factors", [2, 3])
+def test_without_the_monotone_rule_a_waist_may_win(shape, factors):
+    """No inner size above twice the larger of rows and columns gives fewer entries."""
+    sizes = range(2, 2 * max(shape) + 1) if factors == 2 else range(2, max(shape) + 1)
+    inner = itertools.product(sizes, repeat=factors - 1)
+    found = _fewest(_all_chains(*shape, factors, inner))
+    assert Chain.cheapest(*shape, factors, monotone=False).patterns == found
+    with pytest.raises(UsageError, match=r"makes a 1 x 8 matrix \(full support, b and c >= 2\)"):
+        Chain.cheapest(1, 8, factors, monotone=False)
+
+
+def test_the_waist_of_the_largest_layer_of_resnet20():
+    narrow = Chain.cheapest(64, 576, 2, monotone=False)
+    assert [tuple(p) for p in narrow.patterns] == [(1, 64, 2, 1), (1, 2, 576, 1)]
+    assert (narrow.nnz, narrow.ranks) == (1280, (2,))
+
+
+def _all_chains(rows, columns, factors, inner_sizes=None):
+    """Every full-support chain with b, c >= 2, straight from the rules: full support is seen, not derived.
+
+    Inner sizes monotone, or those that are given.
+    """
+    if inner_sizes is None:
+        between = range(min(rows, columns), max(rows, columns) + 1)
+        inner_sizes = _monotone(between, factors - 1, rows <= columns)
+    for inner in inner_sizes:
+        sizes = (rows, *inner, columns)
         options = [list(_factors(*pair)) for pair in itertools.pairwise(sizes)]
         for chain in itertools.product(*options):
             if all(_chainable(*pair) for pair in itertools.pairwise(chain)):
@@ -94,6 +128,17 @@ def _all_chains(rows, columns, factors):
                     support = support @ Pattern(*p).support()
                 if support.all():
                     yield chain
+
+
+def _monotone(sizes, count, rising):
+    for inner in itertools.combinations_with_replacement(sizes, count):
+        yield inner if rising else inner[::-1]
+
+
+def _simple_chains(rows, columns, factors):
+    """Of ``_all_chains`` those whose inner sizes are each ``rows`` or ``columns``."""
+    sizes = sorted({rows, columns})
+    return _all_chains(rows, columns, factors, _monotone(sizes, factors - 1, rows <= columns))
 
 
 def _factors(rows, columns):
@@ -156,6 +201,244 @@ def test_chains_are_values():
     assert left != Chain.cheapest(16, 144, 3)
 
 
+def random_chain(seed):
+    """One to four factors with numbers of 1 to 8, any rank, with or without full support."""
+    rng = np.random.default_rng(seed)
+    a, b, c, d = (
+        int(n) for n in (rng.integers(1, 3), rng.integers(1, 5), rng.integers(1, 5), rng.choice([1, 2, 4, 6]))
+    )
+    chain = [(a, b, c, d)]
+    for _ in range(rng.integers(0, 4)):
+        rank = int(rng.choice([n for n in range(1, c + 1) if c % n == 0]))
+        right_d = int(rng.choice([n for n in range(1, d + 1) if d % n == 0]))
+        a, b, c, d = a * c // rank, rank * d // right_d, int(rng.integers(1, 5)), right_d
+        chain.append((a, b, c, d))
+    return Chain(chain)
+
+
+def _kronecker(factor):
+    """The sum over i and k of e_i e_i' (x) factor[i, :, :, k] (x) e_k e_k'."""
+    a, _, _, d = factor.shape
+    return sum(
+        np.kron(np.diag(np.eye(a)[i]), np.kron(factor[i, :, :, k], np.diag(np.eye(d)[k])))
+        for i in range(a)
+        for k in range(d)
+    )
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_dense_is_the_product_of_kronecker_sums(seed):
+    chain, rng = random_chain(seed), np.random.default_rng(seed)
+    factors = [rng.normal(size=p) for p in chain.patterns]
+    expected = np.linalg.multi_dot([np.eye(chain.shape[0]), *map(_kronecker, factors)])
+    found = chain.dense(factors)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+    tensors = [torch.tensor(f, requires_grad=True) for f in factors]
+    product = chain.dense(tensors)
+    np.testing.assert_allclose(product.detach().numpy(), expected, atol=1e-12)
+    loss = (product * torch.tensor(rng.normal(size=chain.shape))).sum()
+    loss.backward()
+    for tensor in tensors:  # Euler: the product is linear in each factor
+        torch.testing.assert_close((tensor * tensor.grad).sum(), loss, rtol=1e-9, atol=1e-9)
+
+
+def test_dense_keeps_the_type_of_its_factors():
+    chain = Chain.monarch(6, 9)
+    singles = [np.ones(p, dtype=np.float32) for p in chain.patterns]
+    assert chain.dense(singles).dtype == np.float32
+    assert chain.dense([torch.from_numpy(f) for f in singles]).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ([(1, 4, 4, 4)], "the chain has 2 factors, and 1 were given"),
+        ([(1, 4, 4, 4), (4, 4, 4)], r"factor 2 has shape \(4, 4, 4\); the chain has \(4, 4, 4, 1\)"),
+        ([(1, 4, 4, 1), (4, 4, 4, 1)], r"factor 1 has shape \(1, 4, 4, 1\)"),
+    ],
+)
+@pytest.mark.parametrize("ones", [np.ones, torch.ones])
+def test_dense_names_the_factor_of_another_shape(shapes, said, ones):
+    with pytest.raises(UsageError, match=said):
+        Chain.monarch(16, 16).dense([ones(shape) for shape in shapes])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_fusing_any_pair_keeps_shape_and_support(seed):
+    chain = random_chain(seed)
+    support = chain.dense([np.ones(p) for p in chain.patterns]) > 0
+    for place in range(len(chain.patterns) - 1):
+        fused = chain.fuse(place)
+        assert fused.shape == chain.shape
+        pair = chain.patterns[place].support().astype(int) @ chain.patterns[place + 1].support().astype(int)
+        np.testing.assert_array_equal(fused.patterns[place].support(), pair > 0)
+        assert (
+            fused.patterns[:place] + fused.patterns[place + 1 :] == chain.patterns[:place] + chain.patterns[place + 2 :]
+        )
+        np.testing.assert_array_equal(fused.dense([np.ones(p) for p in fused.patterns]) > 0, support)
+
+
+@pytest.mark.parametrize(("place", "said"), [(-1, "give 0 to 1"), (2, "no factors 2 and 3 .* give 0 to 1")])
+def test_fuse_names_the_pairs_there_are(place, said):
+    with pytest.raises(UsageError, match=said):
+        Chain.butterfly(8).fuse(place)
+    with pytest.raises(UsageError, match="nothing to fuse"):
+        Chain([(1, 2, 2, 1)]).fuse(0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 16])
+def test_monarch_of_a_square_is_daos(size):
+    assert Chain.monarch(size**2, size**2) == Chain([(1, size, size, size), (size, size, size, 1)])
+
+
+@pytest.mark.parametrize("rows", range(2, 13))
+def test_monarch_has_the_fewest_entries_of_rank_one(rows):
+    for columns in range(2, 13):
+        found = [chain for chain in _simple_chains(rows, columns, 2) if chain[0][2] == chain[1][0]]  # rank c / a' = 1
+        if found:
+            assert Chain.monarch(rows, columns).patterns == _fewest(found)
+        else:
+            with pytest.raises(
+                UsageError, match=f"{rows} x {columns} matrix; use rows and columns with a common divisor"
+            ):
+                Chain.monarch(rows, columns)
+
+
+@pytest.mark.parametrize("size", [2, 4, 32])
+def test_the_butterfly_is_that_of_the_hadamard_transform(size):
+    chain = Chain.butterfly(size)
+    signs = [np.broadcast_to(np.array([[1, 1], [1, -1]])[:, :, None], p).copy() for p in chain.patterns]
+    np.testing.assert_array_equal(chain.dense(signs), scipy.linalg.hadamard(size))
+
+
+@pytest.mark.parametrize(("size", "radix"), [(27, 3), (16, 4), (25, 5), (7, 7)])
+def test_a_butterfly_of_any_radix_has_full_support_and_rank_one(size, radix):
+    chain = Chain.butterfly(size, radix)
+    assert chain.fuse(0).fuse(0).patterns == ((1, size, size, 1),) if len(chain.patterns) == 3 else True
+    assert (chain.dense([np.ones(p) for p in chain.patterns]) == 1).all()  # one path from each input to each output
+    assert chain.nnz == size * radix * len(chain.patterns)
+
+
+@pytest.mark.parametrize(("size", "radix"), [(12, 2), (8, 3), (1, 2), (0, 2), (8, 1), (8, 0), (8, -2)])
+def test_a_butterfly_needs_a_power_of_its_radix(size, radix):
+    with pytest.raises(UsageError, match=f"size = {size} must be a power of radix = {radix}.* use Chain.cheapest"):
+        Chain.butterfly(size, radix)
+
+
+MENUS = [(8, 8), (12, 12), (8, 12), (12, 8), (16, 8), (6, 18), (7, 14), (16, 16)]
+
+
+@pytest.mark.parametrize("shape", MENUS)
+@pytest.mark.parametrize("factors", [1, 2, 3, 4])
+def test_the_menu_of_densities_equals_an_exhaustive_search(shape, factors):
+    found = {}
+    for chain in _simple_chains(*shape, factors):
+        if _entries(chain) < math.prod(shape):
+            found[_entries(chain)] = max(chain, found.get(_entries(chain), ()))
+    menu = _search.menu(*shape, factors)
+    assert menu == found
+    assert list(menu) == sorted(menu)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (12, 8), (6, 18), (16, 16), (64, 576), (768, 3072)])
+@pytest.mark.parametrize("density", [0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.65, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("factors", [None, 2, 3])
+def test_for_density_is_the_nearest_by_ratio(shape, density, factors):
+    menus = {n: [e / math.prod(shape) for e in _search.menu(*shape, n)] for n in ([factors] if factors else (2, 3, 4))}
+
+    def off(x):
+        return max(x / density, density / x) - 1
+
+    reachable = [x for menu in menus.values() for x in menu]
+    if min(map(off, reachable)) > 0.2:
+        below = max((x for x in reachable if x < density), default=None)
+        above = min((x for x in reachable if x > density), default=None)
+        beside = " and ".join(f"{x:.4f}" for x in (below, above) if x is not None)
+        with pytest.raises(UsageError, match=f"has density {density:g}; the nearest reachable: {beside}"):
+            Chain.for_density(*shape, density, factors)
+        return
+    chain = Chain.for_density(*shape, density, factors)
+    assert chain.shape == shape
+    length = len(chain.patterns)
+    assert off(chain.density) == pytest.approx(min(map(off, menus[length])), abs=1e-12)
+    close = [n for n, menu in menus.items() if menu and min(map(off, menu)) <= 0.1]
+    if close:
+        assert length == min(close)
+    else:
+        assert off(chain.density) == pytest.approx(min(map(off, reachable)), abs=1e-12)
+
+
+def test_chains_of_higher_rank_reach_between_those_of_rank_one():
+    ranks = [Chain.for_density(64, 64, density).ranks for density in (0.25, 0.32, 0.5, 0.8)]
+    assert ranks == sorted(ranks)
+    assert ranks[-1] > (1,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((7, 13, 0.5), "no chain makes a 7 x 13 matrix with fewer entries"),
+        ((64, 576, 0.01), r"no chain of a 64 x 576 matrix has density 0\.01; the nearest reachable: 0\.0486\."),
+        ((64, 576, 0.0), "density = 0.0 must lie between 0 and 1"),
+        ((64, 576, 1.5), "density = 1.5"),
+        ((64, 576, math.nan), "density = nan"),
+        ((64, 576, 0.1, 0), "factors = 0 must be at least 1"),
+        ((64, 576, 0.1, -1), "factors = -1"),
+    ],
+)
+def test_for_density_says_what_is_reachable(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        Chain.for_density(*arguments)
+
+
+MODEL = {"conv": (64, 576, 1), "grouped": (8, 72, 16), "wide": (96, 384, 2), "prime": (7, 13, 3)}
+
+
+def _stored(chains, elsewhere):
+    each = (n * (chains[name].nnz if name in chains else r * c) for name, (r, c, n) in MODEL.items())
+    return elsewhere + sum(each)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.2, 1.0), st.integers(0, 5000), st.sampled_from([None, 2, 3]))
+def test_a_model_gets_as_near_to_its_density_as_one_more_chain_allows(density, elsewhere, factors):
+    total = elsewhere + sum(math.prod(sizes) for sizes in MODEL.values())
+    chains = allocate(MODEL, elsewhere, density, factors)
+    left = density * total - _stored(chains, elsewhere)
+    assert left >= 0
+    assert set(chains) == {"conv", "grouped", "wide"}  # 7 x 13 has no chain
+    (length,) = {len(chain.patterns) for chain in chains.values()}
+    assert factors in (None, length)
+    for name, chain in chains.items():
+        rows, columns, count = MODEL[name]
+        assert chain.shape == (rows, columns)
+        denser = [n for n in _search.menu(rows, columns, length) if n > chain.nnz]
+        assert all((n - chain.nnz) * count > left for n in denser)
+
+
+def test_layers_of_a_model_get_about_the_same_density():
+    """Where every layer has a chain near the common density: within the steps of the menus, not one layer for all."""
+    sizes = {f"layer{n}": (256, 256, 1) for n in range(4)}
+    densities = [chain.density for chain in allocate(sizes, 0, 0.3).values()]
+    assert max(densities) / min(densities) < 1.25
+    assert sum(densities) / 4 == pytest.approx(0.3, rel=0.03)
+
+
+@pytest.mark.parametrize("factors", [None, 2, 3])
+def test_the_floor_of_a_model_is_reached_and_named(factors):
+    lengths = [factors] if factors else [2, 3, 4]
+    menus = [
+        {n: min(_search.menu(r, c, length)) for n, (r, c, _) in MODEL.items() if n != "prime"} for length in lengths
+    ]
+    total = 1000 + sum(math.prod(sizes) for sizes in MODEL.values())
+    least = min(1000 + 3 * 7 * 13 + sum(MODEL[n][2] * e for n, e in menu.items()) for menu in menus)
+    assert _stored(allocate(MODEL, 1000, least / total * (1 + 1e-12), factors), 1000) == least
+    with pytest.raises(UsageError, match=f"lies below {least / total:.4f}, the least that chains reach.*prune"):
+        allocate(MODEL, 1000, least / total - 1e-6, factors)
+
+
 @pytest.fixture(scope="module")
 def lazylinop():
     """lazylinop's chain.py alone: importing its package needs more packages and changes torch's thread count."""
@@ -172,3 +455,13 @@ def test_lazylinop_agrees_on_which_pairs_chain(lazylinop):
     for left, right in itertools.product(SMALL, SMALL):
         if left.columns == right.rows:
             assert _refused(left, right) != lazylinop.Chain([tuple(left), tuple(right)]).chainability
+
+
+def test_lazylinop_agrees_on_butterflies_and_monarchs(lazylinop):
+    for power in range(1, 7):
+        theirs = lazylinop.Chain.square_dyadic((2**power, 2**power))
+        assert [tuple(p) for p in theirs.ks_patterns] == [tuple(p) for p in Chain.butterfly(2**power).patterns]
+    for rows, columns in [(16, 16), (16, 24), (64, 144)]:
+        ours = Chain.monarch(rows, columns)
+        theirs = lazylinop.Chain.monarch((rows, columns), p=ours.patterns[0].b, q=ours.patterns[0].c)
+        assert [tuple(p) for p in theirs.ks_patterns] == [tuple(p) for p in ours.patterns]

@@ -98,8 +98,9 @@ class Chain:
             product: Any = None
             for factor in factors:
                 a, b, c, d = factor.shape
-                outer, inner = np.eye(a).reshape(a, 1, 1, a, 1, 1), np.eye(d).reshape(1, 1, d, 1, 1, d)
-                matrix = (np.asarray(factor).reshape(a, b, 1, 1, c, d) * outer * inner).reshape(a * b * d, a * c * d)
+                outer = np.eye(a, dtype=factor.dtype).reshape(a, 1, 1, a, 1, 1)
+                inner = np.eye(d, dtype=factor.dtype).reshape(1, 1, d, 1, 1, d)
+                matrix = (factor.reshape(a, b, 1, 1, c, d) * outer * inner).reshape(a * b * d, a * c * d)
                 product = matrix if product is None else product @ matrix
             return product  # type: ignore[no-any-return]
         from lacewing.sparsify._backends import compose
@@ -112,49 +113,52 @@ class Chain:
         Raises:
             UsageError: there is no such pair.
         """
-        if not 0 <= place < len(self.patterns) - 1:
-            raise UsageError(
-                f"fuse({place}): a chain of {len(self.patterns)} factors has pairs 0 to {len(self.patterns) - 2}."
-            )
-        before, (left, right), after = (
-            self.patterns[:place],
-            self.patterns[place : place + 2],
-            self.patterns[place + 2 :],
-        )
-        return Chain([*before, fused(left, right), *after])
+        pairs = len(self.patterns) - 1
+        if not 0 <= place < pairs:
+            mend = f"give 0 to {pairs - 1}" if pairs else "there is nothing to fuse"
+            raise UsageError(f"fuse({place}): the chain has no factors {place} and {place + 1} (from 0); {mend}.")
+        left, right = self.patterns[place : place + 2]
+        return Chain([*self.patterns[:place], fused(left, right), *self.patterns[place + 2 :]])
 
     @classmethod
     def monarch(cls, rows: int, columns: int) -> Chain:
         """The Monarch chain: two block-diagonal factors, up to permutation, that are as square as the sizes allow.
 
-        For n x n with n = m^2: (1, m, m, m)(m, m, m, 1) (Dao et al. 2022). Else, of the full-support chains of two
-        factors, rank 1 and inner size ``rows`` or ``columns``, the one of fewest entries.
+        For g^2 x g^2: (1, g, g, g)(g, g, g, 1) (Dao et al. 2022). For m x n and any common divisor g of both:
+        (1, g, g, m/g)(g, m/g, n/g, 1) or (1, m/g, n/g, g)(n/g, g, g, 1), which are the full-support chains of two
+        factors, rank 1 and inner size m or n; of all these the one of fewest entries, of equals the lexicographically
+        greatest.
 
         Raises:
-            UsageError: a prime number of rows or columns leaves no such chain.
+            UsageError: rows and columns have no common divisor above 1 and below both.
         """
-        options = [
-            (rank_one.nnz, tuple(-n for p in rank_one.patterns for n in p), rank_one)
-            for patterns in _search.menu(rows, columns, 2).values()
-            for rank_one in [cls(patterns)]
-            if rank_one.ranks == (1,)
-        ]
+        options = []
+        for g in _search.divisors(math.gcd(rows, columns)):
+            if 1 < g < min(rows, columns):
+                m, n = rows // g, columns // g
+                options += [cls([(1, g, g, m), (g, m, n, 1)]), cls([(1, m, n, g), (n, g, g, 1)])]
         if not options:
-            raise UsageError(f"no Monarch chain makes a {rows} x {columns} matrix; use sizes that divide.")
-        return min(options)[2]
+            raise UsageError(
+                f"no Monarch chain makes a {rows} x {columns} matrix; "
+                "use rows and columns with a common divisor above 1 and below both."
+            )
+        return max(options, key=lambda chain: (-chain.nnz, chain.patterns))
 
     @classmethod
     def butterfly(cls, size: int, radix: int = 2) -> Chain:
         """The square butterfly of log_radix(size) factors, that of the fast Fourier and Hadamard transforms.
 
         Raises:
-            UsageError: ``size`` is no power of ``radix``.
+            UsageError: ``size`` is no power of ``radix``, which must be at least 2.
         """
         count, power = 0, 1
         while radix >= 2 and power < size:
             count, power = count + 1, power * radix
         if count == 0 or power != size:
-            raise UsageError(f"size = {size} is no power of radix = {radix}; use Chain.cheapest or Chain.monarch.")
+            raise UsageError(
+                f"size = {size} must be a power of radix = {radix}, and both at least 2; "
+                "for other sizes use Chain.cheapest or Chain.monarch."
+            )
         return cls([(radix**place, radix, radix, radix ** (count - 1 - place)) for place in range(count)])
 
     @classmethod
@@ -195,6 +199,8 @@ class Chain:
         """
         if not 0 < density <= 1:
             raise UsageError(f"density = {density} must lie between 0 and 1.")
+        if factors is not None and factors < 1:
+            raise UsageError(f"factors = {factors} must be at least 1.")
         size = rows * columns
 
         def distance(entries: int) -> float:

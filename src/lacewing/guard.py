@@ -51,8 +51,10 @@ class Rewind:
         """
         if text == "none":
             return cls("keep", "end")
-        found = re.fullmatch(r"(learning-rate ?)?(?:init|(epoch|step) (\d+)( resumed)?)?", text)
-        if not text or found is None or (found[1] and found[4]) or text == "learning-rate ":
+        if text == "learning-rate":
+            return cls("keep", "start")
+        found = re.fullmatch(r"(learning-rate )?(?:init|(epoch|step) (\d+)( resumed)?)", text)
+        if found is None or (found[1] and found[4]):
             raise UsageError(
                 f"rewind {text!r} must be 'init', 'epoch K', 'step K' (each K also with ' resumed'), 'learning-rate', "
                 "'learning-rate epoch K' or 'none'."
@@ -81,7 +83,7 @@ class Guard:
         masks: what is pruned.
 
     To continue a sequence in another process, set ``masks``, ``origin`` (parameters and buffers at the rewind point)
-    and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step).
+    and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ Masks live outside the module: its state_dict keys, ``deepcopy`` and pickling st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lacewing._files import write_atomically
 from lacewing.errors import UsageError, did_you_mean
@@ -36,7 +38,8 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
     """Names of the weights that pruning may touch, in module order.
 
     These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
-    of butterfly layers. Biases, batch norm and embeddings are never pruned; a weight that two layers share counts once.
+    of butterfly layers. Biases, batch norm and embeddings are never pruned. A weight that two layers share counts once,
+    under its first name, and stays whole if either is ignored.
 
     Args:
         model: any module.
@@ -48,31 +51,29 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
             parametrisation) and the layer is not ignored.
     """
     unused = list(ignore)
-    names: list[str] = []
-    seen: set[int] = set()
-    for path, module in model.named_modules():
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[int, str] = {}  # by identity, so that a shared weight has one name
+    ignored: set[int] = set()
+    for path, module in model.named_modules(remove_duplicate=False):
         for attribute in _weights(module):
             name = f"{path}.{attribute}" if path else attribute
             matched = [entry for entry in ignore if _fits(entry, model, name)]
             if matched:
                 unused = [entry for entry in unused if entry not in matched]
-                continue
-            try:
-                parameter = model.get_parameter(name)
-            except AttributeError:
+                ignored.add(id(parameters.get(name)))
+            elif name not in parameters:
                 raise UsageError(
                     f"the weight of '{path}' is no plain parameter (weight norm or another parametrisation); remove "
                     f"that, or leave the layer out: ignore=['{path}']."
-                ) from None
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                names.append(name)
+                )
+            else:
+                found.setdefault(id(parameters[name]), name)
     for entry in unused:
         if not isinstance(entry, str):
             raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
         modules = [path for path, _ in model.named_modules() if path]
         raise UsageError(f"ignore: '{entry}' fits no prunable weight; {did_you_mean(entry, modules)}")
-    return names
+    return [name for identity, name in found.items() if identity not in ignored]
 
 
 def _weights(module: nn.Module) -> list[str]:
@@ -81,9 +82,11 @@ def _weights(module: nn.Module) -> list[str]:
         return ["weight"]
     if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
         names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-        return [name for name in names if module._parameters.get(name) is not None]
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
+        return [name for name in names if module._parameters.get(name) is not None or is_parametrized(module, name)]
+    if isinstance(module, nn.RNNBase):  # its own list of names, which weight norm leaves as it is
+        return [name for name in module._flat_weights_names if name.startswith("weight_")]
+    if isinstance(module, nn.RNNCellBase):
+        return ["weight_ih", "weight_hh"]
     declared = getattr(module, "prunable_parameters", None)  # butterfly layers, and layers of users
     return list(declared()) if callable(declared) else []
 
@@ -161,11 +164,12 @@ def load_masks(path: str | Path, model: nn.Module | None = None) -> Masks:
         UsageError: the file holds no masks, or those of another model.
         OSError: the file cannot be read.
     """
-    try:
-        masks = unpack(load_file(path))
-    except (SafetensorError, KeyError, ValueError, RuntimeError):
-        masks = {}
-    if not masks:
+    packed: dict[str, Tensor] | None = None
+    masks: Masks = {}
+    with suppress(SafetensorError, KeyError, ValueError, RuntimeError):
+        packed = load_file(path)
+        masks = unpack(packed)
+    if packed is None or len(packed) != 2 * len(masks):  # none at all is what a dense network has
         raise UsageError(f"{path} holds no masks; name a file that save_masks wrote.")
     if model is not None:
         check_masks(model, masks)

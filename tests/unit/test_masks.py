@@ -1,20 +1,20 @@
-"""Pruning and the guard: exact counts against brute force, and zeros that stay zero after every step."""
+"""Masks: which weights may be pruned, masks that fit their model, and masks on disk."""
 
-import math
-from fractions import Fraction
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from lacewing.errors import UsageError
-from lacewing.guard import Guard
-from lacewing.masks import pack, prunable, unpack
+from lacewing.masks import apply_masks, check_masks, load_masks, pack, prunable, save_masks, unpack
 from lacewing.models.resnet import ResNet
-from lacewing.sparsify import prune
+from lacewing.sparsify import butterfly
 
 
 @pytest.fixture(autouse=True)
@@ -26,233 +26,233 @@ def _net():
     return nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
 
 
-def test_convolutions_and_linear_layers_are_prunable_and_nothing_else():
-    assert prunable(_net()) == ["0.weight", "4.weight"]
-    assert prunable(nn.Linear(2, 2)) == ["weight"]
+class _Tied(nn.Module):
+    """An encoder and a decoder of one weight, and one layer that stands at two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(4, 4)
+        self.between = nn.Linear(4, 4)
+        self.decoder = nn.Linear(4, 4)
+        self.decoder.weight = self.encoder.weight
+        self.again = self.between
+
+
+PRUNABLE = {  # every kind of layer that has weights to prune, and what they are called
+    "conv": (lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.BatchNorm1d(3)), ["0.weight"]),
+    "conv 3d": (lambda: nn.Conv3d(2, 3, 1), ["weight"]),
+    "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 2)), ["0.weight"]),
+    "bilinear": (lambda: nn.Sequential(nn.Bilinear(2, 3, 4)), ["0.weight"]),
+    "recurrent": (
+        lambda: nn.LSTM(3, 4, num_layers=2, proj_size=2),
+        ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0", "weight_ih_l1", "weight_hh_l1", "weight_hr_l1"],
+    ),
+    "both ways": (
+        lambda: nn.Sequential(nn.GRU(3, 4, bidirectional=True)),
+        ["0.weight_ih_l0", "0.weight_hh_l0", "0.weight_ih_l0_reverse", "0.weight_hh_l0_reverse"],
+    ),
+    "cell": (lambda: nn.Sequential(nn.GRUCell(3, 4)), ["0.weight_ih", "0.weight_hh"]),
+    "attention": (lambda: nn.Sequential(nn.MultiheadAttention(4, 2)), ["0.in_proj_weight", "0.out_proj.weight"]),
+    "attention of three widths": (
+        lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=5),
+        ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"],
+    ),
+    "never": (lambda: nn.Sequential(nn.Embedding(3, 2), nn.LayerNorm(2), nn.PReLU()), []),
+    "shared": (_Tied, ["encoder.weight", "between.weight"]),
+}
+
+
+@pytest.mark.parametrize("kind", PRUNABLE)
+def test_prunable_are_the_weights_of_each_kind_of_layer_and_nothing_else(kind):
+    factory, names = PRUNABLE[kind]
+    assert prunable(factory()) == names
+
+
+def test_prunable_of_resnet20_are_all_parameters_but_batch_norm_and_bias():
     model = ResNet()
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     assert sum(sizes[name] for name in prunable(model)) == 272_474 - 1_578
     assert not any("bn" in name or name.endswith("bias") for name in prunable(model))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 9999), st.sampled_from([0.1, 0.2, 0.25, 0.39, 0.45, 0.5, 0.9, 0.999]), st.booleans())
-def test_prune_removes_exactly_the_smallest_floor_of_fraction_times_remaining(seed, fraction, whole):
-    """Weights of few distinct magnitudes, so that ties abound; brute force over a Python list."""
-    rng = np.random.default_rng(seed)
-    model = _net()
-    weights = {name: model.get_parameter(name) for name in prunable(model)}
-    for weight in weights.values():
-        weight.data = torch.from_numpy(rng.integers(-2, 3, weight.shape) / np.float32(2)) * rng.choice([-1, 1])
-    masks = {} if whole else {n: torch.from_numpy(rng.random(w.shape) < rng.random()) for n, w in weights.items()}
-    left = [
-        (abs(value), place, position)
-        for place, (name, weight) in enumerate(weights.items())
-        for position, value in enumerate(weight.flatten().tolist())
-        if name not in masks or masks[name].flatten()[position]
+def test_factors_of_butterfly_layers_and_declared_weights_of_users_are_prunable():
+    model = nn.Sequential(nn.Linear(16, 16), nn.MultiheadAttention(16, 2))
+    butterfly(model, density=0.7, ignore=["1.out_proj"], factors=2)
+    assert prunable(model) == [
+        "0.factors.0",
+        "0.factors.1",
+        "1.out_proj.weight",
+        "1.in_proj.factors.0",
+        "1.in_proj.factors.1",
     ]
-    gone = {entry[1:] for entry in sorted(left)[: math.floor(fraction * len(left))]}
-    wanted = {entry[1:] for entry in left} - gone
 
-    found = prune(model, masks, fraction)
-    kept_now = {
-        (place, position)
-        for place, name in enumerate(weights)
-        for position in found[name].flatten().nonzero().flatten().tolist()
-    }
-    assert kept_now == wanted
-    assert all(mask.dtype == torch.bool and mask.shape == weights[name].shape for name, mask in found.items())
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.core, self.scale = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(1))
 
+        def prunable_parameters(self):
+            return ["core"]
 
-def test_prune_leaves_weights_and_earlier_masks_as_they_are():
-    model, masks = _net(), {"4.weight": torch.rand(4, 12) < 0.5}
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    before = masks["4.weight"].clone()
-    prune(model, masks, 0.5)
-    assert torch.equal(masks["4.weight"], before)
-    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-
-
-def test_resnet20_keeps_the_exact_number_of_weights_at_every_level():
-    torch.manual_seed(0)
-    model, masks, wanted = ResNet(), {}, 270_896
-    for _ in range(24):
-        masks = prune(model, masks, 0.2)
-        wanted -= math.floor(Fraction(1, 5) * wanted)
-        assert sum(int(m.sum()) for m in masks.values()) == wanted
-        assert not any(p.requires_grad for p in masks.values())
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_weights_that_cannot_be_ranked_are_an_error(bad):
-    model = _net()
-    with torch.no_grad():
-        model[4].weight[1, 2] = bad
-    with pytest.raises(UsageError, match=r"weight '4\.weight' holds NaN or infinity"):
-        prune(model, {}, 0.5)
+    assert prunable(nn.Sequential(Mine())) == ["0.core"]
 
 
 @pytest.mark.parametrize(
-    ("model", "masks", "fraction", "said"),
+    ("ignore", "left"),
     [
-        (nn.BatchNorm1d(3), {}, 0.5, "no convolution or linear weight"),
-        (
-            nn.Linear(2, 3),
-            {"weight": torch.ones(2, 3, dtype=torch.bool)},
-            0.5,
-            r"shape \(2, 3\) and the weight \(3, 2\)",
-        ),
-        (nn.Linear(2, 3), {"fc.weight": torch.ones(3, 2, dtype=torch.bool)}, 0.5, "'fc.weight', .* another model"),
-        (nn.Linear(2, 3), {}, 0.0, "fraction = 0.0"),
-        (nn.Linear(2, 3), {}, 1.0, "fraction = 1.0"),
+        (["stem"], ["body.0.conv", "body.0.fc", "body.1.conv", "body.1.fc", "head"]),
+        (["body"], ["stem", "head"]),
+        (["body.1.conv.weight", "stem"], ["body.0.conv", "body.0.fc", "body.1.fc", "head"]),
+        (["body.*.conv"], ["stem", "body.0.fc", "body.1.fc", "head"]),
+        (["*.fc"], ["stem", "body.0.conv", "body.1.conv", "head"]),
+        ([nn.Conv2d], ["body.0.fc", "body.1.fc", "head"]),
+        ([nn.ModuleDict, "stem"], ["head"]),
+        (["*"], []),
     ],
 )
-def test_what_cannot_be_pruned_is_an_error(model, masks, fraction, said):
+def test_ignore_goes_by_name_wildcard_type_and_holder(ignore, left):
+    blocks = [nn.ModuleDict({"conv": nn.Conv2d(2, 2, 1), "fc": nn.Linear(2, 2)}) for _ in range(2)]
+    model = nn.Module()
+    model.stem, model.body, model.head = nn.Conv2d(1, 2, 1), nn.ModuleList(blocks), nn.Linear(2, 2)
+    assert prunable(model, ignore) == [f"{name}.weight" for name in left]
+
+
+@pytest.mark.parametrize("ignore", ["encoder", "decoder"])
+def test_a_shared_weight_stays_whole_if_either_of_its_layers_is_ignored(ignore):
+    assert prunable(_Tied(), [ignore]) == ["between.weight"]
+    assert prunable(_Tied(), ["again"]) == ["encoder.weight"]
+
+
+@pytest.mark.parametrize(
+    ("ignore", "said"),
+    [
+        ("layer.con", r"ignore: 'layer\.con' fits no prunable weight; did you mean 'layer\.conv'\?"),
+        ("layer.norm", r"ignore: 'layer\.norm' fits no prunable weight"),
+        ("", "ignore: '' fits no prunable weight"),
+        (nn.LSTM, "ignore: the model has no LSTM whose weights could be pruned"),
+        (nn.BatchNorm2d, "ignore: the model has no BatchNorm2d whose weights could be pruned"),
+    ],
+)
+def test_an_ignore_that_fits_nothing_is_an_error(ignore, said):
+    model = nn.ModuleDict({"layer": nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "norm": nn.BatchNorm2d(1)})})
     with pytest.raises(UsageError, match=said):
-        prune(model, masks, fraction)
+        prunable(model, ["layer.conv.weight", ignore])
+
+
+def _old_weight_norm(module, name="weight"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(module, name)
+
+
+PARAMETRISED = {
+    "linear": lambda: parametrizations.weight_norm(nn.Linear(4, 4)),
+    "linear, old weight norm": lambda: _old_weight_norm(nn.Linear(4, 4)),
+    "convolution": lambda: parametrizations.spectral_norm(nn.Conv2d(2, 2, 1)),
+    "recurrent": lambda: parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0"),
+    "recurrent, old weight norm": lambda: _old_weight_norm(nn.LSTM(3, 4), "weight_hh_l0"),
+    "cell": lambda: parametrizations.weight_norm(nn.GRUCell(3, 4), "weight_hh"),
+    "attention": lambda: parametrizations.spectral_norm(nn.MultiheadAttention(4, 2), "in_proj_weight"),
+}
+
+
+@pytest.mark.parametrize("kind", PARAMETRISED)
+def test_a_parametrised_weight_is_never_skipped_in_silence(kind):
+    model = nn.ModuleDict({"odd": PARAMETRISED[kind](), "fc": nn.Linear(2, 2)})
+    with pytest.raises(UsageError, match=r"the weight of 'odd' is no plain parameter .*ignore=\['odd'\]"):
+        prunable(model)
+    assert prunable(model, ["odd"]) == ["fc.weight"]
+
+
+@pytest.mark.parametrize("refuses", [check_masks, apply_masks])
+@pytest.mark.parametrize(
+    ("name", "mask", "said"),
+    [
+        (
+            "5.weight",
+            torch.ones(3, 1, 2, 2, dtype=torch.bool),
+            r"'5\.weight', which the model does not have; .*another",
+        ),
+        ("1.running_var", torch.ones(3, dtype=torch.bool), r"'1\.running_var', which the model does not have"),
+        ("4.weight", torch.ones(12, 4, dtype=torch.bool), r"shape \(12, 4\) and the weight \(4, 12\); .*another model"),
+        ("4.weight", torch.ones(4, 12), r"'4\.weight' holds torch\.float32; give torch\.bool"),
+    ],
+)
+def test_masks_of_another_model_are_refused_and_change_nothing(refuses, name, mask, said):
+    model = _net()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(UsageError, match=said):
+        refuses(model, {"0.weight": torch.zeros(3, 1, 2, 2, dtype=torch.bool), name: mask})
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_apply_masks_zeroes_pruned_weights_even_infinite_ones_and_no_other():
+    model = _net()
+    mask = torch.rand(4, 12) < 0.5
+    weight = model[4].weight.detach().clone()
+    with torch.no_grad():
+        model[4].weight[~mask] = torch.inf
+    apply_masks(model, {"4.weight": mask})
+    assert torch.equal(model[4].weight, torch.where(mask, weight, 0))
+    assert model[4].weight.requires_grad
+    assert model[4].weight.is_leaf
+
+    tied = _Tied()  # under its other name too
+    apply_masks(tied, {"decoder.weight": torch.eye(4, dtype=torch.bool)})
+    assert int(tied.encoder.weight.count_nonzero()) == 4
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=3), st.integers(0, 999))
-def test_unpack_inverts_pack(shapes, seed):
+@given(st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=3), st.integers(0, 999))
+def test_unpack_inverts_pack_of_any_shape_at_a_bit_a_weight(shapes, seed):
     generator = torch.Generator().manual_seed(seed)
     masks = {f"layer|{i}.weight": torch.rand(shape, generator=generator) < 0.5 for i, shape in enumerate(shapes)}
     packed = pack(masks)
     found = unpack(packed)
     assert list(found) == list(masks)
     assert all(torch.equal(found[name], mask) and found[name].dtype == torch.bool for name, mask in masks.items())
-    assert sum(t.numel() for n, t in packed.items() if n.endswith("bits")) == sum(
-        -(-m.numel() // 8) for m in masks.values()
-    )
+    bits = {name: tensor for name, tensor in packed.items() if name.endswith("bits")}
+    assert all(tensor.dtype == torch.uint8 for tensor in bits.values())
+    assert sum(t.numel() for t in bits.values()) == sum(-(-m.numel() // 8) for m in masks.values())
 
 
-OPTIMISERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9, weight_decay=0.1),
-    "nesterov": lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9, nesterov=True, weight_decay=0.1, foreach=False),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.5, weight_decay=0.1),
-    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.5, amsgrad=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.5, weight_decay=0.1),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMISERS)
-@settings(max_examples=8, deadline=None)
-@given(hidden=st.integers(1, 5), fraction=st.floats(0.05, 0.95), seed=st.integers(0, 999), frozen=st.booleans())
-def test_after_every_step_pruned_weights_gradients_and_state_are_zero(name, hidden, fraction, seed, frozen):
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Conv2d(1, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.Tanh(), nn.Flatten(), nn.Linear(9 * hidden, 3)
-    )
-    model[0].weight.requires_grad_(not frozen)
-    guard = Guard(model)
-    guard.masks = prune(model, {}, fraction)
-    optimizer = OPTIMISERS[name](model.parameters())
-    guard.attach(optimizer)
-    kept_before = model[4].weight[guard.masks["4.weight"]].clone()
-    for _ in range(4):
-        _assert_zero(guard, optimizer)
-        optimizer.zero_grad()
-        model(torch.randn(5, 1, 3, 3)).square().sum().backward()
-        optimizer.step()
-    _assert_zero(guard, optimizer)
-    assert not torch.equal(model[4].weight[guard.masks["4.weight"]], kept_before) or not len(kept_before)
-
-
-def _assert_zero(guard, optimizer):
-    for name, mask in guard.masks.items():
-        weight = guard.model.get_parameter(name)
-        state = [t for t in optimizer.state.get(weight, {}).values() if torch.is_tensor(t) and t.shape == weight.shape]
-        assert len(state) >= (len(optimizer.state.get(weight, {})) > 0)  # momentum was looked at where there is one
-        for tensor in (weight, weight.grad, *state):
-            assert tensor is None or not tensor[~mask].any()
-
-
-def test_the_guard_takes_away_momentum_that_was_there_before():
-    """An optimiser restored from a checkpoint, or pruned in mid-training: zero from the moment of attach."""
-    model = nn.Linear(4, 4)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model(torch.ones(1, 4)).sum().backward()
-    optimizer.step()
-    guard = Guard(model)
-    guard.masks = prune(model, {}, 0.5)
-    guard.attach(optimizer)
-    assert not optimizer.state[model.weight]["momentum_buffer"][~guard.masks["weight"]].any()
-    assert not model.weight[~guard.masks["weight"]].any()
-
-
-def test_a_guarded_network_trains_as_if_pruned_weights_did_not_exist():
-    """Against plain torch on the two inputs that are left of four."""
-    torch.manual_seed(0)
-    full, small = nn.Linear(4, 1), nn.Linear(2, 1)
-    small.load_state_dict({"weight": full.weight.detach()[:, :2], "bias": full.bias.detach()})
-    guard = Guard(full)
-    guard.masks = {"weight": torch.tensor([[True, True, False, False]])}
-    optimizers = [OPTIMISERS["sgd"](m.parameters()) for m in (full, small)]
-    guard.attach(optimizers[0])
-    for _ in range(5):
-        x = torch.randn(6, 4)
-        for model, optimizer, inputs in zip((full, small), optimizers, (x, x[:, :2]), strict=True):
-            optimizer.zero_grad()
-            (model(inputs) - 1).square().mean().backward()
-            torch.nn.utils.clip_grad_norm_(model.bias, 1.0)
-            optimizer.step()
-    torch.testing.assert_close(full.weight[:, :2], small.weight)
-    torch.testing.assert_close(full.bias, small.bias)
-
-
-def test_a_step_without_gradients_is_no_fault():
-    model = nn.Linear(2, 2)
-    guard = Guard(model)
-    guard.masks = prune(model, {}, 0.5)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    guard.attach(optimizer)
-    optimizer.step()
-    assert int((model.weight == 0).sum()) == 2
-
-
-def _train(model, guard, epochs):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    guard.attach(optimizer)
-    states = []
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        model(torch.randn(8, 1, 3, 3)).square().sum().backward()
-        optimizer.step()
-        guard.epoch_end()
-        states.append({k: v.clone() for k, v in model.state_dict().items()})
-    return states
-
-
-@pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_rewinding_restores_every_bit_but_what_is_pruned(epoch):
-    torch.manual_seed(0)
-    model = _net()
-    states = [{k: v.clone() for k, v in model.state_dict().items()}]
-    guard = Guard(model, f"epoch {epoch}")
-    states += _train(model, guard, 4)
-    for _ in range(2):  # the rewind point stays that of the first training
-        guard.masks = prune(model, guard.masks, 0.3)
-        guard.rewind()
-        for name, tensor in model.state_dict().items():
-            wanted = states[epoch][name]
-            if name in guard.masks:
-                wanted = torch.where(guard.masks[name], wanted, 0)
-            assert torch.equal(tensor, wanted), name
-        _train(model, guard, 4)
-    assert int(model[1].num_batches_tracked) == epoch + 4
-
-
-def test_rewinding_before_the_rewind_point_is_an_error():
-    guard = Guard(_net(), "epoch 3")
-    _train(guard.model, guard, 2)
-    with pytest.raises(UsageError, match="epoch 3, was never reached"):
-        guard.rewind()
-
-
-def test_pack_is_an_eighth_of_a_byte_a_weight_and_holds_no_objects():
-    packed = pack({"w": torch.ones(3, 5, dtype=torch.bool)})
-    assert {name: (t.dtype, t.numel()) for name, t in packed.items()} == {
-        "w|bits": (torch.uint8, 2),
-        "w|shape": (torch.int64, 2),
+def test_masks_on_disk_are_a_bit_a_weight_and_come_back_as_they_were(tmp_path):
+    model = nn.Sequential(nn.Linear(100, 160), nn.Conv2d(2, 3, 3))
+    masks = {
+        "0.weight": (torch.rand(100, 160) < 0.3).T,  # not contiguous
+        "1.weight": torch.rand(3, 2, 3, 3) < 0.5,
     }
-    assert np.unpackbits(packed["w|bits"].numpy()).sum() == 15
+    save_masks(masks, tmp_path / "masks.safetensors")
+    found = load_masks(tmp_path / "masks.safetensors", model)
+    assert list(found) == list(masks)
+    assert all(torch.equal(found[name], masks[name]) and found[name].dtype == torch.bool for name in masks)
+    assert (tmp_path / "masks.safetensors").stat().st_size < 16_000 / 8 + 600
+    first = load_file(tmp_path / "masks.safetensors")["0.weight|bits"].numpy()
+    assert np.array_equal(np.unpackbits(first)[:160], masks["0.weight"].flatten()[:160].numpy())
+
+    save_masks({}, str(tmp_path / "dense.safetensors"))  # level 0 of a sequence
+    assert load_masks(tmp_path / "dense.safetensors", model) == {}
+
+
+def test_a_file_that_holds_no_masks_or_those_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "file.safetensors"
+    mask = {"weight": torch.ones(2, 3, dtype=torch.bool)}
+    files = [
+        {"weight": torch.ones(2, 3)},
+        {"weight|bits": pack(mask)["weight|bits"]},
+        pack(mask) | {"bias": torch.ones(2)},
+    ]
+    for tensors in files:
+        save_file(tensors, path)
+        with pytest.raises(UsageError, match=r"file\.safetensors holds no masks; name a file that save_masks wrote"):
+            load_masks(path)
+    path.write_bytes(b"something else altogether")
+    with pytest.raises(UsageError, match="holds no masks"):
+        load_masks(path)
+
+    save_masks(mask, path)
+    assert torch.equal(load_masks(path, nn.Linear(3, 2))["weight"], mask["weight"])
+    with pytest.raises(UsageError, match=r"shape \(2, 3\) and the weight \(3, 2\)"):
+        load_masks(path, nn.Linear(2, 3))
+    with pytest.raises(OSError, match="nowhere"):
+        load_masks(tmp_path / "nowhere")

@@ -49,28 +49,45 @@ def imp(
         rewind: where weights and schedule go back to, see ``Rewind.parse``; the end of epoch 1 by default.
         schedule: instead of ``fraction``: ``geometric(density)``, ``cubic(density)`` or a function of one's own.
         score, scope, ignore: see ``prune``.
-        guard: to continue a sequence, one with the masks and the rewind point of level ``start``; it then decides the
-            rewind.
+        guard: to continue a sequence, one of this model with the masks and the rewind point of level ``start``; it then
+            decides the rewind.
         start: to continue: the level whose trained weights ``model`` holds; the sequence goes on after it.
 
     Yields:
         Each level when it has been trained, from ``start`` (that one is not trained again if it is above 0).
 
     Raises:
-        UsageError: the rewind point is never reached, and what ``prune`` refuses.
+        UsageError: the rewind point is never reached, ``fit`` trained without the guard, ``start`` without a guard or a
+            guard of another model, and what ``prune`` refuses.
     """
+    if guard is None and start > 0:
+        raise UsageError(f"start = {start}: to continue, give the guard with the masks and rewind point of that level.")
     guard = guard or Guard(model, rewind)
+    if guard.model is not model:
+        raise UsageError("the guard is of another model; make it of the one that is trained: Guard(model, ...).")
+    sizes = Sizes.of(model, prunable(model, ignore))
     schedule = schedule or fixed_fraction(fraction)
-    names = prunable(model, ignore)
+    if start < levels:
+        schedule(sizes, levels, levels)  # refuses a density that cannot be reached, before anything is trained
     for number in range(start, levels + 1):
         if number > start:
-            keep = schedule(Sizes.of(model, names), number, levels)
+            keep = schedule(sizes, number, levels)
             guard.masks = prune(model, guard.masks, keep=keep, score=score, scope=scope, ignore=ignore)
             guard.rewind()
         if number > start or start == 0:
             fit(model, guard)
             guard.detach()
+            _check_zeros(model, guard.masks)
         yield Level(number, dict(guard.masks))
+
+
+def _check_zeros(model: nn.Module, masks: Masks) -> None:
+    for name, mask in masks.items():
+        weight = model.get_parameter(name)
+        if weight.detach()[~mask.to(weight.device)].any():
+            raise UsageError(
+                f"training revived pruned weights of '{name}': fit must call guard.attach(optimizer) once."
+            )
 
 
 class Gradual(Guard):

@@ -36,11 +36,13 @@ def project(matrix: Tensor, chain: Chain) -> list[Tensor]:
         float64.
 
     Raises:
-        UsageError: another shape than the chain's, NaN or infinity.
+        UsageError: another shape than the chain's, other than floating-point numbers, NaN or infinity.
     """
     groups = matrix if matrix.ndim == 3 else matrix[None]
     if groups.ndim != 3 or tuple(groups.shape[1:]) != chain.shape:
         raise UsageError(f"a matrix of shape {tuple(matrix.shape)} cannot be projected onto a {chain.shape} chain.")
+    if not groups.is_floating_point():
+        raise UsageError(f"a matrix of {matrix.dtype} cannot be projected; make it real floating-point numbers.")
     if not torch.isfinite(groups).all():
         raise UsageError("the matrix to project holds NaN or infinity; train with a smaller learning rate.")
     exact = groups.to(torch.float64)

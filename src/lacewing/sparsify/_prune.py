@@ -37,11 +37,19 @@ def gradient(loss: Callable[[nn.Module], Tensor]) -> Score:
 
     Args:
         loss: the loss of the model on a batch of the caller's. Buffers that it moves (batch norm) are put back.
+
+    Raises:
+        UsageError: when it is called, a weight is frozen.
     """
 
     def score(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         weights = [model.get_parameter(name) for name in names]
+        for name, weight in zip(names, weights, strict=True):
+            if not weight.requires_grad:
+                raise UsageError(
+                    f"'{name}' is frozen and has no gradient to score it by; unfreeze or ignore its layer."
+                )
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(model), weights, allow_unused=True)
         with torch.no_grad():
@@ -136,17 +144,20 @@ def n_of_m(
         raise UsageError("the model has no convolution or linear weight to prune.")
     masks: Masks = {}
     for name, values in _scores(model, score, names).items():
-        if values.shape[1] % m:
-            layer = name.rpartition(".")[0]
+        path = name.rpartition(".")[0]
+        layer = model.get_submodule(path)
+        axis, inputs = 1, values.shape[1]
+        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            axis, inputs = 0, layer.in_channels // layer.groups  # (inputs, outputs, ...), one group after another
+        if inputs % m:
             raise UsageError(
-                f"weight '{name}' has {values.shape[1]} inputs, which {m} does not divide; leave it out: "
-                f"ignore=['{layer}']."
+                f"weight '{name}' has {inputs} inputs, which {m} does not divide; leave it out: ignore=['{path}']."
             )
-        inputs_last = values.movedim(1, -1)
+        inputs_last = values.movedim(axis, -1)
         groups = inputs_last.reshape(-1, m)
         best = torch.sort(groups, dim=1, descending=True, stable=True).indices[:, :n]
         chosen = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, best, True)
-        masks[name] = chosen.view(inputs_last.shape).movedim(-1, 1).contiguous()
+        masks[name] = chosen.view(inputs_last.shape).movedim(-1, axis).contiguous()
     return masks
 
 

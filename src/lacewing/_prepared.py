@@ -32,12 +32,13 @@ class Prepared:
         data_root: str | Path | None = None,
     ) -> None:
         from lacewing.accounting import count_networks
+        from lacewing.train import choose_device
 
         declared = load_study(study, set)
         self.command = _command(study, set)
         self.folder = Path(out) if out is not None else Path("runs") / declared.name
         self.store = Store(self.folder)
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.data_root = Path(data_root) if data_root is not None else None
         self.study = _with_attacks(declared.resolved(self._precision(declared)))
         self.work = jobs.Workspace.open(self.study, self.folder, self.data_root, device=self.device)
@@ -114,16 +115,6 @@ def _with_attacks(study: Study) -> Study:
     lacking = unavailable(study.model_copy(update={"attacks": Attacks(names=tuple(ATTACKS))}))
     names = dict.fromkeys([*named, *(name for name in ATTACKS if name not in lacking)])
     return study.model_copy(update={"attacks": Attacks(names=tuple(names))})
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device}: {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _command(study: str | Path | Mapping[str, Any], overrides: Iterable[str]) -> str:

@@ -17,6 +17,8 @@ from lacewing.errors import DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine: what sparsity costs, and saves, in time.")
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets.")]
@@ -226,7 +228,7 @@ def sparsify(
         ignore=ignore or (),
         factors=factors,
         parts_to=parts_to,
-        shape=_sizes(shape),
+        shape=None if shape is None else _whole_numbers("--shape", shape, "3,32,32"),
         classes=classes,
         seed=seed,
     )
@@ -276,6 +278,39 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
         print(path)
 
 
+@bench_app.command("butterfly")
+def bench_butterfly(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
+    sizes: Annotated[str, typer.Option(help="Rows and columns of the layers.")] = "256,1024,4096",
+    batches: Annotated[str | None, typer.Option(help="Records; default 1,64,1024, on CUDA 16384 too.")] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="fp32 or bf16; may be repeated. Default: what the hardware multiplies.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of timing for each way and setting.")] = 0.5,
+    networks: Annotated[bool, typer.Option(help="Time ResNet-20 too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write butterfly.json, butterfly.txt and figures here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Linear layers and ResNet-20, dense, butterfly and pruned: time, share of the roofline, memory."""
+    from lacewing import _bench
+
+    found = _bench.butterfly(
+        device=device,
+        threads=threads,
+        sizes=_whole_numbers("--sizes", sizes, "256,1024"),
+        batches=None if batches is None else _whole_numbers("--batches", batches, "1,64"),
+        dtypes=dtype,
+        seconds=seconds,
+        networks=networks,
+        out=out,
+    )
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        print(found)
+
+
 def _admit_factories() -> None:
     """Let a study name a factory in a module of the working directory; what is installed comes first."""
     here = str(Path.cwd())
@@ -292,12 +327,10 @@ def _terms(text: str | None) -> dict[str, str] | None:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+def _whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
-        raise UsageError(f"--shape {text!r} must be whole numbers with commas between, e.g. 3,32,32.")
-    return tuple(int(size) for size in text.split(","))
+        raise UsageError(f"{option} {text!r} must be whole numbers with commas between, e.g. {example}.")
+    return tuple(int(number) for number in text.split(","))
 
 
 def _seconds(text: str | None) -> float | None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lacewing.config import Train
-from lacewing.errors import DivergedError
+from lacewing.errors import DivergedError, UsageError, did_you_mean
 from lacewing.guard import Guard
 from lacewing.results import Epoch
 
@@ -208,6 +208,19 @@ def survives_channels_last(model: nn.Module) -> bool:
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     return all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in convolutions)
+
+
+def choose_device(device: str) -> Literal["cpu", "cuda"]:
+    """The device that "auto", "cpu" or "cuda" means here.
+
+    Raises:
+        UsageError: another word, or CUDA where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def best_precision(device: str) -> Literal["fp32", "bf16"]:

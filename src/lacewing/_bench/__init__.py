@@ -1,0 +1,113 @@
+"""What sparse layers and networks cost in time and memory on this machine: ``lacewing bench butterfly``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lacewing._bench import _linear, _networks, _page
+from lacewing._bench._measure import DTYPES, Machine, native_dtypes
+from lacewing._files import write_atomically
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.sparsify.chain import Chain
+from lacewing.train import choose_device
+
+SIZES = (256, 1024, 4096)
+BATCHES = {"cpu": (1, 64, 1024), "cuda": (1, 64, 1024, 16384)}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Times of linear layers and of networks, on one machine in one run."""
+
+    machine: Machine
+    linear: Sequence[_linear.Row]
+    networks: Sequence[_networks.NetworkRow]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {
+            "schema": 1,
+            "machine": self.machine.as_dict(),
+            "linear": [row.as_dict() for row in self.linear],
+            "networks": [row.as_dict() for row in self.networks],
+        }
+
+    def __str__(self) -> str:
+        return _page.text(self.machine, self.linear, self.networks)
+
+
+def butterfly(
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    sizes: Sequence[int] = SIZES,
+    batches: Sequence[int] | None = None,
+    dtypes: Sequence[str] | None = None,
+    seconds: float = 0.5,
+    networks: bool = True,
+    out: Path | None = None,
+) -> Benchmark:
+    """Time linear layers, dense, butterfly and pruned, by every way of multiplying there is, and the paper's network.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        threads: of the CPU.
+        sizes: rows and columns of the layers.
+        batches: records; by default 1, 64, 1024, on CUDA 16384 too.
+        dtypes: "fp32", "bf16"; by default what the hardware multiplies.
+        seconds: of timing for each way and setting.
+        networks: whether to time ResNet-20 too.
+        out: a folder for ``butterfly.json``, ``butterfly.md`` and figures.
+
+    Raises:
+        UsageError: what is asked cannot be measured here.
+        OSError: ``out`` cannot be written.
+    """
+    kind = choose_device(device)
+    chosen = tuple(dtypes or native_dtypes(kind))
+    for name in chosen:
+        if name not in DTYPES:
+            raise UsageError(f"--dtype {name}: {did_you_mean(name, DTYPES)}")
+    if threads < 1 or min((*sizes, *(batches or ()))) < 1 or seconds <= 0:
+        raise UsageError("threads, sizes, batches and seconds must be above 0.")
+    chains = {n: Chain.monarch(n, n) for n in sizes}  # refuses a prime size now
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        machine = Machine.measured(kind, threads, chosen)
+        _tell(str(machine))
+        settings = [
+            _linear.Setting(n, batch, dtype, kind, chains[n])
+            for dtype in chosen
+            for n in sizes
+            for batch in batches or BATCHES[kind]
+        ]
+        linear = []
+        for rows in _linear.measure(machine, settings, seconds):
+            _tell(f"n = {rows[0].n}, batch {rows[0].batch}, {rows[0].dtype}, {rows[0].passes}")
+            linear += rows
+        of_networks = []
+        for network_rows in _networks.measure(machine, chosen, seconds) if networks else ():
+            _tell(f"ResNet-20, {network_rows[0].dtype}, {network_rows[0].what}")
+            of_networks += network_rows
+    finally:
+        torch.set_num_threads(before)
+    found = Benchmark(machine, linear, of_networks)
+    if out is not None:
+        write_atomically(out / "butterfly.json", json.dumps(found.as_json(), indent=1) + "\n")
+        for name, content in _page.files(machine, linear, of_networks).items():
+            write_atomically(out / name, content)
+    return found
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

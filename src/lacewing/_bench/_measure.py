@@ -1,0 +1,181 @@
+"""What a benchmark measures with: a machine's peaks, time by rounds, allocated memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity
+
+from lacewing.train import best_precision
+
+ROUNDS = 5
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Function = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured on, and how fast it multiplies and copies at best.
+
+    Attributes:
+        flops: peak by dtype, of a large matrix product, in flop/s.
+        bandwidth: of a copy that no cache holds, read and written, in bytes/s.
+    """
+
+    device: str
+    name: str
+    threads: int
+    torch: str
+    system: str
+    flops: Mapping[str, float]
+    bandwidth: float
+
+    @classmethod
+    def measured(cls, device: str, threads: int, dtypes: tuple[str, ...]) -> Machine:
+        """Measure the peaks; a second or two on a CPU."""
+        size, copied = (2048, 2**28) if device == "cpu" else (8192, 2**31)
+        flops = {}
+        for name in dtypes:
+            matrix = torch.randn(size, size, device=device, dtype=DTYPES[name])
+            flops[name] = 2 * size**3 / min(_seconds(partial(torch.matmul, matrix, matrix), device, 0.1))
+        source = torch.ones(copied, dtype=torch.uint8, device=device)
+        target = torch.zeros_like(source)
+        bandwidth = 2 * copied / min(_seconds(lambda: target.copy_(source), device, 0.1))
+        name = torch.cuda.get_device_name() if device == "cuda" else processor()
+        system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+        return cls(device, name, threads, torch.__version__, system, flops, bandwidth)
+
+    def floor(self, flops: float, moved: float, dtype: str) -> float:
+        """Seconds below which so many flops and bytes cannot go: the roofline."""
+        return max(flops / self.flops[dtype], moved / self.bandwidth)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        peaks = ", ".join(f"{name} {flops / 1e9:,.0f} Gflop/s" for name, flops in self.flops.items())
+        return (
+            f"{self.name}{threads}, torch {self.torch}; peaks measured here: {peaks}, {self.bandwidth / 1e9:,.1f} GB/s"
+        )
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds a call: the median, the least and the greatest of ``ROUNDS`` rounds."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(functions: Mapping[str, Function], device: str, seconds: float) -> dict[str, Time]:
+    """Time functions side by side: every round runs each of them, so that what slows the machine slows them all.
+
+    Args:
+        functions: by name; each warms up first.
+        seconds: for each function, over all rounds; a call that takes longer runs once a round.
+    """
+    calls = {}
+    for name, function in functions.items():
+        once = min(_seconds(function, device, 0.0, rounds=3))  # the first warm up
+        calls[name] = max(1, int(seconds / ROUNDS / once))
+    found: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            found[name].append(_mean(function, device, calls[name]))
+    return {name: Time(median(times), min(times), max(times)) for name, times in found.items()}
+
+
+def _seconds(function: Function, device: str, seconds: float, rounds: int = ROUNDS) -> list[float]:
+    once = _mean(function, device, 1)
+    return [_mean(function, device, max(1, int(seconds / once))) for _ in range(rounds)]
+
+
+def _mean(function: Function, device: str, calls: int) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    _wait(device)
+    return (time.perf_counter() - start) / calls
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(function: Function, device: str) -> int:
+    """The most memory that a call holds beyond what was there before: its outputs, and what lies between.
+
+    On the CPU that of torch's and numpy's allocations; what libraries take for themselves is not seen.
+    """
+    if device == "cuda":
+        function()
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    tracemalloc.start()
+    try:
+        function()
+        of_numpy = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    with silent(), torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    kineto = profile.profiler.kineto_results if profile.profiler else None
+    events = [event for event in kineto.events() if event.name() == "[memory]"] if kineto else []
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    of_torch = max(accumulate(changes), default=0)
+    return of_torch + (of_numpy if of_numpy > 2**16 else 0)  # below: Python's own small objects
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without what libraries, in C++ too, write to standard error."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def native_dtypes(device: str) -> tuple[str, ...]:
+    """fp32, and bf16 where the hardware multiplies it."""
+    return ("fp32", "bf16") if best_precision(device) == "bf16" else ("fp32",)
+
+
+def processor() -> str:
+    """The CPU's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def bytes_of(*tensors: Tensor) -> int:
+    """What these tensors take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

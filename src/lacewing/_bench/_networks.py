@@ -19,9 +19,7 @@ from lacewing.masks import pack
 from lacewing.models.resnet import ResNet
 from lacewing.sparsify import butterfly, prune, summary
 
-BATCH = 256
 SEGMENTS_FACTORS = ((3, 2), (3, 3))  # the paper's two smallest butterfly networks of all three segments
-TRAINING, FORWARD, SINGLE = f"training step, {BATCH} images", f"forward, {BATCH} images", "forward, 1 image"
 Autocast = Callable[[], torch.autocast]
 
 
@@ -55,19 +53,22 @@ class _Version:
     masks: Mapping[str, Tensor] | None = None
 
 
-def measure(machine: Machine, dtypes: tuple[str, ...], seconds: float) -> Iterator[list[NetworkRow]]:
+def measure(
+    machine: Machine, dtypes: tuple[str, ...], seconds: float, *, batch: int = 256
+) -> Iterator[list[NetworkRow]]:
     """The rows of one dtype and pass at a time. Images are random, in channels-last layout."""
+    training = f"training step, {batch} images"
     versions = _versions()
     for dtype in dtypes:
         autocast = partial(torch.autocast, machine.device, torch.bfloat16, enabled=dtype == "bf16")
-        for what, batch in ((TRAINING, BATCH), (FORWARD, BATCH), (SINGLE, 1)):
+        for what, count in ((training, batch), (f"forward, {batch} images", batch), ("forward, 1 image", 1)):
             functions = {}
             for name, version in versions.items():
                 model = version.build().to(machine.device)
-                images = torch.randn(batch, 3, 32, 32, device=machine.device)
+                images = torch.randn(count, 3, 32, 32, device=machine.device)
                 images = images.contiguous(memory_format=torch.channels_last)
                 model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                if what == TRAINING:
+                if what == training:
                     functions[name] = _step(model, version.masks, images, autocast)
                 else:
                     functions[name] = _forward(model, images, autocast)

@@ -113,7 +113,7 @@ def _linear_figure(machine: Machine, rows: Sequence[Row]) -> str:
     batches, ways = _unique(row.batch for row in rows), _unique(row.way for row in rows if row.ratio is not None)
     title = f"Time of a linear layer against dense, {rows[0].dtype}, {machine.name}"
     with _svg.style():
-        made = _svg.figure(3.0 * len(batches), 6.2)
+        made = _svg.figure(3.0 * max(3, len(batches)), 6.2)
         panels = made.subplots(len(PASSES), len(batches), sharex=True, sharey=True, squeeze=False)
         for line, passes in zip(panels, PASSES, strict=True):
             for ax, batch in zip(line, batches, strict=True):

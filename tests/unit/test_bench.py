@@ -1,0 +1,146 @@
+"""Benchmarks: what they count and report is right; how fast a machine is, no test can say."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lacewing._bench import _linear, _measure, _networks
+from lacewing._bench._measure import Machine, interleaved, peak_bytes
+from lacewing.errors import UsageError
+from lacewing.sparsify.chain import Chain
+
+MACHINE = Machine("cpu", "a machine", 1, "2", "system", {"fp32": 1e11, "bf16": 4e11}, 1e10)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def _setting(chain, batch=5):
+    return _linear.Setting(chain.shape[0], batch, "fp32", "cpu", chain)
+
+
+def test_the_roofline_is_the_slower_of_arithmetic_and_memory():
+    assert MACHINE.floor(1e11, 1e9, "fp32") == 1.0
+    assert MACHINE.floor(1e11, 1e9, "bf16") == 0.25
+    assert MACHINE.floor(1e9, 1e10, "fp32") == 1.0
+
+
+@pytest.mark.parametrize("chain", [Chain.monarch(64, 64), Chain.butterfly(32), Chain.cheapest(48, 48, 3)])
+@pytest.mark.parametrize("way", ["dense", "butterfly: factor by factor", "butterfly: composed"])
+def test_flops_are_those_that_torch_counts(way, chain):
+    made = _linear.WAYS[way](_setting(chain))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        made.multiply(made.x)
+    assert made.flops == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("way", ["pruned: torch CSR", "pruned: torch BSR, 16 x 16", "pruned: scipy CSR"])
+def test_pruned_weights_have_the_density_of_the_chain(way):
+    setting = _setting(Chain.monarch(64, 64))
+    made = _linear.WAYS[way](setting)
+    kept = int((made.matrix != 0).sum())
+    assert kept == setting.chain.nnz
+    assert made.flops == 2 * 5 * kept
+
+
+def test_a_way_that_computes_something_else_is_not_timed():
+    setting = _setting(Chain.monarch(16, 16))
+    made = _linear.WAYS["dense"](setting)
+    wrong = _linear.Way(made.multiply, made.x, [], 1.01 * made.matrix, 1, 1, 1)
+    _linear._check("dense", made)
+    with pytest.raises(UsageError, match=r"'dense' is off by .* its time would say nothing"):
+        _linear._check("dense", wrong)
+
+
+@pytest.mark.parametrize("x", [np.ones(2**18, np.float32), torch.ones(2**18)], ids=["numpy", "torch"])
+def test_peak_memory_is_what_is_held_at_once(x):
+    megabyte = x.nbytes
+    assert peak_bytes(lambda: x + 1, "cpu") == pytest.approx(megabyte, rel=0.02)
+
+    def chained():
+        y = x + 1
+        z = y + 1  # both are held
+        del y
+        return z + 1
+
+    assert peak_bytes(chained, "cpu") == pytest.approx(2 * megabyte, rel=0.02)
+
+
+def test_functions_take_turns():
+    calls = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, "cpu", 1e-9)
+    assert "".join(calls[-2 * _measure.ROUNDS :]) == "ab" * _measure.ROUNDS
+    assert all(0 < time.low <= time.median <= time.high for time in times.values())
+
+
+def test_the_networks_are_the_papers_and_their_sizes_what_they_store():
+    rows = [row for part in _networks.measure(MACHINE, ("fp32",), 1e-9, batch=2) for row in part]
+    assert len({row.what for row in rows}) == 3
+    of = {row.network: row for row in rows}
+    assert of["dense"].density == 1.0
+    assert of["butterfly S = 3, L = 2"].density == pytest.approx(0.118, abs=5e-4)
+    assert of["butterfly S = 3, L = 3"].density == pytest.approx(0.085, abs=5e-4)
+    assert all(row.ratio == 1 for row in rows if row.network == "dense")
+    pruned = of["pruned, masks held by a guard"]
+    assert pruned.density == pytest.approx(of["butterfly S = 3, L = 3"].density, abs=1e-5)
+    batch_norm = 4 * 2 * 688 + 8 * 19  # running statistics and counters, which are no parameters
+    for row in rows:
+        bits = 270_896 / 8 if row.network == pruned.network else 0
+        if "nn.utils" not in row.network:
+            stored = 4 * row.density * 272_474 + bits + batch_norm
+            assert row.disk_bytes == pytest.approx(stored, abs=16_000)  # names and shapes
+
+
+def _bench(*options):
+    command = [sys.executable, "-m", "lacewing", "bench", "butterfly", "--threads", "1", "--seconds", "1e-6", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_every_way_in_every_setting(tmp_path):
+    options = ["--sizes", "16,64", "--batches", "1,3", "--dtype", "fp32", "--no-networks"]
+    done = _bench(*options, "--device", "cpu", "--json", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    assert json.loads((tmp_path / "butterfly.json").read_text()) == found
+    rows = found["linear"]
+    assert len(rows) == 2 * 2 * 2 * len(_linear.WAYS)
+    for row in rows:
+        if row["missing"] is None:
+            assert 0 < row["low"] <= row["median"] <= row["high"]
+            assert row["of_roofline"] > 0
+            assert row["weights_bytes"] > 0
+        else:
+            assert row["median"] is None
+            assert row["missing"] in ("CUDA only", "no gradient", "needs CUDA 8.0") or "BSR" in row["way"]
+    assert {row["ratio"] for row in rows if row["way"] == "dense"} == {1.0}
+    monarch = {row["weights_bytes"] for row in rows if (row["way"], row["n"]) == ("butterfly: factor by factor", 64)}
+    assert monarch == {4 * 2 * 64 * math.isqrt(64)}
+    text = (tmp_path / "butterfly.txt").read_text()
+    assert "fp32, forward: time / dense" in text
+    assert (tmp_path / "linear-fp32.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sizes", "251"], "no Monarch chain makes a 251 x 251 matrix"),
+        (["--sizes", "16,x"], "--sizes '16,x' must be whole numbers"),
+        (["--dtype", "fp16"], "--dtype fp16: did you mean"),
+        (["--device", "gpu"], "--device gpu: "),
+        (["--seconds", "0"], "seconds must be above 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_a_sentence(options, said):
+    done = _bench(*options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""

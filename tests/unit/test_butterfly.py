@@ -102,7 +102,7 @@ class Odd(nn.Module):
             Odd(nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")),
             1,
             2,
-            r"butterfly layer 'layers\.2': only convolutions with zero padding",
+            r"butterfly layer 'layers\.2' must stay dense \(padded with reflect\)",
         ),
         (Odd(nn.Conv2d(8, 1, 3)), 2, 2, r"butterfly layer 'layers\.2': no chain of 2 factors makes a 1 x 72 matrix"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 1, 2, "the model has none"),

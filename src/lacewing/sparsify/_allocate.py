@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from lacewing.errors import UsageError
@@ -27,22 +28,28 @@ def allocate(
         By layer. A layer whose shape has no chain that saves anything is left out and stays dense.
 
     Raises:
-        UsageError: the density lies below what the cheapest chains reach, or above 1.
+        UsageError: the density lies below what the cheapest chains reach, or above 1; no layer has a chain.
     """
     total = elsewhere + sum(rows * columns * count for rows, columns, count in matrices.values())
     if not 0 < density <= 1:
         raise UsageError(f"density = {density} must lie between 0 and 1.")
+    if factors is not None and factors < 1:
+        raise UsageError(f"factors = {factors} must be at least 1.")
     floors: list[float] = []
     for number in (factors,) if factors else _FEW:
         menus = {name: _search.menu(rows, columns, number) for name, (rows, columns, _) in matrices.items()}
         menus = {name: menu for name, menu in menus.items() if menu}
-        chosen = {name: min(menu) for name, menu in menus.items()}
-        floors.append(_stored(matrices, elsewhere, chosen) / total)
-        if menus and floors[-1] <= density:
-            return _spend(matrices, elsewhere, density * total, menus)
+        if menus:
+            chosen = {name: min(menu) for name, menu in menus.items()}
+            floors.append(_stored(matrices, elsewhere, chosen) / total)
+            if floors[-1] <= density:
+                return _spend(matrices, elsewhere, density * total, menus)
+    if not floors:
+        raise UsageError("no layer that may be replaced has a chain of fewer entries; let more or larger ones be.")
+    least = math.ceil(1e4 * min(floors)) / 1e4  # rounded up, so that it can be asked for
     raise UsageError(
-        f"density = {density:g} lies below {min(floors):.4f}, the least that chains reach on this model: ask for more, "
-        "let more layers be replaced, or prune the factors on top (sparsify.prune on the butterfly model)."
+        f"density = {density:g} lies below {least:.4f}, the least that chains reach on this model: ask for more, let "
+        "more layers be replaced, or prune the factors on top (sparsify.prune on the butterfly model)."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +64,8 @@ def butterfly(
 
     Raises:
         UsageError: not exactly one of density and segments; a density that no chains reach (names the nearest);
-            fewer segments than asked, or a layer without a chain of that many factors.
+            fewer segments than asked; under ``segments`` a layer without a chain of that many factors, or one that
+            cannot be replaced (under ``density`` it stays dense, and the table says why).
     """
     if (density is None) == (segments is None):
         raise UsageError("give exactly one of density and segments.")
@@ -115,14 +115,18 @@ def _by_segments(
             f"ask for 1 to {len(widths)}."
         )
     chains: dict[str, Chain] = {}
+    dense = dict.fromkeys(prunable(model), "not in these segments")
     for name, conv in body.items():
-        if conv.out_channels in widths[-segments:] and f"{name}.weight" in wanted:
+        weight = f"{name}.weight"
+        if conv.out_channels in widths[-segments:] and weight in wanted:
+            if why := _irreplaceable(model, weight):
+                raise UsageError(f"butterfly layer '{name}' must stay dense ({why}): ignore=['{name}'].")
             try:
                 chains[name] = Chain.cheapest(*_matrix(conv)[:2], factors)
             except UsageError as error:
                 raise UsageError(f"butterfly layer '{name}': {error}") from None
-    replaced = {f"{name}.weight" for name in chains}
-    return chains, {name: "not in these segments" for name in prunable(model) if name not in replaced}
+            del dense[weight]
+    return chains, dense
 
 
 def _by_density(
@@ -132,21 +136,16 @@ def _by_density(
     if not names:
         raise UsageError("the model has no convolution or linear weight to make butterfly.")
     kept = set(prunable(model, ignore)) if ignore else set(names[1:-1])
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     dense: dict[str, str] = {}
     matrices: dict[str, tuple[int, int, int]] = {}
     for name in names:
-        module = model.get_submodule(name.rpartition(".")[0])
         if name not in kept:
             dense[name] = "ignored" if ignore else "first weight" if name == names[0] else "last weight"
-        elif not (isinstance(module, nn.Linear | nn.Conv2d) or name.endswith(".in_proj_weight")):
-            dense[name] = f"no layer that chains can replace ({type(module).__name__})"
-        elif uses[id(model.get_parameter(name))] > 1:
-            dense[name] = "shared by several layers"
-        elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-            dense[name] = f"padded with {module.padding_mode}"
+        elif why := _irreplaceable(model, name):
+            dense[name] = why
         else:
-            matrices[name.rpartition(".")[0]] = _matrix(module)
+            path = name.rpartition(".")[0]
+            matrices[path] = _matrix(model.get_submodule(path))
     total = sum(p.numel() for p in model.parameters())
     total += sum(getattr(module, "saved_parameters", 0) for module in model.modules())
     elsewhere = total - sum(rows * columns * count for rows, columns, count in matrices.values())
@@ -155,6 +154,19 @@ def _by_density(
         if name.rpartition(".")[0] in matrices and name.rpartition(".")[0] not in chains:
             dense[name] = "no chain of its shape is cheaper"
     return chains, dense
+
+
+def _irreplaceable(model: nn.Module, name: str) -> str | None:
+    """Why the layer of this weight has to stay dense, if it has to."""
+    module, weight = model.get_submodule(name.rpartition(".")[0]), model.get_parameter(name)
+    attention = isinstance(module, nn.MultiheadAttention) and name.endswith("in_proj_weight")
+    if not (attention or type(module).forward in (nn.Linear.forward, nn.Conv2d.forward)):  # nor a forward of its own
+        return f"no layer that chains can replace ({type(module).__name__})"
+    if sum(parameter is weight for _, parameter in model.named_parameters(remove_duplicate=False)) > 1:
+        return "shared by several layers"
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        return f"padded with {module.padding_mode}"
+    return None
 
 
 def _matrix(layer: nn.Module) -> tuple[int, int, int]:
@@ -173,19 +185,28 @@ def _replace(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
 
 
 def densify(model: nn.Module) -> None:
-    """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment."""
+    """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment.
+
+    Raises:
+        UsageError: the model is itself one such layer.
+    """
     kinds = (KSLinear, KSConv2d, KSMultiheadAttention)
-    _replace(model, {name: m.plain() for name, m in model.named_modules() if isinstance(m, kinds)})
+    if isinstance(model, kinds):
+        raise UsageError("the model is itself a butterfly layer, which cannot be replaced in place; use its plain().")
+    plain = {layer: layer.plain() for layer in model.modules() if isinstance(layer, kinds)}
+    found = model.named_modules(remove_duplicate=False)
+    _replace(model, {name: plain[layer] for name, layer in found if isinstance(layer, kinds)})
 
 
 def composed_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of the ordinary network that computes the same: each chain as the dense weight it composes to."""
     state = dict(model.state_dict())
-    for name, module in model.named_modules():
+    for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, KSLayer):
-            for key in [k for k in state if k.startswith(f"{name}.factors.")]:
+            inside = f"{path}." if path else ""
+            for key in [k for k in state if k.startswith(f"{inside}factors.")]:
                 del state[key]
-            attribute = f"{name}_weight" if isinstance(module, KSProjection) else f"{name}.weight"
+            attribute = f"{path}_weight" if isinstance(module, KSProjection) else f"{inside}weight"
             state[attribute] = module.weight.detach().contiguous()
     return state
 

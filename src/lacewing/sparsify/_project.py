@@ -46,19 +46,25 @@ def project(matrix: Tensor, chain: Chain) -> list[Tensor]:
     if not torch.isfinite(groups).all():
         raise UsageError("the matrix to project holds NaN or infinity; train with a smaller learning rate.")
     exact = groups.to(torch.float64)
+    unit = float(exact.abs().max()) or 1.0
+    exact = exact / unit  # so that no square overflows or vanishes
     entries = _entries(exact, reduce(fused, chain.patterns))
     from_left, from_right = _from_left(entries, chain.patterns), _from_right(entries, chain.patterns)
     flat = exact.reshape(-1, exact.shape[2])
     nearest = min((from_left, from_right), key=lambda factors: _error(flat, factors, len(exact)))
-    return [factor.to(matrix.dtype).contiguous() for factor in _balanced(nearest)]
+    return [factor.to(matrix.dtype).contiguous() for factor in _balanced(nearest, unit)]
 
 
+@torch.no_grad()
 def projection_error(matrix: Tensor, factors: Sequence[Tensor]) -> float:
-    """||matrix - product|| / ||matrix|| in the Frobenius norm; of (rows, columns) or (G, rows, columns)."""
+    """||matrix - product|| / ||matrix|| in the Frobenius norm; of (rows, columns) or (G, rows, columns).
+
+    Infinity for a matrix of zeros, unless the product is zero too.
+    """
     groups = matrix if matrix.ndim == 3 else matrix[None]
     exact = groups.to(torch.float64).reshape(-1, matrix.shape[-1])
-    norm = float(exact.norm())
-    return _error(exact, [f.to(torch.float64) for f in factors], len(groups)) / norm if norm > 0 else 0.0
+    norm, error = float(exact.norm()), _error(exact, [f.to(torch.float64) for f in factors], len(groups))
+    return error / norm if norm != 0 else math.inf if error else 0.0
 
 
 def _error(flat: Tensor, factors: Sequence[Tensor], groups: int) -> float:
@@ -115,10 +121,10 @@ def _split(
     return u[..., :among], s[..., :among], vh[..., :among, :], join
 
 
-def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
-    """The same product, the mean square of entries times c alike in every factor."""
+def _balanced(factors: Sequence[Tensor], unit: float) -> list[Tensor]:
+    """``unit`` times the same product, the mean square of entries times c alike in every factor."""
     sizes = [math.sqrt(float(f.square().mean()) * f.shape[2]) for f in factors]
     if min(sizes) == 0:
         return list(factors)
-    common = math.exp(sum(map(math.log, sizes)) / len(sizes))
+    common = math.exp((math.log(unit) + sum(map(math.log, sizes))) / len(sizes))
     return [f * (common / size) for f, size in zip(factors, sizes, strict=True)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lacewing import jobs, models
+from lacewing._files import write_atomically
 from lacewing._folder import adopt, assemble, read_failed, recorded
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
@@ -21,7 +22,7 @@ from lacewing.config import SCHEMA, difference
 from lacewing.engine._progress import Progress
 from lacewing.engine.local import Pool, default_processes, stop_after
 from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
-from lacewing.store import Store, write_atomically
+from lacewing.store import Store
 
 
 def run(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from lacewing._files import sync
-from lacewing._files import write_atomically as write_atomically
 from lacewing.errors import FolderError
 
 _KEY = re.compile(r"[0-9a-f]{64}")

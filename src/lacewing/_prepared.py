@@ -30,6 +30,7 @@ class Prepared:
         device: Device = "auto",
         set: Iterable[str] = (),
         data_root: str | Path | None = None,
+        elsewhere: bool = False,
     ) -> None:
         from lacewing.accounting import count_networks
         from lacewing.train import choose_device
@@ -38,10 +39,10 @@ class Prepared:
         self.command = _command(study, set)
         self.folder = Path(out) if out is not None else Path("runs") / declared.name
         self.store = Store(self.folder)
-        self.device = choose_device(device)
+        self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
         self.data_root = Path(data_root) if data_root is not None else None
         self.study = _with_attacks(declared.resolved(self._precision(declared)))
-        self.work = jobs.Workspace.open(self.study, self.folder, self.data_root, device=self.device)
+        self.work = jobs.Workspace.open(self.study, self.store, self.data_root, device=self.device)
         self.facts: dict[str, Any] = {
             "schema": SCHEMA,
             "data_digest": self.work.dataset.digest,

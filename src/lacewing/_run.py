@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 from lacewing import jobs, models
 from lacewing._files import write_atomically
@@ -19,8 +19,9 @@ from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
 from lacewing.config import SCHEMA, difference
+from lacewing.engine import local
+from lacewing.engine._pool import Event, Pool, stop_after
 from lacewing.engine._progress import Progress
-from lacewing.engine.local import Pool, default_processes, stop_after
 from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
 from lacewing.store import Store
 
@@ -36,6 +37,7 @@ def run(
     set: Iterable[str] = (),
     data_root: str | Path | None = None,
     processes: int | None = None,
+    engine: Literal["local", "ray"] = "local",
     quiet: bool = False,
     show_records: bool = False,
 ) -> Result:
@@ -50,7 +52,8 @@ def run(
         device: "auto" takes a CUDA device if there is one.
         set: changes to the study, ``"train.epochs=10"``.
         data_root: where data sets lie.
-        processes: workers; by default one a core.
+        processes: workers; by default one a core, or as many as the cluster has room for.
+        engine: "local", or "ray": workers on the cluster at the environment's ``RAY_ADDRESS``.
         quiet: no progress on standard error.
         show_records: let the report list ids and scores of the most vulnerable records, which are private data.
 
@@ -61,7 +64,11 @@ def run(
         UsageError: the study, the data or the folder is not right.
         BudgetSpent: the budget is spent, or SIGTERM came; call again to continue.
     """
-    prepared = Prepared(study, out=out, only=only, device=device, set=set, data_root=data_root)
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine {engine}: {did_you_mean(engine, ('local', 'ray'))}")
+    prepared = Prepared(
+        study, out=out, only=only, device=device, set=set, data_root=data_root, elsewhere=engine == "ray"
+    )
     folder = prepared.folder
     _writable(folder)
     with Store(folder).lock() as lock:
@@ -69,18 +76,13 @@ def run(
         pending = [job for job in prepared.slice.networks if not jobs.finished(prepared.store, job)]
         attacks = [job for job in prepared.slice.attacks if not jobs.attacked(prepared.store, job)]
         progress = None if quiet else Progress(sum(job.train.epochs for job in pending), len(attacks))
-        pool = Pool(
-            prepared.study,
-            folder,
-            lock,
-            data_root=prepared.data_root,
-            device=prepared.device,
-            keep=keep,
-            processes=processes or default_processes(prepared.device),
-            on_event=progress or (lambda event: None),
-        )
+        on_event = progress or (lambda event: None)
         try:
-            with _signals(pool.stop) as caught, stop_after(pool, budget):
+            with (
+                _pool(prepared, lock, engine, keep=keep, processes=processes, on_event=on_event) as pool,
+                _signals(pool.stop) as caught,
+                stop_after(pool, budget),
+            ):
                 outcome = pool.run(prepared.slice)
         finally:
             if progress:
@@ -95,6 +97,30 @@ def run(
             why = "SIGTERM" if caught else "the budget is spent"
             raise BudgetSpent(f"{why}: the state is saved under {folder}; the same command continues.")
         return result
+
+
+@contextmanager
+def _pool(
+    prepared: Prepared,
+    lock: IO[str],
+    engine: str,
+    *,
+    keep: jobs.Keep,
+    processes: int | None,
+    on_event: Callable[[Event], None],
+) -> Iterator[Pool]:
+    common: dict[str, Any] = {"device": prepared.device, "keep": keep, "on_event": on_event}
+    if engine == "local":
+        count = processes or local.default_processes(prepared.device)
+        yield local.pool(prepared.study, prepared.folder, lock, data_root=prepared.data_root, processes=count, **common)
+    else:
+        from lacewing.engine import ray
+
+        dataset = prepared.work.dataset
+        with ray.pool(
+            prepared.study, prepared.folder, prepared.plan, dataset=dataset, processes=processes, **common
+        ) as pool:
+            yield pool
 
 
 def plan_table(study: str | Path | Mapping[str, Any] = "digits", **options: Any) -> list[dict[str, Any]]:

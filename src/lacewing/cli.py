@@ -43,7 +43,7 @@ def run(
     only: Annotated[str | None, typer.Option(help="Train a slice: role=target,seed=0.")] = None,
     keep: Annotated[str, typer.Option(help="all, or signals: drop weights that nothing planned needs.")] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[str, typer.Option(help="local.")] = "local",
+    engine: Annotated[str, typer.Option(help="local, or ray: a cluster at RAY_ADDRESS.")] = "local",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the study: train.epochs=10.")] = None,
     data_root: DataRoot = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core.")] = None,
@@ -55,8 +55,6 @@ def run(
     from lacewing import _run
 
     _admit_factories()
-    if engine != "local":
-        raise UsageError(f"--engine {engine}: this version has one engine, 'local'.")
     if keep not in ("all", "signals"):
         raise UsageError(f"--keep {keep}: give 'all' or 'signals'.")
     common: dict[str, Any] = {
@@ -69,7 +67,7 @@ def run(
     if dry_run:
         _print_plan(_run.Prepared(study, **common), as_json)
         return
-    common |= {"keep": keep, "processes": processes, "show_records": show_records}
+    common |= {"keep": keep, "processes": processes, "engine": engine, "show_records": show_records}
     result = _run.run(study, budget=_seconds(budget), **common)
     _print_result(result, as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,11 +54,11 @@ class Rewind:
             return cls("keep", "end")
         if text == "learning-rate":
             return cls("keep", "start")
-        found = re.fullmatch(r"(learning-rate )?(?:init|(epoch|step) (\d+)( resumed)?)", text)
-        if found is None or (found[1] and found[4]):
+        found = re.fullmatch(r"(learning-rate )?(?:init|(epoch|step) ([0-9]+)( resumed)?)", text)
+        if found is None or (found[1] and (found[4] or not found[2])):
             raise UsageError(
                 f"rewind {text!r} must be 'init', 'epoch K', 'step K' (each K also with ' resumed'), 'learning-rate', "
-                "'learning-rate epoch K' or 'none'."
+                "'learning-rate epoch K', 'learning-rate step K' or 'none'."
             )
         at = int(found[3] or 0)
         unit: Literal["epoch", "step"] = "epoch" if found[2] == "epoch" and at else "step"
@@ -82,7 +83,7 @@ class Guard:
         rewind: see ``Rewind.parse``.
         masks: what is pruned.
 
-    To continue a sequence in another process, set ``masks``, ``origin`` (parameters and buffers at the rewind point)
+    To continue a sequence in another process, set ``masks``, ``origin`` (the state dict at the rewind point)
     and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
     """
 
@@ -93,7 +94,8 @@ class Guard:
         self.point = Rewind.parse(rewind) if isinstance(rewind, str) else rewind
         self.epoch = 0
         self.step = 0
-        self.origin: dict[str, Tensor] | None = None
+        self.origin: dict[str, Any] | None = None
+        self._transient: dict[str, Tensor] = {}  # buffers that the state dict leaves out
         self.origin_at: tuple[int, int] | None = None
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._step_hooks: list[RemovableHandle] = []
@@ -105,7 +107,7 @@ class Guard:
 
     @property
     def masks(self) -> Masks:
-        """What is kept, by parameter name. To set it prunes at once, in mid-training too.
+        """What is kept, by parameter name. Set as a whole; while an optimiser is attached, it prunes at once.
 
         Raises:
             UsageError: masks of another model.
@@ -150,6 +152,9 @@ class Guard:
         """
         if self.point.weights == "point":
             self.model.load_state_dict(self._reached(self.origin))
+            buffers = dict(self.model.named_buffers())
+            for name, kept in self._transient.items():
+                buffers[name].copy_(kept)
         apply_masks(self.model, self._masks)
         if self.point.schedule == "start":
             self.epoch = self.step = 0
@@ -199,4 +204,6 @@ class Guard:
         if self.origin_at is None and getattr(self, self.point.unit) == self.point.at:
             self.origin_at = self.epoch, self.step
             if self.point.weights == "point" and self.origin is None:
-                self.origin = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+                self.origin = copy.deepcopy(dict(self.model.state_dict()))
+                buffers = self.model.named_buffers()
+                self._transient = {name: buffer.clone() for name, buffer in buffers if name not in self.origin}

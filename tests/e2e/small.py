@@ -32,6 +32,7 @@ seeds = [0]
 
 
 def environment() -> dict[str, str]:
+    """Checkpoints at every epoch, and no warning of ours goes unseen."""
     return {**os.environ, "LACEWING_CHECKPOINT_EVERY": "0", "PYTHONWARNINGS": "error"}
 
 

@@ -163,7 +163,7 @@ def _networks_figure(machine: Machine, rows: Sequence[NetworkRow]) -> str:
                 ax.scatter([row.ratio for row in shown], [names.index(row.network) for row in shown], marker=marker,
                            color=[FAMILY[row.network.split()[0].strip(",")] for row in shown], label=dtype)  # fmt: skip
             ax.axvline(1, color=_svg.MUTED, linewidth=1, linestyle=":")
-            ax.set_xlim(left=0)
+            ax.set_xlim(0, 1.08 * max(row.ratio for row in rows if row.what == what))
             ax.set_title(what, fontsize=9)
             ax.set_xlabel("time / dense")
         sizes = {row.network: row.disk_bytes / 1e3 for row in rows}

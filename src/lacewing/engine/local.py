@@ -10,16 +10,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from lacewing import errors, jobs
 from lacewing.config import Study
-from lacewing.plan import AttackJob, NetworkJob, Plan
+from lacewing.engine._pool import Event, Pool
 from lacewing.store import Store
 
 _KEEP_MEMORY = {  # else glibc returns and fetches the memory of every activation at each step: about 10 % of the time
@@ -30,31 +27,19 @@ _KEEP_MEMORY = {  # else glibc returns and fetches the memory of every activatio
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 WORKER_ENVIRONMENT = {**_KEEP_MEMORY, **_ONE_THREAD}
 
-Event = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Task:
-    """A chain of networks or one attack: what a worker does without a break. ``needs`` are the networks it reads."""
-
-    kind: str
-    keys: tuple[str, ...]
-    name: str
-    cost: int
-    needs: frozenset[str] = frozenset()
-
-
-@dataclass
-class Outcome:
-    """How a run of the engine ended."""
-
-    failed: list[str] = field(default_factory=list)  # a sentence for each job that failed
-    stopped: bool = False
-    fatal: BaseException | None = None  # the whole study cannot go on
-
-
-class Pool:
-    """Runs a plan's unfinished tasks on worker processes.
+def pool(
+    study: Study,
+    folder: Path,
+    lock: IO[str],
+    *,
+    data_root: Path | None,
+    device: str,
+    keep: str,
+    processes: int,
+    on_event: Callable[[Event], None],
+) -> Pool:
+    """Worker processes for a study.
 
     Args:
         study: resolved.
@@ -64,217 +49,55 @@ class Pool:
         device: "cpu" or "cuda".
         keep: "all" or "signals".
         processes: how many workers.
-        on_event: called with each worker's events, from several threads, one at a time.
+        on_event: see ``Pool``.
     """
+    setup = {
+        "study": study.as_dict(),
+        "folder": str(folder),
+        "data_root": str(data_root) if data_root else None,
+        "device": device,
+        "keep": keep,
+    }
+    return Pool(Store(folder), lambda: _Process(setup, lock), processes, on_event=on_event)
 
-    def __init__(
-        self,
-        study: Study,
-        folder: Path,
-        lock: IO[str],
-        *,
-        data_root: Path | None,
-        device: str,
-        keep: str,
-        processes: int,
-        on_event: Callable[[Event], None],
-    ) -> None:
-        self.setup = {
-            "study": study.as_dict(),
-            "folder": str(folder),
-            "data_root": str(data_root) if data_root else None,
-            "device": device,
-            "keep": keep,
-        }
-        self.store, self.lock, self.processes, self.on_event = Store(folder), lock, processes, on_event
-        self.outcome = Outcome()
-        self.changed = threading.Condition()
-        self.waiting: list[Task] = []
-        self.networks: dict[str, NetworkJob] = {}
-        self.finished: set[str] = set()  # keys of networks whose results are there
-        self.running = 0
-        self.workers: list[subprocess.Popen[str]] = []
 
-    def run(self, plan: Plan) -> Outcome:
-        """Do everything that is not done yet; returns when nothing more can be."""
-        self.networks = {job.key: job for job in plan.networks}
-        self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
-        self.waiting = [*self._chains(plan.chains), *self._attacks(plan.attacks)]
-        if not self.waiting:
-            return self.outcome
-        count = min(self.processes, len(self.waiting))
-        threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)  # with a timeout, so that signals are heard
-        finally:
-            self._end()
-        left = [task for task in self.waiting if not self.outcome.stopped and self.outcome.fatal is None]
-        self.outcome.failed += [f"{task.name}: not run, since a network that it needs failed." for task in left]
-        return self.outcome
+class _Process:
+    """A worker process, which speaks JSON lines."""
 
-    def stop(self) -> None:
-        """Ask every worker to save its state at the end of its epoch, and start nothing more."""
-        self.outcome.stopped = True
-        self._halt()
-
-    def _halt(self) -> None:
-        for worker in self.workers:
-            with suppress(OSError, ValueError):
-                _send(worker, {"stop": True})
-
-    def _chains(self, chains: Sequence[tuple[NetworkJob, ...]]) -> Iterator[Task]:
-        tasks = []
-        for chain in chains:
-            missing = [job for job in chain if job.key not in self.finished]
-            if missing:
-                cost = sum(job.train.epochs for job in missing)
-                imposed = chain[0].imposed
-                needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())
-                tasks.append(Task("chain", tuple(job.key for job in chain), missing[0].id, cost, needs))
-        yield from sorted(tasks, key=lambda task: -task.cost)  # the longest first, so that none is left for the end
-
-    def _attacks(self, attacks: Sequence[AttackJob]) -> Iterator[Task]:
-        for job in attacks:
-            if not jobs.attacked(self.store, job):
-                yield Task("attack", (job.key,), job.id, 0, frozenset(network.key for network in job.networks))
-
-    def _take(self) -> Task | None:
-        """The next task whose networks are trained; waits for one while others still run; None at the end."""
-        with self.changed:
-            while not self.outcome.stopped and self.outcome.fatal is None:
-                ready = next((task for task in self.waiting if task.needs <= self.finished), None)
-                if ready is not None:
-                    self.waiting.remove(ready)
-                    self.running += 1
-                    return ready
-                if not self.running:
-                    return None
-                self.changed.wait(0.5)
-            return None
-
-    def _give_back(self, task: Task) -> None:
-        with self.changed:
-            self.running -= 1
-            if task.kind == "chain":  # a chain that failed half-way has left the networks before the failure
-                self.finished |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
-            self.changed.notify_all()
-
-    def _serve(self) -> None:
-        """One worker's life: start it, give it tasks, start another if it dies."""
-        worker: subprocess.Popen[str] | None = None
-        try:
-            while (task := self._take()) is not None:
-                try:
-                    if worker is None or worker.poll() is not None:
-                        worker = self._start()
-                    _send(worker, {"kind": task.kind, "keys": task.keys})
-                    if self.outcome.stopped:
-                        _send(worker, {"stop": True})
-                    self._listen(worker, task)
-                except OSError as error:
-                    self._fail(task, {"message": f"{task.name}: its worker process failed: {error}."})
-                finally:
-                    self._give_back(task)
-        except BaseException as error:
-            self.outcome.fatal = error
-
-    def _start(self) -> subprocess.Popen[str]:
+    def __init__(self, setup: dict[str, Any], lock: IO[str]) -> None:
         path = os.pathsep.join(p for p in sys.path if p)
-        worker = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "lacewing.engine.worker"],  # -P: the path given, and nothing before it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path},
-            pass_fds=(self.lock.fileno(),),
+            pass_fds=(lock.fileno(),),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then asks workers to stop
         )
-        self.workers.append(worker)
-        _send(worker, self.setup)
-        return worker
+        self.send(setup)
 
-    def _listen(self, worker: subprocess.Popen[str], task: Task) -> None:
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            event: Event = json.loads(line)
-            if event["event"] == "epoch":
-                self._tell(event)
-            elif event["event"] == "done":
-                self._tell({"event": "done", "kind": task.kind, "name": task.name})
-                return
-            elif event["event"] == "stopped":
-                return
-            elif event["event"] == "failed":
-                self._fail(task, event)
-                return
-        if not self.outcome.stopped:
-            code = worker.wait()
-            why = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._fail(task, {"message": f"{task.name}: its worker process ended with {why}; out of memory?"})
+    def send(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
 
-    def _fail(self, task: Task, event: Event) -> None:
-        message = event["message"]
-        if event.get("os_error"):
-            self._abandon(OSError(message))
-        elif event.get("traceback"):
-            self._abandon(RuntimeError(event["traceback"]))
-        elif task.kind == "chain" and issubclass(getattr(errors, event.get("error", ""), Exception), errors.UsageError):
-            self._abandon(errors.UsageError(message))
-        elif task.kind == "attack":
-            self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
-        else:
-            done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
-            behind = len(task.keys) - done - 1
-            if behind > 0:
-                message += f" The {behind} networks behind it in its sequence were not trained."
-            self._failed(message)
+    def listen(self) -> Iterator[Event]:
+        assert self.process.stdout is not None
+        yield from map(json.loads, self.process.stdout)
+        self.process.wait()
 
-    def _failed(self, message: str) -> None:
-        """One job's failure, which leaves the others as they are."""
-        self.outcome.failed.append(message)
-        self._tell({"event": "failed", "message": message})
+    def end(self) -> str | None:
+        code = self.process.poll()
+        return None if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def _abandon(self, error: BaseException) -> None:
-        """What would stop every network: let the others save their state, and end."""
-        self.outcome.fatal = self.outcome.fatal or error
-        self._halt()
-
-    def _tell(self, event: Event) -> None:
-        with self.changed:
-            self.on_event(event)
-
-    def _end(self) -> None:
-        for worker in self.workers:
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            with suppress(OSError):
-                worker.stdin.close()
-            worker.stdout.close()
-            worker.wait()
-
-
-def _send(worker: subprocess.Popen[str], message: dict[str, Any]) -> None:
-    assert worker.stdin is not None
-    worker.stdin.write(json.dumps(message) + "\n")
-    worker.stdin.flush()
-
-
-@contextmanager
-def stop_after(pool: Pool, seconds: float | None) -> Iterator[None]:
-    """Ask the pool to stop once its budget is spent."""
-    timer = threading.Timer(seconds, pool.stop) if seconds is not None else None
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        if timer is not None:
-            timer.cancel()
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
 
 
 def default_processes(device: str) -> int:

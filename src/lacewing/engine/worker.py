@@ -11,15 +11,14 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from lacewing import jobs, models
-from lacewing.config import Study, load_study
-from lacewing.errors import BudgetSpent, LacewingError
-from lacewing.plan import NetworkJob, Plan, make_plan
-from lacewing.results import Epoch
+from lacewing import jobs
+from lacewing.config import load_study
+from lacewing.engine._perform import begin, failure, perform, reporter
+from lacewing.engine._pool import Event
+from lacewing.store import Store
 
 
 def serve(tasks: IO[str], events: IO[str]) -> None:
@@ -36,68 +35,29 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
                 inbox.put(message)
         os._exit(0)  # the run that started us is over, whatever we were doing
 
-    def send(**event: Any) -> None:
+    def send(event: Event) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
-
-    def report(job: NetworkJob, epoch: Epoch) -> None:
-        send(
-            event="epoch",
-            id=job.id,
-            epoch=epoch.epoch,
-            epochs=job.train.epochs,
-            loss=epoch.loss,
-            accuracy=epoch.accuracy,
-        )
 
     threading.Thread(target=read, daemon=True).start()
     setup = inbox.get()
     try:
-        work, plan = _open(setup, stop, report)
+        work = jobs.Workspace.open(
+            load_study(setup["study"]),
+            Store(Path(setup["folder"])),
+            Path(setup["data_root"]) if setup["data_root"] else None,
+            device=setup["device"],
+            keep=setup["keep"],
+            stop=stop.is_set,
+            report=reporter(send),
+        )
+        plan = begin(work)
     except BaseException as error:
-        send(**_failure(error))
+        send(failure(error))
         return
-    send(event="ready")
-    networks = {job.key: job for job in plan.networks}
-    attacks = {job.key: job for job in plan.attacks}
+    send({"event": "ready"})
     while True:
-        task = inbox.get()
-        try:
-            if task["kind"] == "chain":
-                jobs.run_chain(work, [networks[key] for key in task["keys"]])
-            else:
-                jobs.run_attack(work.store, attacks[task["keys"][0]])
-            send(event="done")
-        except BudgetSpent:
-            send(event="stopped")
-        except BaseException as error:
-            send(**_failure(error))
-
-
-def _open(setup: dict[str, Any], stop: threading.Event, report: jobs.Report) -> tuple[jobs.Workspace, Plan]:
-    import torch
-
-    torch.set_num_threads(1)
-    if setup["device"] == "cuda":
-        torch.backends.cudnn.deterministic = True
-    study: Study = load_study(setup["study"])
-    root = Path(setup["data_root"]) if setup["data_root"] else None
-    work = jobs.Workspace.open(
-        study, Path(setup["folder"]), root, device=setup["device"], keep=setup["keep"], stop=stop.is_set, report=report
-    )
-    plan = make_plan(study, data_digest=work.dataset.digest, model=models.fingerprint(study.model))
-    return work, plan
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    expected = isinstance(error, LacewingError | OSError)
-    return {
-        "event": "failed",
-        "error": type(error).__name__,
-        "os_error": isinstance(error, OSError),
-        "message": str(error),
-        "traceback": None if expected else "".join(traceback.format_exception(error)),
-    }
+        send(perform(work, plan, inbox.get()))
 
 
 if __name__ == "__main__":

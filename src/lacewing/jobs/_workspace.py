@@ -36,13 +36,16 @@ class Workspace:
     report: Report = lambda job, epoch: None
 
     @classmethod
-    def open(cls, study: Study, folder: Path, data_root: Path | None, **options: Any) -> Workspace:
-        """Load and draw the study's records.
+    def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
+        """Draw the study's records from a data set, or from the one it names, found under ``source``.
 
         Raises:
             DataError: the data set is missing, altered, or too small.
         """
-        dataset = data.load(study.data.dataset, data_root, labels=study.data.labels)
+        if isinstance(source, data.Dataset):
+            dataset = source
+        else:
+            dataset = data.load(study.data.dataset, source, labels=study.data.labels)
         drawn = study.data
         records = data.prepare(
             dataset,
@@ -53,7 +56,7 @@ class Workspace:
         )
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed)
-        work = cls(study, Store(folder), dataset, records, data.normalisation(records.x), population, **options)
+        work = cls(study, store, dataset, records, data.normalisation(records.x), population, **options)
         work.split(study.run.seeds[0])
         return work
 

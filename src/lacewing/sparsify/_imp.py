@@ -66,6 +66,8 @@ def imp(
     if guard.model is not model:
         raise UsageError("the guard is of another model; make it of the one that is trained: Guard(model, ...).")
     sizes = Sizes.of(model, prunable(model, ignore))
+    if start < levels and not sizes.prunable:
+        raise UsageError("the model has no convolution or linear weight to prune.")
     schedule = schedule or fixed_fraction(fraction)
     if start < levels:
         schedule(sizes, levels, levels)  # refuses a density that cannot be reached, before anything is trained

@@ -50,11 +50,13 @@ def gradient(loss: Callable[[nn.Module], Tensor]) -> Score:
                 raise UsageError(
                     f"'{name}' is frozen and has no gradient to score it by; unfreeze or ignore its layer."
                 )
-        with torch.enable_grad():
-            gradients = torch.autograd.grad(loss(model), weights, allow_unused=True)
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+        try:
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(loss(model), weights, allow_unused=True)
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(buffers[name])
         pairs = zip(names, weights, gradients, strict=True)
         return {name: torch.zeros_like(w) if g is None else (g * w).detach().abs() for name, w, g in pairs}
 
@@ -146,9 +148,13 @@ def n_of_m(
     for name, values in _scores(model, score, names).items():
         path = name.rpartition(".")[0]
         layer = model.get_submodule(path)
+        if values.ndim < 2:
+            raise UsageError(f"weight '{name}' has no inputs to go along; leave it out: ignore=['{name}'].")
         axis, inputs = 1, values.shape[1]
         if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             axis, inputs = 0, layer.in_channels // layer.groups  # (inputs, outputs, ...), one group after another
+        elif isinstance(layer, nn.ParameterList):  # of a butterfly layer: factors (a, b, c, d) with their inputs in c
+            axis, inputs = 2, values.shape[2]
         if inputs % m:
             raise UsageError(
                 f"weight '{name}' has {inputs} inputs, which {m} does not divide; leave it out: ignore=['{path}']."
@@ -227,7 +233,7 @@ def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, T
             raise UsageError(f"weight '{name}' holds NaN or infinity, so its magnitudes cannot be ranked.")
         if name not in scores or scores[name].shape != weight.shape:
             raise UsageError(f"the score function must return a score of shape {tuple(weight.shape)} for '{name}'.")
-        found[name] = scores[name].to(weight.device)
+        found[name] = scores[name].to(weight.device, torch.uint8 if scores[name].dtype == torch.bool else None)
         if not torch.isfinite(found[name]).all():
             raise UsageError(f"the scores of '{name}' hold NaN or infinity and cannot be ranked; check the loss.")
     return found

@@ -68,8 +68,10 @@ def geometric(density: float) -> Schedule:
     """The same fraction at each level, such that the last one ends at ``density`` of all parameters."""
 
     def left(sizes: Sizes, level: int, levels: int) -> int:
-        share = sizes.weights_at(density) / sizes.prunable
-        return round(sizes.prunable * math.pow(share, level / levels))
+        last = sizes.weights_at(density)
+        if level == levels:
+            return round(last)
+        return round(sizes.prunable * math.pow(last / sizes.prunable, level / levels))
 
     return left
 

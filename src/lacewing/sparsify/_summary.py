@@ -101,6 +101,10 @@ def summary(
     """
     masks, notes = masks or {}, notes or {}
     check_masks(model, masks)
+    kept: dict[int, Tensor] = {}  # by identity: a shared weight may be masked under any of its names
+    for name, mask in masks.items():
+        weight = id(model.get_parameter(name))
+        kept[weight] = mask & kept[weight] if weight in kept else mask
     owners = {
         f"{path}.{factor}" if path else factor: (path, module)
         for path, module in model.named_modules()
@@ -110,16 +114,16 @@ def summary(
     rows: dict[str, Layer] = {}
     for name in prunable(model):
         weight = model.get_parameter(name)
-        kept = int(masks[name].sum()) if name in masks else weight.numel()
+        stored = int(kept[id(weight)].sum()) if id(weight) in kept else weight.numel()
         if name not in owners:
-            rows[name] = Layer(name, tuple(weight.shape), weight.numel(), kept, notes.get(name, ""))
+            rows[name] = Layer(name, tuple(weight.shape), weight.numel(), stored, notes.get(name, ""))
         else:  # a factor: its layer is the row
             path, layer = owners[name]
             before = rows[path].nonzero if path in rows else 0
             rows[path] = Layer(
-                path, layer.weight_shape, math.prod(layer.weight_shape), before + kept, notes.get(path, "")
+                path, layer.weight_shape, math.prod(layer.weight_shape), before + stored, notes.get(path, "")
             )
-    stored = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters())
     saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
-    pruned = sum(int((~mask).sum()) for mask in masks.values())
-    return Summary(tuple(rows.values()), stored + saved, stored - pruned)
+    pruned = sum(int((~mask).sum()) for mask in kept.values())
+    return Summary(tuple(rows.values()), parameters + saved, parameters - pruned)

@@ -11,6 +11,7 @@ Each is trained like the pruned network: ``guard = Guard(model, masks=masks)``, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -73,7 +74,7 @@ def narrow(factory: Callable[[int], nn.Module], parameters: int, seed: int, *, w
 
     def size(width: int) -> int:
         with torch.device("meta"):
-            return sum(p.numel() for p in factory(width).parameters())
+            return sum(p.numel() for p in _drawn(lambda: factory(width), seed).parameters())
 
     low, high = 1, widest
     while low < high:  # the least width that has at least so many
@@ -89,13 +90,14 @@ def narrow(factory: Callable[[int], nn.Module], parameters: int, seed: int, *, w
 
 
 def _drawn(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         torch.manual_seed(seed)
         return factory()
 
 
 def _permuted(rows: Tensor, seed: int, name: str) -> Tensor:
     """Each row in an order of its own, drawn from the seed and the layer's name."""
-    digits = int.from_bytes(f"{seed} {name}".encode(), "big") % (2**63 - 25)  # a prime below 2^63
-    order = torch.rand(rows.shape, generator=torch.Generator().manual_seed(digits)).argsort(1)
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # torch's seeds have 32 bits
+    order = torch.rand(rows.shape, generator=generator).argsort(1)
     return rows.gather(1, order.to(rows.device))

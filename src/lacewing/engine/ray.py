@@ -1,0 +1,260 @@
+"""The Ray engine: the chains and attacks of a study as tasks of a cluster.
+
+Workers need neither the run folder nor a shared disk: each gets with its task what is there already, and sends back
+every network as it is finished. This process alone writes the run folder. A worker that dies costs its current network,
+and the chain begins again behind the last one that came back.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lacewing import data, jobs
+from lacewing.config import Study, load_study
+from lacewing.engine._perform import begin, failure, perform, reporter
+from lacewing.engine._pool import Event, Pool
+from lacewing.engine.local import WORKER_ENVIRONMENT
+from lacewing.errors import FolderError, UsageError
+from lacewing.plan import Plan
+from lacewing.store import Store
+
+RETRIES = 3
+GPU_SHARE = 0.5  # of a GPU for each worker: small networks leave most of one idle
+
+Files = dict[str, bytes]
+
+
+@contextmanager
+def pool(
+    study: Study,
+    folder: Path,
+    plan: Plan,
+    *,
+    dataset: data.Dataset,
+    device: str,
+    keep: str,
+    processes: int | None,
+    on_event: Callable[[Event], None],
+) -> Iterator[Pool]:
+    """Actors on the cluster at ``RAY_ADDRESS``, or on one of this machine's own that ends with the run.
+
+    Args:
+        study: resolved.
+        folder: the run folder, which this process holds.
+        plan: of the whole study.
+        dataset: sent to each node once.
+        device: "cpu" (one core a worker) or "cuda" (half a GPU).
+        keep: "all" or "signals".
+        processes: how many workers; by default as many as the cluster has room for.
+        on_event: see ``Pool``.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at that address.
+    """
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray needs the package ray: pip install 'lacewing[ray]'.") from None
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, processes)
+    try:
+        gpus = GPU_SHARE if device == "cuda" else 0
+        room: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        places = int(min(room.get("CPU", 0), room.get("GPU", 0) / gpus if gpus else math.inf))
+        if places < 1:
+            raise UsageError(
+                f"--engine ray --device {device}: the cluster has no {'GPU' if gpus else 'CPU'} to work on."
+            )
+        environment = {**WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        actor = ray.remote(_Actor).options(
+            num_cpus=1, num_gpus=gpus, max_concurrency=2, runtime_env={"env_vars": environment}
+        )
+        keys = frozenset(job.key for job in plan.networks)
+        setup = {"study": study.as_dict(), "device": device, "keep": keep, "keys": keys}
+        shared = ray.put(dataset)
+        store = Store(folder)
+        yield Pool(
+            store,
+            lambda: _Remote(ray, actor.remote(setup, shared), store, plan),
+            min(processes or places, places),
+            on_event=on_event,
+            retries=RETRIES,
+        )
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, processes: int | None) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:  # workers find what this process finds
+        options |= {"num_cpus": processes or len(os.sched_getaffinity(0)), "include_dashboard": False}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"--engine ray: no cluster at RAY_ADDRESS={address}: {str(error).splitlines()[0]}") from None
+
+
+class _Remote:
+    """The near end of an actor."""
+
+    def __init__(self, ray: Any, actor: Any, store: Store, plan: Plan) -> None:
+        self.ray, self.actor, self.store = ray, actor, store
+        self.networks = {job.key: job for job in plan.networks}
+        self.attacks = {job.key: job for job in plan.attacks}
+        self.events: Any = None
+        self.why: str | None = None
+
+    def send(self, message: dict[str, Any]) -> None:
+        if message.get("stop"):
+            self.actor.stop.remote()
+        else:
+            given = {key: _finished(self.store, key) for key in self._needed(message)}
+            work = {key: _unfinished(self.store, key) for key in message["keys"]}
+            self.events = self.actor.run.options(num_returns="streaming").remote(message, given, work)
+
+    def _needed(self, task: Mapping[str, Any]) -> Iterator[str]:
+        """Keys of the finished jobs that a task goes on from or reads."""
+        if task["kind"] == "chain":
+            networks = [self.networks[key] for key in task["keys"]]
+            imposed = networks[0].imposed
+            if imposed is not None:
+                networks += [imposed.mask, imposed.origin]
+        else:
+            networks = list(self.attacks[task["keys"][0]].networks)
+        for job in networks:
+            yield job.key
+            if job.probe is not None:
+                yield job.probe
+
+    def listen(self) -> Iterator[Event]:
+        try:
+            for reference in self.events:
+                event: Event = self.ray.get(reference)
+                if event["event"] == "published":
+                    self.store.publish(event["key"], event["facts"], partial(_write, files=event["files"]))
+                    self.store.drop_work(event["key"])
+                elif event["event"] == "dropped":
+                    self.store.drop_file(event["key"], event["name"])
+                else:
+                    for key, files in event.pop("work", {}).items():
+                        _write(self.store.work(key), files)
+                    yield event
+        except self.ray.exceptions.RayError as error:
+            self.why = str(error).splitlines()[0]
+
+    def end(self) -> str | None:
+        return self.why
+
+    def close(self) -> None:
+        self.ray.kill(self.actor, no_restart=True)
+
+
+class _Actor:
+    """The far end: a workspace in a temporary folder."""
+
+    def __init__(self, setup: dict[str, Any], dataset: data.Dataset) -> None:
+        self.setup, self.dataset = setup, dataset
+        self.inbox: queue.Queue[Event] = queue.Queue()
+        self.stopping = threading.Event()
+        self.store = _Outbox(Path(tempfile.mkdtemp(prefix="lacewing-")), self.inbox.put)
+        self.opened: tuple[jobs.Workspace, Plan] | None = None
+
+    def _open(self) -> tuple[jobs.Workspace, Plan]:
+        work = jobs.Workspace.open(
+            load_study(self.setup["study"]),
+            self.store,
+            self.dataset,
+            device=self.setup["device"],
+            keep=self.setup["keep"],
+            stop=self.stopping.is_set,
+            report=reporter(self.inbox.put),
+        )
+        plan = begin(work)
+        if self.setup["keys"] - {job.key for job in plan.networks}:
+            raise FolderError(
+                "a worker's lacewing or model.factory is not that of this machine; install the same there."
+            )
+        return work, plan
+
+    def run(self, task: dict[str, Any], given: dict[str, Any], work: dict[str, Files]) -> Iterator[Event]:
+        """Do a task; what it publishes, and how it ends, as events."""
+        try:
+            self.opened = opened = self.opened or self._open()
+        except BaseException as error:
+            yield failure(error)
+            return
+        shutil.rmtree(self.store.folder)
+        for key, (facts, files) in given.items():
+            if files:
+                self.store.receive(key, facts, files)
+        for key, saved in work.items():
+            if saved:
+                _write(self.store.work(key), saved)
+        thread = threading.Thread(target=lambda: self.inbox.put(perform(*opened, task)))
+        thread.start()
+        while True:
+            event = self.inbox.get()
+            if event["event"] == "stopped":
+                event["work"] = {key: _unfinished(self.store, key) for key in task["keys"]}
+            yield event
+            if event["event"] in ("done", "stopped", "failed"):
+                thread.join()
+                return
+
+    def stop(self) -> None:
+        """Save the state at the end of the epoch, and end the task."""
+        self.stopping.set()
+
+
+class _Outbox(Store):
+    """A store that tells what is published in it."""
+
+    def __init__(self, folder: Path, tell: Callable[[Event], None]) -> None:
+        super().__init__(folder)
+        self.tell = tell
+
+    def receive(self, key: str, facts: Mapping[str, Any], files: Files) -> None:
+        """Publish what came from elsewhere, and tell nobody."""
+        super().publish(key, facts, lambda folder: _write(folder, files))
+
+    def publish(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+        super().publish(key, facts, write)
+        facts, files = _finished(self, key)
+        self.tell({"event": "published", "key": key, "facts": facts, "files": files})
+
+    def drop_file(self, key: str, name: str) -> None:
+        super().drop_file(key, name)
+        self.tell({"event": "dropped", "key": key, "name": name})
+
+
+def _finished(store: Store, key: str) -> tuple[dict[str, Any], Files]:
+    """What job.json says of a finished job, and its files that are whole; nothing of one that is not finished."""
+    facts = store.read_job(key) or {}
+    names = facts.pop("files", {})
+    return facts, {name: path.read_bytes() for name in names if (path := store.file(key, name)) is not None}
+
+
+def _unfinished(store: Store, key: str) -> Files:
+    """The saved state of a job, if there is one."""
+    folder = store.folder / "work" / key
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+
+def _write(folder: Path, files: Files) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)

@@ -1,0 +1,99 @@
+"""The Ray engine on a cluster of two workers: the bytes of the local engine, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+
+FACTORY = """
+import torch
+
+
+def net(shape, classes):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, classes))
+"""
+
+
+def start(small: ModuleType, study: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in small.environment().items() if k not in ("PYTHONWARNINGS", "RAY_ADDRESS")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lacewing", "run", study, "--out", out, "--engine", "ray", "--processes", "2", *words],
+        cwd=study.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def same_results(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("results.csv", "tradeoff.json"))
+
+
+def actors(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The worker processes that are at a task."""
+    return [p for p in psutil.Process(run.pid).children(recursive=True) if p.cmdline()[:1] == ["ray::_Actor.run"]]
+
+
+def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
+    small: ModuleType, study: Path, tmp_path: Path
+) -> None:
+    study.write_text(study.read_text().replace("epochs = 3", "epochs = 150"))
+    assert small.lacewing("run", study, "--out", tmp_path / "local").returncode == 0
+    run = start(small, study, tmp_path / "ray")
+    assert run.stderr is not None
+    assert any("imp-01" in line for line in run.stderr)  # a chain is under way, its first network is back
+    first = actors(run)
+    assert len(first) == 2
+    for worker in first:
+        worker.send_signal(signal.SIGKILL)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert same_results(tmp_path / "ray", tmp_path / "local")
+
+
+def test_what_was_stopped_on_a_cluster_goes_on_here(small: ModuleType, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "own_net.py").write_text(FACTORY)
+    text = study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"')
+    study.write_text(text.replace("epochs = 3", "epochs = 400"))
+    run = start(small, study, tmp_path / "run", "--keep", "signals")
+    assert run.stderr is not None
+    assert any("epoch" in line for line in run.stderr)
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 75, err
+    assert list((tmp_path / "run" / "work").glob("*/checkpoint.safetensors"))
+    for out in ("run", "undisturbed"):
+        done = small.lacewing("run", study, "--out", tmp_path / out, "--keep", "signals", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert same_results(tmp_path / "run", tmp_path / "undisturbed")
+    left = {path.name for path in (tmp_path / "run" / "jobs").glob("*/*")}
+    assert not left & {"model.safetensors", "rewind-1.safetensors"}
+
+
+def test_no_cluster_at_the_address_is_told(small: ModuleType, study: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "lacewing", "run", str(study), "--engine", "ray", "--out", str(tmp_path / "run")]
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "no cluster at RAY_ADDRESS=127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - started < 100
+
+
+def test_another_engine_is_no_word(small: ModuleType, study: Path, tmp_path: Path) -> None:
+    done = small.lacewing("run", study, "--engine", "slurm", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "--engine slurm" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -65,7 +64,7 @@ def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
 def test_what_was_stopped_on_a_cluster_goes_on_here(small: ModuleType, study: Path, tmp_path: Path) -> None:
     (tmp_path / "own_net.py").write_text(FACTORY)
     text = study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"')
-    study.write_text(text.replace("epochs = 3", "epochs = 400"))
+    study.write_text(text.replace("epochs = 3", "epochs = 200"))
     run = start(small, study, tmp_path / "run", "--keep", "signals")
     assert run.stderr is not None
     assert any("epoch" in line for line in run.stderr)
@@ -84,12 +83,10 @@ def test_what_was_stopped_on_a_cluster_goes_on_here(small: ModuleType, study: Pa
 def test_no_cluster_at_the_address_is_told(small: ModuleType, study: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
     command = [sys.executable, "-m", "lacewing", "run", str(study), "--engine", "ray", "--out", str(tmp_path / "run")]
-    started = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done.stderr
     assert "no cluster at RAY_ADDRESS=127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - started < 100
 
 
 def test_another_engine_is_no_word(small: ModuleType, study: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import os
 import queue
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -104,8 +105,11 @@ def _connect(ray: Any, processes: int | None) -> None:
     if address is None:  # workers find what this process finds
         options |= {"num_cpus": processes or len(os.sched_getaffinity(0)), "include_dashboard": False}
     try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"--engine ray: no cluster at RAY_ADDRESS={address}: {str(error).splitlines()[0]}") from None
 
 

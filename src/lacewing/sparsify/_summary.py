@@ -103,8 +103,8 @@ def summary(
     check_masks(model, masks)
     kept: dict[int, Tensor] = {}  # by identity: a shared weight may be masked under any of its names
     for name, mask in masks.items():
-        weight = id(model.get_parameter(name))
-        kept[weight] = mask & kept[weight] if weight in kept else mask
+        identity = id(model.get_parameter(name))
+        kept[identity] = mask & kept[identity] if identity in kept else mask
     owners = {
         f"{path}.{factor}" if path else factor: (path, module)
         for path, module in model.named_modules()

@@ -49,6 +49,7 @@ def test_every_network_is_audited_by_every_attack_and_attacks_added_later_give_t
         assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_slices_of_random_halves_merge_and_the_attacks_between_them_run(
     small: ModuleType, halves: Path, tmp_path: Path
 ) -> None:

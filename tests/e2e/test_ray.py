@@ -61,6 +61,7 @@ def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
     assert same_results(tmp_path / "ray", tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_what_was_stopped_on_a_cluster_goes_on_here(small: ModuleType, study: Path, tmp_path: Path) -> None:
     (tmp_path / "own_net.py").write_text(FACTORY)
     text = study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"')
@@ -87,10 +88,3 @@ def test_no_cluster_at_the_address_is_told(small: ModuleType, study: Path, tmp_p
     assert done.returncode == 2, done.stderr
     assert "no cluster at RAY_ADDRESS=127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_another_engine_is_no_word(small: ModuleType, study: Path, tmp_path: Path) -> None:
-    done = small.lacewing("run", study, "--engine", "slurm", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert "--engine slurm" in done.stderr
-    assert not (tmp_path / "run").exists()

@@ -99,7 +99,7 @@ def test_every_public_name_is_there_twice() -> None:
         (["run", "digits", "--only", "role"], "must read field=value"),
         (["run", "digits", "--budget", "soon"], "--budget"),
         (["run", "digits", "--keep", "some"], "--keep"),
-        (["run", "digits", "--engine", "slurm"], "--engine ray"),
+        (["run", "digits", "--engine", "slurm"], "--engine slurm"),
         (["run", "digits", "--device", "tpu"], "--device tpu"),
         (["run", "cifar10", "--data-root", "."], "unknown study 'cifar10'"),
         (["run", "cifar10-small", "--data-root", "."], "cifar-10"),

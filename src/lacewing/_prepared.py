@@ -78,7 +78,7 @@ class Prepared:
                 found = "the source of model.factory has changed"
             if found:
                 raise FolderError(f"{self.folder} holds another study: {found}. Give --out another folder.")
-        elif any(p.name != ".lock" for p in self.folder.iterdir()):
+        elif any(p.name not in (".lock", "plan.json") and p.suffix != ".part" for p in self.folder.iterdir()):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
         write_atomically(self.folder / "plan.json", json.dumps(self.facts, indent=1, sort_keys=True))
         write_atomically(self.folder / "study.toml", to_toml(self.study))

@@ -79,6 +79,12 @@ class Train(Part):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware gains from it
     channels_last: bool = True  # memory layout of images and convolutions
     holdout: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share of the training records kept aside for tuning
+    stack: Annotated[int, Field(ge=1, le=256)] = 1  # mlp: networks of so many seeds trained at once
+
+    def identity(self) -> dict[str, Any]:
+        """What keys of networks are made from. A field that came later counts only where it is not its default."""
+        fields = self.model_dump(mode="json")
+        return {name: value for name, value in fields.items() if name != "stack" or value > 1}
 
 
 class Network(Part):
@@ -210,6 +216,10 @@ class Study(Part):
         recipes: dict[str, str] = {}
         for index, network in enumerate(self.networks):
             train = self.train_of(network, where=f"networks.{index}.train")
+            if train.stack > 1 and (self.model.name != "mlp" or train.precision == "bf16" or train.augment):
+                raise ValueError(
+                    f"train.stack = {train.stack} needs model.name = 'mlp', fp32 and no train.augment; set it to 1"
+                )
             if isinstance(network, Imp) and network.rewind_epoch >= train.epochs:
                 raise ValueError(
                     f"networks.{index}.rewind: '{network.rewind}' is not before the end of training "
@@ -233,7 +243,8 @@ class Study(Part):
         """The study with ``precision = "auto"`` decided, as the run folder records it."""
 
         def settle(fields: dict[str, Any]) -> dict[str, Any]:
-            return {**fields, "precision": precision} if fields.get("precision") == "auto" else fields
+            decided = "fp32" if {**self.train.model_dump(), **fields}["stack"] > 1 else precision
+            return {**fields, "precision": decided} if fields.get("precision") == "auto" else fields
 
         networks = tuple(n.model_copy(update={"train": settle(n.train)}) for n in self.networks)
         train = self.train.model_copy(update=settle(self.train.model_dump()))

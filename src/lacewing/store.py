@@ -18,6 +18,8 @@ from lacewing.errors import FolderError
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _LOCK_PATIENCE = 3.0  # seconds: workers of a killed run need a moment to notice and let go
+_SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
+_digests: dict[tuple[int, ...], str] = {}  # of this process: a run asks several times what is done
 
 
 class Store:
@@ -25,10 +27,14 @@ class Store:
 
     Args:
         folder: created on first use.
+
+    Attributes:
+        damaged: (key, name) of each file that was asked for, and found to be not what was published.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damaged: set[tuple[str, str]] = set()
 
     def job(self, key: str) -> Path:
         """The folder of a finished job.
@@ -52,23 +58,34 @@ class Store:
 
     def read_job(self, key: str) -> dict[str, Any] | None:
         """job.json of a finished job, else None. Does not check the files' digests."""
-        try:
-            found = json.loads((self.job(key) / "job.json").read_text())
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
-            return None
-        return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
+        path = self.job(key) / "job.json"
+        found = _json(path)
+        # One that was copied here from another job vouches for nothing; before 0.1.0 it did not hold its key.
+        if found is not None and isinstance(found.get("files"), dict) and found.get("key", key) == key:
+            return found
+        if path.exists():
+            self.damaged.add((key, "job.json"))
+        return None
 
     def file(self, key: str, name: str) -> Path | None:
         """A finished job's file if it is there and has the digest that was recorded when it was published."""
         job = self.read_job(key)
-        path = self.job(key) / name
-        if job is None or name not in job["files"] or not path.is_file():
-            return None
-        return path if sha256(path) == job["files"][name] else None
+        return self.job(key) / name if job is not None and self._whole(job, key, name) else None
 
     def done(self, key: str, *required: str) -> bool:
         """Whether a job is finished and each required file is there, unaltered."""
-        return self.read_job(key) is not None and all(self.file(key, name) is not None for name in required)
+        job = self.read_job(key)
+        return job is not None and all(self._whole(job, key, name) for name in required)
+
+    def _whole(self, job: Mapping[str, Any], key: str, name: str) -> bool:
+        """Whether a file of ``job``, read from job.json, is there with its digest. One that is gone was dropped."""
+        path = self.job(key) / name
+        if name not in job["files"] or not path.is_file():
+            return False
+        if _digest(path) == job["files"][name]:
+            return True
+        self.damaged.add((key, name))
+        return False
 
     def publish(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
         """Make a finished job appear at once, complete: written aside, synced, then renamed.
@@ -84,7 +101,7 @@ class Store:
         aside.mkdir(parents=True)
         write(aside)
         files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
-        (aside / "job.json").write_text(json.dumps({**facts, "files": files}, indent=1, sort_keys=True))
+        (aside / "job.json").write_text(json.dumps({**facts, "key": key, "files": files}, indent=1, sort_keys=True))
         for path in aside.iterdir():
             sync(path)
         sync(aside)
@@ -102,9 +119,9 @@ class Store:
     def unfinished(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(key, progress) of jobs with saved state, for ``lacewing status``."""
         for path in sorted((self.folder / "work").glob("*/progress.json")):
-            if _KEY.fullmatch(path.parent.name):
-                with suppress(OSError, json.JSONDecodeError):
-                    yield path.parent.name, json.loads(path.read_text())
+            found = _json(path) if _KEY.fullmatch(path.parent.name) else None
+            if found is not None and isinstance(found.get("epoch"), int):
+                yield path.parent.name, found
 
     @contextmanager
     def lock(self) -> Iterator[IO[str]]:
@@ -133,3 +150,24 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The object that a file holds; None where it cannot be read, is no JSON, or another kind of value."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, computed once in this process while the file stays the same."""
+    found = path.stat()
+    times = (found.st_mtime_ns, found.st_ctime_ns)  # nobody sets the second: a restored mtime hides no change
+    same = (found.st_dev, found.st_ino, found.st_size, *times)
+    if (digest := _digests.get(same)) is None:
+        digest = sha256(path)
+        if time.time_ns() - max(times) > _SETTLED:  # within one tick of its clock a file can change unseen
+            _digests[same] = digest
+    return digest

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError, UsageError, did_you_mean
 from lacewing.guard import Guard
+from lacewing.replay import Record, Replay, cuda_graph
 from lacewing.results import Epoch
 
 
@@ -41,6 +45,7 @@ def train(
     progress: Progress | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
     stop_after: int | None = None,
+    record: Record | None = None,
 ) -> Progress:
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
@@ -55,6 +60,8 @@ def train(
         progress: from a checkpoint: training goes on after its last epoch, to the same bits as without the break.
         on_epoch: called at each epoch's end; an exception that it raises ends training.
         stop_after: train only this many epochs of the schedule.
+        record: how steps are recorded and replayed, see ``lacewing.replay``; by default, and where the model cannot be
+            recorded, they run one operation after another.
 
     Raises:
         DivergedError: the loss became NaN or infinite; names the epoch.
@@ -64,30 +71,34 @@ def train(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)  # type: ignore[call-overload]
     batches = Batches(x, y, config, normalisation, device, channels_last)
+    record = record or _recorder(device)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True if record is not None and device.type == "cuda" else None,
     )
     progress = _restore(progress or Progress(), model, optimizer)
     if guard is not None:
-        guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
         guard.attach(optimizer)
     model.train()
+    replay = None
+    if record is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
+        replay = _replay(model, batches, optimizer, config, record)
+    if guard is not None:
+        guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's stream stays as it was
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
             torch.manual_seed(stream(seed, epoch, "model"))
-            loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
-            for step, (inputs, labels) in enumerate(batches.epoch(stream(seed, epoch, "batches"))):
-                lr = lr_at(config, epoch * len(batches) + step, len(batches))
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    logits = model(inputs)
-                loss = F.cross_entropy(logits.float(), labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                loss_sum += loss.detach() * len(labels)
-                right += (logits.detach().argmax(1) == labels).sum()
+            rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
+            lr, drawn = rates[-1], stream(seed, epoch, "batches")
+            if replay is None:
+                loss_sum, right = _one_by_one(model, batches, optimizer, config, drawn, rates)
+            else:
+                loss_sum, right = replay.epoch(drawn, rates)
+                if guard is not None:
+                    guard.step = (epoch + 1) * len(batches)
             mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(y)).tolist()
             if not math.isfinite(mean_loss):
                 raise DivergedError(
@@ -105,6 +116,47 @@ def train(
             }
             on_epoch(progress)
     return progress
+
+
+def _one_by_one(
+    model: nn.Module,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    config: Train,
+    seed: int,
+    rates: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """An epoch; the sum of losses over records and the number of right answers, on the device."""
+    device = batches.y.device
+    loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
+    for lr, (inputs, labels) in zip(rates, batches.epoch(seed), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = model(inputs)
+        loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss_sum += loss.detach() * len(labels)
+        right += (logits.detach().argmax(1) == labels).sum()
+    return loss_sum, right
+
+
+def _recorder(device: torch.device) -> Record | None:
+    """CUDA graphs where they are asked for: they wait for their proof on a GPU."""
+    return cuda_graph if device.type == "cuda" and os.environ.get("LACEWING_CUDA_GRAPHS") == "1" else None
+
+
+def _replay(
+    model: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer, config: Train, record: Record
+) -> Replay | None:
+    try:
+        return Replay(model, batches, optimizer, bf16=config.precision == "bf16", record=record)
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        print(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)
+        return None
 
 
 def _restore(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -144,60 +196,6 @@ def stream(seed: int, *names: object) -> int:
     """A 63-bit seed for the random stream that these names stand for; streams of different names are independent."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-class Batches:
-    """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
-
-    Flip and crop (padding 4, black) are drawn for each image and done by one gather for the whole batch.
-    """
-
-    def __init__(
-        self,
-        x: npt.NDArray[np.generic],
-        y: npt.NDArray[np.int64],
-        config: Train,
-        normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-        device: torch.device,
-        channels_last: bool = True,
-    ) -> None:
-        self.config, self.channels_last = config, channels_last
-        self.image = x.ndim == 4
-        self.padding = 4 if "crop" in config.augment else 0
-        records = torch.from_numpy(np.ascontiguousarray(x))
-        if self.image:  # channels last, so that a gathered batch lies in memory as convolutions like it
-            records = F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous()
-            self.size = x.shape[2], x.shape[3]
-        self.x, self.y = records.to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
-        self.mean, self.std = (torch.from_numpy(a).to(device) for a in normalisation)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.y) / self.config.batch_size)
-
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in an order drawn from ``seed``; the last batch holds what is left."""
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.y), generator=generator)
-        top, left = (self._offsets(generator) for _ in range(2))
-        flip = torch.rand(len(self.y), generator=generator) < (0.5 if "flip" in self.config.augment else 0.0)
-        drawn = [t.to(self.y.device) for t in (order, top, left, flip)]
-        for index, *where in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
-            yield self._gather(index, *where), self.y[index]
-
-    def _offsets(self, generator: torch.Generator) -> Tensor:
-        return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
-
-    def _gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-        if not self.image:
-            return (self.x[index].float() - self.mean) / self.std
-        height, width = self.size
-        rows = top[:, None] + torch.arange(height, device=index.device)
-        columns = torch.arange(width, device=index.device).expand(len(index), width)
-        columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
-        batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        # A copy: with one channel the strides fit both layouts, and contiguous() would leave those of channels last.
-        return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)
 
 
 def survives_channels_last(model: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing._bench import _linear, _measure, _networks
+from lacewing._bench import _linear, _measure, _networks, _train
 from lacewing._bench._measure import Machine, interleaved, peak_bytes
 from lacewing.errors import UsageError
 from lacewing.sparsify.chain import Chain
@@ -144,3 +145,44 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(options, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_bytes_are_those_of_inputs_and_outputs_of_each_operation():
+    x, w = torch.ones(8, 4), torch.ones(4, 6)
+    flops, moved = _measure.counted(lambda: (x @ w).t().relu())
+    assert flops == 2 * 8 * 4 * 6
+    assert moved == 4 * (8 * 4 + 4 * 6 + 8 * 6) + 4 * 2 * 8 * 6  # the product; relu of a view, in and out
+
+
+def test_routes_and_stacks_are_reported_per_network():
+    machine = Machine("cpu", "a machine", 1, "2", "system", {"fp32": 1e11}, 1e10)
+    floor = _train.floor(machine, "fp32")
+    assert floor.flops == pytest.approx(31.2e9, rel=0.01)  # 62.5 Gflop at batch 256
+    assert floor.arithmetic == pytest.approx(1000 * floor.flops / 1e11)
+    route = _train._route("ours", 2, [100.0, 400.0, 200.0], [50.0, 100.0, 200.0])
+    assert (route.rate, route.low, route.high, route.ratio) == (200.0, 100.0, 400.0, 2.0)
+    assert route.step == 1000 * 128 * 2 / 200.0
+
+
+@pytest.mark.slow
+def test_the_train_command_prints_its_routes():
+    command = [
+        sys.executable,
+        "-m",
+        "lacewing",
+        "bench",
+        "train",
+        "--device",
+        "cpu",
+        "--repeats",
+        "1",
+        "--seconds",
+        "9",
+    ]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["routes"][0]["ratio"] == 1.0
+    assert [route["networks"] for route in found["routes"][1:]] == sorted({1, os.cpu_count(), 2 * os.cpu_count()})
+    assert len(found["stacks"]) == len(_train.SHAPES) * len(_train.STACKS)
+    assert all(row["ratio"] == pytest.approx(row["loop"] / row["stack"]) for row in found["stacks"])

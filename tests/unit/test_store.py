@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -39,6 +41,7 @@ def test_a_published_job_is_done_with_its_facts_and_digests(store):
     assert not store.done(OTHER)
     job = json.loads((store.job(KEY) / "job.json").read_text())
     assert job["job"] == "dense/target/0"
+    assert job["key"] == KEY
     assert job["files"] == {name: sha256(store.job(KEY) / name) for name in ("metrics", "weights")}
     assert store.file(KEY, "weights").read_text() == "22"
     assert store.file(KEY, "job.json") is None  # it cannot vouch for itself
@@ -92,6 +95,8 @@ def test_an_altered_file_is_not_done(store, damage):
     assert store.done(KEY, "metrics")
     assert not store.done(KEY, "metrics", "weights")
     assert store.file(KEY, "weights") is None
+    there = (store.job(KEY) / "weights").exists()
+    assert store.damaged == ({(KEY, "weights")} if there else set())  # what is gone may have been dropped
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": []}', "\udcff"])
@@ -101,6 +106,100 @@ def test_a_damaged_job_json_is_not_done(store, text):
     assert store.read_job(KEY) is None
     assert not store.done(KEY)
     assert store.file(KEY, "metrics") is None
+    assert store.damaged == {(KEY, "job.json")}
+
+
+def test_what_was_never_there_is_no_damage(store):
+    assert not store.done(KEY, "metrics")
+    _publish(store)
+    assert not store.done(KEY, "metrics", "probe")
+    assert store.file(KEY, "job.json") is None
+    store.drop_file(KEY, "weights")
+    assert store.file(KEY, "weights") is None
+    assert store.damaged == set()
+
+
+def test_a_job_copied_under_the_key_of_another_is_not_done(store):
+    _publish(store)
+    shutil.copytree(store.job(KEY), store.job(OTHER))
+    assert store.done(KEY, "metrics", "weights")
+    assert not store.done(OTHER, "metrics")
+    assert store.file(OTHER, "metrics") is None
+    assert store.damaged == {(OTHER, "job.json")}
+    _publish(store, OTHER)
+    assert store.done(OTHER, "metrics", "weights")
+
+
+def test_a_job_of_a_version_that_wrote_no_key_is_done(store):
+    _publish(store)
+    path = store.job(KEY) / "job.json"
+    job = json.loads(path.read_text())
+    del job["key"]
+    path.write_text(json.dumps(job))
+    assert store.done(KEY, "metrics", "weights")
+
+
+# -------------------------------------------------------------------------------------------- one digest for each file
+
+
+@pytest.fixture
+def digested(monkeypatch):
+    """The files that are digested, one after another; times of files count as settled after 50 ms."""
+    found = []
+    plain = sha256
+
+    def counting(path):
+        found.append(path.name)
+        return plain(path)
+
+    monkeypatch.setattr(store_module, "sha256", counting)
+    monkeypatch.setattr(store_module, "_SETTLED", 50_000_000)
+    monkeypatch.setattr(store_module, "_digests", {})
+    return found
+
+
+def test_a_file_is_digested_once_in_a_process_whatever_store_asks(store, digested):
+    _publish(store)
+    time.sleep(0.1)
+    digested.clear()
+    for one in (store, store, Store(store.folder)):
+        assert one.done(KEY, "metrics", "weights")
+        assert one.file(KEY, "weights")
+    assert sorted(digested) == ["metrics", "weights"]
+
+
+def test_a_file_that_was_just_written_is_digested_each_time(store, digested, monkeypatch):
+    monkeypatch.setattr(store_module, "_SETTLED", 3600 * 10**9)
+    _publish(store)
+    digested.clear()
+    assert store.done(KEY, "metrics")
+    assert store.done(KEY, "metrics")
+    assert digested == ["metrics", "metrics"]
+
+
+def test_an_alteration_after_the_digest_is_found_though_size_and_times_are_made_to_look_the_same(store, digested):
+    _publish(store)
+    path = store.job(KEY) / "weights"
+    time.sleep(0.1)
+    assert store.done(KEY, "weights")
+    before = path.stat()
+    path.write_text("23")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert not store.done(KEY, "weights")
+    assert store.damaged == {(KEY, "weights")}
+    _publish(store)  # made again
+    assert store.done(KEY, "weights")
+
+
+def test_a_clock_that_is_set_back_makes_digests_slower_and_no_less_safe(store, digested, monkeypatch):
+    _publish(store)
+    time.sleep(0.1)
+    monkeypatch.setattr(store_module.time, "time_ns", lambda: 0)
+    digested.clear()
+    assert store.done(KEY, "weights")
+    assert store.done(KEY, "weights")
+    assert digested == ["weights", "weights"]
 
 
 @pytest.mark.parametrize("key", ["", "..", "a1" * 31, "A1" * 32, "g1" * 32, "../" + "a" * 61, "a1" * 32 + "\n"])
@@ -121,6 +220,10 @@ def test_keys_that_are_not_hexadecimal_are_refused_everywhere(store, key):
 def test_work_is_kept_until_it_is_dropped_and_listed_for_status(store):
     (store.work(KEY) / "progress.json").write_text('{"epoch": 3}')
     (store.work(OTHER) / "progress.json").write_text("{")
+    for number, text in enumerate(["[]", "{}", '{"epoch": "3"}', "\udcff"]):
+        garbage = store.work(f"{number:064x}") / "progress.json"
+        garbage.write_bytes(text.encode(errors="surrogateescape"))
+    (store.folder / "work" / "file").write_text("")
     (store.folder / "work" / "no-key").mkdir()
     (store.folder / "work" / "no-key" / "progress.json").write_text("{}")
     assert list(store.unfinished()) == [(KEY, {"epoch": 3})]

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.train import Batches, Progress, best_precision, lr_at, stream, survives_channels_last, train
+from lacewing.train import Progress, best_precision, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 
@@ -110,7 +111,7 @@ def test_flip_and_crop_equal_a_naive_reference():
     rng = np.random.default_rng(0)
     index = rng.permutation(len(x))[:9]
     top, left, flip = rng.integers(0, 9, 9), rng.integers(0, 9, 9), rng.random(9) < 0.5
-    found = batches._gather(*(torch.from_numpy(a) for a in (index, top, left, flip)))
+    found = batches.gather(*(torch.from_numpy(a) for a in (index, top, left, flip)))
     for image, i, row, column, flipped in zip(found.numpy(), index, top, left, flip, strict=True):
         padded = np.pad(x[i], ((0, 0), (4, 4), (4, 4)))
         crop = padded[:, row : row + 6, column : column + 6]

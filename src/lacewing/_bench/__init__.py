@@ -1,17 +1,17 @@
-"""What sparse layers and networks cost in time and memory on this machine: ``lacewing bench butterfly``."""
+"""What a machine gives: ``lacewing bench butterfly`` (layers, networks) and ``lacewing bench train`` (training)."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lacewing._bench import _linear, _networks, _page
+from lacewing._bench import _linear, _networks, _page, _train
 from lacewing._bench._measure import DTYPES, Machine, native_dtypes
 from lacewing._files import write_atomically
 from lacewing.errors import UsageError, did_you_mean
@@ -107,6 +107,63 @@ def butterfly(
         for name, content in _page.files(machine, linear, of_networks).items():
             write_atomically(out / name, content)
     return found
+
+
+@dataclass(frozen=True)
+class TrainBenchmark:
+    """Images/s of the routes through a training, and perceptrons in stacks, on one machine in one run."""
+
+    machine: Machine
+    routes: Sequence[_train.Route]
+    floors: Sequence[_train.Floor]
+    stacks: Sequence[_train.StackRow]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {
+            "schema": 1,
+            "machine": self.machine.as_dict(),
+            "routes": [asdict(route) for route in self.routes],
+            "floors": [asdict(floor) for floor in self.floors],
+            "stacks": [{**asdict(row), "ratio": row.ratio} for row in self.stacks],
+        }
+
+    def __str__(self) -> str:
+        return _train.text(self.machine, self.routes, self.floors, self.stacks)
+
+
+def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stacks: bool = True) -> TrainBenchmark:
+    """Time the training of ResNet-20, ours and a plain loop, and of stacked perceptrons.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        seconds: of each window.
+        repeats: windows of each route, in turns.
+        stacks: whether to time perceptrons too.
+
+    Raises:
+        UsageError: what is asked cannot be measured here.
+    """
+    kind = choose_device(device)
+    if seconds <= 0 or repeats < 1:
+        raise UsageError("seconds and repeats must be above 0.")
+    routes = []
+    for route in _train.routes(kind, seconds, repeats):
+        _tell(f"{route.name}: {route.rate:,.0f} images/s")
+        routes.append(route)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        dtypes = native_dtypes(kind)
+        machine = Machine.measured(kind, 1, dtypes)
+        floors = [_train.floor(machine, dtype) for dtype in dtypes]
+        stacked = []
+        for row in _train.stacks(seconds / 10) if stacks else ():
+            _tell(f"perceptrons {row.hidden}, {row.networks} at once: {row.ratio:.2f} times faster stacked")
+            stacked.append(row)
+    finally:
+        torch.set_num_threads(before)
+    return TrainBenchmark(machine, routes, floors, stacked)
 
 
 def _tell(line: str) -> None:

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from lacewing.train import best_precision
 
@@ -159,6 +162,28 @@ def silent() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def counted(function: Function) -> tuple[float, float]:
+    """Flops of a call's products, and the bytes that move if each of its operations reads and writes its tensors."""
+    with FlopCounterMode(display=False) as flops, _Bytes() as moved:
+        function()
+    return float(flops.get_total_flops()), float(moved.total)
+
+
+class _Bytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums the bytes of what goes into each operation and comes out of it; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            found = tree_leaves((args, kwargs, outputs))
+            self.total += bytes_of(*(tensor for tensor in found if isinstance(tensor, Tensor)))
+        return outputs
 
 
 def native_dtypes(device: str) -> tuple[str, ...]:

@@ -44,9 +44,13 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
 def perform(work: jobs.Workspace, plan: Plan, task: dict[str, Any]) -> Event:
     """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
     try:
+        networks = {job.key: job for job in plan.networks}
         if task["kind"] == "chain":
-            networks = {job.key: job for job in plan.networks}
             jobs.run_chain(work, [networks[key] for key in task["keys"]])
+        elif task["kind"] == "stack":
+            keys = set(task["keys"])
+            chains = plan.stacks[str(networks[task["keys"][0]].stack)]
+            jobs.run_stack(work, [[job for job in chain if job.key in keys] for chain in chains])
         else:
             attacks = {job.key: job for job in plan.attacks}
             jobs.run_attack(work.store, attacks[task["keys"][0]])

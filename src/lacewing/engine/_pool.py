@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -13,11 +14,15 @@ from lacewing.plan import AttackJob, NetworkJob, Plan
 from lacewing.store import Store
 
 Event = dict[str, Any]
+_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of torch on a GPU, Python, numpy
 
 
 @dataclass(frozen=True)
 class Task:
-    """A chain of networks or one attack: what a worker does without a break. ``needs`` are the networks it reads."""
+    """What a worker does without a break: a chain of networks, a stack of chains, or one attack.
+
+    ``needs`` are the networks that it reads.
+    """
 
     kind: str
     keys: tuple[str, ...]
@@ -25,6 +30,7 @@ class Task:
     cost: int
     needs: frozenset[str] = frozenset()
     tries: int = 0
+    limit: int = 0  # of tasks at once, itself among them, when it began
 
 
 @dataclass
@@ -59,11 +65,14 @@ class Worker(Protocol):
 class Pool:
     """Runs a plan's unfinished tasks on workers.
 
+    Where a worker runs out of memory, its task begins again beside half as many others; alone, it fails.
+
     Args:
         store: of the run folder, which this process holds.
         start: starts a worker.
         count: of workers at most.
-        on_event: called with each worker's events, from several threads, one at a time.
+        on_event: called with each worker's events, and with ``{"event": "note", "message": ...}`` for what a person
+            should know, from several threads, one at a time.
         retries: how often a task begins again, from what it has published, when its worker dies.
     """
 
@@ -83,17 +92,25 @@ class Pool:
         self.networks: dict[str, NetworkJob] = {}
         self.finished: set[str] = set()  # keys of networks whose results are there
         self.running = 0
+        self.limit = count  # of tasks at once; lowered where memory has no room for them
+        self.serving = 0  # threads, each with one worker at most
+        self.open = 0  # workers that were started and have not ended
+        self.names: dict[str, str] = {}  # of jobs, by key
+        self.noted: set[str] = set()
         self.workers: list[Worker] = []
 
     def run(self, plan: Plan) -> Outcome:
         """Do everything that is not done yet; returns when nothing more can be."""
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
-        self.waiting = [*self._chains(plan.chains), *self._attacks(plan.attacks)]
+        self.waiting = [*self._chains(plan), *self._attacks(plan.attacks)]
+        self.names = {job.key: job.id for job in plan.networks} | {job.key: job.id for job in plan.attacks}
+        self.names |= {job.probe: f"the probe of {job.id}" for job in plan.networks if job.probe is not None}
+        self._note_damage(self.store.damaged)
         if not self.waiting:
             return self.outcome
-        count = min(self.count, len(self.waiting))
-        threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(count)]
+        self.limit = self.serving = min(self.count, len(self.waiting))
+        threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.limit)]
         for thread in threads:
             thread.start()
         try:
@@ -112,19 +129,21 @@ class Pool:
         self._halt()
 
     def _halt(self) -> None:
-        for worker in self.workers:
+        for worker in list(self.workers):
             with suppress(OSError, ValueError):
                 worker.send({"stop": True})
 
-    def _chains(self, chains: Sequence[tuple[NetworkJob, ...]]) -> Iterator[Task]:
+    def _chains(self, plan: Plan) -> Iterator[Task]:
         tasks = []
-        for chain in chains:
-            missing = [job for job in chain if job.key not in self.finished]
+        together = [("stack", tuple(itertools.chain(*chains))) for chains in plan.stacks.values()]
+        alone = [("chain", chain) for chain in plan.chains if chain[0].stack is None]
+        for kind, networks in together + alone:
+            missing = [job for job in networks if job.key not in self.finished]
             if missing:
                 cost = sum(job.train.epochs for job in missing)
-                imposed = chain[0].imposed
+                imposed = networks[0].imposed
                 needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())
-                tasks.append(Task("chain", tuple(job.key for job in chain), missing[0].id, cost, needs))
+                tasks.append(Task(kind, tuple(job.key for job in networks), missing[0].id, cost, needs))
         yield from sorted(tasks, key=lambda task: -task.cost)  # the longest first, so that none is left for the end
 
     def _attacks(self, attacks: Sequence[AttackJob]) -> Iterator[Task]:
@@ -132,24 +151,31 @@ class Pool:
             if not jobs.attacked(self.store, job):
                 yield Task("attack", (job.key,), job.id, 0, frozenset(network.key for network in job.networks))
 
-    def _take(self) -> Task | None:
-        """The next task whose networks are trained; waits for one while others still run; None at the end."""
+    def _take(self, worker: Worker | None) -> Task | None:
+        """The next task whose networks are trained; waits for one while others still run; None at the end.
+
+        None too for a thread too many, since the limit was lowered. ``worker`` is the one that the thread has.
+        """
         with self.changed:
             while not self.outcome.stopped and self.outcome.fatal is None:
+                if self.serving > self.limit:
+                    self.serving -= 1
+                    return None
                 ready = next((task for task in self.waiting if task.needs <= self.finished), None)
-                if ready is not None:
+                if ready is None and not self.running:
+                    return None
+                if ready is not None and self.open - (worker is not None) < self.limit:  # none is still ending
                     self.waiting.remove(ready)
                     self.running += 1
-                    return ready
-                if not self.running:
-                    return None
+                    return replace(ready, limit=self.limit)
                 self.changed.wait(0.5)
             return None
 
     def _give_back(self, task: Task) -> None:
+        self._note_damage(tuple(self.store.damaged))
         with self.changed:
             self.running -= 1
-            if task.kind == "chain":  # a chain that failed half-way has left the networks before the failure
+            if task.kind != "attack":  # a chain that failed half-way has left the networks before the failure
                 self.finished |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
             self.changed.notify_all()
 
@@ -157,41 +183,88 @@ class Pool:
         """One worker's life: start it, give it tasks, start another if it dies."""
         worker: Worker | None = None
         try:
-            while (task := self._take()) is not None:
+            while (task := self._take(worker)) is not None:
                 try:
-                    if worker is None or worker.end() is not None:
-                        worker = self.start()
-                        self.workers.append(worker)
-                    worker.send({"kind": task.kind, "keys": task.keys})
-                    if self.outcome.stopped:
-                        worker.send({"stop": True})
-                    self._listen(worker, task)
-                except OSError as error:
-                    self._fail(task, {"message": f"{task.name}: its worker process failed: {error}."})
+                    worker = self._do(task, worker)
                 finally:
                     self._give_back(task)
         except BaseException as error:
             self.outcome.fatal = error
+        finally:
+            self._let_go(worker)  # at once, since the others may need its memory
 
-    def _listen(self, worker: Worker, task: Task) -> None:
+    def _do(self, task: Task, worker: Worker | None) -> Worker | None:
+        """Have a task done, by a new worker if there is none that lives; returns the one that can do another."""
+        try:
+            if worker is None or worker.end() is not None:
+                self._let_go(worker)
+                worker = self._start()
+            worker.send({"kind": task.kind, "keys": task.keys})
+            if self.outcome.stopped:
+                worker.send({"stop": True})
+            if self._listen(worker, task):
+                return worker
+        except OSError as error:
+            self._fail(task, {"message": f"{task.name}: its worker process failed: {error}."})
+        self._let_go(worker)
+        return None
+
+    def _start(self) -> Worker:
+        worker = self.start()
+        with self.changed:
+            self.open += 1
+            self.workers.append(worker)
+        return worker
+
+    def _let_go(self, worker: Worker | None) -> None:
+        with self.changed:
+            if worker is None or worker not in self.workers:
+                return
+            self.workers.remove(worker)
+        worker.close()
+        with self.changed:
+            self.open -= 1
+            self.changed.notify_all()
+
+    def _listen(self, worker: Worker, task: Task) -> bool:
+        """Hear how a task ends; whether its worker can do another."""
         for event in worker.listen():
             if event["event"] == "epoch":
                 self._tell(event)
+            elif event["event"] == "damaged":
+                self._note_damage((key, name) for key, name in event["files"])
             elif event["event"] == "done":
                 self._tell({"event": "done", "kind": task.kind, "name": task.name})
-                return
+                return True
             elif event["event"] == "stopped":
-                return
+                return True
+            elif event["event"] == "failed" and event.get("error") in _OUT_OF_MEMORY:
+                self._out_of_memory(task)
+                return False  # what it still holds of the memory is the others'
             elif event["event"] == "failed":
                 self._fail(task, event)
-                return
+                return True
         if self.outcome.stopped:
-            return
+            return False
         if task.tries < self.retries:
             with self.changed:
                 self.waiting.insert(0, replace(task, tries=task.tries + 1))
         else:
             self._fail(task, {"message": f"{task.name}: its worker process ended with {worker.end()}; out of memory?"})
+        return False
+
+    def _out_of_memory(self, task: Task) -> None:
+        """Go on with half of what was in flight when the task began, from what it has saved; fail if it was alone."""
+        if task.limit == 1:
+            mend = "it needs a machine with more" if task.kind == "attack" else "lower train.batch_size"
+            return self._fail(task, {"message": f"{task.name}: out of memory with no other job beside it; {mend}."})
+        with self.changed:
+            self.waiting.insert(0, task)
+            lowered = self.limit == task.limit  # once for all that ran out together
+            if lowered:
+                self.limit = task.limit // 2
+        if lowered:
+            self._note(f"{task.name}: out of memory; the study goes on with {self.limit} at a time.")
 
     def _fail(self, task: Task, event: Event) -> None:
         message = event["message"]
@@ -199,7 +272,9 @@ class Pool:
             self._abandon(OSError(message))
         elif event.get("traceback"):
             self._abandon(RuntimeError(event["traceback"]))
-        elif task.kind == "chain" and issubclass(getattr(errors, event.get("error", ""), Exception), errors.UsageError):
+        elif task.kind != "attack" and issubclass(
+            getattr(errors, event.get("error", ""), Exception), errors.UsageError
+        ):
             self._abandon(errors.UsageError(message))
         elif task.kind == "attack":
             self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
@@ -220,13 +295,24 @@ class Pool:
         self.outcome.fatal = self.outcome.fatal or error
         self._halt()
 
+    def _note_damage(self, files: Iterable[tuple[str, str]]) -> None:
+        """Say what was found to be not what was published. It counts as not done, and so is made again."""
+        for key, name in sorted(files):
+            if key in self.names:
+                self._note(f"{self.names[key]}: jobs/{key}/{name} is damaged or was altered; it is made again.")
+
+    def _note(self, message: str) -> None:
+        if message not in self.noted:
+            self.noted.add(message)
+            self._tell({"event": "note", "message": message})
+
     def _tell(self, event: Event) -> None:
         with self.changed:
             self.on_event(event)
 
     def _end(self) -> None:
-        for worker in self.workers:
-            worker.close()
+        for worker in list(self.workers):
+            self._let_go(worker)
 
 
 @contextmanager

@@ -133,13 +133,13 @@ class _Remote:
 
     def _needed(self, task: Mapping[str, Any]) -> Iterator[str]:
         """Keys of the finished jobs that a task goes on from or reads."""
-        if task["kind"] == "chain":
+        if task["kind"] == "attack":
+            networks = list(self.attacks[task["keys"][0]].networks)
+        else:
             networks = [self.networks[key] for key in task["keys"]]
             imposed = networks[0].imposed
             if imposed is not None:
                 networks += [imposed.mask, imposed.origin]
-        else:
-            networks = list(self.attacks[task["keys"][0]].networks)
         for job in networks:
             yield job.key
             if job.probe is not None:

@@ -57,7 +57,10 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
         return
     send({"event": "ready"})
     while True:
-        send(perform(work, plan, inbox.get()))
+        event = perform(work, plan, inbox.get())
+        if work.store.damaged:
+            send({"event": "damaged", "files": sorted(work.store.damaged)})
+        send(event)
 
 
 if __name__ == "__main__":

@@ -45,19 +45,19 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     """
     for job in chain:
         if trained(work.store, job) and not finished(work.store, job):
-            _probe_stored(work, job)
+            probe_stored(work, job)
     head, *rest = chain
     if head.imposed is not None:
         if not trained(work.store, head):
             _run_imposed(work, head)
-        return _drop_weights(work, chain)
+        return drop_weights(work, chain)
     rewinds = sorted({job.spec.rewind_epoch for job in rest if isinstance(job.spec, Imp)})
     sequences = [list(levels) for _, levels in itertools.groupby(rest, key=lambda job: job.spec)]
     if not trained(work.store, head):
-        _train_and_publish(work, head, _build(work, head), rewinds=rewinds)
+        _train_and_publish(work, head, build(work, head), rewinds=rewinds)
     for levels in sequences:
         _run_imp(work, head, levels)
-    _drop_weights(work, chain, rewinds)
+    drop_weights(work, chain, rewinds)
 
 
 def trained(store: Store, job: NetworkJob) -> bool:
@@ -70,7 +70,7 @@ def finished(store: Store, job: NetworkJob) -> bool:
     return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
 
 
-def _drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:
+def drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:
     """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
     if work.keep != "signals":
         return
@@ -94,9 +94,9 @@ def _run_imposed(work: Workspace, job: NetworkJob) -> None:
     stored = work.store.file(mask.key, "masks.safetensors")
     if stored is None:
         raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
-    model = _build(work, origin)
+    model = build(work, origin)
     guard = Guard(model, job.spec.rewind)
-    guard.origin = _rewind_point(work, origin, job.spec.rewind_epoch)
+    guard.origin = rewind_point(work, origin, job.spec.rewind_epoch)
     guard.masks = unpack(load_tensors(stored))
     guard.rewind()
     _train_and_publish(work, job, model, guard=guard)
@@ -117,9 +117,9 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
     start = max(job.level for job in done if work.store.done(job.key, *needed[job.key]))
     spec = levels[0].spec
     assert isinstance(spec, Imp)
-    model = _build(work, head)
+    model = build(work, head)
     guard = Guard(model, spec.rewind)
-    guard.origin = _rewind_point(work, head, spec.rewind_epoch)
+    guard.origin = rewind_point(work, head, spec.rewind_epoch)
     if start:
         key = sequence[start].key
         model.load_state_dict(load_tensors(work.store.job(key) / "model.safetensors"))
@@ -135,7 +135,7 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
 
     for level in imp(model, fit, levels=len(levels), fraction=spec.fraction, guard=guard, start=start):
         if level.number > 1:
-            _drop_weights(work, sequence[level.number - 1 : level.number])
+            drop_weights(work, sequence[level.number - 1 : level.number])
 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
@@ -149,20 +149,22 @@ def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None
         _train(work, job, model)
 
 
-def _rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Tensor]:
+def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Tensor]:
     """The state after ``epoch`` epochs of the dense training; trained again where it was not kept."""
     from lacewing.checkpoints import load_tensors
 
     stored = work.store.file(head.key, f"rewind-{epoch}.safetensors")
     if stored is not None:
         return load_tensors(stored)
-    model = _build(work, head)
+    if head.stack is not None:
+        raise FolderError(f"the rewind point of {head.id} was dropped (--keep signals); give --out another folder.")
+    model = build(work, head)
     if epoch:
         _train(work, head, model, stop_after=epoch)
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _build(work: Workspace, job: NetworkJob) -> nn.Module:
+def build(work: Workspace, job: NetworkJob) -> nn.Module:
     import torch
 
     from lacewing.sparsify import butterfly
@@ -175,7 +177,7 @@ def _build(work: Workspace, job: NetworkJob) -> nn.Module:
     return model.to(work.device)
 
 
-def _members(
+def members(
     work: Workspace, job: NetworkJob
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split | data.Halves]:
     """Records that the network trains on, those held out of them for tuning, and the whole split."""
@@ -196,7 +198,7 @@ def _train(
 ) -> Progress:
     from lacewing.train import stream, train
 
-    kept, _, _ = _members(work, job)
+    kept, _, _ = members(work, job)
     return train(
         model,
         work.records.x[kept],
@@ -220,7 +222,6 @@ def _train_and_publish(
         DivergedError, BudgetSpent: see ``run_chain``.
     """
     from lacewing.checkpoints import load_checkpoint, save_checkpoint, save_tensors
-    from lacewing.masks import pack
 
     folder = work.store.work(job.key)
     started, saved = time.monotonic(), time.monotonic()
@@ -244,8 +245,29 @@ def _train_and_publish(
         )
     except LacewingError as error:
         raise type(error)(f"{job.id}: {error}") from None
-    seconds = time.monotonic() - started
-    result, arrays = _observe(work, job, model, tuple(progress.curve), guard)
+    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=time.monotonic() - started)
+
+
+def publish(
+    work: Workspace,
+    job: NetworkJob,
+    model: nn.Module,
+    curve: Sequence[Epoch],
+    *,
+    guard: Guard | None,
+    rewinds: Sequence[int],
+    seconds: float,
+) -> None:
+    """Observe a trained network, publish what it leaves, and ask it what the study's attacks need.
+
+    Raises:
+        DivergedError: it answers with NaN or infinity.
+    """
+    from lacewing.checkpoints import save_tensors
+    from lacewing.masks import pack
+
+    folder = work.store.work(job.key)
+    result, arrays = _observe(work, job, model, tuple(curve), guard)
 
     def write(folder_: Path) -> None:
         save_tensors(folder_ / "model.safetensors", model.state_dict())
@@ -262,7 +284,7 @@ def _train_and_publish(
     _probe(work, job, model, guard.masks if guard is not None else {})
 
 
-def _probe_stored(work: Workspace, job: NetworkJob) -> None:
+def probe_stored(work: Workspace, job: NetworkJob) -> None:
     """Ask a network that was trained before; its weights must be there."""
     from lacewing.checkpoints import load_tensors
     from lacewing.masks import unpack
@@ -273,7 +295,7 @@ def _probe_stored(work: Workspace, job: NetworkJob) -> None:
             f"the weights of {job.id} were dropped (--keep signals), and an attack needs to ask it more: give --out "
             "another folder."
         )
-    model = _build(work, job)
+    model = build(work, job)
     model.load_state_dict(load_tensors(weights))
     masks = work.store.file(job.key, "masks.safetensors")
     _probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
@@ -286,7 +308,7 @@ def _probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[st
     settings = probe_settings(work.study)
     if job.probe is None or settings is None or work.store.done(job.probe, "probe.npz"):
         return
-    kept, _, split = _members(work, job)
+    kept, _, split = members(work, job)
     audited = np.zeros(len(work.records), bool)
     audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
     sizes = settings.get("noise_sizes", ())
@@ -337,7 +359,7 @@ def _observe(
     from lacewing.accounting import dense_model, describe
     from lacewing.signals import compact, observe
 
-    kept, held, split = _members(work, job)
+    kept, held, split = members(work, job)
     outside = split.nonmembers(job.role)
     member = np.zeros(len(work.records), bool)
     member[kept] = True

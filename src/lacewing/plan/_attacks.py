@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lacewing.attacks import ATTACKS, Attack
@@ -102,7 +103,11 @@ class Networks:
         return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
 
     def _at(self, network: str, role: str, seed: int) -> NetworkJob | None:
-        return next((j for j in self.own() if (j.network, j.role, j.seed) == (network, role, seed)), None)
+        return self._places.get((network, role, seed))
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, int], NetworkJob]:
+        return {(job.network, job.role, job.seed): job for job in self.own()}
 
 
 def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:

@@ -22,6 +22,7 @@ class NetworkJob:
     train: Train
     probe: str | None = None  # key of the further queries that the study's attacks need of this network
     imposed: Imposed | None = None
+    stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.stack``
 
     @property
     def id(self) -> str:
@@ -87,3 +88,12 @@ class Plan:
     def networks(self) -> tuple[NetworkJob, ...]:
         """Every network once, in the order of the study."""
         return tuple(job for chain in self.chains for job in chain)
+
+    @property
+    def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:
+        """The chains that are trained together, by the name of their stack."""
+        found: dict[str, tuple[tuple[NetworkJob, ...], ...]] = {}
+        for chain in self.chains:
+            if chain[0].stack is not None:
+                found[chain[0].stack] = (*found.get(chain[0].stack, ()), chain)
+        return found

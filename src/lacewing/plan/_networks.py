@@ -39,8 +39,15 @@ def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> I
 
     def job(spec: Network, network: str, method: dict[str, Any], level: int = 0) -> NetworkJob:
         train = study.train_of(spec)
-        config = {**common, "method": method, "train": train.model_dump(mode="json"), "role": role, "seed": seed}
-        return NetworkJob(canonical_key(config), network, str(method["method"]), role, seed, level, spec, train)
+        config = {**common, "method": method, "train": train.identity(), "role": role, "seed": seed}
+        stack = None
+        if train.stack > 1:
+            number, place = divmod(study.run.seeds.index(seed), train.stack)
+            config["place"] = place
+            stack = f"{network_name(spec)}/{role}/{number}"
+        return NetworkJob(
+            canonical_key(config), network, str(method["method"]), role, seed, level, spec, train, stack=stack
+        )
 
     networks = {
         network_name(s): job(s, network_name(s), s.model_dump(mode="json", exclude={"name", "train"}))
@@ -67,11 +74,11 @@ def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> li
         if shadow is not None and target.level:
             origin = networks.denser(shadow)[0]
             config = {"schema": SCHEMA, "kind": "network", "mask": target.key, "origin": origin.key}
-            key = canonical_key({**config, "train": target.train.model_dump(mode="json")})
+            key = canonical_key({**config, "train": target.train.identity()})
             imposed = Imposed(target, origin)
             # Under random-halves one network is the shadow of several targets.
             name = f"{target.network}-imposed" + (f"-{target.seed}" if shadow.seed != target.seed else "")
-            job = replace(target, key=key, network=name, role="shadow", seed=shadow.seed, imposed=imposed)
+            job = replace(target, key=key, network=name, role="shadow", seed=shadow.seed, imposed=imposed, stack=None)
             found.append((job,))
     return found
 

@@ -15,7 +15,7 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     Args:
         plan: the whole plan.
         terms: field -> wanted value, over ``role``, ``seed``, ``method`` and ``network``. A pruned network brings the
-            networks that its chain needs.
+            networks that its chain needs, and a stacked one those of its stack.
 
     Raises:
         UsageError: an unknown field, or nothing fits.
@@ -28,13 +28,15 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     def wanted(job: NetworkJob) -> bool:
         return all(str(getattr(job, term)) == value for term, value in terms.items())
 
+    highest: dict[str, dict[str, int]] = {}  # of each sequence in a chain or stack, the highest level asked for
+    for chain in plan.chains:
+        for job in filter(wanted, chain):
+            last = highest.setdefault(chain[0].stack or chain[0].key, {})
+            last[network_name(job.spec)] = max(job.level, last.get(network_name(job.spec), 0))
     chains = []
     for chain in plan.chains:
-        last: dict[str, int] = {}  # of each sequence in the chain, the highest level asked for
-        for job in filter(wanted, chain):
-            last[network_name(job.spec)] = max(job.level, last.get(network_name(job.spec), 0))
-        if last:
-            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= last.get(network_name(j.spec), 0)))
+        if found := highest.get(chain[0].stack or chain[0].key):
+            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(network_name(j.spec), 0)))
     if not chains:
         asked = ",".join(f"{k}={v}" for k, v in terms.items())
         raise UsageError(f"--only {asked}: no network of the study fits; `lacewing run ... --dry-run` lists them.")

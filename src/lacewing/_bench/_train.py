@@ -1,0 +1,206 @@
+"""How fast networks train here: ResNet-20 against a plain loop in one window, perceptrons in stacks against a loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from lacewing import models
+from lacewing._bench import _child
+from lacewing._bench._measure import ROUNDS, Machine, counted, interleaved
+from lacewing.config import Model, Train
+from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes
+from lacewing.errors import UsageError
+from lacewing.stack import train_stack
+from lacewing.train import best_precision, train
+
+PLAIN = "plain loop, fp32"
+STACKS = (1, 4, 16)
+SHAPES = ((16,), (64,), (128,), (256, 256))  # hidden layers
+FEATURES, CLASSES, RECORDS, STACK_BATCH = 446, 30, 1600, 32  # as Location-30 has them
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to train ResNet-20.
+
+    Attributes:
+        networks: trained at once.
+        rate, low, high: images/s of the whole machine: median, least, greatest of the repeats.
+        ratio: of the rate to that of the plain loop, the median of the repeats.
+        step: milliseconds a step and network.
+    """
+
+    name: str
+    networks: int
+    rate: float
+    low: float
+    high: float
+    ratio: float
+    step: float
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """Perceptrons in a stack, and one after another: milliseconds a step and network, medians."""
+
+    hidden: tuple[int, ...]
+    networks: int
+    loop: float
+    stack: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the stack is."""
+        return self.loop / self.stack
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A step of ResNet-20, counted: what its arithmetic and its memory traffic take at the machine's peaks, in ms."""
+
+    dtype: str
+    flops: float
+    moved: float
+    arithmetic: float
+    memory: float
+
+
+def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
+    """Time the plain loop and ours, in turns, each in processes of its own.
+
+    Raises:
+        UsageError: a process ended, or no pass fitted into ``seconds``.
+    """
+    cores = default_processes("cpu")
+    ours = best_precision(device)
+    counts = sorted({1, cores, 2 * cores} if device == "cpu" else {1, 2, 4})
+    threads = {name: str(cores) for name in WORKER_ENVIRONMENT if name.endswith("_NUM_THREADS")}
+    plain: list[float] = []
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(repeats):
+        plain.append(_window("plain", [cores], device, threads, seconds))
+        for count in counts:
+            found[count].append(_window("lacewing", list(range(count)), device, WORKER_ENVIRONMENT, seconds))
+    yield _route(PLAIN, 1, plain, plain)
+    for count in counts:
+        name = f"lacewing, {ours}, {count} network{'s' * (count > 1)} at once"
+        yield _route(name, count, found[count], plain)
+
+
+def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[float]) -> Route:
+    ratio = median(rate / base for rate, base in zip(rates, plain, strict=True))
+    step = 1000 * _child.BATCH * networks / median(rates)
+    return Route(name, networks, median(rates), min(rates), max(rates), ratio, step)
+
+
+def _window(side: str, numbers: Sequence[int], device: str, environment: Any, seconds: float) -> float:
+    """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _child.START, side, str(number), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment, "PYTHONPATH": path},
+        )
+        for number in numbers
+    ]
+    try:
+        for process in processes:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise UsageError(f"bench train: a process of '{side}' ended in its warm-up; its message stands above.")
+        start = time.monotonic() + 0.1
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([start, start + seconds]) + "\n")
+            process.stdin.flush()
+        counts = [json.loads(process.communicate()[0] or "[0, 1]") for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if not all(count for count, _ in counts):
+        raise UsageError(f"--seconds {seconds:g} hold no whole pass over {_child.IMAGES} images here; give more.")
+    return float(sum(count / took for count, took in counts))
+
+
+def floor(machine: Machine, dtype: str) -> Floor:
+    """What a training step of ResNet-20 cannot go below on this machine, in eager torch; counted on the CPU."""
+    model = models.build(Model(name="resnet20"), (3, 32, 32), 10).train()
+    images = torch.zeros(_child.BATCH, 3, 32, 32)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            logits = model(images)
+        logits.float().sum().backward()
+
+    flops, moved = counted(step)
+    return Floor(dtype, flops, moved, 1000 * flops / machine.flops[dtype], 1000 * moved / machine.bandwidth)
+
+
+def stacks(seconds: float) -> Iterator[StackRow]:
+    """Epochs of perceptrons on the CPU, one thread: ``train`` for each in turn, ``train_stack`` for all at once."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((RECORDS, FEATURES)) < 0.3).astype(np.float32)
+    y = rng.integers(0, CLASSES, RECORDS)
+    config = Train(epochs=1, batch_size=STACK_BATCH, schedule="constant", lr=0.01, precision="fp32")
+    normalisation = (x.mean(0), x.std(0) + 1e-3)
+    for hidden in SHAPES:
+        for count in STACKS:
+            built: Any = [models.build(Model(name="mlp", hidden=hidden), (FEATURES,), CLASSES) for _ in range(count)]
+
+            def loop(built: Any = built) -> None:
+                for seed, model in enumerate(built):
+                    train(model, x, y, config, normalisation=normalisation, seed=seed)
+
+            members = np.tile(np.arange(RECORDS), (count, 1))
+            together = partial(
+                train_stack, built, x, y, members, config, normalisation=normalisation, seeds=range(count)
+            )
+            times = interleaved({"loop": loop, "stack": together}, "cpu", seconds)
+            steps = RECORDS / STACK_BATCH * count / 1000
+            yield StackRow(hidden, count, times["loop"].median / steps, times["stack"].median / steps)
+
+
+def text(machine: Machine, found: Sequence[Route], floors: Sequence[Floor], stacked: Sequence[StackRow]) -> str:
+    """The tables that ``lacewing bench train`` prints."""
+    width = max(len(route.name) for route in found) + 2
+    lines = [
+        str(machine),
+        "",
+        f"ResNet-20, batch {_child.BATCH}; images/s of the whole machine, windows in turns",
+        f"{'':<{width}}{'images/s':>10}{'least':>10}{'greatest':>10}{'/ plain':>9}{'ms a step':>11}",
+    ]
+    for route in found:
+        rates = "".join(f"{rate:>10,.0f}" for rate in (route.rate, route.low, route.high))
+        lines.append(f"{route.name:<{width}}{rates}{route.ratio:>9.2f}{route.step:>11.1f}")
+    for one in floors:
+        lines.append(
+            f"floor of a step on one {'core' if machine.device == 'cpu' else 'GPU'}, {one.dtype}: arithmetic "
+            f"{one.arithmetic:.1f} ms ({one.flops / 1e9:.1f} Gflop); memory {one.memory:.1f} ms "
+            f"({one.moved / 1e9:.2f} GB, if every operation reads and writes through it)"
+        )
+    if stacked:
+        lines += [
+            "",
+            f"perceptrons of {FEATURES} features, {CLASSES} classes, batch {STACK_BATCH}, one thread: ms a step and "
+            f"network, medians of {ROUNDS} rounds",
+            f"{'hidden':<12}{'networks':>9}{'loop':>9}{'stack':>9}{'times faster':>14}",
+        ]
+    for row in stacked:
+        hidden = ", ".join(map(str, row.hidden))
+        lines.append(f"{hidden:<12}{row.networks:>9}{row.loop:>9.3f}{row.stack:>9.3f}{row.ratio:>14.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""Records in batches: in memory as they came, drawn, cropped, flipped and normalised on the device that trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lacewing.config import Train
+
+
+class Batches:
+    """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
+
+    Flip and crop (padding 4, black) are drawn for each image and done by one gather for the whole batch.
+    """
+
+    def __init__(
+        self,
+        x: npt.NDArray[np.generic],
+        y: npt.NDArray[np.int64],
+        config: Train,
+        normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+        device: torch.device,
+        channels_last: bool = True,
+    ) -> None:
+        self.config, self.channels_last = config, channels_last
+        self.image = x.ndim == 4
+        self.padding = 4 if "crop" in config.augment else 0
+        records = torch.from_numpy(np.ascontiguousarray(x))
+        if self.image:  # channels last, so that a gathered batch lies in memory as convolutions like it
+            records = F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous()
+            self.size = x.shape[2], x.shape[3]
+        self.x, self.y = records.to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
+        self.mean, self.std = (torch.from_numpy(a).to(device) for a in normalisation)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.y) / self.config.batch_size)
+
+    def draw(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a pass is drawn as: the order of records, and for each place its offsets from top and left, and flip.
+
+        Drawn on the CPU, so that every device sees the same.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.y), generator=generator)
+        top, left = (self._offsets(generator) for _ in range(2))
+        flip = torch.rand(len(self.y), generator=generator) < (0.5 if "flip" in self.config.augment else 0.0)
+        return order, top, left, flip
+
+    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in an order drawn from ``seed``; the last batch holds what is left."""
+        drawn = [t.to(self.y.device) for t in self.draw(seed)]
+        for index, *where in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
+            yield self.gather(index, *where), self.y[index]
+
+    def _offsets(self, generator: torch.Generator) -> Tensor:
+        return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
+
+    def gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+        """The records ``index``, cropped, flipped and normalised: (B, C, H, W) or (B, D), float32."""
+        if not self.image:
+            return (self.x[index].float() - self.mean) / self.std
+        height, width = self.size
+        rows = top[:, None] + torch.arange(height, device=index.device)
+        columns = torch.arange(width, device=index.device).expand(len(index), width)
+        columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
+        batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        # A copy: with one channel the strides fit both layouts, and contiguous() would leave those of channels last.
+        return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)

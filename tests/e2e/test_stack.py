@@ -1,0 +1,118 @@
+"""Studies whose perceptrons are trained in stacks: the same bytes, however the run is cut up."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from lacewing import jobs
+from lacewing._prepared import Prepared
+from lacewing.config import load_study
+from lacewing.errors import DivergedError, UsageError
+from lacewing.jobs import _networks
+from lacewing.plan import NetworkJob, make_plan
+
+
+@pytest.fixture
+def stacked(study: Path) -> Path:
+    """Three seeds in a stack of four places."""
+    text = study.read_text().replace("batch_size = 20", "batch_size = 20\nstack = 4")
+    study.write_text(text.replace("seeds = [0]", "seeds = [0, 1, 2]"))
+    return study
+
+
+def same_results(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("results.csv", "tradeoff.json"))
+
+
+def test_a_stack_that_is_killed_in_each_level_ends_in_the_same_bytes(
+    small: ModuleType, stacked: Path, tmp_path: Path
+) -> None:
+    stacked.write_text(stacked.read_text().replace("epochs = 3", "epochs = 40"))
+    done = small.lacewing("run", stacked, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    killed = tmp_path / "killed"
+    for word in ("dense", "imp-01"):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "lacewing", "run", stacked, "--out", killed],
+            env=small.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stderr is not None
+        assert any(line.startswith(word) and "epoch" in line for line in run.stderr)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    done = small.lacewing("run", stacked, "--out", killed, "--processes", 1)
+    assert done.returncode == 0, done.stderr
+    assert same_results(killed, tmp_path / "whole")
+    assert not list(killed.glob("work/*"))
+
+
+@pytest.mark.slow
+def test_a_slice_brings_its_stack_and_added_seeds_change_no_network(
+    small: ModuleType, stacked: Path, tmp_path: Path
+) -> None:
+    done = small.lacewing("run", stacked, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    parts = tmp_path / "parts"
+    done = small.lacewing("run", stacked, "--out", parts, "--set", "run.seeds=[0, 1]", "--only", "role=shadow,seed=1")
+    assert done.returncode == 0, done.stderr
+    with (parts / "results.csv").open() as stream:
+        rows = {(row["network"], row["role"], row["seed"]) for row in csv.DictReader(stream)}
+    assert rows == {(network, "shadow", seed) for network in ("dense", "imp-01", "imp-02") for seed in ("0", "1")}
+    done = small.lacewing("run", stacked, "--out", parts, "--keep", "signals")
+    assert done.returncode == 0, done.stderr
+    assert same_results(parts, tmp_path / "whole")
+
+
+def test_a_network_that_diverges_leaves_the_others_of_its_stack_alone(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Prepared(stacked, out=tmp_path / "run")
+    build = _networks.build
+
+    def spoilt(work: jobs.Workspace, job: NetworkJob) -> torch.nn.Module:
+        model = build(work, job)
+        if job.seed == 1:
+            torch.nn.init.constant_(model[1].bias, torch.nan)
+        return model
+
+    monkeypatch.setattr(_networks, "build", spoilt)
+    chains = prepared.plan.stacks["dense/target/0"]
+    with pytest.raises(DivergedError, match=r"^dense/target/1: the loss became nan in epoch 1; .*[^.]*\.$"):
+        jobs.run_stack(prepared.work, chains)
+    assert [[jobs.trained(prepared.store, job) for job in chain] for chain in chains] == [
+        [True] * 3,
+        [False] * 3,
+        [True] * 3,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('name = "mlp"\nhidden = [16]', 'name = "resnet8"'), ("stack = 4", 'stack = 4\nprecision = "bf16"')],
+)
+def test_what_does_not_stack_is_refused(small: ModuleType, stacked: Path, tmp_path: Path, old: str, new: str) -> None:
+    stacked.write_text(stacked.read_text().replace(old, new))
+    done = small.lacewing("run", stacked, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "train.stack = 4 needs model.name = 'mlp', fp32" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_keys_of_networks_that_are_not_stacked_are_those_of_older_folders() -> None:
+    study = load_study("digits").resolved("fp32")
+    plan = make_plan(study, data_digest="0" * 64, model={"name": "resnet8", "width": 8})
+    assert plan.stacks == {}
+    assert plan.networks[0].key == "2d40f5c02a4c9f7b53401786082e4acaebdc28372a629bbc86b4d14807b9983a"
+    with pytest.raises(UsageError, match="stack"):
+        load_study("digits", ["train.stack=0"])

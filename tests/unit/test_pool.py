@@ -1,0 +1,385 @@
+"""The pool, on workers that do what a test says: retries, memory that runs out, stopping, what needs what failed."""
+
+import threading
+import time
+
+import pytest
+
+from lacewing.config import load_study
+from lacewing.engine._pool import Pool
+from lacewing.errors import DataError
+from lacewing.plan import make_plan
+from lacewing.store import Store
+
+STUDY = {
+    "name": "small",
+    "model": {"name": "mlp", "hidden": [4]},
+    "train": {"epochs": 2, "precision": "fp32"},
+    "networks": [{"method": "dense"}, {"method": "imp", "levels": 1}],
+    "attacks": {"names": ["loss"]},
+    "run": {"seeds": [0, 1, 2]},
+}
+OUT_OF_MEMORY = {"event": "failed", "error": "OutOfMemoryError", "message": "CUDA out of memory.", "traceback": "..."}
+
+
+class Scripted:
+    """A worker that does a task as ``act(worker, task)`` says: its events, and it has ended where ``why`` is set."""
+
+    def __init__(self, act):
+        self.act, self.why, self.closed, self.tasks = act, None, False, []
+        self.stopping = threading.Event()
+
+    def send(self, message):
+        assert not self.closed
+        if message.get("stop"):
+            self.stopping.set()
+        elif self.why is not None:
+            raise BrokenPipeError(32, "Broken pipe")
+        else:
+            self.tasks.append(message)
+
+    def listen(self):
+        assert not self.closed
+        yield from self.act(self, self.tasks[-1])
+
+    def end(self):
+        return self.why
+
+    def close(self):
+        assert not self.closed
+        time.sleep(0.01)  # a process takes its time
+        self.closed = True
+
+
+class Bench:
+    """A plan, a store, the workers that a pool has started, and what it told."""
+
+    def __init__(self, folder, **changes):
+        study = load_study({**STUDY, **changes})
+        self.plan = make_plan(study, data_digest="0" * 64, model={"name": "mlp"})
+        self.store = Store(folder / "run")
+        self.workers, self.events = [], []
+
+    def pool(self, act, count=1, **options):
+        def start():
+            self.workers.append(Scripted(act))
+            return self.workers[-1]
+
+        return Pool(self.store, start, count, on_event=self.events.append, **options)
+
+    def publish(self, task):
+        """Leave what a worker leaves of a task."""
+        for key in task["keys"]:
+            self.publish_files(key, ("metrics.json", "scores.npz" if task["kind"] == "attack" else "signals.npz"))
+
+    def publish_files(self, key, names):
+        self.store.publish(key, {}, lambda folder: [(folder / name).write_text(name + key) for name in names])
+
+    def works(self, worker, task):
+        self.publish(task)
+        yield {"event": "done"}
+
+    def notes(self):
+        return [event["message"] for event in self.events if event["event"] == "note"]
+
+    def attacks_on(self, chain):
+        """Ids of the attacks that read a network of the chain."""
+        keys = {job.key for job in chain}
+        return {a.id for a in self.plan.attacks if keys & {job.key for job in a.networks}}
+
+    def left(self):
+        """Ids of what is not done."""
+        jobs = [*self.plan.networks, *self.plan.attacks]
+        return {job.id for job in jobs if not self.store.done(job.key)}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    yield
+    assert not [t for t in threading.enumerate() if t is not threading.main_thread() and "_serve" in t.name]
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_everything_is_done_once_networks_before_the_attacks_that_read_them(bench, count):
+    outcome = bench.pool(bench.works, count).run(bench.plan)
+    assert (outcome.failed, outcome.stopped, outcome.fatal) == ([], False, None)
+    assert not bench.left()
+    done = [tuple(task["keys"]) for worker in bench.workers for task in worker.tasks]
+    assert len(done) == len(set(done)) == len(bench.plan.chains) + len(bench.plan.attacks)
+    names = [event["name"] for event in bench.events]
+    for attack in bench.plan.attacks:
+        before = names[: names.index(attack.id)]
+        assert {chain[0].id for chain in bench.plan.chains if attack.id in bench.attacks_on(chain)} <= set(before)
+    assert len(bench.workers) <= count
+    assert all(worker.closed for worker in bench.workers)
+    before = len(bench.workers)
+    assert bench.pool(bench.works, count).run(bench.plan).failed == []  # a second run finds all done
+    assert len(bench.workers) == before
+
+
+# --------------------------------------------------------------------------------------------------- workers that die
+
+
+def _dies(bench, victim, deaths, left):
+    def act(worker, task):
+        if victim in task["keys"] and left["deaths"] < deaths:
+            left["deaths"] += 1
+            worker.why = "signal 9"
+            return
+        yield from bench.works(worker, task)
+
+    return act
+
+
+@pytest.mark.parametrize(("retries", "deaths"), [(3, 3), (1, 1), (3, 4), (0, 1)])
+def test_a_task_begins_again_as_often_as_allowed_when_its_worker_dies(bench, retries, deaths):
+    victim, left = bench.plan.chains[1], {"deaths": 0}
+    outcome = bench.pool(_dies(bench, victim[0].key, deaths, left), 2, retries=retries).run(bench.plan)
+    assert outcome.fatal is None
+    assert left["deaths"] == deaths
+    begun = [task for worker in bench.workers for task in worker.tasks if victim[0].key in task["keys"]]
+    assert len(begun) == min(deaths + 1, retries + 1) == (deaths + 1 if deaths <= retries else retries + 1)
+    if deaths <= retries:
+        assert outcome.failed == []
+        assert not bench.left()
+    else:
+        assert any(f"{victim[0].id}: its worker process ended with signal 9" in s for s in outcome.failed)
+    assert all(worker.closed for worker in bench.workers)
+
+
+def test_a_worker_that_died_between_tasks_is_replaced(bench):
+    def act(worker, task):
+        if worker is bench.workers[0]:
+            worker.why = "exit code 1"
+        yield from bench.works(worker, task)
+
+    assert bench.pool(act).run(bench.plan).failed == []
+    assert len(bench.workers[0].tasks) == 1
+    assert len(bench.workers) == 2
+
+
+def test_a_worker_that_cannot_be_started_fails_its_task_and_the_sentence_says_why(bench):
+    def start():
+        raise OSError(11, "Resource temporarily unavailable")
+
+    outcome = Pool(bench.store, start, 2, on_event=bench.events.append).run(bench.plan)
+    assert outcome.fatal is None
+    assert sum("temporarily unavailable" in sentence for sentence in outcome.failed) == len(bench.plan.chains)
+
+
+# ------------------------------------------------------------------------------------------------ memory that runs out
+
+
+def _memory(bench, room, first):
+    """A device with room for so many workers, the first that came; ``first`` of them come at once."""
+    together, tell = threading.Barrier(first), threading.Lock()
+    seen = {"begun": 0, "failed": 0}
+
+    def act(worker, task):
+        with tell:
+            seen["begun"] += 1
+            at_first = seen["begun"] <= first
+        if at_first:
+            together.wait(10)
+        with tell:
+            before = bench.workers[: bench.workers.index(worker)]
+            fits = sum(not other.closed for other in before) < room
+            seen["failed"] += not fits
+        if at_first:
+            together.wait(10)
+        time.sleep(0.005)
+        if fits:
+            yield from bench.works(worker, task)
+        else:
+            yield OUT_OF_MEMORY
+
+    return act, seen
+
+
+@pytest.mark.parametrize("repeat", range(3))
+@pytest.mark.parametrize(("count", "room"), [(2, 1), (4, 1), (4, 2), (4, 3), (6, 1)])
+def test_a_study_that_fills_memory_goes_on_with_fewer_workers(bench, count, room, repeat):
+    act, seen = _memory(bench, room, count)
+    outcome = bench.pool(act, count).run(bench.plan)
+    assert (outcome.failed, outcome.fatal) == ([], None)
+    assert not bench.left()
+    assert count - room <= seen["failed"] <= 2 * count
+    assert any(f"out of memory; the study goes on with {count // 2} at a time" in note for note in bench.notes())
+    assert len(bench.notes()) <= 2  # once each time it is halved
+    assert all(worker.closed for worker in bench.workers)
+
+
+def test_workers_that_run_out_together_halve_the_number_once(bench):
+    act, seen = _memory(bench, 0, 4)
+    calls = []
+
+    def at_first_only(worker, task):
+        calls.append(task)
+        yield from act(worker, task) if len(calls) <= 4 else bench.works(worker, task)
+
+    assert bench.pool(at_first_only, 4).run(bench.plan).failed == []
+    assert seen["failed"] == 4
+    assert len(bench.notes()) == 1
+    assert bench.notes()[0].endswith("goes on with 2 at a time.")
+
+
+@pytest.mark.parametrize("error", ["OutOfMemoryError", "MemoryError", "_ArrayMemoryError"])
+def test_a_network_too_large_even_alone_fails_alone_and_the_mend_is_named(bench, error):
+    victim = bench.plan.chains[2]
+
+    def act(worker, task):
+        if victim[0].key in task["keys"]:
+            yield {**OUT_OF_MEMORY, "error": error}
+        else:
+            yield from bench.works(worker, task)
+
+    outcome = bench.pool(act, 4).run(bench.plan)
+    assert outcome.fatal is None
+    (own,) = [sentence for sentence in outcome.failed if sentence.startswith(victim[0].id)]
+    assert "out of memory with no other job beside it; lower train.batch_size." in own
+    assert "The 1 networks behind it" in own
+    waiting = bench.attacks_on(victim)
+    assert bench.left() == {job.id for job in victim} | waiting
+    assert all(any(sentence.startswith(name) for sentence in outcome.failed) for name in waiting)
+
+
+def test_an_attack_that_fills_memory_alone_does_not_speak_of_batches(bench):
+    def act(worker, task):
+        yield from [OUT_OF_MEMORY] if task["kind"] == "attack" else bench.works(worker, task)
+
+    outcome = bench.pool(act, 2).run(bench.plan)
+    assert len(outcome.failed) == len(bench.plan.attacks)
+    assert all("loss on" in s and "memory" in s and "batch" not in s for s in outcome.failed)
+
+
+# ------------------------------------------------------------------------------------------------- failures and stops
+
+
+def test_what_needs_a_failed_network_is_not_run_and_the_rest_is(bench):
+    victim = bench.plan.chains[0]
+
+    def act(worker, task):
+        if victim[0].key in task["keys"]:
+            yield {"event": "failed", "error": "DivergedError", "message": f"{victim[0].id}: NaN in epoch 1"}
+        else:
+            yield from bench.works(worker, task)
+
+    outcome = bench.pool(act, 2).run(bench.plan)
+    assert outcome.fatal is None
+    waiting = bench.attacks_on(victim)
+    assert len(outcome.failed) == 1 + len(waiting)
+    assert (
+        outcome.failed[0]
+        == f"{victim[0].id}: NaN in epoch 1 The 1 networks behind it in its sequence were not trained."
+    )
+    assert set(outcome.failed[1:]) == {f"{name}: not run, since a network that it needs failed." for name in waiting}
+    assert bench.left() == {job.id for job in victim} | waiting
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"error": "OSError", "os_error": True, "message": "No space left on device"}, OSError),
+        ({"error": "KeyError", "message": "'x'", "traceback": "Traceback ... KeyError: 'x'"}, RuntimeError),
+        ({"error": "DataError", "message": "the data set is missing"}, DataError.__base__),
+    ],
+)
+def test_what_would_stop_every_network_ends_the_study(bench, event, kind):
+    begun = []
+
+    def act(worker, task):
+        begun.append(task)
+        yield {"event": "failed", **event} if len(begun) == 1 else {"event": "done"}
+
+    outcome = bench.pool(act, 1).run(bench.plan)
+    assert isinstance(outcome.fatal, kind)
+    assert event["message"] in str(outcome.fatal)
+    assert len(begun) == 1
+    assert outcome.failed == []
+
+
+def test_stop_reaches_every_worker_and_nothing_more_is_begun(bench):
+    begun = threading.Barrier(3)
+
+    def act(worker, task):
+        yield {"event": "epoch", "id": "x", "epoch": 1, "epochs": 9, "loss": 1.0, "accuracy": 0.5}
+        begun.wait(10)
+        assert worker.stopping.wait(10)
+        yield {"event": "stopped"}
+
+    pool = bench.pool(act, 2)
+
+    def stop():
+        begun.wait(10)
+        pool.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    outcome = pool.run(bench.plan)
+    thread.join()
+    assert outcome.stopped
+    assert (outcome.failed, outcome.fatal) == ([], None)
+    assert [len(worker.tasks) for worker in bench.workers] == [1, 1]
+    assert bench.pool(bench.works, 2).run(bench.plan).failed == []
+    assert not bench.left()
+
+
+# ------------------------------------------------------------------------------------------------------ what is damaged
+
+
+def test_what_is_damaged_is_told_once_by_name_and_made_again(bench):
+    assert bench.pool(bench.works).run(bench.plan).failed == []
+    network, other, attack = bench.plan.networks[1], bench.plan.networks[2], bench.plan.attacks[0]
+    signals, scores = bench.store.job(network.key) / "signals.npz", bench.store.job(attack.key) / "scores.npz"
+    content = signals.read_bytes(), scores.read_bytes()
+    signals.write_bytes(content[0][:-1])
+    scores.write_bytes(content[1][:-1] + b"!")
+    (bench.store.job(other.key) / "job.json").write_text("{")
+
+    def act(worker, task):
+        if network.key in task["keys"]:  # the worker finds the first again, and another that only it reads
+            yield {"event": "damaged", "files": [[network.key, "signals.npz"], [network.key, "model.safetensors"]]}
+        yield from bench.works(worker, task)
+
+    again = Store(bench.store.folder)
+    events = []
+    outcome = Pool(again, lambda: Scripted(act), 1, on_event=events.append).run(bench.plan)
+    assert (outcome.failed, outcome.fatal) == ([], None)
+    notes = [event["message"] for event in events if event["event"] == "note"]
+    wanted = [(network, "signals.npz"), (network, "model.safetensors"), (other, "job.json"), (attack, "scores.npz")]
+    assert sorted(notes) == sorted(
+        f"{job.id}: jobs/{job.key}/{name} is damaged or was altered; it is made again." for job, name in wanted
+    )
+    assert (signals.read_bytes(), scores.read_bytes()) == content
+    assert again.done(other.key, "metrics.json", "signals.npz")
+
+
+def test_a_damaged_probe_is_told_by_its_networks_name(tmp_path):
+    bench = Bench(
+        tmp_path,
+        data={"split": "random-halves"},
+        attacks={"names": ["rmia-offline"]},
+        run={"seeds": [0, 1, 2, 3]},
+    )
+
+    def act(worker, task):
+        jobs = {job.key: job for job in bench.plan.networks}
+        for key in task["keys"]:
+            if key in jobs:
+                bench.publish_files(jobs[key].probe, ("probe.npz",))
+        yield from bench.works(worker, task)
+
+    assert bench.pool(act).run(bench.plan).failed == []
+    probed = bench.plan.networks[0]
+    (bench.store.job(probed.probe) / "probe.npz").write_text("altered")
+    events = []
+    assert (
+        Pool(Store(bench.store.folder), lambda: Scripted(act), 1, on_event=events.append).run(bench.plan).failed == []
+    )
+    (note,) = [event["message"] for event in events if event["event"] == "note"]
+    assert note.startswith(f"the probe of {probed.id}: jobs/{probed.probe}/probe.npz is damaged")

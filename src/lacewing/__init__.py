@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lacewing._audit import audit as audit
     from lacewing._audit import audit_scores as audit_scores
     from lacewing._compare import compare as compare
+    from lacewing._estimate import estimate as estimate
     from lacewing._result import Result as Result
     from lacewing._run import export as export
     from lacewing._run import merge as merge
@@ -32,6 +33,7 @@ _HOMES = {
     "compare": "_compare",
     "run": "_run",
     "plan_table": "_run",
+    "estimate": "_estimate",
     "status": "_run",
     "report": "_run",
     "merge": "_run",

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from lacewing import jobs, models
+from lacewing import _status, jobs, models
 from lacewing._files import write_atomically
 from lacewing._folder import adopt, assemble, read_failed, recorded
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
-from lacewing.config import SCHEMA, difference
+from lacewing.config import difference
 from lacewing.engine import local
 from lacewing.engine._pool import Event, Pool, stop_after
-from lacewing.engine._progress import Progress
+from lacewing.engine._progress import Progress, Scalars
 from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
 from lacewing.store import Store
 
@@ -40,6 +40,7 @@ def run(
     engine: Literal["local", "ray"] = "local",
     quiet: bool = False,
     show_records: bool = False,
+    tensorboard: str | Path | None = None,
 ) -> Result:
     """Run a study, or continue it where its folder stands, and write results.csv, tradeoff.json and the report.
 
@@ -56,6 +57,8 @@ def run(
         engine: "local", or "ray": workers on the cluster at the environment's ``RAY_ADDRESS``.
         quiet: no progress on standard error.
         show_records: let the report list ids and scores of the most vulnerable records, which are private data.
+        tensorboard: a folder for loss and accuracy of every network and epoch, as TensorBoard reads them; needs the
+            extra ``tensorboard``.
 
     Returns:
         Networks, attacks and trade-off; ``failed`` names what could not be done.
@@ -66,6 +69,7 @@ def run(
     """
     if engine not in ("local", "ray"):
         raise UsageError(f"--engine {engine}: {did_you_mean(engine, ('local', 'ray'))}")
+    scalars = Scalars(Path(tensorboard)) if tensorboard is not None else None
     prepared = Prepared(
         study, out=out, only=only, device=device, set=set, data_root=data_root, elsewhere=engine == "ray"
     )
@@ -73,10 +77,12 @@ def run(
     _writable(folder)
     with Store(folder).lock() as lock:
         prepared.claim()
-        pending = [job for job in prepared.slice.networks if not jobs.finished(prepared.store, job)]
-        attacks = [job for job in prepared.slice.attacks if not jobs.attacked(prepared.store, job)]
-        progress = None if quiet else Progress(sum(job.train.epochs for job in pending), len(attacks))
-        on_event = progress or (lambda event: None)
+        listeners = [listener for listener in (None if quiet else _progress(prepared), scalars) if listener]
+
+        def on_event(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
         try:
             with (
                 _pool(prepared, lock, engine, keep=keep, processes=processes, on_event=on_event) as pool,
@@ -85,8 +91,8 @@ def run(
             ):
                 outcome = pool.run(prepared.slice)
         finally:
-            if progress:
-                progress.close()
+            for listener in listeners:
+                listener.close()
         if outcome.fatal is not None:
             raise outcome.fatal
         if signal.SIGINT in caught:
@@ -97,6 +103,15 @@ def run(
             why = "SIGTERM" if caught else "the budget is spent"
             raise BudgetSpent(f"{why}: the state is saved under {folder}; the same command continues.")
         return result
+
+
+def _progress(prepared: Prepared) -> Progress:
+    """The view of a run that starts, or goes on from what is finished and saved."""
+    store, networks = prepared.store, prepared.slice.networks
+    attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
+    saved = {key: int(progress.get("epoch", 0)) for key, progress in store.unfinished()}
+    begun = {job.id: job.train.epochs if jobs.trained(store, job) else saved.get(job.key, 0) for job in networks}
+    return Progress(sum(job.train.epochs for job in networks), len(attacks), begun=begun)
 
 
 @contextmanager
@@ -133,17 +148,17 @@ def plan_table(study: str | Path | Mapping[str, Any] = "digits", **options: Any)
 
 
 def status(folder: str | Path) -> dict[str, Any]:
-    """How far a run folder is: networks and attacks done and planned, and what is in work. Imports no user code."""
-    study, plan, _ = recorded(Path(folder))
-    store = Store(Path(folder))
-    return {
-        "schema": SCHEMA,
-        "study": study.name,
-        "networks": {"planned": len(plan.networks), "done": sum(jobs.finished(store, j) for j in plan.networks)},
-        "attacks": {"planned": len(plan.attacks), "done": sum(jobs.attacked(store, j) for j in plan.attacks)},
-        "in_work": [progress for _, progress in store.unfinished()],
-        "failed": read_failed(Path(folder)),
-    }
+    """How far a run folder is, also while a study runs there. Imports no user code, and checks no digests.
+
+    Keys: ``study``; ``running``, whether a run holds the folder; ``networks``, ``attacks``, ``epochs``, each
+    ``{"planned", "done"}``; ``methods``, networks by method, likewise; ``in_work``, a dict per network with saved state
+    (``job``, ``epoch``, ``epochs``, ``saved``, and ``age`` in seconds); ``seconds_to_go``, rough and of the networks
+    alone, None before the first state is saved; ``failed``, a sentence per failed job.
+
+    Raises:
+        FolderError: there is no run folder, or of another schema.
+    """
+    return _status.status(Path(folder))
 
 
 def report(folder: str | Path, *, show_records: bool = False) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def save_checkpoint(folder: Path, progress: Progress, *, job: str, epochs: int) 
     tensors = {f"model|{name}": t for name, t in progress.model.items()}
     tensors |= {f"momentum|{name}": t for name, t in progress.momentum.items()}
     curve = json.dumps([dataclasses.asdict(epoch) for epoch in progress.curve])
-    save_tensors(folder / "checkpoint.safetensors", tensors, {"curve": curve})
-    where = {"job": job, "epoch": len(progress.curve), "epochs": epochs}
-    write_atomically(folder / "progress.json", json.dumps(where))
+    save_tensors(folder / "checkpoint.safetensors", tensors, {"curve": curve, "seconds": str(progress.seconds)})
+    where = {"job": job, "epoch": len(progress.curve), "epochs": epochs, "seconds": round(progress.seconds, 2)}
+    write_atomically(folder / "progress.json", json.dumps({**where, "saved": time.time()}))
 
 
 def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
@@ -42,6 +43,7 @@ def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
     try:
         with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
             curve = [Epoch(**epoch) for epoch in json.loads(file.metadata()["curve"])]
+            seconds = float(file.metadata().get("seconds", 0.0))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
         return None
@@ -49,4 +51,4 @@ def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
     for key, tensor in tensors.items():
         kind, _, name = key.partition("|")
         split.setdefault(kind, {})[name] = tensor
-    return Progress(curve, split["model"], split["momentum"]) if set(split["model"]) == names else None
+    return Progress(curve, split["model"], split["momentum"], seconds) if set(split["model"]) == names else None

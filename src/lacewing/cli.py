@@ -47,7 +47,15 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change the study: train.epochs=10.")] = None,
     data_root: DataRoot = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, how long it will take, and train nothing.")
+    ] = False,
+    estimate: Annotated[
+        list[str] | None, typer.Option(help="With --dry-run: also for h100:8 (h200, a100, l4, cpu-core); repeat it.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write loss and accuracy here; needs the extra tensorboard.")
+    ] = None,
     show_records: ShowRecords = False,
     as_json: Json = False,
 ) -> None:
@@ -65,9 +73,12 @@ def run(
         "data_root": data_root,
     }
     if dry_run:
-        _print_plan(_run.Prepared(study, **common), as_json)
+        _print_plan(study, {**common, "on": estimate or (), "processes": processes}, as_json)
         return
+    if estimate:
+        raise UsageError("--estimate is for a plan: give --dry-run with it.")
     common |= {"keep": keep, "processes": processes, "engine": engine, "show_records": show_records}
+    common["tensorboard"] = tensorboard
     result = _run.run(study, budget=_seconds(budget), **common)
     _print_result(result, as_json)
 
@@ -89,12 +100,9 @@ def status(folder: Path, as_json: Json = False) -> None:
     if as_json:
         _print_json(found)
         return
-    for kind in ("networks", "attacks"):
-        print(f"{kind}: {found[kind]['done']} of {found[kind]['planned']} done")
-    for item in found["in_work"]:
-        print(f"in work: {item['job']}, epoch {item['epoch']} of {item['epochs']}")
-    for sentence in found["failed"]:
-        print(f"FAILED: {sentence}")
+    from lacewing import _status
+
+    print(_status.as_text(found))
 
 
 @app.command()
@@ -309,6 +317,24 @@ def bench_butterfly(
         print(found)
 
 
+@bench_app.command("train")
+def bench_train(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seconds: Annotated[float, typer.Option(help="Of each window.")] = 10.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Windows of each route, in turns.")] = 3,
+    stacks: Annotated[bool, typer.Option(help="Time perceptrons too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Training: ResNet-20 against a plain loop, one network or several at once; perceptrons in stacks."""
+    from lacewing import _bench
+
+    found = _bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        print(found)
+
+
 def _admit_factories() -> None:
     """Let a study name a factory in a module of the working directory; what is installed comes first."""
     here = str(Path.cwd())
@@ -340,11 +366,15 @@ def _seconds(text: str | None) -> float | None:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _print_plan(prepared: Any, as_json: bool) -> None:
+def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
+    from lacewing import _estimate
+
+    prepared, found = _estimate.planned(study, **options)
     table = prepared.table()
     if as_json:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
+        document["estimate"] = found
         _print_json(document)
         return
     print(
@@ -358,6 +388,7 @@ def _print_plan(prepared: Any, as_json: bool) -> None:
         )
     done = sum(row["done"] for row in table)
     print(f"{len(table)} networks, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+    print(_estimate.as_text(found))
 
 
 def _print_result(result: Any, as_json: bool) -> None:
@@ -414,14 +445,15 @@ def main() -> NoReturn:
 
 
 def _report(error: BaseException) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.Exit):
+    if isinstance(error, typer.Exit):
         return error.exit_code
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, typer.Abort):
         error = KeyboardInterrupt()
-    if isinstance(error, click.ClickException):
-        error.show()
+    # Typer brings a click of its own, whose exceptions are not those of the package click.
+    told = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    if isinstance(error, told):
+        message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+        print(f"lacewing: {message}. See `lacewing --help`, `lacewing COMMAND --help`.", file=sys.stderr)
         return 2
     code = exit_code(error)
     if code == OUR_FAULT:

@@ -7,6 +7,7 @@ records and seed and on its place and the size of its stack, but not on what lie
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -80,8 +81,9 @@ def train_stack(
         fused=True,
     )
     stack.load_momentum(optimizer, states)
-    begun, steps = len(states[0].curve), math.ceil(count / config.batch_size)
-    for epoch in range(begun, config.epochs if stop_after is None else stop_after):
+    first, steps = len(states[0].curve), math.ceil(count / config.batch_size)
+    begun = time.monotonic() - len(models) * states[0].seconds
+    for epoch in range(first, config.epochs if stop_after is None else stop_after):
         chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
         sums = torch.zeros(2, len(models), device=device)  # of losses, of right answers
         for step, index in enumerate(torch.split(chosen, config.batch_size, dim=1)):
@@ -99,6 +101,7 @@ def train_stack(
         stack.unload(models)
         for k, (mean_loss, accuracy) in enumerate((sums / count).T.tolist()):
             states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            states[k].seconds = (time.monotonic() - begun) / len(models)
             states[k].model = models[k].state_dict()
             states[k].momentum = stack.momentum(optimizer, k)
         on_epoch(states)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,11 +27,12 @@ from lacewing.results import Epoch
 
 @dataclass
 class Progress:
-    """Where a training stands: what a checkpoint holds. ``momentum`` is by parameter name."""
+    """Where a training stands: what a checkpoint holds. ``momentum`` by parameter name; ``seconds`` spent so far."""
 
     curve: list[Epoch] = field(default_factory=list)
     model: dict[str, Tensor] = field(default_factory=dict)
     momentum: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def train(
@@ -83,6 +85,7 @@ def train(
     if guard is not None:
         guard.attach(optimizer)
     model.train()
+    begun = time.monotonic() - progress.seconds
     replay = None
     if record is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
         replay = _replay(model, batches, optimizer, config, record)
@@ -108,6 +111,7 @@ def train(
             progress.curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
             if guard is not None:
                 guard.epoch_end()
+            progress.seconds = time.monotonic() - begun
             progress.model = model.state_dict()
             progress.momentum = {
                 name: optimizer.state[p]["momentum_buffer"]

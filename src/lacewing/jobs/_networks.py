@@ -224,7 +224,7 @@ def _train_and_publish(
     from lacewing.checkpoints import load_checkpoint, save_checkpoint, save_tensors
 
     folder = work.store.work(job.key)
-    started, saved = time.monotonic(), time.monotonic()
+    saved = time.monotonic()
 
     def on_epoch(progress: Progress) -> None:
         nonlocal saved
@@ -245,7 +245,7 @@ def _train_and_publish(
         )
     except LacewingError as error:
         raise type(error)(f"{job.id}: {error}") from None
-    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=time.monotonic() - started)
+    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=progress.seconds)
 
 
 def publish(

@@ -108,7 +108,7 @@ def _train(
     from lacewing.stack import train_stack
     from lacewing.train import stream
 
-    started = saved = time.monotonic()
+    saved = time.monotonic()
     train, size = jobs[0].train, jobs[0].train.stack
     places = [min(place, len(jobs) - 1) for place in range(size)]  # filled up with copies of the last
     stacked = [models[place] if slot == place else copy.deepcopy(models[place]) for slot, place in enumerate(places)]
@@ -143,7 +143,6 @@ def _train(
         progress=None if states is None else [copy.deepcopy(states[place]) for place in places],
         on_epoch=on_epoch,
     )
-    each = (time.monotonic() - started) / len(jobs)
     for place, job in enumerate(jobs):
         if place in dead or single.trained(work.store, job):
             work.store.drop_work(job.key)
@@ -153,7 +152,9 @@ def _train(
             dead[place] = f"{job.id}: the loss became {bad.loss} in epoch {bad.epoch}; try a smaller train.lr."
             continue
         guard = guards[place] if guards is not None else None
-        single.publish(work, job, models[place], found[place].curve, guard=guard, rewinds=rewinds, seconds=each)
+        single.publish(
+            work, job, models[place], found[place].curve, guard=guard, rewinds=rewinds, seconds=found[place].seconds
+        )
 
 
 def _masks(guards: Sequence[Guard] | None, place: int) -> Mapping[str, Tensor]:

@@ -1,0 +1,158 @@
+"""How far a run folder is, while a study runs or after. Reads names and small files, and runs no user code."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lacewing import jobs
+from lacewing._folder import read_failed, recorded
+from lacewing.config import SCHEMA
+from lacewing.engine._progress import duration
+from lacewing.plan import NetworkJob
+from lacewing.store import Store
+
+Span = tuple[float, float]
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """See ``lacewing.status``.
+
+    Trusts job.json and the presence of files, where ``run`` and ``report`` check digests: a study may have thousands
+    of networks, and this is asked while they train.
+
+    Raises:
+        FolderError: there is no run folder, or of another schema.
+    """
+    study, plan, _ = recorded(folder)
+    store = Store(folder)
+    published = _published(store)
+    facts = {job.key: store.read_job(job.key) for job in plan.networks if job.key in published}
+    trained = {key: found for key, found in facts.items() if found and _has(store, key, jobs.NETWORK_FILES)}
+    done = [job for job in plan.networks if job.key in trained and (job.probe is None or job.probe in published)]
+    attacked = [job for job in plan.attacks if job.key in published and _has(store, job.key, jobs.ATTACK_FILES)]
+    saved = {key: progress for key, progress in store.unfinished() if key not in trained}
+    running = under_way(folder)
+    reached = {job.key: _reached(job, trained, saved) for job in plan.networks}
+    planned = sum(job.train.epochs for job in plan.networks)
+    return {
+        "schema": SCHEMA,
+        "study": study.name,
+        "running": running,
+        "networks": {"planned": len(plan.networks), "done": len(done)},
+        "attacks": {"planned": len(plan.attacks), "done": len(attacked)},
+        "epochs": {"planned": planned, "done": sum(reached.values())},
+        "methods": _by_method(plan.networks, done),
+        "in_work": [{**progress, "age": _age(progress)} for progress in saved.values()],
+        "seconds_to_go": _seconds_to_go(plan.networks, trained, saved if running else {}, reached),
+        "failed": read_failed(folder),
+    }
+
+
+def under_way(folder: Path) -> bool:
+    """Whether a run holds the folder now. Asks for a shared lock, which takes it from nobody, and lets go at once."""
+    try:
+        with (folder / ".lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _published(store: Store) -> set[str]:
+    """Keys of finished jobs: each appears in the folder by one rename, complete."""
+    try:
+        return {path.name for path in (store.folder / "jobs").iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _has(store: Store, key: str, names: Collection[str]) -> bool:
+    return all((store.job(key) / name).is_file() for name in (*names, "job.json"))
+
+
+def _reached(job: NetworkJob, trained: Collection[str], saved: Mapping[str, dict[str, Any]]) -> int:
+    return job.train.epochs if job.key in trained else int(saved.get(job.key, {}).get("epoch", 0))
+
+
+def _by_method(planned: Iterable[NetworkJob], done: Iterable[NetworkJob]) -> dict[str, dict[str, int]]:
+    ready = Counter(job.method for job in done)
+    return {
+        method: {"planned": count, "done": ready[method]}
+        for method, count in Counter(job.method for job in planned).items()
+    }
+
+
+def _age(progress: Mapping[str, Any]) -> float | None:
+    """Seconds since the state was saved; None if it does not say when."""
+    saved = progress.get("saved")
+    return max(0.0, round(time.time() - saved, 1)) if isinstance(saved, int | float) else None
+
+
+def _seconds_to_go(
+    planned: Sequence[NetworkJob],
+    trained: Mapping[str, dict[str, Any]],
+    in_work: Mapping[str, dict[str, Any]],
+    reached: Mapping[str, int],
+) -> float | None:
+    """Of the networks alone, roughly: seconds an epoch of each method so far, shared by as many as run at once.
+
+    A method of which no network is finished takes as long as the mean of all. Before any is finished those in work
+    tell; None before any state is saved.
+    """
+    timed = [
+        (job, found) for job in planned if (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
+    ]
+    if not timed:
+        spent = sum(progress.get("seconds", 0.0) for progress in in_work.values())
+        done = sum(progress["epoch"] for progress in in_work.values())
+        epochs_left = sum(job.train.epochs - reached[job.key] for job in planned)
+        return round(spent / done * epochs_left / len(in_work), 1) if spent and done else None
+    seconds, epochs = Counter[str](), Counter[str]()
+    for job, found in timed:
+        for name in (job.method, ""):  # "": of all
+            seconds[name] += found["seconds"]
+            epochs[name] += job.train.epochs
+    pace = {name: seconds[name] / epochs[name] for name in seconds}
+    left = sum(pace.get(job.method, pace[""]) * (job.train.epochs - reached[job.key]) for job in planned)
+    at_once = max(
+        len(in_work), at_once_before([(found["finished"] - found["seconds"], found["finished"]) for _, found in timed])
+    )
+    return round(left / at_once, 1)
+
+
+def at_once_before(spans: Sequence[Span]) -> float:
+    """How many networks trained at once, on average over the time in which any did; spans are (start, end)."""
+    busy, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return max(1.0, sum(end - start for start, end in spans) / busy) if busy else 1.0
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """The status as lines to print."""
+    state = "a run is under way" if found["running"] else "no run is under way"
+    epochs, methods = found["epochs"], found["methods"]
+    by_method = ", ".join(f"{name} {of['done']} of {of['planned']}" for name, of in methods.items())
+    lines = [
+        f"study {found['study']}: {state}",
+        f"networks: {found['networks']['done']} of {found['networks']['planned']} done ({by_method})",
+        f"attacks: {found['attacks']['done']} of {found['attacks']['planned']} done",
+        f"epochs: {epochs['done']} of {epochs['planned']}, {epochs['done'] / max(epochs['planned'], 1):.0%}",
+    ]
+    left = found["seconds_to_go"]
+    if left is None:
+        lines.append("to go: not known before the first state is saved")
+    elif left:
+        lines.append(f"to go: roughly {duration(left)} for the networks, by those that are finished")
+    for item in found["in_work"]:
+        age = "" if item["age"] is None else f", saved {duration(item['age'])} ago"
+        lines.append(f"in work: {item['job']}, epoch {item['epoch']} of {item['epochs']}{age}")
+    return "\n".join([*lines, *(f"FAILED: {sentence}" for sentence in found["failed"])])

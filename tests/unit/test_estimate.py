@@ -1,0 +1,110 @@
+"""Estimates: counts against closed forms, the division among workers, and what cannot be timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lacewing as lw
+from lacewing._calibrate import Kind
+from lacewing._estimate import as_text, makespan
+from lacewing._machines import MACHINES, Cost, Machine, _Moved, count, parse
+from lacewing.config import load_study
+from lacewing.errors import UsageError
+
+STUDY: dict[str, Any] = {
+    "name": "small",
+    "data": {"dataset": "digits", "records": 240},
+    "model": {"name": "mlp", "hidden": [16]},
+    "train": {"epochs": 3, "batch_size": 20},
+    "networks": [{"method": "dense"}, {"method": "imp", "levels": 2, "fraction": 0.5}],
+    "run": {"seeds": [0]},
+}
+
+
+def test_flops_of_a_step_are_those_of_the_closed_form() -> None:
+    batch, first, second = 20, 64 * 16, 16 * 10
+    found = count(Kind("dense"), load_study(STUDY), (1, 8, 8), 10, batch)
+    assert found.flops == 2 * batch * (2 * first + 3 * second)  # nobody asks for the gradient of the records
+
+
+def test_bf16_moves_fewer_bytes_than_fp32_and_computes_the_same() -> None:
+    study = load_study({**STUDY, "model": {"name": "resnet8"}})
+    full, half = (count(Kind("dense", precision=p), study, (3, 32, 32), 10, 64) for p in ("fp32", "bf16"))
+    assert half.flops == full.flops
+    assert 0.4 * full.moved < half.moved < 0.7 * full.moved
+
+
+def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none() -> None:
+    x, y = torch.zeros(10, 10), torch.zeros(10, 10)
+    with _Moved() as moved:
+        (x + y).view(100).t()
+    assert (moved.moved, moved.operations) == (3 * 400, 1)
+    with _Moved() as moved:
+        x.add_(y)  # reads two, writes one
+    assert (moved.moved, moved.operations) == (3 * 400, 1)
+
+
+def test_the_floor_is_what_binds() -> None:
+    machine = Machine({"fp32": 1e9}, 1e8, 1e-3)
+    assert Cost(2 * 10**9, 10**8, 10).floor(machine, "fp32") == (2.0, "arithmetic")
+    assert Cost(10**9, 3 * 10**8, 10).floor(machine, "fp32") == (3.0, "memory")
+    assert Cost(10**9, 10**8, 4000).floor(machine, "fp32") == (4.0, "the starts of kernels")
+
+
+def test_workers_take_the_next_task_when_they_are_free() -> None:
+    assert makespan([3, 3, 2, 2, 2], 2) == 7
+    assert makespan([5, 1, 1, 1], 2) == 5
+    assert makespan([1.5, 2.5], 1) == 4
+    assert makespan([1.5, 2.5], 64) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("h10", "did you mean 'h100'?"),
+        ("h100:0", "as in h100:8"),
+        ("h100:", "as in h100:8"),
+        ("h100:x", "as in h100:8"),
+    ],
+)
+def test_machines_that_there_are_not(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=f"--estimate {text}: .*") as error:
+        parse(["l4", text])
+    assert says in str(error.value)
+
+
+def test_machines_and_how_many() -> None:
+    assert parse(["h100:8", "l4"]) == [("h100", 8), ("l4", 1)]
+    assert {"h100", "h200", "a100", "l4", "cpu-core"} == set(MACHINES)
+
+
+def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None:
+    found = lw.estimate(STUDY, out=tmp_path / "run", on=["cpu-core:2", "l4"], processes=2)
+    assert (found["networks"], found["epochs"]) == (6, 18)
+    here = found["here"]
+    assert [(kind["name"], kind["networks"], kind["timed"]) for kind in here["kinds"]] == [
+        ("dense", 2, True),
+        ("pruned", 4, True),
+    ]
+    steps = sum(kind["networks"] * 3 * 3 * kind["step_seconds"] for kind in here["kinds"])
+    assert here["seconds"] > steps / 2  # what is asked of networks and the start come to it
+    weights = 4 * (64 * 16 + 16 + 16 * 10 + 10)
+    assert here["step_bytes"] > 3 * weights
+    assert here["memory_bytes"] > 2 * 100 * 2**20  # two processes with torch
+    core, l4 = found["on"]
+    assert core["precision"] == ["fp32"]
+    assert l4["precision"] == ["bf16"]
+    assert core["seconds"] == [core["floor_seconds"] * times for times in core["times_floor"]]
+    assert not list(tmp_path.iterdir())
+    assert "on cpu-core x 2, fp32: not under" in as_text(found)
+
+
+def test_two_machines_halve_a_study_of_two_equal_chains_in_the_precision_that_it_names(tmp_path: Path) -> None:
+    study = {**STUDY, "train": {**STUDY["train"], "precision": "fp32"}}
+    one, two = lw.estimate(study, out=tmp_path / "run", on=["h100", "h100:2"])["on"]
+    assert two["floor_seconds"] == pytest.approx(one["floor_seconds"] / 2)
+    assert one["precision"] == ["fp32"]

@@ -108,7 +108,7 @@ def test_the_checkpoint_loads_into_the_plain_network_and_answers_the_same(traine
 def test_every_stored_value_is_finite_and_was_trained(trained):
     _, work, chain, _ = trained
     for job in chain:
-        weights, start = _weights(work, job), _networks._build(work, job).state_dict()
+        weights, start = _weights(work, job), _networks.build(work, job).state_dict()
         assert set(weights) == set(start)
         for name, tensor in weights.items():
             assert torch.isfinite(tensor.float()).all()

@@ -109,6 +109,20 @@ def test_what_does_not_stack_is_refused(small: ModuleType, stacked: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_key_tells_the_size_of_the_stack_and_the_place_in_it(stacked: Path) -> None:
+    def keys(*changes: str) -> dict[str, str]:
+        study = load_study(stacked, changes).resolved("bf16")  # stacks are trained in fp32 all the same
+        assert study.train.precision == "fp32" or study.train.stack == 1
+        return {job.id: job.key for job in make_plan(study, data_digest="0" * 64, model={}).networks}
+
+    four = keys()
+    assert not set(four.values()) & set(keys("train.stack=3").values())
+    assert not set(four.values()) & set(keys("train.stack=1", "train.precision=fp32").values())
+    more = keys("run.seeds=[0, 1, 2, 3, 4]")
+    assert {name: more[name] for name in four} == four
+    assert keys("run.seeds=[1, 0, 2]")["dense/target/1"] != four["dense/target/1"]
+
+
 def test_keys_of_networks_that_are_not_stacked_are_those_of_older_folders() -> None:
     study = load_study("digits").resolved("fp32")
     plan = make_plan(study, data_digest="0" * 64, model={"name": "resnet8", "width": 8})

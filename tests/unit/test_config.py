@@ -345,7 +345,7 @@ def test_no_field_is_forgotten_above():
     fields = set(_fields({k: v for k, v in study.items() if k != "networks"}))
     changed = {change.partition("=")[0] for change in CHANGES}
     assert fields - changed == {
-        "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds",
+        "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds", "train.stack",
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ def _attacks(names: list[str]) -> str:
     return f"attacks.names={json.dumps(names)}"
 
 
+@pytest.mark.slow
 def test_every_network_is_audited_by_every_attack_and_attacks_added_later_give_the_same_bytes(
     small: ModuleType, halves: Path, tmp_path: Path
 ) -> None:

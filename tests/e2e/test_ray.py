@@ -47,7 +47,7 @@ def actors(run: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:
-    study.write_text(study.read_text().replace("epochs = 3", "epochs = 150"))
+    study.write_text(study.read_text().replace("epochs = 3", "epochs = 60"))
     assert small.lacewing("run", study, "--out", tmp_path / "local").returncode == 0
     run = start(small, study, tmp_path / "ray")
     assert run.stderr is not None

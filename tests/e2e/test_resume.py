@@ -108,6 +108,7 @@ def test_a_worker_that_dies_fails_its_network_and_the_study_goes_on(
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_an_altered_artefact_is_found_and_made_again(small: ModuleType, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert small.lacewing("run", study, "--out", out).returncode == 0
@@ -132,6 +133,7 @@ def test_slices_of_two_machines_merge_to_the_whole(
     assert (tmp_path / "whole" / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_added_levels_and_seeds_extend_a_folder_to_the_bytes_of_the_larger_study(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_damaged_weights_are_named_where_they_are_needed(
     assert shadow.read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_a_folder_copied_while_it_was_written_and_rubbish_in_work_are_in_nobodys_way(
     small: ModuleType, study: Path, finished: Path, run: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_folder_copied_while_it_was_written_and_rubbish_in_work_are_in_nobodys
     assert not (work / half.name).exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_claimed_its_folder_goes_on(
     small: ModuleType, study: Path, finished: Path, run: Path
 ) -> None:

@@ -32,6 +32,7 @@ def same_results(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("results.csv", "tradeoff.json"))
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_killed_in_each_level_ends_in_the_same_bytes(
     small: ModuleType, stacked: Path, tmp_path: Path
 ) -> None:

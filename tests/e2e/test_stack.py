@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from lacewing import jobs
 from lacewing._prepared import Prepared
 from lacewing.config import load_study
-from lacewing.errors import DivergedError, UsageError
+from lacewing.errors import BudgetSpent, DivergedError, UsageError
 from lacewing.jobs import _networks
 from lacewing.plan import NetworkJob, make_plan
 
@@ -131,3 +132,26 @@ def test_keys_of_networks_that_are_not_stacked_are_those_of_older_folders() -> N
     assert plan.networks[0].key == "2d40f5c02a4c9f7b53401786082e4acaebdc28372a629bbc86b4d14807b9983a"
     with pytest.raises(UsageError, match="stack"):
         load_study("digits", ["train.stack=0"])
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_a_stop_at_the_last_epoch_saves_it_and_is_not_trained_again(stacked: Path, tmp_path: Path, stack: int) -> None:
+    epochs: list[int] = []
+    prepared = Prepared(stacked, out=tmp_path / "run", set=[f"train.stack={stack}"])
+    work = dataclasses.replace(
+        prepared.work, report=lambda job, epoch: epochs.append(epoch.epoch), stop=lambda: epochs[-1:] == [3]
+    )
+    chains = prepared.plan.stacks["dense/target/0"] if stack > 1 else prepared.plan.chains[:1]
+
+    def run() -> None:
+        jobs.run_stack(work, chains) if stack > 1 else jobs.run_chain(work, chains[0])
+
+    with pytest.raises(BudgetSpent):
+        run()
+    assert not any(jobs.trained(prepared.store, chain[0]) for chain in chains)
+    seen = len(epochs)
+    epochs.append(0)
+    with pytest.raises(BudgetSpent):  # at the end of the next level
+        run()
+    assert all(jobs.trained(prepared.store, chain[0]) for chain in chains)
+    assert len(epochs) == seen + 1 + seen  # that level's epochs and no others

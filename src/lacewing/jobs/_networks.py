@@ -232,7 +232,7 @@ def _train_and_publish(
         work.report(job, epoch)
         if epoch.epoch in rewinds:
             save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
-        stopping = work.stop() and epoch.epoch < job.train.epochs
+        stopping = work.stop()  # at the last epoch too: to observe a large network takes minutes
         if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
             save_checkpoint(folder, progress, job=job.id, epochs=job.train.epochs)
             saved = time.monotonic()

@@ -116,10 +116,11 @@ def _train(
     def on_epoch(states: list[Progress]) -> None:
         nonlocal saved
         epoch = states[0].curve[-1].epoch
-        stopping = work.stop() and epoch < train.epochs
-        saving = stopping or time.monotonic() - saved > single.CHECKPOINT_EVERY
         for job, state in zip(jobs, states, strict=False):
             work.report(job, state.curve[-1])
+        stopping = work.stop()
+        saving = stopping or time.monotonic() - saved > single.CHECKPOINT_EVERY
+        for job, state in zip(jobs, states, strict=False):
             folder = work.store.work(job.key)
             if epoch in rewinds:
                 save_tensors(folder / f"rewind-{epoch}.safetensors", dict(state.model))

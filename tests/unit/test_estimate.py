@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import lacewing as lw
-from lacewing._calibrate import Kind
+from lacewing._bench._measure import Moved
 from lacewing._estimate import as_text, makespan
-from lacewing._machines import MACHINES, Cost, Machine, _Moved, count, parse
+from lacewing._estimate._calibrate import Kind
+from lacewing._estimate._machines import MACHINES, Cost, Machine, count, parse
 from lacewing.config import load_study
 from lacewing.errors import UsageError
 
@@ -40,10 +41,10 @@ def test_bf16_moves_fewer_bytes_than_fp32_and_computes_the_same() -> None:
 
 def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none() -> None:
     x, y = torch.zeros(10, 10), torch.zeros(10, 10)
-    with _Moved() as moved:
+    with Moved() as moved:
         (x + y).view(100).t()
     assert (moved.moved, moved.operations) == (3 * 400, 1)
-    with _Moved() as moved:
+    with Moved() as moved:
         x.add_(y)  # reads two, writes one
     assert (moved.moved, moved.operations) == (3 * 400, 1)
 

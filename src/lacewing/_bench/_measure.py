@@ -166,24 +166,28 @@ def silent() -> Iterator[None]:
 
 def counted(function: Function) -> tuple[float, float]:
     """Flops of a call's products, and the bytes that move if each of its operations reads and writes its tensors."""
-    with FlopCounterMode(display=False) as flops, _Bytes() as moved:
+    with FlopCounterMode(display=False) as flops, Moved() as moved:
         function()
-    return float(flops.get_total_flops()), float(moved.total)
+    return float(flops.get_total_flops()), float(moved.moved)
 
 
-class _Bytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums the bytes of what goes into each operation and comes out of it; views move nothing."""
+class Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums the bytes of every operation's inputs and outputs, as an eager run moves them; views move none."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
+        self.moved, self.operations = 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        outputs = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            found = tree_leaves((args, kwargs, outputs))
-            self.total += bytes_of(*(tensor for tensor in found if isinstance(tensor, Tensor)))
-        return outputs
+        out = func(*args, **(kwargs or {}))
+        returns = func._schema.returns
+        aliases = [r.alias_info for r in returns if r.alias_info is not None]
+        views = bool(aliases) and all(not alias.is_write for alias in aliases)
+        if func.namespace != "prim" and not views:
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+            self.moved += bytes_of(*tensors)
+            self.operations += bool(tensors)
+        return out
 
 
 def native_dtypes(device: str) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ from lacewing.engine._progress import duration
 from lacewing.plan import NetworkJob, probe_settings
 
 if TYPE_CHECKING:
-    from lacewing._calibrate import Kind
-    from lacewing._machines import Cost
+    from lacewing._estimate._calibrate import Kind
+    from lacewing._estimate._machines import Cost
 
 SECONDS = 3.0  # of timing, roughly
 AT_ONCE = 4  # processes that are timed side by side at most: cores that share caches slow each other
@@ -71,7 +71,7 @@ def planned(
     **options: Any,
 ) -> tuple[Prepared, dict[str, Any]]:
     """The plan, and its estimate; see ``estimate``."""
-    from lacewing._machines import parse
+    from lacewing._estimate._machines import parse
 
     named = parse(on)  # refuses what is unknown before anything is read
     options["set"] = tuple(options.get("set", ()))
@@ -109,7 +109,7 @@ def _left(prepared: Prepared) -> dict[str, int]:
 
 def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: float) -> dict[str, Any]:
     """Timed on this machine; ``opened``: seconds in which the data were read, as each worker does."""
-    from lacewing._calibrate import Kind
+    from lacewing._estimate._calibrate import Kind
 
     members = _members(prepared)
     used = Counter(Kind.of(job) for job in prepared.slice.networks if left[job.key])
@@ -158,8 +158,8 @@ def _there(
     count: int,
 ) -> dict[str, Any]:
     """The floor on ``count`` machines of a kind, each training one network at a time; ``costs`` are kept."""
-    from lacewing import _machines
-    from lacewing._calibrate import Kind
+    from lacewing._estimate import _machines
+    from lacewing._estimate._calibrate import Kind
 
     machine, facts, members = _machines.MACHINES[name], prepared.facts, _members(prepared)
     met: dict[Kind, tuple[float, str]] = {}
@@ -284,7 +284,7 @@ def _timed(
 def _start() -> subprocess.Popen[str]:
     path = os.pathsep.join(p for p in sys.path if p)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "lacewing._calibrate"],
+        [sys.executable, "-P", "-m", "lacewing._estimate._calibrate"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing._calibrate import Kind, training_step
+from lacewing._bench._measure import Moved
+from lacewing._estimate._calibrate import Kind, training_step
 from lacewing.config import Study
 from lacewing.errors import UsageError, did_you_mean
 
@@ -85,25 +83,6 @@ class Cost:
         return parts[binds], binds
 
 
-class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums the bytes of every operation's inputs and outputs, as an eager run moves them; views move none."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.moved, self.operations = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        returns = func._schema.returns
-        aliases = [r.alias_info for r in returns if r.alias_info is not None]
-        views = bool(aliases) and all(not alias.is_write for alias in aliases)
-        if func.namespace != "prim" and not views:
-            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
-            self.moved += sum(t.numel() * t.element_size() for t in tensors)
-            self.operations += bool(tensors)
-        return out
-
-
 def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: int) -> Cost:
     """Of one training step, counted without computing it. Masks of pruned networks are not counted.
 
@@ -119,6 +98,6 @@ def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: i
         inputs, labels = torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)
         step = training_step(model, inputs, labels, kind.precision, foreach=True)
         step()  # momentum is there from now on
-        with FlopCounterMode(display=False) as flops, _Moved() as moved:
+        with FlopCounterMode(display=False) as flops, Moved() as moved:
             step()
     return Cost(flops.get_total_flops(), moved.moved, moved.operations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import signal
 import subprocess
 import sys
@@ -155,3 +156,27 @@ def test_a_stop_at_the_last_epoch_saves_it_and_is_not_trained_again(stacked: Pat
         run()
     assert all(jobs.trained(prepared.store, chain[0]) for chain in chains)
     assert len(epochs) == seen + 1 + seen  # that level's epochs and no others
+
+
+def _trained(prepared: Prepared, work: jobs.Workspace) -> list[bytes]:
+    """The results of a stack's networks, by level and seed."""
+    chains = prepared.plan.stacks["dense/target/0"]
+    jobs.run_stack(work, chains)
+    return [(prepared.store.job(job.key) / "metrics.json").read_bytes() for job in itertools.chain(*zip(*chains))]  # noqa: B905
+
+
+@pytest.mark.parametrize("rewind", ["init", "epoch 1"])
+def test_levels_are_added_where_weights_were_dropped_or_damaged(stacked: Path, tmp_path: Path, rewind: str) -> None:
+    changes = [f"networks.1.rewind={rewind}", "networks.1.levels=1"]
+    whole = Prepared(stacked, out=tmp_path / "whole", set=changes[:1])
+    wanted = _trained(whole, whole.work)
+    assert len(wanted) == 9
+    for name in ("dropped", "damaged"):
+        first = Prepared(stacked, out=tmp_path / name, set=changes)
+        keep = "signals" if name == "dropped" else "all"
+        assert _trained(first, dataclasses.replace(first.work, keep=keep)) == wanted[:6]
+        if name == "damaged":
+            for path in (tmp_path / name).glob("jobs/*/model.safetensors"):
+                path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+        then = Prepared(stacked, out=tmp_path / name, set=changes[:1])
+        assert _trained(then, then.work) == wanted

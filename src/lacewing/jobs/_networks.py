@@ -156,7 +156,7 @@ def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Ten
     stored = work.store.file(head.key, f"rewind-{epoch}.safetensors")
     if stored is not None:
         return load_tensors(stored)
-    if head.stack is not None:
+    if epoch and head.stack is not None:
         raise FolderError(f"the rewind point of {head.id} was dropped (--keep signals); give --out another folder.")
     model = build(work, head)
     if epoch:

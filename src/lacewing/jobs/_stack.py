@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from lacewing.jobs._workspace import Workspace
 from lacewing.plan import NetworkJob
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from lacewing.guard import Guard
     from lacewing.train import Progress
@@ -67,7 +67,7 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     assert isinstance(spec, Imp)
     files = ["model.safetensors", f"rewind-{spec.rewind_epoch}.safetensors"][: 2 if spec.rewind_epoch else 1]
     if not all(work.store.done(job.key, *files) for place, job in enumerate(heads) if place not in dead):
-        _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds)
+        _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds, files)
     start = max(
         number
         for number, jobs in enumerate(levels)
@@ -99,8 +99,9 @@ def _train(
     guards: Sequence[Guard] | None,
     dead: dict[int, str],
     rewinds: Sequence[int],
+    files: Sequence[str] = (),
 ) -> None:
-    """Train a level from its last checkpoint, and publish the networks that the store does not hold.
+    """Train a level from its last checkpoint, and publish the networks that the store does not hold with ``files``.
 
     What diverges is noted in ``dead``, by its place; it stays in the stack, where it disturbs nobody.
     """
@@ -140,12 +141,12 @@ def _train(
         train,
         normalisation=work.normalisation,
         seeds=[stream(jobs[place].seed, jobs[place].role, "train") for place in places],
-        masks=[dict(_masks(guards, place)) for place in places],
+        masks=[guards[place].masks if guards is not None else {} for place in places],
         progress=None if states is None else [copy.deepcopy(states[place]) for place in places],
         on_epoch=on_epoch,
     )
     for place, job in enumerate(jobs):
-        if place in dead or single.trained(work.store, job):
+        if place in dead or work.store.done(job.key, *single.FILES, *files):
             work.store.drop_work(job.key)
             continue
         bad = next((epoch for epoch in found[place].curve if not math.isfinite(epoch.loss)), None)
@@ -156,11 +157,6 @@ def _train(
         single.publish(
             work, job, models[place], found[place].curve, guard=guard, rewinds=rewinds, seconds=found[place].seconds
         )
-
-
-def _masks(guards: Sequence[Guard] | None, place: int) -> Mapping[str, Tensor]:
-    """Of the network at a place; none where nothing is pruned."""
-    return guards[place].masks if guards is not None else {}
 
 
 def _checkpoints(work: Workspace, jobs: Sequence[NetworkJob], models: Sequence[nn.Module]) -> list[Progress] | None:

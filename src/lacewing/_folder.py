@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lacewing.config import SCHEMA, Study, load_study
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
-from lacewing.store import Store
+from lacewing.store import Store, write_files
 from lacewing.tradeoff import as_json, tradeoff
 
 
@@ -59,14 +60,8 @@ def read_failed(folder: Path) -> list[str]:
 
 def adopt(source: Store, target: Store, key: str) -> None:
     """Copy a finished job: the files that its job.json names and that have their digests, and nothing else."""
-    facts = source.read_job(key) or {}
-    names = [name for name in facts.pop("files", {}) if source.file(key, name) is not None]
-
-    def write(folder: Path) -> None:
-        for name in names:
-            (folder / name).write_bytes((source.job(key) / name).read_bytes())
-
-    target.publish(key, facts, write)
+    facts, files = source.contents(key)
+    target.publish(key, facts, partial(write_files, files=files))
 
 
 def assemble(folder: Path, *, show_records: bool = False) -> Result:

@@ -109,8 +109,8 @@ def _progress(prepared: Prepared) -> Progress:
     """The view of a run that starts, or goes on from what is finished and saved."""
     store, networks = prepared.store, prepared.slice.networks
     attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
-    saved = {key: int(progress.get("epoch", 0)) for key, progress in store.unfinished()}
-    begun = {job.id: job.train.epochs if jobs.trained(store, job) else saved.get(job.key, 0) for job in networks}
+    reached = jobs.reached(store, networks)
+    begun = {job.id: reached[job.key] for job in networks}
     return Progress(sum(job.train.epochs for job in networks), len(attacks), begun=begun)
 
 

@@ -196,10 +196,7 @@ def compare(
     from lacewing import _compare
 
     found = _compare.compare(folder, network_a, network_b, attack=attack)
-    if as_json:
-        _print_json(found.as_json())
-    else:
-        print(found)
+    _print_found(found, as_json)
 
 
 @app.command()
@@ -238,10 +235,7 @@ def sparsify(
         classes=classes,
         seed=seed,
     )
-    if as_json:
-        _print_json(found.as_json())
-    else:
-        print(found)
+    _print_found(found, as_json)
 
 
 @app.command()
@@ -311,10 +305,7 @@ def bench_butterfly(
         networks=networks,
         out=out,
     )
-    if as_json:
-        _print_json(found.as_json())
-    else:
-        print(found)
+    _print_found(found, as_json)
 
 
 @bench_app.command("train")
@@ -329,10 +320,7 @@ def bench_train(
     from lacewing import _bench
 
     found = _bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
-    if as_json:
-        _print_json(found.as_json())
-    else:
-        print(found)
+    _print_found(found, as_json)
 
 
 def _admit_factories() -> None:
@@ -423,6 +411,13 @@ def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
     print(found)
     for verdict in verdicts or ():
         print(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
+
+
+def _print_found(found: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        print(found)
 
 
 def _print_json(document: Any) -> None:

@@ -243,7 +243,7 @@ class Study(Part):
         """The study with ``precision = "auto"`` decided, as the run folder records it."""
 
         def settle(fields: dict[str, Any]) -> dict[str, Any]:
-            decided = "fp32" if {**self.train.model_dump(), **fields}["stack"] > 1 else precision
+            decided = "fp32" if fields.get("stack", self.train.stack) > 1 else precision
             return {**fields, "precision": decided} if fields.get("precision") == "auto" else fields
 
         networks = tuple(n.model_copy(update={"train": settle(n.train)}) for n in self.networks)

@@ -123,7 +123,7 @@ class Replay:
         return {p: s["momentum_buffer"] for p, s in states.items() if s.get("momentum_buffer") is not None}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[nn.Parameter, Tensor]]:
-        state = {name: tensor.clone() for name, tensor in self.model.state_dict(keep_vars=False).items()}
+        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return state, {parameter: buffer.clone() for parameter, buffer in self._momentum().items()}
 
     def _restore(self, kept: tuple[dict[str, Tensor], dict[nn.Parameter, Tensor]]) -> None:

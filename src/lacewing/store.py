@@ -21,6 +21,8 @@ _LOCK_PATIENCE = 3.0  # seconds: workers of a killed run need a moment to notice
 _SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
 _digests: dict[tuple[int, ...], str] = {}  # of this process: a run asks several times what is done
 
+Files = dict[str, bytes]  # by name
+
 
 class Store:
     """A run folder. ``jobs/<key>`` holds finished work, ``work/<key>`` what an interrupted job goes on from.
@@ -87,6 +89,12 @@ class Store:
         self.damaged.add((key, name))
         return False
 
+    def contents(self, key: str) -> tuple[dict[str, Any], Files]:
+        """What job.json says of a finished job beside digests, and its files that are whole; else nothing."""
+        facts = self.read_job(key) or {}
+        names = facts.pop("files", {})
+        return facts, {name: path.read_bytes() for name in names if (path := self.file(key, name)) is not None}
+
     def publish(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
         """Make a finished job appear at once, complete: written aside, synced, then renamed.
 
@@ -144,6 +152,12 @@ class Store:
                         ) from None
                     time.sleep(0.05)
             yield handle
+
+
+def write_files(folder: Path, files: Files) -> None:
+    """Write files, by name, into a folder."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def sha256(path: Path) -> str:

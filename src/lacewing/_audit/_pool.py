@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from lacewing._audit._worker import WORKING
-from lacewing.engine.local import WORKER_ENVIRONMENT
+from lacewing.engine.local import WORKER_ENVIRONMENT, search_path
 from lacewing.errors import UsageError
 
 Task = Mapping[str, Any]
@@ -58,13 +58,12 @@ def run(
 
 
 def _start() -> subprocess.Popen[str]:
-    path = os.pathsep.join(p for p in sys.path if p)
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "lacewing._audit._worker"],  # -P: the path given, and nothing before it
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path, WORKING: "1"},
+        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path(), WORKING: "1"},
         start_new_session=True,  # Ctrl-C reaches this process alone
     )
 

@@ -34,9 +34,9 @@ class Benchmark:
         """The document that ``--json`` prints."""
         return {
             "schema": 1,
-            "machine": self.machine.as_dict(),
-            "linear": [row.as_dict() for row in self.linear],
-            "networks": [row.as_dict() for row in self.networks],
+            "machine": asdict(self.machine),
+            "linear": [asdict(row) for row in self.linear],
+            "networks": [asdict(row) for row in self.networks],
         }
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ def butterfly(
         dtypes: "fp32", "bf16"; by default what the hardware multiplies.
         seconds: of timing for each way and setting.
         networks: whether to time ResNet-20 too.
-        out: a folder for ``butterfly.json``, ``butterfly.md`` and figures.
+        out: a folder for ``butterfly.json``, ``butterfly.txt`` and figures.
 
     Raises:
         UsageError: what is asked cannot be measured here.
@@ -122,7 +122,7 @@ class TrainBenchmark:
         """The document that ``--json`` prints."""
         return {
             "schema": 1,
-            "machine": self.machine.as_dict(),
+            "machine": asdict(self.machine),
             "routes": [asdict(route) for route in self.routes],
             "floors": [asdict(floor) for floor in self.floors],
             "stacks": [{**asdict(row), "ratio": row.ratio} for row in self.stacks],

@@ -73,7 +73,6 @@ def ours(seed: int, device: str, on_pass: Callable[[Any], None]) -> None:
     )
     torch.manual_seed(seed)
     model = models.build(Model(name="resnet20"), x.shape[1:], 10).to(device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     train(model, x, y, config, normalisation=data.normalisation(x), seed=seed, on_epoch=on_pass)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -94,10 +94,6 @@ class Row:
     peak_bytes: int | None = None
     missing: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 class Missing(Exception):
     """Says why a way is not to be had here."""
@@ -113,8 +109,9 @@ def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> It
         ways: dict[str, Way | str] = {}
         for name, make in WAYS.items():
             try:
-                ways[name] = make(setting)
-                _check(name, ways[name])
+                way = make(setting)
+                _check(name, way)
+                ways[name] = way
             except Missing as error:
                 ways[name] = str(error)
         for passes in PASSES:
@@ -145,7 +142,7 @@ def _rows(machine: Machine, setting: Setting, passes: str, ways: dict[str, Way |
                 "weights_bytes": way.stored,
                 "peak_bytes": peak_bytes(functions[name], setting.device),
             }
-        rows.append(Row(**{**row.as_dict(), **fields}))
+        rows.append(replace(row, **fields))
     return rows
 
 
@@ -177,10 +174,8 @@ def _function(way: Way | str, passes: str) -> Function:
     return function
 
 
-def _check(name: str, way: Way | str) -> None:
+def _check(name: str, way: Way) -> None:
     """Every way must give what its matrix gives, or the time says nothing."""
-    if not isinstance(way, Way):
-        return
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +16,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -64,10 +65,6 @@ class Machine:
     def floor(self, flops: float, moved: float, dtype: str) -> float:
         """Seconds below which so many flops and bytes cannot go: the roofline."""
         return max(flops / self.flops[dtype], moved / self.bandwidth)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     def __str__(self) -> str:
         threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
@@ -149,6 +146,27 @@ def peak_bytes(function: Function, device: str) -> int:
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     of_torch = max(accumulate(changes), default=0)
     return of_torch + (of_numpy if of_numpy > 2**16 else 0)  # below: Python's own small objects
+
+
+def sgd(model: nn.Module, *, foreach: bool | None = None) -> torch.optim.SGD:
+    """SGD as studies train with it, at a rate that moves next to nothing; ``foreach``: as a GPU does it."""
+    return torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, foreach=foreach)
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, precision: str
+) -> Function:
+    """A step as training does it: forward, backward, optimiser."""
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(inputs)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
 
 
 @contextmanager

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.prune import custom_from_mask
 
-from lacewing._bench._measure import Function, Machine, interleaved, peak_bytes
+from lacewing._bench._measure import Function, Machine, interleaved, peak_bytes, sgd, training_step
 from lacewing.guard import Guard
 from lacewing.masks import pack
 from lacewing.models.resnet import ResNet
 from lacewing.sparsify import butterfly, prune, summary
 
 SEGMENTS_FACTORS = ((3, 2), (3, 3))  # the paper's two smallest butterfly networks of all three segments
-Autocast = Callable[[], torch.autocast]
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,6 @@ class NetworkRow:
     ratio: float
     peak_bytes: int
     disk_bytes: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,6 @@ def measure(
     training = f"training step, {batch} images"
     versions = _versions()
     for dtype in dtypes:
-        autocast = partial(torch.autocast, machine.device, torch.bfloat16, enabled=dtype == "bf16")
         for what, count in ((training, batch), (f"forward, {batch} images", batch), ("forward, 1 image", 1)):
             functions = {}
             for name, version in versions.items():
@@ -69,9 +61,9 @@ def measure(
                 images = images.contiguous(memory_format=torch.channels_last)
                 model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if what == training:
-                    functions[name] = _step(model, version.masks, images, autocast)
+                    functions[name] = _step(model, version.masks, images, dtype)
                 else:
-                    functions[name] = _forward(model, images, autocast)
+                    functions[name] = _forward(model, images, dtype)
             times = interleaved(functions, machine.device, seconds)
             yield [
                 NetworkRow(
@@ -133,28 +125,18 @@ def _reparametrised(masks: Mapping[str, Tensor]) -> nn.Module:
     return model
 
 
-def _step(model: nn.Module, masks: Mapping[str, Tensor] | None, images: Tensor, autocast: Autocast) -> Function:
-    labels = torch.arange(len(images), device=images.device) % 10
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+def _step(model: nn.Module, masks: Mapping[str, Tensor] | None, images: Tensor, dtype: str) -> Function:
+    optimizer = sgd(model)
     if masks:
         Guard(model, "none", masks=masks).attach(optimizer)
-    model.train()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with autocast():
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
+    return training_step(model, optimizer, images, torch.arange(len(images), device=images.device) % 10, dtype)
 
 
-def _forward(model: nn.Module, images: Tensor, autocast: Autocast) -> Function:
+def _forward(model: nn.Module, images: Tensor, dtype: str) -> Function:
     model.eval()
 
     def forward() -> None:
-        with torch.no_grad(), autocast():
+        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bf16"):
             model(images)
 
     return forward

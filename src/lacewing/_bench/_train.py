@@ -20,7 +20,7 @@ from lacewing import models
 from lacewing._bench import _child
 from lacewing._bench._measure import ROUNDS, Machine, counted, interleaved
 from lacewing.config import Model, Train
-from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes
+from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes, search_path
 from lacewing.errors import UsageError
 from lacewing.stack import train_stack
 from lacewing.train import best_precision, train
@@ -107,14 +107,13 @@ def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[flo
 
 def _window(side: str, numbers: Sequence[int], device: str, environment: Any, seconds: float) -> float:
     """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
-    path = os.pathsep.join(p for p in sys.path if p)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", _child.START, side, str(number), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment, "PYTHONPATH": path},
+            env={**os.environ, **environment, "PYTHONPATH": search_path()},
         )
         for number in numbers
     ]

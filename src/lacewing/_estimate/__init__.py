@@ -99,12 +99,9 @@ def planned(
 
 def _left(prepared: Prepared) -> dict[str, int]:
     """By key of a network: the epochs that are neither trained nor saved."""
-    store = prepared.store
-    saved = {key: int(progress.get("epoch", 0)) for key, progress in store.unfinished()}
-    return {
-        job.key: 0 if jobs.trained(store, job) else max(job.train.epochs - saved.get(job.key, 0), 0)
-        for job in prepared.slice.networks
-    }
+    networks = prepared.slice.networks
+    reached = jobs.reached(prepared.store, networks)
+    return {job.key: max(job.train.epochs - reached[job.key], 0) for job in networks}
 
 
 def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: float) -> dict[str, Any]:
@@ -282,14 +279,13 @@ def _timed(
 
 
 def _start() -> subprocess.Popen[str]:
-    path = os.pathsep.join(p for p in sys.path if p)
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "lacewing._estimate._calibrate"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, **local.WORKER_ENVIRONMENT, "PYTHONPATH": path},
+        env={**os.environ, **local.WORKER_ENVIRONMENT, "PYTHONPATH": local.search_path()},
     )
 
 

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -19,11 +19,10 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from lacewing import models
-from lacewing._bench._measure import bytes_of, peak_bytes
+from lacewing._bench._measure import bytes_of, peak_bytes, sgd, training_step
 from lacewing.config import Butterfly, Study, Train, chain_settings, load_study
 from lacewing.guard import Guard
 from lacewing.masks import prunable
@@ -201,28 +200,11 @@ def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
     inputs = torch.from_numpy(((bench.x[:small] - mean) / std).astype(np.float32)).to(bench.device)
     if inputs.ndim == 4 and kind.channels_last and survives_channels_last(model):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    step = training_step(model, inputs, labels, kind.precision)
+    step = training_step(model, sgd(model), inputs, labels, kind.precision)
     step()  # momentum is there from now on
     found = peak_bytes(step, bench.device)
     weights = bytes_of(*model.parameters())
     return round(max(found - weights, 0) * batch / small) + 3 * weights
-
-
-def training_step(
-    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, precision: str, *, foreach: bool | None = None
-) -> Callable[[], None]:
-    """A step as training does it: forward, backward, SGD with momentum; ``foreach``: as a GPU does SGD."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, foreach=foreach)
-    model.train()
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(inputs)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
 
 
 def serve(questions: IO[str], answers: IO[str]) -> None:

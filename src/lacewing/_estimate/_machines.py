@@ -11,8 +11,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing._bench._measure import Moved
-from lacewing._estimate._calibrate import Kind, training_step
+from lacewing._bench._measure import Moved, sgd, training_step
+from lacewing._estimate._calibrate import Kind
 from lacewing.config import Study
 from lacewing.errors import UsageError, did_you_mean
 
@@ -96,7 +96,7 @@ def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: i
     with FakeTensorMode():
         model: nn.Module = kind.build(study, shape, classes)
         inputs, labels = torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)
-        step = training_step(model, inputs, labels, kind.precision, foreach=True)
+        step = training_step(model, sgd(model, foreach=True), inputs, labels, kind.precision)
         step()  # momentum is there from now on
         with FlopCounterMode(display=False) as flops, Moved() as moved:
             step()

@@ -9,18 +9,44 @@ from typing import Any
 from lacewing import jobs, models
 from lacewing.engine._pool import Event
 from lacewing.errors import BudgetSpent, LacewingError
-from lacewing.plan import NetworkJob, Plan, make_plan
+from lacewing.plan import NetworkJob, make_plan
 from lacewing.results import Epoch
 
 
-def begin(work: jobs.Workspace) -> Plan:
-    """Set this process up to train, and the plan of the study that it works on."""
-    import torch
+class Performer:
+    """Does tasks of a study, in a process that it sets up to train.
 
-    torch.set_num_threads(1)
-    if work.device == "cuda":
-        torch.backends.cudnn.deterministic = True
-    return make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
+    Args:
+        work: the workspace; its ``stop`` ends a task early.
+    """
+
+    def __init__(self, work: jobs.Workspace) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        if work.device == "cuda":
+            torch.backends.cudnn.deterministic = True
+        plan = make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
+        self.work, self.stacks = work, plan.stacks
+        self.networks = {job.key: job for job in plan.networks}
+        self.attacks = {job.key: job for job in plan.attacks}
+
+    def perform(self, task: dict[str, Any]) -> Event:
+        """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
+        keys = task["keys"]
+        try:
+            if task["kind"] == "chain":
+                jobs.run_chain(self.work, [self.networks[key] for key in keys])
+            elif task["kind"] == "stack":
+                chains = self.stacks[str(self.networks[keys[0]].stack)]
+                jobs.run_stack(self.work, [[job for job in chain if job.key in keys] for chain in chains])
+            else:
+                jobs.run_attack(self.work.store, self.attacks[keys[0]])
+        except BudgetSpent:
+            return {"event": "stopped"}
+        except BaseException as error:
+            return failure(error)
+        return {"event": "done"}
 
 
 def reporter(send: Callable[[Event], None]) -> jobs.Report:
@@ -39,26 +65,6 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
         )
 
     return report
-
-
-def perform(work: jobs.Workspace, plan: Plan, task: dict[str, Any]) -> Event:
-    """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
-    try:
-        networks = {job.key: job for job in plan.networks}
-        if task["kind"] == "chain":
-            jobs.run_chain(work, [networks[key] for key in task["keys"]])
-        elif task["kind"] == "stack":
-            keys = set(task["keys"])
-            chains = plan.stacks[str(networks[task["keys"][0]].stack)]
-            jobs.run_stack(work, [[job for job in chain if job.key in keys] for chain in chains])
-        else:
-            attacks = {job.key: job for job in plan.attacks}
-            jobs.run_attack(work.store, attacks[task["keys"][0]])
-    except BudgetSpent:
-        return {"event": "stopped"}
-    except BaseException as error:
-        return failure(error)
-    return {"event": "done"}
 
 
 def failure(error: BaseException) -> Event:

@@ -65,13 +65,12 @@ class _Process:
     """A worker process, which speaks JSON lines."""
 
     def __init__(self, setup: dict[str, Any], lock: IO[str]) -> None:
-        path = os.pathsep.join(p for p in sys.path if p)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "lacewing.engine.worker"],  # -P: the path given, and nothing before it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path},
+            env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path()},
             pass_fds=(lock.fileno(),),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then asks workers to stop
         )
@@ -98,6 +97,11 @@ class _Process:
             self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+def search_path() -> str:
+    """Where this process finds modules, for the PYTHONPATH of a worker."""
+    return os.pathsep.join(path for path in sys.path if path)
 
 
 def default_processes(device: str) -> int:

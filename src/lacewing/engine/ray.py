@@ -12,7 +12,6 @@ import os
 import queue
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,17 +22,15 @@ from typing import Any
 
 from lacewing import data, jobs
 from lacewing.config import Study, load_study
-from lacewing.engine._perform import begin, failure, perform, reporter
+from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event, Pool
-from lacewing.engine.local import WORKER_ENVIRONMENT
+from lacewing.engine.local import WORKER_ENVIRONMENT, search_path
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import Plan
-from lacewing.store import Store
+from lacewing.store import Files, Store, write_files
 
 RETRIES = 3
 GPU_SHARE = 0.5  # of a GPU for each worker: small networks leave most of one idle
-
-Files = dict[str, bytes]
 
 
 @contextmanager
@@ -79,7 +76,7 @@ def pool(
             raise UsageError(
                 f"--engine ray --device {device}: the cluster has no {'GPU' if gpus else 'CPU'} to work on."
             )
-        environment = {**WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {**WORKER_ENVIRONMENT, "PYTHONPATH": search_path()}
         actor = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=gpus, max_concurrency=2, runtime_env={"env_vars": environment}
         )
@@ -127,7 +124,7 @@ class _Remote:
         if message.get("stop"):
             self.actor.stop.remote()
         else:
-            given = {key: _finished(self.store, key) for key in self._needed(message)}
+            given = {key: self.store.contents(key) for key in self._needed(message)}
             work = {key: _unfinished(self.store, key) for key in message["keys"]}
             self.events = self.actor.run.options(num_returns="streaming").remote(message, given, work)
 
@@ -150,13 +147,13 @@ class _Remote:
             for reference in self.events:
                 event: Event = self.ray.get(reference)
                 if event["event"] == "published":
-                    self.store.publish(event["key"], event["facts"], partial(_write, files=event["files"]))
+                    self.store.publish(event["key"], event["facts"], partial(write_files, files=event["files"]))
                     self.store.drop_work(event["key"])
                 elif event["event"] == "dropped":
                     self.store.drop_file(event["key"], event["name"])
                 else:
                     for key, files in event.pop("work", {}).items():
-                        _write(self.store.work(key), files)
+                        write_files(self.store.work(key), files)
                     yield event
         except self.ray.exceptions.RayError as error:
             self.why = str(error).splitlines()[0]
@@ -176,9 +173,9 @@ class _Actor:
         self.inbox: queue.Queue[Event] = queue.Queue()
         self.stopping = threading.Event()
         self.store = _Outbox(Path(tempfile.mkdtemp(prefix="lacewing-")), self.inbox.put)
-        self.opened: tuple[jobs.Workspace, Plan] | None = None
+        self.opened: Performer | None = None
 
-    def _open(self) -> tuple[jobs.Workspace, Plan]:
+    def _open(self) -> Performer:
         work = jobs.Workspace.open(
             load_study(self.setup["study"]),
             self.store,
@@ -188,12 +185,12 @@ class _Actor:
             stop=self.stopping.is_set,
             report=reporter(self.inbox.put),
         )
-        plan = begin(work)
-        if self.setup["keys"] - {job.key for job in plan.networks}:
+        performer = Performer(work)
+        if self.setup["keys"] - performer.networks.keys():
             raise FolderError(
                 "a worker's lacewing or model.factory is not that of this machine; install the same there."
             )
-        return work, plan
+        return performer
 
     def run(self, task: dict[str, Any], given: dict[str, Any], work: dict[str, Files]) -> Iterator[Event]:
         """Do a task; what it publishes, and how it ends, as events."""
@@ -208,8 +205,8 @@ class _Actor:
                 self.store.receive(key, facts, files)
         for key, saved in work.items():
             if saved:
-                _write(self.store.work(key), saved)
-        thread = threading.Thread(target=lambda: self.inbox.put(perform(*opened, task)))
+                write_files(self.store.work(key), saved)
+        thread = threading.Thread(target=lambda: self.inbox.put(opened.perform(task)))
         thread.start()
         while True:
             event = self.inbox.get()
@@ -234,11 +231,11 @@ class _Outbox(Store):
 
     def receive(self, key: str, facts: Mapping[str, Any], files: Files) -> None:
         """Publish what came from elsewhere, and tell nobody."""
-        super().publish(key, facts, lambda folder: _write(folder, files))
+        super().publish(key, facts, partial(write_files, files=files))
 
     def publish(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
         super().publish(key, facts, write)
-        facts, files = _finished(self, key)
+        facts, files = self.contents(key)
         self.tell({"event": "published", "key": key, "facts": facts, "files": files})
 
     def drop_file(self, key: str, name: str) -> None:
@@ -246,19 +243,7 @@ class _Outbox(Store):
         self.tell({"event": "dropped", "key": key, "name": name})
 
 
-def _finished(store: Store, key: str) -> tuple[dict[str, Any], Files]:
-    """What job.json says of a finished job, and its files that are whole; nothing of one that is not finished."""
-    facts = store.read_job(key) or {}
-    names = facts.pop("files", {})
-    return facts, {name: path.read_bytes() for name in names if (path := store.file(key, name)) is not None}
-
-
 def _unfinished(store: Store, key: str) -> Files:
     """The saved state of a job, if there is one."""
     folder = store.folder / "work" / key
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-
-
-def _write(folder: Path, files: Files) -> None:
-    for name, content in files.items():
-        (folder / name).write_bytes(content)

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from lacewing import jobs
 from lacewing.config import load_study
-from lacewing.engine._perform import begin, failure, perform, reporter
+from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event
 from lacewing.store import Store
 
@@ -51,13 +51,13 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
             stop=stop.is_set,
             report=reporter(send),
         )
-        plan = begin(work)
+        performer = Performer(work)
     except BaseException as error:
         send(failure(error))
         return
     send({"event": "ready"})
     while True:
-        event = perform(work, plan, inbox.get())
+        event = performer.perform(inbox.get())
         if work.store.damaged:
             send({"event": "damaged", "files": sorted(work.store.damaged)})
         send(event)

@@ -3,7 +3,7 @@
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.jobs._attacks import attacked, gather, load_attack, load_network, run_attack
 from lacewing.jobs._networks import FILES as NETWORK_FILES
-from lacewing.jobs._networks import finished, plain_model, plain_state, run_chain, trained
+from lacewing.jobs._networks import finished, plain_model, plain_state, reached, run_chain, trained
 from lacewing.jobs._stack import run_stack
 from lacewing.jobs._workspace import Keep, Report, Workspace
 
@@ -20,6 +20,7 @@ __all__ = [
     "load_network",
     "plain_model",
     "plain_state",
+    "reached",
     "run_attack",
     "run_chain",
     "run_stack",

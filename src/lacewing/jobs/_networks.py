@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,15 @@ def trained(store: Store, job: NetworkJob) -> bool:
 def finished(store: Store, job: NetworkJob) -> bool:
     """Whether a network is trained and was asked everything that the study's attacks need."""
     return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
+
+
+def reached(store: Store, networks: Iterable[NetworkJob]) -> dict[str, int]:
+    """By key of a network: its epochs that are trained or saved."""
+    saved = dict(store.unfinished())
+    return {
+        job.key: job.train.epochs if trained(store, job) else int(saved.get(job.key, {}).get("epoch", 0))
+        for job in networks
+    }
 
 
 def drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:

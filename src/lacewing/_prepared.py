@@ -92,7 +92,7 @@ class Prepared:
                 "role": job.role,
                 "seed": job.seed,
                 **self.counts[job.network],
-                "epochs": job.train.epochs,
+                "epochs": job.stop or job.train.epochs,
                 "done": jobs.finished(self.store, job),
             }
             for job in self.slice.networks

@@ -111,7 +111,7 @@ def _progress(prepared: Prepared) -> Progress:
     attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
     reached = jobs.reached(store, networks)
     begun = {job.id: reached[job.key] for job in networks}
-    return Progress(sum(job.train.epochs for job in networks), len(attacks), begun=begun)
+    return Progress(sum(job.epochs for job in networks), len(attacks), begun=begun)
 
 
 @contextmanager

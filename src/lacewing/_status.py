@@ -38,7 +38,7 @@ def status(folder: Path) -> dict[str, Any]:
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)
     reached = {job.key: _reached(job, trained, saved) for job in plan.networks}
-    planned = sum(job.train.epochs for job in plan.networks)
+    planned = sum(job.epochs for job in plan.networks)
     return {
         "schema": SCHEMA,
         "study": study.name,
@@ -78,7 +78,7 @@ def _has(store: Store, key: str, names: Collection[str]) -> bool:
 
 
 def _reached(job: NetworkJob, trained: Collection[str], saved: Mapping[str, dict[str, Any]]) -> int:
-    return job.train.epochs if job.key in trained else int(saved.get(job.key, {}).get("epoch", 0))
+    return job.epochs if job.key in trained else min(int(saved.get(job.key, {}).get("epoch", 0)), job.epochs)
 
 
 def _by_method(planned: Iterable[NetworkJob], done: Iterable[NetworkJob]) -> dict[str, dict[str, int]]:
@@ -107,20 +107,22 @@ def _seconds_to_go(
     tell; None before any state is saved.
     """
     timed = [
-        (job, found) for job in planned if (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
+        (job, found)
+        for job in planned
+        if job.epochs and (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
     ]
     if not timed:
         spent = sum(progress.get("seconds", 0.0) for progress in in_work.values())
         done = sum(progress["epoch"] for progress in in_work.values())
-        epochs_left = sum(job.train.epochs - reached[job.key] for job in planned)
+        epochs_left = sum(job.epochs - reached[job.key] for job in planned)
         return round(spent / done * epochs_left / len(in_work), 1) if spent and done else None
     seconds, epochs = Counter[str](), Counter[str]()
     for job, found in timed:
         for name in (job.method, ""):  # "": of all
             seconds[name] += found["seconds"]
-            epochs[name] += job.train.epochs
+            epochs[name] += job.epochs
     pace = {name: seconds[name] / epochs[name] for name in seconds}
-    left = sum(pace.get(job.method, pace[""]) * (job.train.epochs - reached[job.key]) for job in planned)
+    left = sum(pace.get(job.method, pace[""]) * (job.epochs - reached[job.key]) for job in planned)
     at_once = max(
         len(in_work), at_once_before([(found["finished"] - found["seconds"], found["finished"]) for _, found in timed])
     )

@@ -375,7 +375,9 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
             f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
         )
     done = sum(row["done"] for row in table)
-    print(f"{len(table)} networks, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+    stops = sum(row["method"] == "early-stopped" for row in table)
+    counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
+    print(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
     print(_estimate.as_text(found))
 
 

@@ -88,7 +88,7 @@ class Train(Part):
 
 
 class Network(Part):
-    """What dense, IMP and butterfly networks share: a name, and any field of [train] for this network only."""
+    """What networks of every method share: a name, and any field of [train] for this network only."""
 
     name: str | None = None
     train: dict[str, Any] = {}
@@ -128,6 +128,27 @@ class Imp(Network):
         return 0 if self.rewind == "init" else int(self.rewind.split()[1])
 
 
+class EarlyStopped(Network):
+    """The dense network after fewer epochs of its schedule: what stopping early would have given, as a control."""
+
+    method: Literal["early-stopped"]
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None  # None: see `stops`
+
+    @field_validator("epochs")
+    @classmethod
+    def _ascending(cls, epochs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if epochs is not None and list(epochs) != sorted(set(epochs)):
+            raise ValueError(f"{list(epochs)} must ascend, no epoch twice")
+        return epochs
+
+    def stops(self, train: Train) -> tuple[int, ...]:
+        """The epochs after which the dense network is observed: its own, or about twenty, evenly spaced in log."""
+        if self.epochs is not None:
+            return self.epochs
+        spaced = {round(train.epochs ** (i / 20)) for i in range(20)}
+        return tuple(sorted(spaced - {train.epochs}))
+
+
 class Butterfly(Network):
     """Convolutions of the last ``segments`` replaced by chains of ``factors`` Kronecker-sparse factors."""
 
@@ -137,7 +158,13 @@ class Butterfly(Network):
     columns: Literal["channel-first", "kernel-first"] = "channel-first"  # of a kernel: (C, kh, kw) or (kh, kw, C)
 
 
-AnyNetwork = Annotated[Dense | Imp | Butterfly, Field(discriminator="method")]
+KINDS: dict[str, type[Network]] = {
+    "dense": Dense,
+    "imp": Imp,
+    "butterfly": Butterfly,
+    "early-stopped": EarlyStopped,
+}
+AnyNetwork = Annotated[Dense | Imp | Butterfly | EarlyStopped, Field(discriminator="method")]
 
 
 class Signals(Part):
@@ -210,6 +237,10 @@ class Study(Part):
     def _networks_fit(self) -> Study:
         names = [network_name(network) for network in self.networks]
         names += [level_name(n, level) for n in self.networks if isinstance(n, Imp) for level in range(n.levels + 1)]
+        for n in self.networks:
+            if isinstance(n, EarlyStopped):
+                train = self.train_of(n)
+                names += [stop_name(n, epoch) for epoch in (*n.stops(train), train.epochs)]
         for name, count in Counter(names).items():
             if count > 1:
                 raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
@@ -224,6 +255,12 @@ class Study(Part):
                 raise ValueError(
                     f"networks.{index}.rewind: '{network.rewind}' is not before the end of training "
                     f"(train.epochs = {train.epochs}); rewind earlier or train longer"
+                )
+            if isinstance(network, EarlyStopped) and (train.stack > 1 or max(network.stops(train)) >= train.epochs):
+                raise ValueError(
+                    f"networks.{index}: 'early-stopped' needs train.stack = 1"
+                    if train.stack > 1
+                    else f"networks.{index}.epochs: all must be before the last one (train.epochs = {train.epochs})"
                 )
             recipe = network.model_dump_json(exclude={"name", "train", "levels"}) + train.model_dump_json()
             other = recipes.setdefault(recipe, names[index])
@@ -261,12 +298,17 @@ def network_name(network: Network) -> str:
         return network.name
     if isinstance(network, Butterfly):
         return f"butterfly-s{network.segments}-l{network.factors}"
-    return "imp" if isinstance(network, Imp) else "dense"
+    return next(name for name, kind in KINDS.items() if isinstance(network, kind)).removesuffix("-stopped")
 
 
 def level_name(network: Imp, level: int) -> str:
     """The name of one level of an IMP sequence, e.g. ``imp-03``."""
     return f"{network_name(network)}-{level:02d}"
+
+
+def stop_name(network: EarlyStopped, epoch: int) -> str:
+    """The name of a dense network that was stopped early, e.g. ``early-050``."""
+    return f"{network_name(network)}-{epoch:03d}"
 
 
 def chain_settings(network: Butterfly) -> dict[str, Any]:
@@ -362,7 +404,7 @@ def _validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
 def _sentence(error: ValidationError, part: type[Part]) -> str:
     """The first problem in one sentence that names the field and, for an unknown field, the nearest known one."""
     problem = error.errors()[0]
-    tags = {"dense", "imp", "butterfly"}
+    tags = set(KINDS)
     steps = [s for i, s in enumerate(problem["loc"]) if not (s in tags and i == 2)]  # drop the union's tag
     field = ".".join(str(s) for s in steps)
     if problem["type"] == "extra_forbidden":
@@ -379,11 +421,10 @@ def _sentence(error: ValidationError, part: type[Part]) -> str:
 
 
 def _siblings(part: type[Part], loc: tuple[int | str, ...]) -> list[str]:
-    kinds: dict[str, type[Part]] = {"dense": Dense, "imp": Imp, "butterfly": Butterfly}
     here: type[Part] = part
     for step in loc:
-        if isinstance(step, str) and step in kinds:
-            here = kinds[step]
+        if isinstance(step, str) and step in KINDS:
+            here = KINDS[step]
         elif isinstance(step, str) and step in here.model_fields:
             annotation = here.model_fields[step].annotation
             if isinstance(annotation, type) and issubclass(annotation, Part):
@@ -416,8 +457,8 @@ def _toml_value(value: Any) -> str:
 def difference(old: Study, new: Study) -> str | None:
     """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
 
-    Seeds, networks, IMP levels and attacks may be added, and a population outside the four sets where there was none;
-    nothing else may change.
+    Seeds, networks, IMP levels, epochs to stop early at and attacks may be added, and a population outside the four
+    sets where there was none; nothing else may change.
     """
     before, after = old.as_dict(), new.as_dict()
     if old.data.split == new.data.split == "four-way" and not old.data.population:
@@ -436,6 +477,8 @@ def difference(old: Study, new: Study) -> str | None:
             return f"network '{name}' is missing, which the folder has"
         if isinstance(network, Imp) and was.pop("levels") > now.pop("levels", 0):
             return f"network '{name}' has fewer levels than the folder"
+        if isinstance(network, EarlyStopped) and set(was["epochs"] or ()) <= set(now.get("epochs") or ()):
+            now["epochs"] = was["epochs"] = None
         changed = _first_difference(was, now)
         if changed:
             return f"network '{name}': {changed}"

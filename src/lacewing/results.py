@@ -32,7 +32,7 @@ class NetworkResult:
     """A trained network. Accuracies are shares in 0..1 on the records of its own role."""
 
     network: str  # "dense", "imp-03", "butterfly-s3-l2"
-    method: str  # "dense", "imp", "butterfly"
+    method: str  # "dense", "imp", "butterfly", "early-stopped"
     role: Role
     seed: int
     density: float  # non-zero parameters / all parameters of the dense network, 0..1
@@ -44,6 +44,11 @@ class NetworkResult:
     clean_test_accuracy: float | None = None  # against the labels before redrawing; None without label noise
     holdout_accuracy: float | None = None  # on the part of the training data held out for tuning
     curve: tuple[Epoch, ...] = ()
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it has fewer parameters by pruning or factors: not the dense network, nor one stopped early."""
+        return self.method not in ("dense", "early-stopped")
 
     @property
     def id(self) -> str:

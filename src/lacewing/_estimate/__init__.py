@@ -80,7 +80,7 @@ def planned(
     opened = time.perf_counter() - begin
     left = _left(prepared)
     found: dict[str, Any] = {
-        "networks": sum(epochs > 0 for epochs in left.values()),
+        "networks": len(left),
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks),
@@ -98,10 +98,10 @@ def planned(
 
 
 def _left(prepared: Prepared) -> dict[str, int]:
-    """By key of a network: the epochs that are neither trained nor saved."""
-    networks = prepared.slice.networks
+    """By key of a network that is not finished: the epochs that are neither trained nor saved."""
+    networks = [job for job in prepared.slice.networks if not jobs.trained(prepared.store, job)]
     reached = jobs.reached(prepared.store, networks)
-    return {job.key: max(job.train.epochs - reached[job.key], 0) for job in networks}
+    return {job.key: job.epochs - reached[job.key] for job in networks}
 
 
 def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: float) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     from lacewing._estimate._calibrate import Kind
 
     members = _members(prepared)
-    used = Counter(Kind.of(job) for job in prepared.slice.networks if left[job.key])
+    used = Counter(Kind.of(job) for job in prepared.slice.networks if job.key in left)
     kinds = sorted(used, key=lambda kind: (bool(kind.chain), kind.pruned, -used[kind]))  # the dense ones first
     batches = [min(kind.batch_size, members) for kind in kinds]
     workers = min(processes, len(_tasks(prepared, left)))
@@ -209,7 +209,7 @@ def _tasks(prepared: Prepared, left: Mapping[str, int]) -> list[list[NetworkJob]
     """What workers do without a break: the unfinished networks of each chain, or of a stack of chains."""
     tasks: dict[str, list[NetworkJob]] = {}
     for chain in prepared.slice.chains:
-        if missing := [job for job in chain if left[job.key]]:
+        if missing := [job for job in chain if job.key in left]:
             tasks.setdefault(chain[0].stack or chain[0].key, []).extend(missing)
     return list(tasks.values())
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from lacewing import models
 from lacewing._bench._measure import bytes_of, peak_bytes, sgd, training_step
-from lacewing.config import Butterfly, Study, Train, chain_settings, load_study
+from lacewing.config import Butterfly, Imp, Study, Train, chain_settings, load_study
 from lacewing.guard import Guard
 from lacewing.masks import prunable
 from lacewing.plan import NetworkJob
@@ -51,7 +51,7 @@ class Kind:
     def of(cls, job: NetworkJob) -> Kind:
         """The kind of a planned network."""
         chain = json.dumps(chain_settings(job.spec), sort_keys=True) if isinstance(job.spec, Butterfly) else ""
-        pruned = job.level > 0
+        pruned = isinstance(job.spec, Imp)
         settings = job.train.model_dump(include={"batch_size", "precision", "channels_last", "augment"})
         return cls("pruned" if pruned else job.network if chain else "dense", chain, pruned, **settings)
 

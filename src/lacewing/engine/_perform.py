@@ -58,7 +58,7 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
                 "event": "epoch",
                 "id": job.id,
                 "epoch": epoch.epoch,
-                "epochs": job.train.epochs,
+                "epochs": job.stop or job.train.epochs,
                 "loss": epoch.loss,
                 "accuracy": epoch.accuracy,
             }

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lacewing import data, models
 from lacewing.attacks import ATTACKS
-from lacewing.config import Butterfly, Imp, Study, chain_settings
+from lacewing.config import Butterfly, EarlyStopped, Imp, Study, chain_settings
 from lacewing.errors import BudgetSpent, DivergedError, FolderError, LacewingError
 from lacewing.jobs._workspace import Workspace
 from lacewing.plan import NetworkJob, probe_settings
@@ -52,11 +52,15 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
             _run_imposed(work, head)
         return drop_weights(work, chain)
     rewinds = sorted({job.spec.rewind_epoch for job in rest if isinstance(job.spec, Imp)})
-    sequences = [list(levels) for _, levels in itertools.groupby(rest, key=lambda job: job.spec)]
+    stops = [job for job in rest if isinstance(job.spec, EarlyStopped)]
+    pruned = [job for job in rest if isinstance(job.spec, Imp)]
     if not trained(work.store, head):
-        _train_and_publish(work, head, build(work, head), rewinds=rewinds)
-    for levels in sequences:
-        _run_imp(work, head, levels)
+        _train_and_publish(work, head, build(work, head), rewinds=rewinds, stops=stops)
+    if missing := [job for job in stops if not trained(work.store, job)]:
+        last = max(missing, key=lambda job: job.stop or 0)
+        _train_and_publish(work, last, build(work, head), stops=[job for job in missing if job is not last])
+    for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
+        _run_imp(work, head, list(levels))
     drop_weights(work, chain, rewinds)
 
 
@@ -74,7 +78,7 @@ def reached(store: Store, networks: Iterable[NetworkJob]) -> dict[str, int]:
     """By key of a network: its epochs that are trained or saved."""
     saved = dict(store.unfinished())
     return {
-        job.key: job.train.epochs if trained(store, job) else int(saved.get(job.key, {}).get("epoch", 0))
+        job.key: job.epochs if trained(store, job) else min(int(saved.get(job.key, {}).get("epoch", 0)), job.epochs)
         for job in networks
     }
 
@@ -223,9 +227,15 @@ def _train(
 
 
 def _train_and_publish(
-    work: Workspace, job: NetworkJob, model: nn.Module, *, guard: Guard | None = None, rewinds: Sequence[int] = ()
+    work: Workspace,
+    job: NetworkJob,
+    model: nn.Module,
+    *,
+    guard: Guard | None = None,
+    rewinds: Sequence[int] = (),
+    stops: Sequence[NetworkJob] = (),
 ) -> None:
-    """Train from the last checkpoint, observe, publish.
+    """Train from the last checkpoint, observe, publish; on the way, observe and publish its ``stops``.
 
     Raises:
         DivergedError, BudgetSpent: see ``run_chain``.
@@ -241,16 +251,24 @@ def _train_and_publish(
         work.report(job, epoch)
         if epoch.epoch in rewinds:
             save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
+        for stopped in (other for other in stops if other.stop == epoch.epoch and not trained(work.store, other)):
+            publish(work, stopped, model, progress.curve, guard=None, rewinds=(), seconds=0.0)
         stopping = work.stop()  # at the last epoch too: to observe a large network takes minutes
         if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
-            save_checkpoint(folder, progress, job=job.id, epochs=job.train.epochs)
+            save_checkpoint(folder, progress, job=job.id, epochs=job.stop or job.train.epochs)
             saved = time.monotonic()
         if stopping:
             raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch} of {job.train.epochs}; its state is saved.")
 
     try:
         progress = _train(
-            work, job, model, guard=guard, progress=load_checkpoint(folder, set(model.state_dict())), on_epoch=on_epoch
+            work,
+            job,
+            model,
+            guard=guard,
+            progress=load_checkpoint(folder, set(model.state_dict())),
+            on_epoch=on_epoch,
+            stop_after=job.stop,
         )
     except LacewingError as error:
         raise type(error)(f"{job.id}: {error}") from None

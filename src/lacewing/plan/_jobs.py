@@ -10,7 +10,7 @@ from lacewing.results import Role
 
 @dataclass(frozen=True, slots=True)
 class NetworkJob:
-    """Train one network and observe it. ``level`` is 0 but for pruned networks."""
+    """Train one network and observe it. ``level`` is 0 but for those that a chain's first network leads to."""
 
     key: str
     network: str
@@ -23,11 +23,17 @@ class NetworkJob:
     probe: str | None = None  # key of the further queries that the study's attacks need of this network
     imposed: Imposed | None = None
     stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.stack``
+    stop: int | None = None  # the epoch after which training was stopped early
 
     @property
     def id(self) -> str:
         """As in results: ``imp-03/target/0``."""
         return f"{self.network}/{self.role}/{self.seed}"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained for this network alone: none for one that was stopped early, a state of its dense network."""
+        return self.train.epochs if self.stop is None else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lacewing.config import SCHEMA, Dense, Imp, Network, Study, canonical_key, level_name, network_name
+from lacewing.config import (
+    SCHEMA,
+    Dense,
+    EarlyStopped,
+    Imp,
+    Network,
+    Study,
+    canonical_key,
+    level_name,
+    network_name,
+    stop_name,
+)
 from lacewing.plan._attacks import Networks
 from lacewing.plan._jobs import Imposed, NetworkJob
 from lacewing.results import Role
@@ -35,9 +46,9 @@ def _drawn(study: Study) -> dict[str, Any]:
 
 
 def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> Iterator[tuple[NetworkJob, ...]]:
-    """IMP starts from the study's dense network where one is trained alike; sequences that share it share a chain."""
+    """IMP and early stops start from the study's dense network where one is trained alike, all in one chain."""
 
-    def job(spec: Network, network: str, method: dict[str, Any], level: int = 0) -> NetworkJob:
+    def job(spec: Network, network: str, method: dict[str, Any], level: int = 0, stop: int | None = None) -> NetworkJob:
         train = study.train_of(spec)
         config = {**common, "method": method, "train": train.identity(), "role": role, "seed": seed}
         stack = None
@@ -45,14 +56,15 @@ def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> I
             number, place = divmod(study.run.seeds.index(seed), train.stack)
             config["place"] = place
             stack = f"{network_name(spec)}/{role}/{number}"
+        method_ = str(method["method"])
         return NetworkJob(
-            canonical_key(config), network, str(method["method"]), role, seed, level, spec, train, stack=stack
+            canonical_key(config), network, method_, role, seed, level, spec, train, stack=stack, stop=stop
         )
 
     networks = {
         network_name(s): job(s, network_name(s), s.model_dump(mode="json", exclude={"name", "train"}))
         for s in study.networks
-        if not isinstance(s, Imp)
+        if not isinstance(s, Imp | EarlyStopped)
     }
     chains = {single.key: [single] for single in networks.values()}
     for spec in study.networks:
@@ -62,6 +74,13 @@ def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> I
             settings = spec.model_dump(mode="json", include={"method", "fraction", "rewind"})
             for level in range(1, spec.levels + 1):
                 chain.append(job(spec, level_name(spec, level), {**settings, "level": level}, level))
+        elif isinstance(spec, EarlyStopped):
+            train = study.train_of(spec)
+            head = job(Dense(train=spec.train), stop_name(spec, train.epochs), {"method": "dense"})
+            chain = chains.setdefault(head.key, [head])
+            for place, epoch in enumerate(spec.stops(train), 1):
+                settings = {"method": spec.method, "epoch": epoch}
+                chain.append(job(spec, stop_name(spec, epoch), settings, place, epoch))
     yield from (tuple(chain) for chain in chains.values())
 
 

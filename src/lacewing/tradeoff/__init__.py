@@ -18,6 +18,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage, clopper_pearson
 from lacewing.results import SCHEMA, AttackResult
 from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
+from lacewing.tradeoff._matched import matches
 from lacewing.tradeoff._slope import estimate_of, slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
@@ -25,6 +26,7 @@ from lacewing.tradeoff._types import (
     PAPER_SLOPE,
     SEEDS_TO_BOOTSTRAP,
     Choice,
+    Match,
     Pair,
     Point,
     Slope,
@@ -40,6 +42,7 @@ __all__ = [
     "PAPER_SLOPE",
     "SEEDS_TO_BOOTSTRAP",
     "Choice",
+    "Match",
     "Pair",
     "Point",
     "Slope",
@@ -80,7 +83,7 @@ def tradeoff(
     by_seed = _by_seed(chosen)
     notes: list[str] = []
     dense = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    sparse = {s: [r for r in by_seed[s] if r is not dense[s]] for s in dense}
+    sparse = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != "early-stopped"] for s in dense}
     pairs = tuple(_pair(r, dense[s], band) for s in dense for r in sparse[s])
     over_seeds = len(dense) >= SEEDS_TO_BOOTSTRAP
     draw = draws_over_seeds if over_seeds else draws_over_records
@@ -109,6 +112,7 @@ def tradeoff(
         points=points,
         pareto=_pareto(points),
         dominated=_dominated(points),
+        matches=matches({s: by_seed[s] for s in dense}, resamples=resamples, seed=seed),
         notes=tuple(notes),
     )
 

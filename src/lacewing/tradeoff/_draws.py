@@ -48,12 +48,7 @@ def draws_over_records(
     """Paired: within a seed each draw takes the same records for the dense and every sparse network."""
     losses, gains, a0s = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))], []
     for s in dense:
-        hit_NJ, correct_NJ, member = _aligned([dense[s], *sparse[s]])
-        rng = np.random.default_rng([seed, s])
-        tpr = resampled_means(hit_NJ[member], resamples, rng)
-        both = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
-        tnr, accuracy = np.split(resampled_means(both, resamples, rng), 2, axis=1)
-        attacked = (tpr + tnr) / 2
+        attacked, accuracy = resampled([dense[s], *sparse[s]], resamples, np.random.default_rng([seed, s]))
         defence = 2 * (1 - attacked)
         with np.errstate(divide="ignore", invalid="ignore"):  # a draw without its denominator counts as undefined
             losses.append(1 - accuracy[:, 1:] / accuracy[:, :1])
@@ -62,6 +57,18 @@ def draws_over_records(
     loss_BP = np.concatenate(losses, axis=1)
     a0_B = np.mean(a0s, axis=0) if a0s else np.full(resamples, np.nan)
     return Draws(loss_BP, np.concatenate(gains, axis=1), np.ones_like(loss_BP), a0_B)
+
+
+def resampled(results: Sequence[AttackResult], resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """B draws of the attack's balanced and of the test accuracy of J networks of one seed, (B, J) each.
+
+    Members and non-members are drawn with replacement, in each draw the same for all networks.
+    """
+    hit_NJ, correct_NJ, member = _aligned(results)
+    tpr_BJ = resampled_means(hit_NJ[member], resamples, rng)
+    both_N2J = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
+    tnr_BJ, accuracy_BJ = np.split(resampled_means(both_N2J, resamples, rng), 2, axis=1)
+    return (tpr_BJ + tnr_BJ) / 2, accuracy_BJ
 
 
 def _aligned(results: Sequence[AttackResult]) -> tuple[Bools, Bools, Bools]:

@@ -12,6 +12,8 @@ PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
 SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
+At = Literal["accuracy", "density"]
+Against = Literal["early-stopped", "imp"]
 Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
 
 
@@ -67,6 +69,25 @@ class Slope:
 
 
 @dataclass(frozen=True)
+class Match:
+    """A sparse network beside others of its seed at equal test accuracy or density; differences are sparse - other."""
+
+    network: str
+    method: str
+    density: float
+    at: At
+    against: Against
+    balanced_accuracy: float  # of the attack on the sparse network, mean over its seeds
+    test_accuracy: float
+    difference: Estimate  # in the attack's balanced accuracy; below 0: the sparse network leaks less
+    test_difference: Estimate  # in test accuracy; at equal accuracy 0 but where `beyond`
+    by_seed: Mapping[int, float]  # the difference of each seed
+    where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against
+    beyond: tuple[int, ...]  # seeds in which nothing on the other side is as accurate, or as dense
+    sentence: str
+
+
+@dataclass(frozen=True)
 class TradeOff:
     """What a study says about one attack: see the module for the formulas."""
 
@@ -84,6 +105,7 @@ class TradeOff:
     points: tuple[Point, ...]
     pareto: tuple[str, ...]  # networks that none beats in mean test accuracy and mean defence, best accuracy first
     dominated: Mapping[str, str]  # butterfly network -> IMP network with higher mean accuracy and higher mean defence
+    matches: tuple[Match, ...]  # at equal accuracy: against the dense network stopped early, and butterfly against IMP
     notes: tuple[str, ...]
 
 

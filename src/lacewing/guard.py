@@ -100,7 +100,7 @@ class Guard:
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._step_hooks: list[RemovableHandle] = []
         self._gradient_hooks: list[RemovableHandle] = []
-        self._pruned: list[tuple[nn.Parameter, Tensor]] = []
+        self.pruned: list[tuple[nn.Parameter, Tensor]] = []  # while attached: parameters, and where they are zero
         self._masks: Masks = {}
         self.masks = dict(masks or {})
         self._keep_origin()
@@ -137,7 +137,7 @@ class Guard:
         """Let go of the optimiser and the model; pruned weights are then as free as any."""
         for handle in (*self._step_hooks, *self._gradient_hooks):
             handle.remove()
-        self._optimizers, self._step_hooks, self._gradient_hooks, self._pruned = (), [], [], []
+        self._optimizers, self._step_hooks, self._gradient_hooks, self.pruned = (), [], [], []
 
     def epoch_end(self) -> None:
         """Count an epoch; at the rewind point of the first training, keep the state to return to."""
@@ -179,12 +179,12 @@ class Guard:
         for handle in self._gradient_hooks:
             handle.remove()
         parameters = [(self.model.get_parameter(name), mask) for name, mask in self._masks.items()]
-        self._pruned = [(parameter, ~mask.to(parameter.device)) for parameter, mask in parameters]
+        self.pruned = [(parameter, ~mask.to(parameter.device)) for parameter, mask in parameters]
         self._gradient_hooks = [
             parameter.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0)
             )
-            for parameter, pruned in self._pruned
+            for parameter, pruned in self.pruned
             if parameter.requires_grad
         ]
         self._zero()
@@ -192,7 +192,7 @@ class Guard:
     @torch.no_grad()
     def _zero(self) -> None:
         # Filled, not multiplied: 0 x infinity is NaN, and a diverged weight that is pruned is still zero.
-        for parameter, pruned in self._pruned:
+        for parameter, pruned in self.pruned:
             states = (optimizer.state.get(parameter, {}) for optimizer in self._optimizers)
             held: list[Any] = [parameter, parameter.grad, *(t for state in states for t in state.values())]
             for tensor in held:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,8 @@ from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError, UsageError, did_you_mean
 from lacewing.guard import Guard
-from lacewing.replay import Record, Replay, cuda_graph
+from lacewing.masks import Masks
+from lacewing.replay import Recordings, Replay
 from lacewing.results import Epoch
 
 
@@ -47,7 +48,7 @@ def train(
     progress: Progress | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
     stop_after: int | None = None,
-    record: Record | None = None,
+    recordings: Recordings | None = None,
 ) -> Progress:
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
@@ -62,8 +63,8 @@ def train(
         progress: from a checkpoint: training goes on after its last epoch, to the same bits as without the break.
         on_epoch: called at each epoch's end; an exception that it raises ends training.
         stop_after: train only this many epochs of the schedule.
-        record: how steps are recorded and replayed, see ``lacewing.replay``; by default, and where the model cannot be
-            recorded, they run one operation after another.
+        recordings: of steps, made and replayed as ``lacewing.replay`` says; without them, and where the model cannot
+            be recorded, steps run one operation after another.
 
     Raises:
         DivergedError: the loss became NaN or infinite; names the epoch.
@@ -73,25 +74,27 @@ def train(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)  # type: ignore[call-overload]
     batches = Batches(x, y, config, normalisation, device, channels_last)
-    record = record or _recorder(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        fused=True if record is not None and device.type == "cuda" else None,
+        fused=True if recordings is not None and device.type == "cuda" else None,
     )
     progress = _restore(progress or Progress(), model, optimizer)
     if guard is not None:
         guard.attach(optimizer)
     model.train()
     begun = time.monotonic() - progress.seconds
-    replay = None
-    if record is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
-        replay = _replay(model, batches, optimizer, config, record)
+    replay, masks = None, guard.masks if guard is not None else {}
+    if recordings is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
+        replay = _replay(recordings, model, batches, masks)
     if guard is not None:
         guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's stream stays as it was
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),  # the caller's stream stays as it was
+        replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
+    ):
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
             torch.manual_seed(stream(seed, epoch, "model"))
             rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
@@ -112,14 +115,21 @@ def train(
             if guard is not None:
                 guard.epoch_end()
             progress.seconds = time.monotonic() - begun
-            progress.model = model.state_dict()
-            progress.momentum = {
-                name: optimizer.state[p]["momentum_buffer"]
-                for name, p in model.named_parameters()
-                if optimizer.state[p].get("momentum_buffer") is not None
-            }
+            _keep(progress, model, optimizer)
             on_epoch(progress)
+    if replay is not None:  # whose memory the next network will be trained in
+        _keep(progress, model, optimizer)
     return progress
+
+
+def _keep(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The state as it is now; its tensors are the model's and the optimiser's own."""
+    progress.model = model.state_dict()
+    progress.momentum = {
+        name: optimizer.state[p]["momentum_buffer"]
+        for name, p in model.named_parameters()
+        if optimizer.state[p].get("momentum_buffer") is not None
+    }
 
 
 def _one_by_one(
@@ -147,16 +157,9 @@ def _one_by_one(
     return loss_sum, right
 
 
-def _recorder(device: torch.device) -> Record | None:
-    """CUDA graphs where they are asked for: they wait for their proof on a GPU."""
-    return cuda_graph if device.type == "cuda" and os.environ.get("LACEWING_CUDA_GRAPHS") == "1" else None
-
-
-def _replay(
-    model: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer, config: Train, record: Record
-) -> Replay | None:
+def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: Masks) -> Replay | None:
     try:
-        return Replay(model, batches, optimizer, bf16=config.precision == "bf16", record=record)
+        return recordings.of(model, batches, masks)
     except RuntimeError as error:
         why = str(error).splitlines()[0]
         print(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing._bench import _linear, _measure, _networks, _train
+from lacewing._bench import _child, _linear, _measure, _networks, _train
 from lacewing._bench._measure import Machine, interleaved, peak_bytes
 from lacewing.errors import UsageError
 from lacewing.sparsify.chain import Chain
@@ -159,9 +159,29 @@ def test_routes_and_stacks_are_reported_per_network():
     floor = _train.floor(machine, "fp32")
     assert floor.flops == pytest.approx(31.2e9, rel=0.01)  # 62.5 Gflop at batch 256
     assert floor.arithmetic == pytest.approx(1000 * floor.flops / 1e11)
-    route = _train._route("ours", 2, [100.0, 400.0, 200.0], [50.0, 100.0, 200.0])
+    route = _train._route("ours", 2, [100.0, 400.0, 200.0], [50.0, 100.0, 200.0], 128)
     assert (route.rate, route.low, route.high, route.ratio) == (200.0, 100.0, 400.0, 2.0)
     assert route.step == 1000 * 128 * 2 / 200.0
+
+
+def test_the_plain_loop_augments_as_training_does():
+    """Each image a shift of at most 4 of its own, mirrored half of the time, black outside."""
+    records = _child.Augmented(64)
+    padded = torch.nn.functional.pad(records.x, (4, 4, 4, 4)).float()
+    flips, places = 0, set()
+    for index in range(64):
+        image, label = records[index]
+        raw = (image * records.std + records.mean).round()
+        crops = {
+            (top, left): padded[index, :, top : top + 32, left : left + 32] for top in range(9) for left in range(9)
+        }
+        found = [(at, m) for at, c in crops.items() for m in (0, 1) if torch.equal(raw, c.flip(-1) if m else c)]
+        assert len(found) == 1
+        assert label == records.y[index]
+        flips += found[0][1]
+        places.add(found[0][0])
+    assert 16 < flips < 48
+    assert len(places) > 30
 
 
 @pytest.mark.slow
@@ -177,12 +197,13 @@ def test_the_train_command_prints_its_routes():
         "--repeats",
         "1",
         "--seconds",
-        "9",
+        "20",
     ]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    assert [route["name"] for route in found["routes"][:2]] == list(_train.PLAIN.values())
     assert found["routes"][0]["ratio"] == 1.0
-    assert [route["networks"] for route in found["routes"][1:]] == sorted({1, os.cpu_count(), 2 * os.cpu_count()})
+    assert [route["networks"] for route in found["routes"][2:]] == sorted({1, os.cpu_count(), 2 * os.cpu_count()})
     assert len(found["stacks"]) == len(_train.SHAPES) * len(_train.STACKS)
     assert all(row["ratio"] == pytest.approx(row["loop"] / row["stack"]) for row in found["stacks"])

@@ -15,14 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from lacewing import data, models
 from lacewing.config import Model, Train
+from lacewing.replay import way_of_steps
 from lacewing.train import best_precision, train
 
-BATCH, IMAGES, LR = 128, 512, 0.01  # a pass of four batches: short beside the window
+LR = 0.01
+SIZES = {"cpu": (128, 512), "cuda": (256, 15_000)}  # batch, and images of a pass, which is short beside the window
 WARM_UP = 2
-START = "import sys; from lacewing._bench._child import main; main(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
+START = "import sys; from lacewing._bench._child import main; main(*sys.argv[1:])"
 
 
 class WindowOver(Exception):
@@ -53,52 +57,90 @@ def after_each_pass() -> tuple[Callable[[Any], None], list[float]]:
     return call, times
 
 
-def images(seed: int) -> tuple[Any, Any]:
+def images(count: int, seed: int) -> tuple[Any, Any]:
     """Random uint8 images (N, 3, 32, 32) and labels (N,)."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, IMAGES)
+    return rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, count)
 
 
-def ours(seed: int, device: str, on_pass: Callable[[Any], None]) -> None:
+def ours(seed: int, device: str, way: str, on_pass: Callable[[Any], None]) -> None:
     """Train as a worker of the local engine does: augmented batch by batch, channels last, precision "auto"."""
     torch.set_num_threads(1)
-    x, y = images(seed)
+    batch, count = SIZES[device]
+    x, y = images(count, seed)
     config = Train(
         epochs=1_000_000,
-        batch_size=BATCH,
+        batch_size=batch,
         lr=LR,
         schedule="constant",
         augment=("flip", "crop"),
         precision=best_precision(device),
     )
-    torch.manual_seed(seed)
-    model = models.build(Model(name="resnet20"), x.shape[1:], 10).to(device)
-    train(model, x, y, config, normalisation=data.normalisation(x), seed=seed, on_epoch=on_pass)
+    model = _network(seed).to(device)
+    train(
+        model,
+        x,
+        y,
+        config,
+        normalisation=data.normalisation(x),
+        seed=seed,
+        on_epoch=on_pass,
+        recordings=way_of_steps(device, way),
+    )
 
 
-def plain(threads: int, device: str, on_pass: Callable[[Any], None]) -> None:
-    """The loop that everybody writes first: fp32, contiguous, no augmentation; images lie normalised on the device."""
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """Images that are cropped, flipped and normalised one by one, as they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        x, y = images(count, 0)
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+        self.mean, self.std = (torch.from_numpy(values).reshape(3, 1, 1) for values in data.normalisation(x))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        padded = F.pad(self.x[index], (4, 4, 4, 4))
+        top, left = torch.randint(0, 9, (2,)).tolist()
+        image = padded[:, top : top + 32, left : left + 32]
+        if torch.rand(()) < 0.5:
+            image = image.flip(-1)
+        return (image.float() - self.mean) / self.std, self.y[index]
+
+
+def plain(threads: int, device: str, way: str, on_pass: Callable[[Any], None]) -> None:
+    """The loop that everybody writes first: fp32, contiguous, every core for one network.
+
+    By ``way`` "loader", a DataLoader augments record by record in the same process, its default; by "ready", batches
+    lie normalised on the device and are not augmented, so that the loop does less than ours.
+    """
     torch.set_num_threads(threads)
-    x, y = images(0)
-    mean, std = (values.reshape(1, 3, 1, 1) for values in data.normalisation(x))
-    inputs, labels = torch.from_numpy((x - mean) / std).float().to(device), torch.from_numpy(y).to(device)
-    torch.manual_seed(0)
-    model = models.build(Model(name="resnet20"), x.shape[1:], 10).to(device).train()
+    batch, count = SIZES[device]
+    loader: Any = DataLoader(Augmented(count), batch, shuffle=True)
+    if way == "ready":
+        loader = [(inputs.to(device), labels.to(device)) for inputs, labels in loader]
+    model = _network(0).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     while True:
-        for batch in range(0, IMAGES, BATCH):
+        for inputs, labels in loader:
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs[batch : batch + BATCH]), labels[batch : batch + BATCH])
+            loss = F.cross_entropy(model(inputs.to(device)), labels.to(device))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         loss.item()  # an epoch's end waits for the device
         on_pass(None)
 
 
-def main(side: str, number: int, device: str) -> None:
+def _network(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return models.build(Model(name="resnet20"), (3, 32, 32), 10)
+
+
+def main(side: str, number: str, device: str, way: str) -> None:
     """Train as "plain" with ``number`` threads or as "lacewing" with that seed, and print what was counted."""
     on_pass, times = after_each_pass()
     try:
-        (ours if side == "lacewing" else plain)(number, device, on_pass)
+        (ours if side == "lacewing" else plain)(int(number), device, way, on_pass)
     except WindowOver:
-        print(json.dumps([IMAGES * (len(times) - 1), times[-1] - times[0]]), flush=True)
+        print(json.dumps([SIZES[device][1] * (len(times) - 1), times[-1] - times[0]]), flush=True)

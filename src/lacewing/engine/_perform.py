@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lacewing import jobs, models
@@ -23,11 +24,13 @@ class Performer:
     def __init__(self, work: jobs.Workspace) -> None:
         import torch
 
+        from lacewing.replay import way_of_steps
+
         torch.set_num_threads(1)
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
         plan = make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
-        self.work, self.stacks = work, plan.stacks
+        self.work, self.stacks = replace(work, recordings=way_of_steps(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
         self.attacks = {job.key: job for job in plan.attacks}
 

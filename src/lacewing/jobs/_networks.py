@@ -56,7 +56,7 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     pruned = [job for job in rest if isinstance(job.spec, Imp)]
     if not trained(work.store, head):
         _train_and_publish(work, head, build(work, head), rewinds=rewinds, stops=stops)
-    if missing := [job for job in stops if not trained(work.store, job)]:
+    while missing := [job for job in stops if not trained(work.store, job)]:
         last = max(missing, key=lambda job: job.stop or 0)
         _train_and_publish(work, last, build(work, head), stops=[job for job in missing if job is not last])
     for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
@@ -223,6 +223,7 @@ def _train(
         progress=progress,
         on_epoch=on_epoch,
         stop_after=stop_after,
+        recordings=work.recordings,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from lacewing.config import Study
 from lacewing.plan import NetworkJob
 from lacewing.results import Epoch
 from lacewing.store import Store
+
+if TYPE_CHECKING:
+    from lacewing.replay import Recordings
 
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
@@ -34,6 +37,7 @@ class Workspace:
     keep: Keep = "all"
     stop: Callable[[], bool] = lambda: False
     report: Report = lambda job, epoch: None
+    recordings: Recordings | None = None  # of training steps; None: these run one operation after another
 
     @classmethod
     def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:

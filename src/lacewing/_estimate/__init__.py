@@ -80,14 +80,14 @@ def planned(
     opened = time.perf_counter() - begin
     left = _left(prepared)
     found: dict[str, Any] = {
-        "networks": len(left),
+        "networks": sum(job.key in left and job.stop is None for job in prepared.slice.networks),
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks),
         "here": None,
         "on": [],
     }
-    if not found["networks"]:
+    if not left:
         return prepared, found
     found["here"] = _here(prepared, left, processes or local.default_processes(prepared.device), opened)
     declared = load_study(study, options["set"])
@@ -316,7 +316,7 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def as_text(found: Mapping[str, Any]) -> str:
     """The estimate as lines to print."""
-    if not found["networks"]:
+    if found["here"] is None:
         return f"estimate: every network is trained; not counted: {found['not_counted']}"
     here = found["here"]
     lines = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lacewing._report import equal_accuracy, without_stops
 from lacewing.results import AttackResult, NetworkResult, with_ends
 from lacewing.tradeoff import Choice, TradeOff, afford
 
@@ -32,8 +33,11 @@ class Result:
         return self.folder / "report.html"
 
     def afford(self, percent: float) -> Choice | None:
-        """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively."""
-        return afford(self.tradeoff, percent) if self.tradeoff else None
+        """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively.
+
+        Dense networks stopped early are a control, so they are never the answer.
+        """
+        return afford(without_stops(self.tradeoff), percent) if self.tradeoff else None
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack and network: name, seed, density, accuracies, and metrics with their intervals.
@@ -41,8 +45,14 @@ class Result:
         A metric that the attack or n does not allow is None: there is no balanced accuracy, and so no defence, of an
         attack that had nothing to take a threshold from.
         """
+        return self._rows(stops=True)
+
+    def _rows(self, *, stops: bool) -> list[dict[str, Any]]:
+        """As in `table`, with or without the dense networks stopped early."""
         rows = []
         for attack in self.attacks:
+            if attack.network.method == "early-stopped" and not stops:
+                continue
             network = attack.network
             accuracy, defence = attack.metrics["balanced_accuracy"], attack.metrics["defence"]
             area, tail = attack.metrics["auc"], attack.metrics["tpr_at_fpr_0.01"]
@@ -64,14 +74,15 @@ class Result:
         return rows
 
     def _repr_html_(self) -> str:
-        """For notebooks: the trade-off's figure and the table."""
-        rows = self.table()
+        """For notebooks: the trade-off's figure and the table, early stops left out."""
+        rows = self._rows(stops=False)
         head = "".join(f"<th>{html.escape(name)}</th>" for name in (rows[0] if rows else {}))
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
             for row in rows
         )
-        verdict = html.escape(self.tradeoff.slope.sentence) if self.tradeoff else "no attack has run yet"
+        sentences = [self.tradeoff.slope.sentence] if self.tradeoff else ["no attack has run yet"]
+        verdict = html.escape(" ".join([*sentences, *equal_accuracy(self.tradeoff)]))
         figure = self.folder / "figures" / "tradeoff.svg"
         picture = ""
         if figure.is_file():
@@ -80,7 +91,7 @@ class Result:
         return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __str__(self) -> str:
-        rows = self.table()
+        rows = self._rows(stops=False)
         lead = [row for row in rows if row["attack"] == rows[0]["attack"]]
         title = f"{rows[0]['attack']} (balanced accuracy)" if rows else "no attack has run yet"
         width = max(28, len(title))
@@ -95,7 +106,7 @@ class Result:
         lines += _matrix(rows, "AUC, mean of seeds", "auc")
         lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
         if self.tradeoff:
-            lines += ["", self.tradeoff.slope.sentence]
+            lines += ["", self.tradeoff.slope.sentence, *equal_accuracy(self.tradeoff)]
             choice = self.afford(5)
             if choice:
                 lines.append(f"I can afford to lose 5 % accuracy: {choice.sentence}")

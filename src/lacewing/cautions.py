@@ -27,9 +27,14 @@ def failures(
     accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above chance);
     a dense network with less than 98 % train accuracy; target and shadow further apart in train or test accuracy than
     0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half of the
-    butterfly networks dominated by IMP; an epoch whose last batch holds a single record. ``classes`` is read from the
-    attacks' notes where it is not given.
+    butterfly networks dominated by IMP; an epoch whose last batch holds a single record; sparse networks beside a
+    dense one that leaks, and no other dense network to tell sparsity from lower accuracy. Dense networks stopped early
+    are such a control: they are meant to be less accurate, so no other sign looks at them. ``classes`` is read from
+    the attacks' notes where it is not given.
     """
+    controls = study is None or _controls(networks)
+    networks = [n for n in networks if n.method != "early-stopped"]
+    attacks = [a for a in attacks if a.network.method != "early-stopped"]
     if classes is None:
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
     found = _slope(attacks, tradeoff) if tradeoff is not None else []
@@ -44,6 +49,7 @@ def failures(
     found += _strangers(networks, attacks)
     found += _dominated(tradeoff) if tradeoff is not None else []
     found += _lone_records(attacks, study) if study is not None else []
+    found += _no_control(tradeoff) if tradeoff is not None and not controls else []
     return tuple(found)
 
 
@@ -106,6 +112,21 @@ def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> 
         f"A batch of a single record: the last batch of every epoch holds one record ({which}); with batch "
         "normalisation its statistics are that record's alone, which disturbs training and spoils memorisation. Choose "
         "another train.batch_size."
+    ]
+
+
+def _controls(networks: Sequence[NetworkResult]) -> bool:
+    """Whether there is a dense network besides the one that sparse networks are held against."""
+    return len({n.network for n in networks if not n.sparse}) > 1
+
+
+def _no_control(tradeoff: TradeOff) -> list[str]:
+    a0 = tradeoff.dense_balanced_accuracy
+    if not tradeoff.pairs or a0 is None or a0.low <= 0.5:
+        return []
+    return [
+        "No control at equal accuracy: whether sparsity protects or any network of lower accuracy leaks less is not "
+        'told apart here. Dense networks stopped early do that: add [[networks]] with method = "early-stopped".'
     ]
 
 

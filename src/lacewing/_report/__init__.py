@@ -12,13 +12,33 @@ import json
 from pathlib import Path
 
 from lacewing._files import write_atomically
-from lacewing._report import _declared, _matrix, _page, _parts, _story, _table
+from lacewing._report import _declared, _matched, _matrix, _page, _parts, _story, _table
 from lacewing._report._audit_page import Audit, write_audit
 from lacewing._report._card import model_card
-from lacewing._report._data import MostVulnerable, ReportData, SelfCheck, Slice, leading_attack, seeds_of
+from lacewing._report._data import (
+    MostVulnerable,
+    ReportData,
+    SelfCheck,
+    Slice,
+    leading_attack,
+    seeds_of,
+    without_stops,
+)
 from lacewing._report._figures import Drawing
+from lacewing._report._matched import answer as equal_accuracy
 
-__all__ = ["Audit", "MostVulnerable", "ReportData", "SelfCheck", "Slice", "model_card", "write", "write_audit"]
+__all__ = [
+    "Audit",
+    "MostVulnerable",
+    "ReportData",
+    "SelfCheck",
+    "Slice",
+    "equal_accuracy",
+    "model_card",
+    "without_stops",
+    "write",
+    "write_audit",
+]
 
 
 def write(folder: Path, data: ReportData) -> Path:
@@ -50,6 +70,8 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _figures.training(data, "loss"),
         _figures.training(data, "accuracy"),
     ]
+    if _matched.equal(data) is not None:
+        drawn.append(_matched.figure(data))
     if len({a.attack for a in data.attacks}) > 1:
         drawn.append(_survive.panels(data))
     return {drawing.name: drawing for drawing in drawn}
@@ -83,6 +105,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
         cap=data.tradeoff.cap_sentence if data.tradeoff is not None else "",
         pareto=_story.pareto(data.tradeoff),
+        equal=_matched.equal(data),
         matrices=_matrix.matrices(data),
         compared=_matrix.sentences(data),
         adaptive=_matrix.adaptive(data),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lacewing._report import _audit_page, _parts, _story
+from lacewing._report import _audit_page, _matched, _parts, _story
 from lacewing._report._audit_page import Audit
 from lacewing._report._data import (
     ReportData,
@@ -55,6 +55,8 @@ def _study_card(data: ReportData) -> str:
         lines += [f"This study is not finished: {waiting}.", ""]
     lines += [f"- What was attacked: {_text(_story.subtitle(data))}"]
     lines += [f"- Records: {_text(n_text(data))}; {seeds_text(seeds_of(data)) if seeds_of(data) else 'no seed yet'}"]
+    if equal := _matched.answer(data.tradeoff):
+        lines += [f"- {_text(' '.join(equal))}"]
     lines += [f"- {_INTERVALS} Over several seeds: from the lowest end of these intervals to the highest."]
     lines += [f"- Made by: {_code(data.command)}", ""]
     for title, network in _chosen(data):
@@ -80,7 +82,7 @@ def _chosen(data: ReportData) -> list[tuple[str, str]]:
     attacked = {network for network, _ in results_of(data)}
     picked = [s for s in shown if s.method == "dense" and s.network in attacked][:1]
     best = _story.best_sparse(data.tradeoff) if data.tradeoff is not None else None
-    sparse = [s for s in shown if s.method != "dense" and s.network in attacked]
+    sparse = [s for s in shown if s.sparse and s.network in attacked]
     if sparse:
         sparsest = min(sparse, key=lambda s: s.density)
         picked.append(next((s for s in sparse if best is not None and s.network == best.network), sparsest))

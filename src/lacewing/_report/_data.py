@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PAPER_ATTACK = "discriminator"
 SEEDS_LISTED = 4  # of more seeds than these a report gives the range
+STOPPED = "early-stopped"  # the method of dense networks observed before their training's end: controls
 
 
 class SelfCheck(Protocol):
@@ -98,6 +100,11 @@ class Series:
     attacked: Mapping[int, AttackResult]  # by seed: the leading attack
 
     @property
+    def sparse(self) -> bool:
+        """Whether it is one of the networks that the study is about, rather than the dense one."""
+        return is_sparse(self.method)
+
+    @property
     def in_band(self) -> bool:
         """Whether the density lies where the paper states its slope."""
         return PAPER_BAND[0] - BAND_TOLERANCE <= self.density <= PAPER_BAND[1] + BAND_TOLERANCE
@@ -105,6 +112,16 @@ class Series:
     def metric(self, name: str) -> dict[int, Estimate]:
         """The metric by seed, without those that n refused."""
         return estimates(self.attacked, name)
+
+
+def is_sparse(method: str) -> bool:
+    """As `NetworkResult.sparse`: by pruning or factors, so neither the dense network nor one stopped early."""
+    return method not in ("dense", STOPPED)
+
+
+def without_stops(found: TradeOff) -> TradeOff:
+    """The trade-off with the dense and the sparse networks' points alone: early stops are no offer but a control."""
+    return dataclasses.replace(found, points=tuple(p for p in found.points if p.method != STOPPED))
 
 
 def leading_attack(data: ReportData) -> str | None:
@@ -142,10 +159,10 @@ def in_order(names: Iterable[str], registry: Mapping[str, Attack]) -> list[str]:
 
 
 def results_of(data: ReportData) -> dict[tuple[str, str], dict[int, AttackResult]]:
-    """Results on target networks by (network, attack), then by seed."""
+    """Results on target networks by (network, attack), then by seed; early stops are left out, as in `series`."""
     found: dict[tuple[str, str], dict[int, AttackResult]] = {}
     for a in sorted(data.attacks, key=lambda a: a.network.seed):
-        if a.network.role == "target":
+        if a.network.role == "target" and a.network.method != STOPPED:
             found.setdefault((a.network.network, a.attack), {}).setdefault(a.network.seed, a)
     return found
 
@@ -157,7 +174,10 @@ def estimates(results: Mapping[int, AttackResult], metric: str) -> dict[int, Est
 
 
 def series(data: ReportData) -> list[Series]:
-    """Target networks by name: dense first, then by method and falling density."""
+    """Target networks by name: dense first, then by method and falling density; early stops are left out.
+
+    These have their line in the trade-off plane, and the section "At equal accuracy".
+    """
     lead = leading_attack(data)
     attacked: dict[str, dict[int, AttackResult]] = {}
     for attack in data.attacks:
@@ -165,7 +185,7 @@ def series(data: ReportData) -> list[Series]:
             attacked.setdefault(attack.network.network, {}).setdefault(attack.network.seed, attack)
     names: dict[str, list[NetworkResult]] = {}
     for network in data.networks:
-        if network.role == "target":
+        if network.role == "target" and network.method != STOPPED:
             names.setdefault(network.network, []).append(network)
     found = [
         Series(
@@ -200,6 +220,12 @@ def number(value: float, digits: int = 3) -> str:
     return _number(value, digits)
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference: a plain number with its sign, but for 0."""
+    text = _number(value, digits)
+    return text if text.startswith("\u2212") or float(text) == 0 else f"+{text}"
+
+
 def _number(value: float, digits: int) -> str:
     text = f"{value:.{digits}f}"
     return ("" if float(text) == 0 else "\u2212" if value < 0 else "") + text.lstrip("-")
@@ -217,11 +243,13 @@ def density_text(density: float) -> str:
 
 
 def label_of(name: str, method: str) -> str:
-    """How a person names a network: ``imp-03`` is IMP 3, ``butterfly-s3-l2`` is butterfly S3 L2."""
+    """How a person names a network: ``imp-03`` is IMP 3, ``early-010`` is dense at epoch 10."""
     if method == "imp" and name.startswith("imp-"):
         return f"IMP {name[4:].lstrip('0') or '0'}"
     if method == "butterfly" and name.startswith("butterfly-"):
         return f"butterfly {name[10:].replace('-', ' ').upper()}"
+    if method == STOPPED and name.startswith("early-"):
+        return f"dense at epoch {name[6:].lstrip('0')}"
     return name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lacewing._report._data import PAPER_ATTACK, ReportData, leading_attack, percent, random_halves
+from lacewing._report._data import PAPER_ATTACK, STOPPED, ReportData, leading_attack, percent, random_halves
 
 
 class Setting(NamedTuple):
@@ -77,6 +77,8 @@ def _network_name(network: Mapping[str, Any]) -> str:
 
 def _network_text(network: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in network.items() if k not in ("method", "name") and v not in ({}, None)}
+    if network.get("method") == STOPPED and not network.get("epochs"):
+        rest["epochs"] = "about twenty, evenly spaced on a log scale"
     return _text(rest) or "as above"
 
 
@@ -105,6 +107,9 @@ def choices(data: ReportData) -> list[Declared]:
         found += _imp([n for n in study["networks"] if n.get("method") == "imp"])
     if "butterfly" in methods:
         found += _butterfly([n for n in study["networks"] if n.get("method") == "butterfly"])
+    if stops := sorted({len(n.curve) for n in data.networks if n.method == STOPPED}):
+        text = f"the dense network itself, observed after epochs {', '.join(map(str, stops))} of its training"
+        found.append(Declared("Control: dense, stopped early", text, "ours"))
     if any(a.attack == PAPER_ATTACK for a in data.attacks) or PAPER_ATTACK in study.get("attacks", {}).get("names", ()):
         found += _discriminator(signals)
     found += [

@@ -64,7 +64,7 @@ def against_density(data: ReportData, what: str) -> Drawing:
             values = list(_values(entry, what).values())
             ax.axhspan(min(values), max(values), color=INK, alpha=0.08, linewidth=0)
             ax.axhline(fmean(values), color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=f"{entry.network} (level)")
-        for method in dict.fromkeys(s.method for s in shown if s.method != "dense"):
+        for method in dict.fromkeys(s.method for s in shown if s.sparse):
             tips |= _method(ax, [s for s in shown if s.method == method], what, method)
         if what == "defence" and shown:
             ax.axhline(1.0, color=MUTED, linewidth=1, linestyle=":", label="attack at chance")
@@ -203,7 +203,7 @@ def training(data: ReportData, what: str) -> Drawing:
     title = f"Training {what} by epoch"
     seed = min(seeds_of(data), default=0)
     order = {s.network: i for i, s in enumerate(series(data))}
-    drawn = [n for n in data.networks if n.role == "target" and n.seed == seed and n.curve]
+    drawn = [n for n in data.networks if n.role == "target" and n.seed == seed and n.curve and n.network in order]
     drawn.sort(key=lambda n: (n.method == "dense", n.method != "imp", order[n.network]))  # dense last, so on top
     imp = [n.density for n in drawn if n.method == "imp"]
     with _svg.style():

@@ -24,6 +24,7 @@ from lacewing._report._data import (
     results_of,
     seeds_text,
     series,
+    signed,
 )
 from lacewing.results import AttackResult, Estimate
 
@@ -197,10 +198,10 @@ def _most_sentence(
     gaps = [fmean(gap.values()) for entry in shown if (gap := _paired(found, entry.network, most, PAPER_ATTACK))]
     if not gaps:
         return text + ". The paper's discriminator ran on none of its networks."
-    text += f". Beside the paper's discriminator its AUC differs by {_signed(fmean(gaps))}"
+    text += f". Beside the paper's discriminator its AUC differs by {signed(fmean(gaps))}"
     if len(gaps) == 1:
         return text + " on the one network that both attacked."
-    ends = f"{_signed(min(gaps))} to {_signed(max(gaps))}"
+    ends = f"{signed(min(gaps))} to {signed(max(gaps))}"
     return text + f" in the mean of the {len(gaps)} networks that both attacked ({ends})."
 
 
@@ -276,14 +277,9 @@ def _gap_cell(name: str, gap: Mapping[int, float]) -> MatrixCell:
         return MatrixCell("–", "", f"{name}: not run on this network", "", False)
     values = list(gap.values())
     mean, up = fmean(values), sum(v > 0 for v in values)
-    spread = f"{_signed(min(values))} to {_signed(max(values))}" if len(values) > 1 else "one seed"
+    spread = f"{signed(min(values))} to {signed(max(values))}" if len(values) > 1 else "one seed"
     title = f"{name}: higher in {up} of {len(values)} seed{'s' * (len(values) > 1)} ({seeds_text(list(gap))})"
-    return MatrixCell(_signed(mean), spread, title, f"{min(max(mean, 0.0) / 0.2, 1.0):.3f}", False)
-
-
-def _signed(value: float) -> str:
-    text = number(value)
-    return text if text.startswith("\u2212") or float(text) == 0 else f"+{text}"
+    return MatrixCell(signed(mean), spread, title, f"{min(max(mean, 0.0) / 0.2, 1.0):.3f}", False)
 
 
 def described(data: ReportData) -> list[Described]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from lacewing._report._data import MostVulnerable, ReportData, Slice, in_order, label_of, number, percent, series
+from lacewing._report._data import (
+    STOPPED,
+    MostVulnerable,
+    ReportData,
+    Slice,
+    in_order,
+    label_of,
+    number,
+    percent,
+    series,
+)
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -45,9 +55,10 @@ class VulnerableRow(NamedTuple):
 def slices(data: ReportData, *, canaries: bool) -> list[SliceTable]:
     """A table for each attack and kind of part: of the canaries alone, or of everything else."""
     labels = {s.network: label_of(s.network, s.method) for s in series(data)}
+    stops = {n.network for n in data.networks if n.method == STOPPED}
     grouped: dict[tuple[str, str], list[Slice]] = {}
     for part in data.slices:
-        if (part.name == CANARIES) == canaries:
+        if (part.name == CANARIES) == canaries and part.network not in stops:
             grouped.setdefault((part.attack, part.name), []).append(part)
     tables = []
     for (attack, name), parts in grouped.items():

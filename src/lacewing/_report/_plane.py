@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lacewing._report import _svg
 from lacewing._report._data import (
+    STOPPED,
     ReportData,
     density_text,
+    is_sparse,
     label_of,
     n_text,
     number,
@@ -41,29 +44,56 @@ def plane(data: ReportData) -> Drawing:
             _svg.percent_axis(axis)
         ax.set_xlabel("relative loss in test accuracy")
         ax.set_ylabel("relative gain in defence")
-        points = [] if found is None else [p for p in found.points if p.relative_loss is not None]
+        every = [] if found is None else [p for p in found.points if p.relative_loss is not None]
+        points = [p for p in every if p.method != STOPPED]
         if found is None or not points:
             nothing(ax, "no attack has run yet" if found is None else "no dense network to compare with")
             svg = _svg.to_svg(fig, title)
             return Drawing("tradeoff", title, f"{title}. Nothing to show yet.", "Nothing to compare yet.", svg)
-        hidden, capped = _limits(ax, found, points)
+        stops = _stops(data, every)
+        hidden, capped = _limits(ax, found, points, list(stops.values()))
         _lines(ax, found, capped)
-        tips = _points(ax, found, points)
+        tips = _points(ax, found, points) | _stopped(ax, stops)
         _svg.legend_above(ax, columns=3)
         fig.draw_without_rendering()  # settles the layout, so that labels know where they are
         drawn = found.slope.estimate if found.slope.verdict != "no trade-off measurable" else None
-        _label(ax, points, drawn.value if drawn is not None else None)
+        right = ax.get_xlim()[1]
+        fit = [(0.0, 0.0), (right, drawn.value * right)] if drawn is not None else []
+        _label(ax, points, [*_way(stops), *fit])
         svg = _svg.to_svg(fig, title, tips)
-    return Drawing("tradeoff", title, f"{title}. {_summary(points)}", _caption(data, found, hidden, capped), svg)
+    caption = _caption(data, found, hidden, capped) + _stops_caption(stops)
+    return Drawing("tradeoff", title, f"{title}. {_summary([*points, *stops.values()])}", caption, svg)
 
 
-def _limits(ax: Axes, found: TradeOff, points: Sequence[Point]) -> tuple[int, bool]:
-    """Set the axes; returns how many networks lie beyond the right edge, and whether the cap is in view."""
+def _stops(data: ReportData, points: Sequence[Point]) -> dict[int, Point]:
+    """The dense network's early stops by epoch, from the last one that is below every sparse network's accuracy on."""
+    epochs = {n.network: len(n.curve) for n in data.networks if n.role == "target"}
+    stops = sorted(((epochs.get(p.network, 0), p) for p in points if p.method == STOPPED), key=lambda stop: stop[0])
+    least = min((p.test_accuracy.mean for p in points if is_sparse(p.method)), default=0.0)
+    first = next((i for i, (_, p) in enumerate(stops) if p.test_accuracy.mean >= least), len(stops))
+    return dict(stops[max(first - 1, 0) :])
+
+
+def _way(stops: Mapping[int, Point]) -> list[tuple[float, float]]:
+    """Relative losses and gains along the dense network's training, which ends at no loss and no gain."""
+    means = [
+        (p.relative_loss.mean, p.relative_gain.mean) for p in stops.values() if p.relative_loss and p.relative_gain
+    ]
+    return [*means, (0.0, 0.0)] if means else []
+
+
+def _limits(ax: Axes, found: TradeOff, points: Sequence[Point], stops: Sequence[Point]) -> tuple[int, bool]:
+    """Set the axes; returns how many networks lie beyond the right edge, and whether the cap is in view.
+
+    The networks set the right edge: early stops of little accuracy would press them together.
+    """
     losses = [0.0, *(p.relative_loss for p in found.pairs)]
     near = [loss for loss in losses if loss <= _FAR] if any(p.relative_loss > _FAR for p in found.pairs) else losses
     right = max(*near, 0.02) if len(near) > 1 else max(*losses, 0.02)
-    left = min(losses)
-    gains = [0.0, *(p.relative_gain for p in found.pairs if p.relative_loss <= right)]
+    seen = [(p.relative_loss, p.relative_gain) for p in found.pairs]
+    seen += [(p.relative_loss.mean, p.relative_gain.mean) for p in stops if p.relative_loss and p.relative_gain]
+    left = min([0.0, *(loss for loss, _ in seen)])
+    gains = [0.0, *(gain for loss, gain in seen if loss <= right)]
     top, bottom = max(*gains, 0.02), min(gains)
     capped = found.cap is not None and 0 < found.cap.value <= 2.2 * top
     if capped and found.cap is not None:
@@ -133,7 +163,25 @@ def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str
     return tips
 
 
-def _label(ax: Axes, points: Sequence[Point], slope: float | None) -> None:
+def _stopped(ax: Axes, stops: Mapping[int, Point]) -> dict[str, str]:
+    """The dense network's way through its training, to its end at no loss and no gain."""
+    way = _way(stops)
+    if not way:
+        return {}
+    x, y = zip(*way, strict=True)
+    ax.plot(x, y, color=INK, linewidth=1, linestyle=(0, (3, 1.5)), label="dense, stopped early", gid="stopped")
+    tips = {}
+    for (epoch, point), (loss, gain) in zip(stops.items(), way, strict=False):
+        if loss <= ax.get_xlim()[1]:
+            gid = f"tip-stop-{epoch}"
+            ax.plot([loss], [gain], ".", color=INK, markersize=4)
+            ax.plot([loss], [gain], "o", markersize=9, alpha=0.0, gid=gid, zorder=3.5)
+            name = label_of(point.network, point.method)
+            tips[gid] = f"{name}: loses {percent(loss)} accuracy, gains {percent(gain)} defence"
+    return tips
+
+
+def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]]) -> None:
     """Write densities beside the means wherever there is room; the others are in the table and the tooltips."""
     scale = 72 / ax.figure.dpi
     centres = [
@@ -144,12 +192,11 @@ def _label(ax: Axes, points: Sequence[Point], slope: float | None) -> None:
     x0, y0, x1, y1 = (v * scale for v in ax.bbox.extents)
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in centres]
     zero = ax.transData.transform((0, 0)) * scale
-    # No label on the axes through zero, nor on the fitted line.
+    # No label on the axes through zero, nor on a line.
     taken += [(x0, zero[1] - 1, x1, zero[1] + 1), (zero[0] - 1, y0, zero[0] + 1, y1)]
-    if slope is not None:
-        along = np.linspace(0.0, ax.get_xlim()[1], 60)
-        line = ax.transData.transform(np.column_stack([along, slope * along])) * scale
-        taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in line]
+    for start, end in itertools.pairwise(path):
+        line = np.linspace(start, end, max(2, round(60 * abs(end[0] - start[0]) / ax.get_xlim()[1])))
+        taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in ax.transData.transform(line) * scale]
     for point, (x, y) in zip(points, centres, strict=True):
         text = "dense" if point.method == "dense" else density_text(point.density.mean)
         width, height = 5.6 * len(text), 9.0
@@ -173,12 +220,20 @@ def _label(ax: Axes, points: Sequence[Point], slope: float | None) -> None:
 
 def _summary(points: Sequence[Point]) -> str:
     parts = [
-        f"{label_of(p.network, p.method)} (density {density_text(p.density.mean)}) loses "
-        f"{percent(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
+        f"{label_of(p.network, p.method)}"
+        + f" (density {density_text(p.density.mean)})" * is_sparse(p.method)
+        + f" loses {percent(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
         for p in points
         if p.method != "dense" and p.relative_loss is not None and p.relative_gain is not None
     ]
     return "; ".join(parts) + "." if parts else "Only the dense network has been attacked."
+
+
+def _stops_caption(stops: Mapping[int, Point]) -> str:
+    if not stops:
+        return ""
+    epochs = f"epoch{'s' * (len(stops) > 1)} {', '.join(map(str, stops))}"
+    return f" The dashed line is the dense network stopped early ({epochs}, means over seeds)."
 
 
 def _caption(data: ReportData, found: TradeOff, hidden: int, capped: bool) -> str:

@@ -16,6 +16,7 @@ from lacewing._report._data import (
     attack_names,
     density_text,
     estimates,
+    is_sparse,
     label_of,
     percent,
     results_of,
@@ -169,7 +170,7 @@ def choice(shown: Sequence[Series], found: Mapping[tuple[str, str], object]) -> 
         return attacked
     first = [s for s in attacked if s.method == "dense"][:1]
     banded = [s for s in attacked if s.method == "imp" and s.in_band]
-    for method in dict.fromkeys(s.method for s in attacked if s.method != "dense"):
+    for method in dict.fromkeys(s.method for s in attacked if is_sparse(s.method)):
         first.append(min((s for s in attacked if s.method == method), key=lambda s: s.density))
     first += [s for s in banded[-1:] if s not in first]
     rest = [s for s in attacked if s not in first]

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from lacewing._report._data import (
     SEEDS_LISTED,
+    STOPPED,
     ReportData,
     attack_names,
     density_text,
     estimates,
+    is_sparse,
     label_of,
     leading_attack,
     method_text,
@@ -23,6 +25,7 @@ from lacewing._report._data import (
     seeds_text,
     series,
     spread_text,
+    without_stops,
 )
 from lacewing.results import Estimate
 from lacewing.tradeoff import PAPER_SLOPE, Point, Slope, Spread, TradeOff, afford
@@ -36,6 +39,7 @@ CHECKS = (
     "target and shadow networks unlike each other",
     "butterfly dominated by IMP",
     "a last batch of a single record",
+    "no control at equal accuracy",
 )
 
 _TITLES = ("Accuracy collapsed", "Target and shadow do not resemble each other")
@@ -162,14 +166,14 @@ def best_sparse(found: TradeOff) -> Point | None:
         assert point.relative_loss is not None
         return point.relative_gain.mean - point.relative_loss.mean
 
-    sparse = [p for p in found.points if p.method != "dense" and p.relative_gain and p.relative_gain.mean > 0]
+    sparse = [p for p in found.points if is_sparse(p.method) and p.relative_gain and p.relative_gain.mean > 0]
     return max((p for p in sparse if p.relative_loss and p.relative_loss.mean <= 0.5), key=surplus, default=None)
 
 
 def _best_sentence(data: ReportData, found: TradeOff) -> str:
     best = best_sparse(found)
     if best is None or best.relative_loss is None or best.relative_gain is None:
-        if all(p.method == "dense" for p in found.points):
+        if not any(is_sparse(p.method) for p in found.points):
             return "No sparse network has been attacked yet."
         return "No sparse network had more defence than the dense one in the mean over seeds."
     text = (
@@ -299,13 +303,16 @@ def slopes(found: TradeOff | None) -> list[dict[str, str]]:
 
 
 def pareto(found: TradeOff | None) -> list[str]:
-    """The networks of the Pareto front with their densities, best accuracy first."""
+    """The networks of the Pareto front with their densities, best accuracy first, and the number of early stops."""
     points = {p.network: p for p in found.points} if found is not None else {}
     front = [points[name] for name in found.pareto] if found is not None else []
-    return [
+    listed = [
         f"{label_of(p.network, p.method)} ({density_text(p.density.mean)})" if p.method != "dense" else p.network
         for p in front
+        if p.method != STOPPED
     ]
+    stops = sum(p.method == STOPPED for p in front)
+    return listed + [f"and the dense network stopped early, at {stops} epoch{'s' * (stops > 1)}"] * bool(stops)
 
 
 def notes(data: ReportData) -> list[Note]:
@@ -342,7 +349,8 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
     """The same answer for every p: a list of {from, network, sentence}, valid from that p up to the next one."""
     if data.tradeoff is None:
         return []
-    losses = {p.relative_loss.mean * 100 for p in data.tradeoff.points if p.relative_loss is not None}
+    points = without_stops(data.tradeoff).points
+    losses = {p.relative_loss.mean * 100 for p in points if p.relative_loss is not None}
     steps: list[dict[str, Any]] = []
     for start in sorted({0.0, *(loss for loss in losses if loss > 0)}):
         answer = _answer(data.tradeoff, start)
@@ -352,7 +360,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _answer(found: TradeOff, p: float) -> Answer:
-    choice = afford(found, p)
+    choice = afford(without_stops(found), p)
     if choice is None or choice.point.relative_loss is None or choice.point.relative_gain is None:
         nothing = "No network keeps that much of the dense network's accuracy."
         return Answer(p, "none", "–", "–", "–", "–", nothing)
@@ -383,7 +391,9 @@ def subtitle(data: ReportData) -> str:
     model = data.study.get("model", {})
     seeds = seeds_of(data)
     names = [str(part.get("dataset", "")), str(model.get("name") or model.get("factory") or "")]
-    bits = [*(name for name in names if name), f"{len(data.networks)} networks"]
+    stops = sum(n.method == STOPPED for n in data.networks)
+    counted = f"{len(data.networks) - stops} networks" + f" and {stops} early stops" * bool(stops)
+    bits = [*(name for name in names if name), counted]
     if seeds:
         bits.append(seeds_text(seeds))
     ran = {a.attack for a in data.attacks}

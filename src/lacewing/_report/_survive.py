@@ -217,7 +217,7 @@ def _panel(ax: Axes, shown: list[Series], of_network: Mapping[str, Mapping[int, 
     ax.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=":")
     for entry in (s for s in shown if s.method == "dense"):
         ax.axhline(fmean(of_network[entry.network].values()), color=INK, linewidth=1.1, linestyle=(0, (5, 3)))
-    for method in dict.fromkeys(s.method for s in shown if s.method != "dense"):
+    for method in dict.fromkeys(s.method for s in shown if s.sparse):
         of_method = [s for s in shown if s.method == method]
         colour = COLOUR.get(method, OTHER)
         ax.plot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lacewing._report._data import ReportData, density_text, label_of, leading_attack, number, percent
+from lacewing._report._data import STOPPED, ReportData, density_text, label_of, leading_attack, number, percent
 from lacewing.metrics import clopper_pearson
 from lacewing.results import AttackResult, Estimate, NetworkResult
 
@@ -62,14 +62,20 @@ def networks(data: ReportData) -> Table:
             attacked.setdefault(attack.network.id, []).append(attack)
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
-    rank = {name: i for i, name in enumerate(("dense", "imp", "butterfly"))}
-    ordered = sorted(data.networks, key=lambda n: (n.role != "target", rank.get(n.method, 9), n.network, n.seed))
+    ordered = sorted(data.networks, key=_place)
     rows = []
     for network in ordered:
         for result in attacked.get(network.id, [None]):
             cells = _cells(network, result, sizes.get(network.seed), clean, holdout)
             rows.append(Row(network.role, network.method, cells))
     return Table(columns, rows)
+
+
+def _place(n: NetworkResult) -> tuple[bool, bool, int, str, int]:
+    """Targets before shadows and by method; after them all early stops, by epoch."""
+    stopped = n.method == STOPPED
+    rank = {"dense": 0, "imp": 1, "butterfly": 2}.get(n.method, 9)
+    return stopped, n.role != "target", len(n.curve) if stopped else rank, n.network, n.seed
 
 
 def _cells(

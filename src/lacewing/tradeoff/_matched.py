@@ -94,11 +94,12 @@ def _beside(sparse: AttackResult, path: _Path, attack_BJ: Floats, test_BJ: Float
     attack_BJ, test_BJ = (
         np.concatenate([row[None], each]) for row, each in zip(measured, (attack_BJ, test_BJ), strict=True)
     )
-    if path.at == "accuracy":
-        x_BJ = test_BJ
+    if path.against == "early-stopped":
         places = [float(len(r.network.curve)) for r in path.networks]
     else:
         places = [math.log(r.network.density) for r in path.networks]
+    x_BJ = test_BJ
+    if path.at == "density":
         x_BJ = np.broadcast_to([math.log(sparse.network.density), *places], test_BJ.shape)
     upper_B, share_B, beyond_B = _first_reach(x_BJ[:, 1:], x_BJ[:, 0])
 
@@ -118,7 +119,7 @@ def _beside(sparse: AttackResult, path: _Path, attack_BJ: Floats, test_BJ: Float
         test_B[1:],
         (float(measured[0, 0]), float(measured[1, 0])),
         bool(beyond_B[0]),
-        where if path.at == "accuracy" else math.exp(where),
+        where if path.against == "early-stopped" else math.exp(where),
     )
 
 

@@ -1,0 +1,364 @@
+"""Dense networks stopped early in a report: a control beside which sparse networks stand, never one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+from html import unescape
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lacewing import _report as report
+from lacewing._report import _card, _declared, _figures, _matched, _matrix, _parts, _plane, _rocs, _story, _svg, _table
+from lacewing._report import _survive as survive
+from lacewing._result import Result
+from lacewing.cautions import failures
+from lacewing.metrics import Estimate
+from lacewing.tradeoff import tradeoff
+
+NAMES = ("discriminator", "loss")
+# network: test accuracy, strength of the attack. Dense at .66 leaks between its epochs 20 and 30.
+GRID = {
+    "dense": (0.70, 2.0),
+    "imp-01": (0.68, 0.5),
+    "imp-02": (0.66, 2.4),
+    "imp-03": (0.62, 1.0),
+    "butterfly-s3-l3": (0.66, 0.6),
+    "early-001": (0.08, 0.0),
+    "early-010": (0.50, 0.1),
+    "early-020": (0.64, 1.1),
+    "early-030": (0.69, 1.6),
+}
+EPOCHS = {"early-001": 1, "early-010": 10, "early-020": 20, "early-030": 30}
+
+
+def _study(reports: ModuleType, grid: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (0, 1)) -> Any:
+    """A study of these networks, the attack on each as strong as told; early stops learn from the dense network."""
+    base = reports.report_data(n=100, seeds=seeds, levels=3, butterflies=("butterfly-s3-l3",), names=NAMES)
+    found = []
+    for net in base.networks:
+        stops = EPOCHS if net.method == "dense" else {}
+        at = [
+            dataclasses.replace(net, network=n, method="early-stopped", curve=net.curve[:e]) for n, e in stops.items()
+        ]
+        found += [dataclasses.replace(n, test_accuracy=grid[n.network][0]) for n in (net, *at) if n.network in grid]
+    attacks = [reports.attack(n, 600, grid[n.network][1], name) for n in found if n.role == "target" for name in NAMES]
+    traded = tradeoff(attacks, resamples=300)
+    signs = failures(found, attacks, traded, classes=10)
+    return dataclasses.replace(base, networks=found, attacks=attacks, tradeoff=traded, failures=signs)
+
+
+@pytest.fixture(scope="module")
+def data(reports: ModuleType) -> Any:
+    return _study(reports, GRID)
+
+
+@pytest.fixture(scope="module")
+def plain(reports: ModuleType) -> Any:
+    return _study(reports, {name: facts for name, facts in GRID.items() if name not in EPOCHS})
+
+
+@pytest.fixture(scope="module")
+def page(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(tmp_path_factory.mktemp("matched"), data)
+
+
+def _number(text: str) -> float:
+    return float(text.replace("\u2212", "-").replace("+", "").removesuffix("\u202f%"))
+
+
+def _result(data: Any, folder: Path) -> Result:
+    networks, attacks = tuple(data.networks), tuple(data.attacks)
+    return Result(folder, networks, attacks, data.tradeoff, tuple(data.failures), (), 0)
+
+
+def test_a_study_shows_its_sparse_networks_as_it_does_without_early_stops(data: Any, plain: Any) -> None:
+    assert any(p.method == "early-stopped" for p in data.tradeoff.points)
+    for drawing in (
+        lambda d: _figures.against_density(d, "accuracy"),
+        lambda d: _figures.against_density(d, "defence"),
+        _figures.roc,
+        lambda d: _figures.training(d, "loss"),
+        lambda d: _figures.training(d, "accuracy"),
+        survive.panels,
+        _rocs.by_network,
+        _matrix.matrices,
+        _matrix.sentences,
+        survive.survival,
+        _story.headline,
+        _story.tiles,
+        _story.afford_steps,
+        lambda d: _story.affordable(d, [0, 5, 9, 12, 90]),
+        _card._chosen,
+    ):
+        assert drawing(data) == drawing(plain)
+    # The control would have been the best of all, so that leaving it out was put to the test.
+    gains = {p.network: p.relative_gain.mean - p.relative_loss.mean for p in data.tradeoff.points}
+    assert max(gains, key=gains.__getitem__) == "early-010"
+
+
+def test_the_lead_counts_the_intervals_on_either_side_of_zero(data: Any) -> None:
+    verdicts = {
+        m.network: "less" if m.difference.high < 0 else "more" if m.difference.low > 0 else "same"
+        for m in data.tradeoff.matches
+        if m.against == "early-stopped"
+    }
+    assert verdicts == {"imp-01": "less", "imp-02": "more", "imp-03": "same", "butterfly-s3-l3": "less"}
+    assert _matched.answer(data.tradeoff)[:2] == [
+        "At equal test accuracy 2 of the 4 sparse networks leak less than the dense network stopped early, 1 leaks "
+        "more and 1 does not differ measurably.",
+        "At equal test accuracy the butterfly network leaks less than iterative pruning.",
+    ]
+
+
+LESS, MORE, SAME = Estimate(-0.02, -0.03, -0.01), Estimate(0.02, 0.01, 0.03), Estimate(0.0, -0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("differences", "sentence"),
+    [
+        ([SAME] * 4, "none of the 4 sparse networks differs measurably in leakage from X."),
+        ([LESS] * 4, "all 4 sparse networks leak less than X."),
+        ([MORE] * 4, "all 4 sparse networks leak more than X."),
+        ([SAME], "the sparse network does not differ measurably in leakage from X."),
+        ([MORE], "the sparse network leaks more than X."),
+        ([LESS, MORE, MORE, MORE], "1 of the 4 sparse networks leaks less than X and 3 leak more."),
+        (
+            [SAME, MORE, SAME, MORE],
+            "none of the 4 sparse networks leaks less than X, 2 leak more and 2 do not differ me",
+        ),
+    ],
+)
+def test_the_lead_in_every_case(data: Any, differences: list[Estimate], sentence: str) -> None:
+    held = [m for m in data.tradeoff.matches if m.against == "early-stopped"]
+    changed = [dataclasses.replace(m, difference=d) for m, d in zip(held, differences, strict=False)]
+    (said,) = _matched.answer(dataclasses.replace(data.tradeoff, matches=tuple(changed)))
+    assert said.startswith("At equal test accuracy " + sentence.replace("X", "the dense network stopped early"))
+
+
+def test_an_attack_at_chance_is_no_evidence_of_equal_leakage(data: Any) -> None:
+    chance = dataclasses.replace(data.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
+    assert "does not beat guessing" in _matched.answer(chance)[-1]
+    assert not any("guessing" in sentence for sentence in _matched.answer(data.tradeoff))
+
+
+def test_the_table_holds_each_match(data: Any) -> None:
+    section = _matched.equal(data)
+    assert section is not None
+    shown = {(group.title, row.network): row for group in section.groups for row in group.rows}
+    assert len(shown) == len(data.tradeoff.matches) == 4 + 2
+    others = {"early-stopped": "the dense network stopped early", "imp": "iterative pruning"}
+    for m in data.tradeoff.matches:
+        title = f"Against {others[m.against]}, at equal {'test accuracy' if m.at == 'accuracy' else 'density'}"
+        row = shown[title, {"butterfly-s3-l3": "butterfly S3 L3"}.get(m.network, f"IMP {m.network[-1]}")]
+        assert _number(row.difference) == pytest.approx(100 * m.difference.value, abs=0.005)
+        ends = [_number(end) for end in row.interval.split(" to ")]
+        assert ends == pytest.approx([100 * m.difference.low, 100 * m.difference.high], abs=0.005)
+        seeds = {int(s): _number(v) for s, v in (part.split(": ") for part in row.seeds.split(", "))}
+        assert seeds == pytest.approx({s: 100 * v for s, v in m.by_seed.items()}, abs=0.005)
+        assert _number(row.accuracy) == pytest.approx(100 * m.test_accuracy, abs=0.05)
+        assert _number(row.attacked) == pytest.approx(100 * m.balanced_accuracy, abs=0.05)
+        assert bool(row.accuracy_difference) == (m.at == "density")
+    first = section.groups[0].rows
+    assert [row.network for row in first] == ["IMP 1", "IMP 2", "IMP 3", "butterfly S3 L3"]
+    assert first[1].where == "epoch 24"  # .66 lies at two fifths of the way from .64 at 20 to .69 at 30
+
+
+def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) -> None:
+    (match, *_) = data.tradeoff.matches
+    differences = {seed: 0.01 * seed - 0.025 for seed in range(6)}
+    many = dataclasses.replace(match, by_seed=differences, beyond=(0, 1, 2, 3, 5))
+    found = dataclasses.replace(data.tradeoff, matches=(many,))
+    section = _matched.equal(dataclasses.replace(data, tradeoff=found))
+    assert section is not None
+    (row,) = section.groups[0].rows
+    assert row.seeds == "\u22122.50 to +2.50"
+    assert row.below == "below 0 in 3 of 6"
+    assert row.every_seed.split(", ")[2] == "seed 2: \u22120.50"
+    assert row.beyond == "nothing as accurate in 5 of 6 seeds"
+
+
+def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_path: Path) -> None:
+    better = _study(reports, {**GRID, "imp-01": (0.75, 0.5)}, seeds=(3,))
+    section = _matched.equal(better)
+    assert section is not None
+    row, *others = section.groups[0].rows
+    assert row.beyond == "nothing as accurate in seed 3"
+    assert row.accuracy_difference.startswith("+5.00 (")
+    assert not any(other.beyond for other in others)
+    text = report.write(tmp_path, better).read_text(encoding="utf-8")
+    assert "nothing as accurate in seed 3" in text
+    assert "Dotted: in some seed nothing there is as accurate." in text
+    assert "ticks below" not in text  # of one seed there is nothing to show beside the mean
+
+
+def test_the_figure_is_svg_and_says_each_difference(page: Path, data: Any) -> None:
+    figure = page.parent / "figures" / "equal-accuracy.svg"
+    assert ET.parse(figure).getroot().tag.endswith("svg")
+    text = unescape(figure.read_text(encoding="utf-8"))
+    drawing = _matched.figure(data)
+    for m in data.tradeoff.matches:
+        value = f"{100 * m.difference.value:+.2f}".replace("-", "\u2212")
+        assert f"{value} points" in text
+        assert value in drawing.label
+    assert "n\u00a0=\u00a0600 members" in drawing.caption
+    assert "seeds 0, 1" in drawing.caption
+
+
+def test_the_figure_draws_intervals_about_zero_and_fills_what_is_measurable(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    new = _svg.figure
+    monkeypatch.setattr(_svg, "figure", lambda *size: made.append(new(*size)) or made[-1])
+    _matched.figure(data)
+    ax = made[0].axes[0]
+    left, right = ax.get_xlim()
+    assert left < 0 < right
+    held = [m for m in data.tradeoff.matches if m.against == "early-stopped"]
+    lines = [line for line in ax.lines if line.get_linestyle() != "None" and line.get_linewidth() == 1.5]
+    spans = [tuple(line.get_xdata()) for line in lines]
+    assert spans == [(m.difference.low, m.difference.high) for m in held]
+    marks = [line for line in ax.lines if line.get_zorder() == 4]
+    filled = [line.get_markerfacecolor() != "white" for line in marks]
+    assert filled == [m.difference.low > 0 or m.difference.high < 0 for m in held]
+
+
+def test_the_plane_has_the_early_stops_as_one_line_that_leaves_the_axes_alone(
+    data: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    new = _svg.figure
+    monkeypatch.setattr(_svg, "figure", lambda *size: made.append(new(*size)) or made[-1])
+    drawing = _plane.plane(data)
+    _plane.plane(plain)
+    ax, without = made[0].axes[0], made[1].axes[0]
+    assert ax.get_xlim() == without.get_xlim()
+    (line,) = [line for line in ax.lines if line.get_gid() == "stopped"]
+    assert line.get_label() == "dense, stopped early"
+    points = {p.network: p for p in data.tradeoff.points}
+    # The least accurate sparse network has .62: epoch 10 at .50 is the one more, epoch 1 is not drawn.
+    way = [
+        (points[n].relative_loss.mean, points[n].relative_gain.mean) for n in ("early-010", "early-020", "early-030")
+    ]
+    assert [tuple(at) for at in line.get_xydata()] == [*way, (0.0, 0.0)]
+    assert "epochs 10, 20, 30" in drawing.caption
+    assert "dense at epoch 20 loses" in drawing.label
+    assert [text.get_text() for text in ax.get_legend().get_texts()].count("early-stopped") == 0
+
+
+def test_the_page_has_the_section_after_the_trade_off_and_the_answer_on_top(page: Path, data: Any) -> None:
+    text = unescape(page.read_text(encoding="utf-8"))
+    lead = _matched.answer(data.tradeoff)
+    assert [text.count(sentence) for sentence in lead[:2]] == [2, 1]
+    order = [text.index(f'id="{name}"') for name in ("answer", "tradeoff", "equal", "attacks", "density", "networks")]
+    assert order == sorted(order)
+    assert text.index(lead[0]) < order[1]
+    assert "the test records that the attack is measured on, which favours stopping early" in text
+    assert "20 networks and 16 early stops" in _story.subtitle(data)
+
+
+def test_without_early_stops_there_is_no_such_section(plain: Any, tmp_path: Path) -> None:
+    assert plain.tradeoff.matches  # butterfly beside IMP alone
+    assert _matched.equal(plain) is None
+    assert _matched.answer(plain.tradeoff) == _matched.answer(None) == []
+    text = report.write(tmp_path, plain).read_text(encoding="utf-8")
+    assert 'id="equal"' not in text
+    assert "stopped early" not in text
+    assert not (tmp_path / "figures" / "equal-accuracy.svg").exists()
+
+
+def test_texts_of_the_study_stay_inert_in_section_and_figure(data: Any, tmp_path: Path) -> None:
+    hostile = "<script>alert('x')</script>"
+
+    def rename(network: Any) -> Any:
+        return dataclasses.replace(network, network=hostile) if network.network == "imp-02" else network
+
+    attacks = [dataclasses.replace(a, network=rename(a.network)) for a in data.attacks]
+    named = dataclasses.replace(
+        data, networks=list(map(rename, data.networks)), attacks=attacks, tradeoff=tradeoff(attacks, resamples=100)
+    )
+    text = report.write(tmp_path, named).read_text(encoding="utf-8")
+    assert hostile in unescape(text)
+    assert "<script>alert" not in text
+    figure = tmp_path / "figures" / "equal-accuracy.svg"
+    assert not [e for e in ET.parse(figure).iter() if e.tag.endswith("script")]
+
+
+def test_the_table_of_networks_ends_with_the_early_stops_by_epoch(data: Any) -> None:
+    rows = [(row.method, row.cells[0].text, row.cells[1].text) for row in _table.networks(data).rows]
+    stops = [row for row in rows if row[0] == "early-stopped"]
+    assert rows[-len(stops) :] == stops
+    assert len(stops) == 16
+    targets = [name for _, name, role in stops if role == "target"]
+    assert list(dict.fromkeys(targets)) == [f"dense at epoch {epoch}" for epoch in (1, 10, 20, 30)]
+
+
+def test_early_stops_are_declared_as_ours_and_are_no_part_of_the_records(data: Any) -> None:
+    control = next(c for c in _declared.choices(data) if c.choice.startswith("Control"))
+    assert "epochs 1, 10, 20, 30" in control.here
+    assert control.whose == "ours"
+    alone = [report.Slice("canaries", "mislabelled", 9, 8, None, name, "discriminator") for name in ("dense", *EPOCHS)]
+    (table,) = _parts.slices(dataclasses.replace(data, slices=alone), canaries=True)
+    assert table.columns == ["dense"]
+
+
+def test_the_front_says_that_early_stops_lie_on_it_and_names_none(data: Any) -> None:
+    front = _story.pareto(data.tradeoff)
+    assert not any("early" in name for name in front[:-1])
+    on_it = sum(name in EPOCHS for name in data.tradeoff.pareto)
+    assert on_it
+    assert front[-1].startswith(f"and the dense network stopped early, at {on_it} epoch")
+
+
+def test_the_model_card_has_the_answer_in_one_line(data: Any, plain: Any) -> None:
+    line = f"- {' '.join(_matched.answer(data.tradeoff))}"
+    assert line in report.model_card(data).splitlines()
+    assert "early" not in report.model_card(plain)
+
+
+def test_the_console_leaves_early_stops_out_and_gives_the_answer(data: Any, plain: Any, tmp_path: Path) -> None:
+    result = _result(data, tmp_path)
+    said, lead = str(result), _matched.answer(data.tradeoff)
+    assert "early-0" not in said
+    assert [line for line in said.splitlines() if line not in lead] == str(_result(plain, tmp_path)).splitlines()
+    assert all(sentence in said.splitlines() for sentence in lead)
+    assert {row["network"] for row in result.table()} == set(GRID)  # who reads rows gets all of them
+    html = result._repr_html_()
+    assert "early-0" not in html
+    assert lead[0] in html
+    for p in (8, 12, 95):  # an early stop has more defence than any sparse network within the last
+        assert result.afford(p) == _result(plain, tmp_path).afford(p)
+
+
+def test_no_sign_of_failure_comes_from_an_early_stop(data: Any, plain: Any) -> None:
+    signs = failures(data.networks, data.attacks, data.tradeoff, classes=10)
+    assert signs == failures(plain.networks, plain.attacks, plain.tradeoff, classes=10)
+    collapsed = [dataclasses.replace(n, test_accuracy=0.1) if n.network == "imp-03" else n for n in data.networks]
+    apart = [
+        dataclasses.replace(n, test_accuracy=0.9) if (n.method, n.role) == ("early-stopped", "shadow") else n
+        for n in collapsed
+    ]
+    (found,) = [s for s in failures(apart, data.attacks, data.tradeoff, classes=10) if "collapsed" in s]
+    assert found.startswith("Accuracy collapsed in 4 of 20 networks")
+    assert not any("resemble" in s for s in failures(apart, data.attacks, data.tradeoff, classes=10))
+
+
+def test_a_study_without_a_control_is_told_how_to_add_one(reports: ModuleType, data: Any, plain: Any) -> None:
+    def hint(found: Any, **changes: Any) -> list[str]:
+        networks, traded = changes.get("networks", found.networks), changes.get("tradeoff", found.tradeoff)
+        signs = failures(networks, found.attacks, traded, classes=10, study=found.study)
+        return [sign for sign in signs if sign.startswith("No control at equal accuracy: ")]
+
+    (said,) = hint(plain)
+    assert 'method = "early-stopped"' in said
+    assert hint(data) == []
+    narrow = [dataclasses.replace(n, network="narrow") for n in plain.networks if n.method == "dense"]
+    assert hint(plain, networks=[*plain.networks, *narrow]) == []  # another dense network is a control too
+    chance = dataclasses.replace(plain.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
+    assert hint(plain, tradeoff=chance) == []  # where nothing leaks there is nothing to hold equal
+    assert re.search("control at equal accuracy", " ".join(_story.CHECKS))

@@ -237,10 +237,10 @@ class Study(Part):
     def _networks_fit(self) -> Study:
         names = [network_name(network) for network in self.networks]
         names += [level_name(n, level) for n in self.networks if isinstance(n, Imp) for level in range(n.levels + 1)]
-        for n in self.networks:
+        for index, n in enumerate(self.networks):
             if isinstance(n, EarlyStopped):
-                train = self.train_of(n)
-                names += [stop_name(n, epoch) for epoch in (*n.stops(train), train.epochs)]
+                train = self.train_of(n, where=f"networks.{index}.train")
+                names += [stop_name(n, epoch) for epoch in {*n.stops(train), train.epochs}]
         for name, count in Counter(names).items():
             if count > 1:
                 raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
@@ -256,13 +256,15 @@ class Study(Part):
                     f"networks.{index}.rewind: '{network.rewind}' is not before the end of training "
                     f"(train.epochs = {train.epochs}); rewind earlier or train longer"
                 )
-            if isinstance(network, EarlyStopped) and (train.stack > 1 or max(network.stops(train)) >= train.epochs):
-                raise ValueError(
-                    f"networks.{index}: 'early-stopped' needs train.stack = 1"
-                    if train.stack > 1
-                    else f"networks.{index}.epochs: all must be before the last one (train.epochs = {train.epochs})"
-                )
-            recipe = network.model_dump_json(exclude={"name", "train", "levels"}) + train.model_dump_json()
+            if isinstance(network, EarlyStopped):
+                if train.stack > 1:
+                    raise ValueError(f"networks.{index}: 'early-stopped' needs train.stack = 1")
+                if max(network.stops(train), default=train.epochs) >= train.epochs:
+                    raise ValueError(
+                        f"networks.{index}.epochs: all must be before the last one (train.epochs = {train.epochs}); "
+                        "stop earlier or train longer"
+                    )
+            recipe = network.model_dump_json(exclude={"name", "train", "levels", "epochs"}) + train.model_dump_json()
             other = recipes.setdefault(recipe, names[index])
             if other != names[index]:
                 raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
@@ -469,16 +471,19 @@ def difference(old: Study, new: Study) -> str | None:
         after[part].pop(name)
         if gone:
             return f"{path} lacks {gone[0]!r}, which the folder has"
-    there = {network_name(n): n.model_dump(mode="json", exclude={"name"}) for n in new.networks}
+    there = {network_name(n): n for n in new.networks}
     for network in old.networks:
-        name, was = network_name(network), network.model_dump(mode="json", exclude={"name"})
-        now = there.get(name)
-        if now is None:
+        name = network_name(network)
+        other = there.get(name)
+        if other is None:
             return f"network '{name}' is missing, which the folder has"
+        was, now = (n.model_dump(mode="json", exclude={"name"}) for n in (network, other))
         if isinstance(network, Imp) and was.pop("levels") > now.pop("levels", 0):
             return f"network '{name}' has fewer levels than the folder"
-        if isinstance(network, EarlyStopped) and set(was["epochs"] or ()) <= set(now.get("epochs") or ()):
-            now["epochs"] = was["epochs"] = None
+        if isinstance(network, EarlyStopped) and isinstance(other, EarlyStopped):
+            if not set(network.stops(old.train_of(network))) <= set(other.stops(new.train_of(other))):
+                return f"network '{name}' lacks epochs that the folder has"
+            was["epochs"] = now["epochs"]
         changed = _first_difference(was, now)
         if changed:
             return f"network '{name}': {changed}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lacewing._report import equal_accuracy, without_stops
+from lacewing._report import equal_accuracy
 from lacewing.results import AttackResult, NetworkResult, with_ends
 from lacewing.tradeoff import Choice, TradeOff, afford
 
@@ -37,7 +37,7 @@ class Result:
 
         Dense networks stopped early are a control, so they are never the answer.
         """
-        return afford(without_stops(self.tradeoff), percent) if self.tradeoff else None
+        return afford(self.tradeoff, percent) if self.tradeoff else None
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack and network: name, seed, density, accuracies, and metrics with their intervals.

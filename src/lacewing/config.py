@@ -257,18 +257,21 @@ class Study(Part):
                     f"(train.epochs = {train.epochs}); rewind earlier or train longer"
                 )
             if isinstance(network, EarlyStopped):
-                if train.stack > 1:
-                    raise ValueError(f"networks.{index}: 'early-stopped' needs train.stack = 1")
-                if max(network.stops(train), default=train.epochs) >= train.epochs:
-                    raise ValueError(
-                        f"networks.{index}.epochs: all must be before the last one (train.epochs = {train.epochs}); "
-                        "stop earlier or train longer"
-                    )
+                self._stops_fit(network, f"networks.{index}", train)
             recipe = network.model_dump_json(exclude={"name", "train", "levels", "epochs"}) + train.model_dump_json()
             other = recipes.setdefault(recipe, names[index])
             if other != names[index]:
                 raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
         return self
+
+    def _stops_fit(self, network: EarlyStopped, where: str, train: Train) -> None:
+        if train.stack > 1:
+            raise ValueError(f"{where}: 'early-stopped' needs train.stack = 1")
+        if max(network.stops(train), default=train.epochs) >= train.epochs:
+            raise ValueError(
+                f"{where}.epochs: all must be before the last one (train.epochs = {train.epochs}); stop earlier or "
+                "train longer"
+            )
 
     def train_of(self, network: Network, where: str = "train") -> Train:
         """[train] with the network's own fields laid over it.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing.config import (
+    EarlyStopped,
     Study,
     Train,
     builtin_studies,
@@ -18,6 +19,7 @@ from lacewing.config import (
     difference,
     load_study,
     network_name,
+    stop_name,
     to_toml,
 )
 from lacewing.errors import UsageError
@@ -115,6 +117,65 @@ def test_two_entries_that_make_the_same_network_are_refused():
     load_study(_small(networks=[imp, {**imp, "fraction": 0.3, "name": "slower"}]))
 
 
+STOPPED = {"method": "early-stopped"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"epochs": [2, 1]}, "networks.3.epochs: [2, 1] must ascend, no epoch twice."),
+        ({"epochs": [1, 1]}, "networks.3.epochs: [1, 1] must ascend, no epoch twice."),
+        ({"epochs": []}, "networks.3.epochs = []"),
+        ({"epochs": [0, 1]}, "networks.3.epochs.0 = 0"),
+        ({"epochs": [1, 1.5]}, "networks.3.epochs.1 = 1.5"),
+        ({"epochs": 2}, "networks.3.epochs = 2"),
+        ({"epochs": [1, 3]}, "networks.3.epochs: all must be before the last one (train.epochs = 3)"),
+        ({"epochs": [1, 9]}, "networks.3.epochs: all must be before the last one (train.epochs = 3)"),
+        (
+            {"epochs": [1, 2], "train": {"epochs": 2}},
+            "networks.3.epochs: all must be before the last one (train.epochs = 2)",
+        ),
+        ({"train": {"epochs": 1}}, "networks.3.epochs: all must be before the last one (train.epochs = 1)"),
+        ({"train": {"stack": 2}}, "networks.3: 'early-stopped' needs train.stack = 1"),
+        ({"epoch": [1]}, "unknown field 'networks.3.epoch'; did you mean 'epochs'?"),
+        ({"levels": 2}, "unknown field 'networks.3.levels'"),
+        ({"train": {"lrr": 1}}, "networks.3.train: unknown field 'lrr'; did you mean 'lr'?"),
+        ({"train": {"epochs": 0}}, "networks.3.train: epochs = 0"),
+        ({"method": "early-stoped"}, "networks.3.method is 'early-stoped'; did you mean 'early-stopped'?"),
+    ],
+)
+def test_what_cannot_be_stopped_early_is_one_sentence_that_names_the_field(entry, said):
+    model = {"name": "mlp"} if "stack" in entry.get("train", {}) else SMALL["model"]
+    with pytest.raises(UsageError) as caught:
+        load_study(_small(model=model, networks=[*SMALL["networks"], {**STOPPED, **entry}]))
+    sentence = str(caught.value)
+    assert said in sentence
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "twice"),
+    [
+        ([{**STOPPED, "name": "imp", "epochs": [2]}, {"method": "imp", "levels": 2}], "imp"),
+        ([{**STOPPED, "epochs": [2]}, {"method": "dense", "name": "early-002"}], "early-002"),
+        ([STOPPED, {"method": "dense", "name": "early-003"}], "early-003"),  # of the network that they are stops of
+        ([{**STOPPED, "name": "imp", "epochs": [2]}, {"method": "butterfly", "name": "imp-002"}], "imp-002"),
+    ],
+)
+def test_names_of_early_stops_are_their_own(entries, twice):
+    with pytest.raises(UsageError, match=f"two are called '{twice}'"):
+        load_study(_small(networks=entries))
+
+
+def test_early_stops_of_one_dense_network_are_one_entry():
+    """Equal stops of two entries have equal keys: one of the two would silently be missing from the results."""
+    first, second = {**STOPPED, "epochs": [1, 2]}, {**STOPPED, "epochs": [2], "name": "again"}
+    with pytest.raises(UsageError, match="'early' and 'again' are made alike"):
+        load_study(_small(networks=[first, second]))
+    load_study(_small(networks=[first, {**second, "train": {"lr": 0.3}}]))
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
@@ -150,6 +211,40 @@ def test_a_network_lays_its_own_fields_over_those_of_all():
     assert study.train_of(study.networks[2]) == Train(epochs=3, lr=0.2)
     assert study.train_of(study.networks[0]) == Train(epochs=3)
     assert [network_name(n) for n in study.networks] == ["dense", "imp", "butterfly-s2-l2"]
+
+
+def test_by_default_stops_are_about_twenty_evenly_spaced_on_a_log_scale():
+    for epochs in range(2, 1001):
+        stops = EarlyStopped(**STOPPED).stops(Train(epochs=epochs))
+        assert list(stops) == sorted(set(stops))
+        assert stops[0] == 1
+        assert stops[-1] < epochs
+        assert min(epochs - 1, 10 if epochs < 100 else 17) <= len(stops) <= 20
+        step = epochs ** (1 / 20)  # from each stop to the next, but that epochs are whole
+        for before, after in zip(stops, (*stops[1:], epochs), strict=True):
+            assert after <= max(before + 1, (before + 0.5) * step + 0.5)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 100])
+def test_studies_of_any_length_but_one_epoch_may_stop_early(epochs):
+    study = load_study(_small(train={"epochs": epochs}, networks=[{"method": "dense"}, STOPPED]))
+    assert study.networks[1].stops(study.train)[-1] == {2: 1, 3: 2, 100: 79}[epochs]
+
+
+def test_the_stops_of_300_epochs():
+    stops = EarlyStopped(**STOPPED).stops(Train(epochs=300))
+    assert stops == (1, 2, 3, 4, 6, 7, 10, 13, 17, 23, 31, 41, 54, 72, 96, 128, 170, 226)
+
+
+def test_own_epochs_and_their_names():
+    study = load_study(
+        _small(train={"epochs": 2000}, networks=[STOPPED, {"method": "dense"}]), ["networks.0.epochs=[5, 50, 1200]"]
+    )
+    (entry, _) = study.networks
+    assert network_name(entry) == "early"
+    assert [stop_name(entry, epoch) for epoch in entry.stops(study.train)] == ["early-005", "early-050", "early-1200"]
+    named = load_study(_small(networks=[{**STOPPED, "name": "short", "epochs": [2]}])).networks[0]
+    assert stop_name(named, 2) == "short-002"
 
 
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
@@ -229,6 +324,10 @@ networks = st.one_of(
     st.fixed_dictionaries(
         {"method": st.just("imp"), "levels": st.integers(1, 30), "fraction": st.floats(0.01, 0.99), "train": trains},
         optional={"rewind": st.sampled_from(["init", "epoch 2"])},
+    ),
+    st.fixed_dictionaries(
+        {"method": st.just("early-stopped"), "train": trains},
+        optional={"epochs": st.sampled_from([[1], [1, 2]]) | st.none()},
     ),
     st.fixed_dictionaries(
         {"method": st.just("butterfly"), "columns": st.sampled_from(["channel-first", "kernel-first"])},
@@ -373,6 +472,31 @@ def test_more_networks_in_any_order_continue_a_folder():
     new = load_study(_small(networks=more))
     assert difference(old, new) is None
     assert difference(new, old) == "network 'butterfly-s1-l2' is missing, which the folder has"
+
+
+def _stopped(epochs=None, **changes):
+    entry = STOPPED if epochs is None else {**STOPPED, "epochs": epochs}
+    return load_study(_small(train={"epochs": 100}, networks=[*SMALL["networks"], {**entry, **changes}]))
+
+
+def test_early_stops_may_be_added_to_a_folder_and_none_be_taken_away():
+    none = load_study(_small(train={"epochs": 100}))
+    few, more = _stopped([1, 10]), _stopped([1, 2, 10, 99])
+    for old, new in ((none, few), (none, _stopped()), (few, more), (few, few), (_stopped(), _stopped())):
+        assert difference(old, new) is None
+    assert difference(few, none) == "network 'early' is missing, which the folder has"
+    assert difference(more, few) == "network 'early' lacks epochs that the folder has"
+    assert "network 'early': train.lr" in difference(few, _stopped([1, 2, 10], train={"lr": 0.2}))
+    for old in (few, _stopped()):
+        assert "network 'early': " in difference(old, _stopped(method="dense", name="early", train={"lr": 0.2}))
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_default_stops_count_as_those_that_they_are(taken):
+    default, few = _stopped(), _stopped([1, 10])
+    assert {1, 10} < set(default.networks[3].stops(default.train))
+    found = difference(default, few) if taken else difference(few, default)
+    assert (found is not None) == taken
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 
-from lacewing.config import load_study
+from lacewing.attacks import ATTACKS
+from lacewing.config import Dense, load_study
 from lacewing.errors import UsageError
-from lacewing.plan import make_plan, only
+from lacewing.plan import make_plan, only, refusals
 
 SMALL = {
     "name": "small",
@@ -139,6 +140,129 @@ def test_keys_are_stable():
     assert attack == "769a97b3f436e10ebb2684968505e304a55c096a15e1ba5758db364b6d659939"
 
 
+# -------------------------------------------------------------------------------------------------------- stopped early
+
+STOPPED = {"method": "early-stopped", "epochs": [1, 3]}
+WITH_STOPS = [*SMALL["networks"], STOPPED]
+
+
+def test_early_stops_are_states_of_the_dense_network_of_their_role_and_seed():
+    plan = _plan(networks=WITH_STOPS)
+    assert [job.network for job in plan.chains[0]] == ["dense", "imp-01", "imp-02", "early-001", "early-003"]
+    head, *_, first, third = plan.chains[0]
+    assert (head.stop, head.epochs, head.train.epochs) == (None, 5, 5)
+    assert [(job.method, job.stop, job.epochs, job.train.epochs) for job in (first, third)] == [
+        ("early-stopped", 1, 0, 5),
+        ("early-stopped", 3, 0, 5),
+    ]
+    stops = [job for job in plan.networks if job.method == "early-stopped"]
+    wanted = {f"early-00{k}/{r}/{s}" for k in (1, 3) for r in ("target", "shadow") for s in (0, 1)}
+    assert {job.id for job in stops} == wanted
+    assert len({job.key for job in plan.networks}) == len(plan.networks) == 24
+    for chain in plan.chains:
+        assert len({(job.role, job.seed) for job in chain}) == 1
+
+
+def test_early_stops_change_no_other_key():
+    attacks = {"names": [name for name in ATTACKS if name not in ("lira-online", "rmia-online")]}
+    changes = {"data": {"population": 0.1}, "attacks": attacks}
+    before = _plan(**changes)
+    for networks in (WITH_STOPS, WITH_STOPS[::-1], [*SMALL["networks"], {"method": "early-stopped"}]):
+        after = _plan(networks=networks, **changes)
+        assert _keys(before).items() < _keys(after).items()
+        added = {job.method for job in after.networks if job.id not in _keys(before)}
+        assert added == {"early-stopped"}
+        assert {a.target.method for a in after.attacks if a.id not in _keys(before)} == {"early-stopped"}
+
+
+def _stop_key(*overrides, networks=WITH_STOPS, name="early-003/target/0", **options):
+    return _keys(_plan(*overrides, networks=networks, **options))[name]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "networks", "name"),
+    [
+        ((), [STOPPED], "early-003/target/0"),
+        ((), WITH_STOPS[::-1], "early-003/target/0"),
+        (("networks.3.epochs=[3]",), WITH_STOPS, "early-003/target/0"),
+        (("networks.3.epochs=[1, 2, 3, 4]",), WITH_STOPS, "early-003/target/0"),
+        (("networks.3.name=short",), WITH_STOPS, "short-003/target/0"),
+        (("networks.0.train.lr=0.3",), WITH_STOPS, "early-003/target/0"),
+        (("networks.1.fraction=0.3", "networks.2.factors=3"), WITH_STOPS, "early-003/target/0"),
+        (("run.seeds=[5, 0]",), WITH_STOPS, "early-003/target/0"),
+        (("name=other", "attacks.names=['loss']"), WITH_STOPS, "early-003/target/0"),
+        (("train.lr=0.3", "networks.3.train.lr=0.1"), WITH_STOPS, "early-003/target/0"),
+    ],
+)
+def test_the_key_of_an_early_stop_follows_nothing_but_its_recipe_and_epoch(overrides, networks, name):
+    assert _stop_key(*overrides, networks=networks, name=name) == _stop_key()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *(f"train.{field}" for field in (
+            "epochs=6", "batch_size=32", "lr=0.4", "momentum=0.8", "weight_decay=1e-3", "schedule=step",
+            "milestones=[0.4]", "gamma=0.2", "augment=['flip']", "precision=bf16", "channels_last=false", "holdout=0.1",
+        )),
+        "networks.3.train.lr=0.4",
+        "data.records=100",
+        "data.label_noise=0.1",
+        "data.seed=1",
+        "signals.noise=0.1",
+        "signals.draws=9",
+    ],
+)  # fmt: skip
+def test_the_key_of_an_early_stop_follows_all_of_its_recipe(override):
+    assert _stop_key(override) != _stop_key()
+
+
+def test_keys_of_early_stops_differ_by_epoch_role_seed_data_and_model():
+    keys = [_stop_key(name=f"early-00{k}/{r}/{s}") for k in (1, 3) for r in ("target", "shadow") for s in (0, 1)]
+    keys += [_stop_key(digest="1" * 64), _stop_key(model={"name": "mlp"}), _keys(_plan())["dense/target/0"]]
+    assert len(set(keys)) == len(keys) == 11
+
+
+def test_keys_of_early_stops_are_stable():
+    """Golden: a change makes the early stops of every run folder in the world be trained anew."""
+    assert _stop_key() == "d01beb66772c2f2bdef3ca8279286f70c2d6607fa75f486598d0abf88281acef"
+
+
+def test_a_study_without_the_dense_network_trains_it_for_its_early_stops():
+    plan = _plan(networks=[STOPPED])
+    assert [job.network for job in plan.chains[0]] == ["early-005", "early-001", "early-003"]
+    head = plan.chains[0][0]
+    assert (head.method, head.stop, head.epochs, head.level) == ("dense", None, 5, 0)
+    assert isinstance(head.spec, Dense)
+    assert head.key == _keys(_plan())["dense/target/0"]
+    own = _plan(networks=[*SMALL["networks"], {**STOPPED, "train": {"epochs": 4}}])
+    assert ["early-004", "early-001", "early-003"] in [[job.network for job in chain] for chain in own.chains]
+    assert [job.network for job in own.chains[0]] == ["dense", "imp-01", "imp-02"]
+    same = _plan(networks=[{"method": "imp", "levels": 1}, STOPPED])
+    assert [job.network for job in same.chains[0]] == ["imp-00", "imp-01", "early-001", "early-003"]
+
+
+def test_the_shadow_of_an_early_stop_was_stopped_at_the_same_epoch():
+    for changes in ({}, {"data": {"split": "random-halves"}, "run": {"seeds": [0, 1, 2, 3]}}):
+        attacks = [a for a in _plan(networks=WITH_STOPS, **changes).attacks if a.target.method == "early-stopped"]
+        assert {a.target.stop for a in attacks} == {1, 3}
+        for attack in attacks:
+            assert attack.shadow.network.stop == attack.target.stop
+            assert attack.shadow.network.key != attack.target.key
+
+
+def test_attacks_about_sparse_networks_pass_over_early_stops():
+    about_sparse = {name for name, attack in ATTACKS.items() if attack.methods is not None}
+    assert about_sparse
+    attacks = {"names": [name for name in ATTACKS if name not in ("lira-online", "rmia-online")]}
+    changes = {"networks": WITH_STOPS, "data": {"population": 0.1}, "attacks": attacks}
+    on = {(a.target.network, a.attack) for a in _plan(**changes).attacks}
+    for name in attacks["names"]:
+        assert (("early-001", name) in on) == (("early-003", name) in on) == (name not in about_sparse)
+    told = refusals(load_study({**copy.deepcopy(SMALL), **changes}))
+    assert {name for network, name in told if network == "early-003"} == about_sparse
+
+
 # ----------------------------------------------------------------------------------------------------------------- only
 
 
@@ -166,6 +290,39 @@ def test_a_pruned_network_brings_what_its_chain_needs_and_no_more():
     networks, _ = _slice({"network": "slow-02", "role": "target", "seed": "0"}, networks=two)
     assert networks == ["dense/target/0", "slow-01/target/0", "slow-02/target/0"]
     assert _slice({"network": "dense", "role": "target", "seed": "0"})[0] == ["dense/target/0"]
+
+
+def test_early_stops_in_slices():
+    def of(**terms):
+        networks, attacks = _slice({"seed": "0", **terms}, networks=WITH_STOPS)
+        return [name.removesuffix("/0") for name in networks], attacks
+
+    networks, attacks = of(method="early-stopped")
+    assert networks == [f"{n}/{r}" for r in ("target", "shadow") for n in ("dense", "early-001", "early-003")]
+    assert attacks == [f"discriminator on {n}/target/0" for n in ("dense", "early-001", "early-003")]
+    assert of(network="early-001", role="target") == (["dense/target", "early-001/target"], [])
+    networks, _ = of(network="early-003", role="shadow")
+    assert (
+        {"dense/shadow", "early-003/shadow"}
+        <= set(networks)
+        <= {f"{n}/shadow" for n in ("dense", "early-001", "early-003")}
+    )
+    assert of(method="dense", role="target") == (["dense/target"], [])
+    assert of(network="dense")[0] == ["dense/target", "dense/shadow"]
+    assert of(method="imp", role="target")[0] == ["dense/target", "imp-01/target", "imp-02/target"]
+    assert of(network="imp-01", role="target")[0] == ["dense/target", "imp-01/target"]
+    with pytest.raises(UsageError, match="--only network=early-002: no network"):
+        only(_plan(networks=WITH_STOPS), {"network": "early-002"})
+
+
+def test_slices_with_early_stops_are_together_the_whole():
+    whole = _plan(networks=WITH_STOPS)
+    for terms in (
+        [{"role": r} for r in ("target", "shadow")],
+        [{"method": m} for m in ("imp", "butterfly", "early-stopped")],
+    ):
+        slices = [only(whole, each) for each in terms]
+        assert {job.key for part in slices for job in part.networks} == {job.key for job in whole.networks}
 
 
 def test_slices_together_are_the_whole_with_the_same_keys():

@@ -22,7 +22,6 @@ from lacewing._report._data import (
     Slice,
     leading_attack,
     seeds_of,
-    without_stops,
 )
 from lacewing._report._figures import Drawing
 from lacewing._report._matched import answer as equal_accuracy
@@ -35,7 +34,6 @@ __all__ = [
     "Slice",
     "equal_accuracy",
     "model_card",
-    "without_stops",
     "write",
     "write_audit",
 ]

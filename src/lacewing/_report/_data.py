@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -117,11 +116,6 @@ class Series:
 def is_sparse(method: str) -> bool:
     """As `NetworkResult.sparse`: by pruning or factors, so neither the dense network nor one stopped early."""
     return method not in ("dense", STOPPED)
-
-
-def without_stops(found: TradeOff) -> TradeOff:
-    """The trade-off with the dense and the sparse networks' points alone: early stops are no offer but a control."""
-    return dataclasses.replace(found, points=tuple(p for p in found.points if p.method != STOPPED))
 
 
 def leading_attack(data: ReportData) -> str | None:

@@ -25,7 +25,6 @@ from lacewing._report._data import (
     seeds_text,
     series,
     spread_text,
-    without_stops,
 )
 from lacewing.results import Estimate
 from lacewing.tradeoff import PAPER_SLOPE, Point, Slope, Spread, TradeOff, afford
@@ -349,7 +348,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
     """The same answer for every p: a list of {from, network, sentence}, valid from that p up to the next one."""
     if data.tradeoff is None:
         return []
-    points = without_stops(data.tradeoff).points
+    points = [p for p in data.tradeoff.points if p.method != STOPPED]
     losses = {p.relative_loss.mean * 100 for p in points if p.relative_loss is not None}
     steps: list[dict[str, Any]] = []
     for start in sorted({0.0, *(loss for loss in losses if loss > 0)}):
@@ -360,7 +359,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _answer(found: TradeOff, p: float) -> Answer:
-    choice = afford(without_stops(found), p)
+    choice = afford(found, p)
     if choice is None or choice.point.relative_loss is None or choice.point.relative_gain is None:
         nothing = "No network keeps that much of the dense network's accuracy."
         return Answer(p, "none", "–", "–", "–", "–", nothing)

@@ -259,7 +259,9 @@ def _train_and_publish(
             save_checkpoint(folder, progress, job=job.id, epochs=job.stop or job.train.epochs)
             saved = time.monotonic()
         if stopping:
-            raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch} of {job.train.epochs}; its state is saved.")
+            raise BudgetSpent(
+                f"stopped {job.id} after epoch {epoch.epoch} of {job.stop or job.train.epochs}; its state is saved."
+            )
 
     try:
         progress = _train(

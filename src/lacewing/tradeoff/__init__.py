@@ -120,15 +120,18 @@ def tradeoff(
 def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
     """The network of best mean defence whose mean relative accuracy loss is at most ``percent`` %, or None.
 
-    Ties go to the lower density; the dense network (loss 0) competes too. Raises `UsageError` for a ``percent`` that
-    is not finite.
+    Ties go to the lower density; the dense network (loss 0) competes too, stopped early it does not. Raises
+    `UsageError` for a ``percent`` that is not finite.
     """
     if not math.isfinite(percent):
         raise UsageError(f"percent = {percent} is no number: give the relative loss you can afford, such as 2.")
     able = [
         (p, p.relative_loss.mean, p.relative_gain.mean)
         for p in tradeoff.points
-        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9
+        if p.relative_loss
+        and p.relative_gain
+        and p.relative_loss.mean * 100 <= percent + 1e-9
+        and p.method != "early-stopped"
     ]
     if not able:
         return None

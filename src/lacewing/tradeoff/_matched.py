@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.metrics import Bools, Estimate, Floats
-from lacewing.results import AttackResult
+from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff._draws import attack_accuracy, resampled
 from lacewing.tradeoff._slope import estimate_of
 from lacewing.tradeoff._types import SEEDS_TO_BOOTSTRAP, Against, At, Match, show
@@ -64,7 +64,7 @@ def _paths(sparse: AttackResult, results: Sequence[AttackResult]) -> Iterator[_P
     dense = [r for r in results if r.network.network == "dense"] or [r for r in results if r.network.method == "dense"]
     if len(dense) != 1:
         return
-    stops = [r for r in results if r.network.method == "early-stopped"]
+    stops = [r for r in results if r.network.method == "early-stopped" and _on_the_way(r.network, dense[0].network)]
     if stops:
         stops.sort(key=lambda r: len(r.network.curve))
         yield _Path("accuracy", "early-stopped", [*stops, dense[0]])
@@ -74,6 +74,11 @@ def _paths(sparse: AttackResult, results: Sequence[AttackResult]) -> Iterator[_P
             levels.sort(key=lambda r: r.network.density)
             yield _Path("accuracy", "imp", [*levels, dense[0]])
             yield _Path("density", "imp", [*levels, dense[0]])
+
+
+def _on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
+    """Whether a network is a state of the dense one's own training, not of one by another recipe."""
+    return dense.curve[: len(stopped.curve)] == stopped.curve
 
 
 class _Drawn(NamedTuple):
@@ -126,17 +131,18 @@ def _beside(sparse: AttackResult, path: _Path, attack_BJ: Floats, test_BJ: Float
 def _first_reach(x_BK: Floats, x_B: Floats) -> tuple[npt.NDArray[np.int64], Floats, Bools]:
     """The first place of a path that reaches x, and how far x lies on the way there from the place before (0 to 1).
 
-    A path that begins at x or above is taken at its first place, one that never gets there at its highest.
+    A path that begins above x is taken at its first place, one that never gets there at its highest; the third of what
+    is returned says where.
     """
     reaches_BK = x_BK >= x_B[:, None]
-    beyond_B: Bools = x_BK.max(axis=1) < x_B
-    upper_B: npt.NDArray[np.int64] = np.where(beyond_B, x_BK.argmax(axis=1), reaches_BK.argmax(axis=1))
+    never_B: Bools = x_BK.max(axis=1) < x_B
+    upper_B: npt.NDArray[np.int64] = np.where(never_B, x_BK.argmax(axis=1), reaches_BK.argmax(axis=1))
     rows = np.arange(len(x_B))
     high, low = x_BK[rows, upper_B], x_BK[rows, np.maximum(upper_B - 1, 0)]
-    between = ~beyond_B & (upper_B > 0)
+    between = ~never_B & (upper_B > 0)
     share_B = np.ones(len(x_B))
     share_B[between] = (x_B - low)[between] / (high - low)[between]
-    return upper_B, share_B, beyond_B
+    return upper_B, share_B, never_B | (x_BK[:, 0] > x_B)
 
 
 def _match(
@@ -193,8 +199,10 @@ def _sentence(
         sentence += f", test accuracy {_signed(test)}"
     missed = [s for s, d in of_seed.items() if d.beyond]
     if missed:
-        what = "as accurate" if at == "accuracy" else "as dense"
-        sentence += f" (seed {', '.join(map(str, missed))}: nothing to compare with is {what}; beside the nearest)"
+        what = "accurate" if at == "accuracy" else "dense"
+        sentence += (
+            f" (seed {', '.join(map(str, missed))}: nothing to compare with is just as {what}; beside the nearest)"
+        )
     return sentence + "."
 
 

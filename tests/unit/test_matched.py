@@ -1,0 +1,468 @@
+"""Sparse networks beside others at equal accuracy or density: against loops in plain Python and planted cases."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from attack_results import net, result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lacewing.cautions import failures
+from lacewing.errors import UsageError
+from lacewing.results import AttackResult
+from lacewing.tradeoff import Match, as_json, tradeoff
+from lacewing.tradeoff._matched import matches
+
+N = 20  # members, and as many non-members: accuracies below are twentieths
+
+
+def early(epoch, seed=0, *, test, attack, n=N, rng=None):
+    network = net(f"early-{epoch:03d}", seed, test=test, method="early-stopped", epochs=epoch)
+    return result(network, attack, n=n, rng=rng)
+
+
+def sparse(name, seed=0, *, test, attack, density=0.1, n=N, rng=None):
+    return result(net(name, seed, test=test, density=density, epochs=100), attack, n=n, rng=rng)
+
+
+def dense(seed=0, *, test=0.8, attack=0.9, name="dense", n=N, rng=None):
+    return result(net(name, seed, test=test, method="dense", epochs=100), attack, n=n, rng=rng)
+
+
+def at(found, network, by="accuracy", against="early-stopped"):
+    (one,) = [m for m in found if (m.network, m.at, m.against) == (network, by, against)]
+    return one
+
+
+def kinds(found):
+    return [(m.network, m.at, m.against) for m in found]
+
+
+def walked(path, x, here):
+    """Oracle. ``path``: (x, where, attack, test) each; the point where it first reaches x, or the highest if none."""
+    before = None
+    for point in path:
+        if point[0] >= x:
+            if before is None or point[0] == x:
+                return point[1:], False
+            share = (x - before[0]) / (point[0] - before[0])
+            return [b + share * (p - b) for b, p in zip(before[1:], point[1:], strict=True)], False
+        before = point
+    highest = path[0]
+    for point in path[1:]:
+        if point[0] > highest[0]:
+            highest = point
+    return highest[1:], True
+
+
+def accuracy_path(networks):
+    return [(r.network.test_accuracy, len(r.network.curve), attack_of(r), r.network.test_accuracy) for r in networks]
+
+
+def attack_of(r):
+    return r.metrics["balanced_accuracy"].value
+
+
+# --------------------------------------------------------------------------------------------------------- where it is
+
+twentieths = st.integers(0, 20).map(lambda k: k / 20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    stops=st.lists(st.tuples(twentieths, twentieths), min_size=1, max_size=5),
+    end=st.tuples(twentieths, twentieths),
+    own=st.tuples(twentieths, twentieths),
+)
+def test_the_first_stop_that_is_as_accurate_with_what_lies_between_by_brute_force(stops, end, own):
+    path = [early(2**i, test=t, attack=a) for i, (t, a) in enumerate(stops)] + [dense(test=end[0], attack=end[1])]
+    pruned = sparse("imp-01", test=own[0], attack=own[1])
+    found = at(matches({0: [*path[::-1], pruned]}, resamples=100, seed=0), "imp-01")
+    (where, attack, test), beyond = walked(accuracy_path(path), own[0], own)
+    assert found.by_seed == {0: pytest.approx(attack_of(pruned) - attack, abs=1e-12)}
+    assert found.difference.value == found.by_seed[0]
+    assert found.test_difference.value == pytest.approx(own[0] - test, abs=1e-12)
+    assert found.where == {0: pytest.approx(where)}
+    if path[0].network.test_accuracy <= own[0]:
+        assert (found.beyond == (0,)) == beyond
+    assert (found.balanced_accuracy, found.test_accuracy) == (attack_of(pruned), own[0])
+    assert found.difference.low <= found.difference.high
+
+
+def test_halfway_between_two_stops_and_the_sign_of_less_leakage():
+    path = [early(10, test=0.4, attack=0.6), early(20, test=0.6, attack=0.8), dense(test=0.8, attack=0.9)]
+    tighter, looser = (sparse(f"imp-0{i}", test=0.5, attack=a) for i, a in ((1, 0.65), (2, 0.75)))
+    found = matches({0: [*path, tighter, looser]}, resamples=100, seed=0)
+    assert at(found, "imp-01").by_seed == {0: pytest.approx(-0.05)}  # beside 0.7 halfway
+    assert at(found, "imp-02").by_seed == {0: pytest.approx(0.05)}
+    assert at(found, "imp-01").where == {0: pytest.approx(15)}
+
+
+def test_a_path_that_falls_back_is_left_where_it_first_gets_there():
+    """Overfitting: the second stop is the most accurate, later ones leak more at the same accuracy."""
+    path = [early(1, test=0.3, attack=0.5), early(2, test=0.7, attack=0.55), early(4, test=0.5, attack=0.8), dense()]
+    found = at(matches({0: [*path, sparse("imp-01", test=0.5, attack=0.55)]}, resamples=100, seed=0), "imp-01")
+    assert found.where == {0: pytest.approx(1.5)}
+    assert found.by_seed == {0: pytest.approx(0.55 - 0.525)}
+
+
+def test_one_that_beats_them_all_is_held_against_the_most_accurate_and_named():
+    path = [early(1, test=0.3, attack=0.5), early(2, test=0.75, attack=0.7), dense(test=0.6, attack=0.95)]
+    found = at(matches({7: [*path, sparse("imp-01", test=0.9, attack=0.75)]}, resamples=100, seed=0), "imp-01")
+    assert found.where == {7: 2}
+    assert found.by_seed == {7: pytest.approx(0.05)}
+    assert found.test_difference.value == pytest.approx(0.15)
+    assert found.beyond == (7,)
+    assert "seed 7: nothing to compare with is just as accurate" in found.sentence
+
+
+def test_one_below_the_first_stop_is_held_against_the_first_stop():
+    path = [early(1, test=0.5, attack=0.55), early(2, test=0.6, attack=0.7), dense()]
+    found = at(matches({0: [*path, sparse("imp-01", test=0.1, attack=0.5)]}, resamples=100, seed=0), "imp-01")
+    assert found.where == {0: 1}
+    assert found.by_seed == {0: pytest.approx(-0.05)}
+
+
+@pytest.mark.parametrize("by", ["accuracy", "density"])
+def test_one_below_all_others_is_named_as_one_above_them_is(by):
+    results = [
+        early(1, test=0.5, attack=0.55),
+        dense(),
+        sparse("imp-01", test=0.6, attack=0.6, density=0.2),
+        sparse("butterfly-a", test=0.1, attack=0.5, density=0.05),
+    ]
+    found = at(matches({3: results}, resamples=100, seed=0), "butterfly-a", by, "imp")
+    assert found.beyond == (3,)
+    assert "seed 3" in found.sentence
+
+
+densities = st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(levels=densities, own=st.integers(1, 99), data=st.data())
+def test_densities_are_walked_on_a_log_scale_from_the_sparsest_by_brute_force(levels, own, data):
+    attacks = [data.draw(twentieths) for _ in range(2 * len(levels) + 4)]
+    take = iter(attacks)
+    imp = [sparse(f"imp-{d:02d}", test=next(take), attack=next(take), density=d / 100) for d in levels]
+    end = dense(test=next(take), attack=next(take))
+    butterfly = sparse("butterfly-a", test=next(take), attack=next(take), density=own / 100)
+    found = at(matches({0: [end, butterfly, *imp]}, resamples=100, seed=0), "butterfly-a", "density", "imp")
+    path = [
+        (math.log(d), math.log(d), attack_of(r), r.network.test_accuracy)
+        for d, r in sorted((r.network.density, r) for r in [*imp, end])
+    ]
+    (where, attack, test), beyond = walked(path, math.log(own / 100), None)
+    assert not beyond  # the dense network is as dense as any
+    assert own < min(levels) or found.beyond == ()
+    assert found.where == {0: pytest.approx(math.exp(where))}
+    assert found.by_seed == {0: pytest.approx(attack_of(butterfly) - attack, abs=1e-12)}
+    assert found.test_difference.value == pytest.approx(butterfly.network.test_accuracy - test, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    levels=st.lists(st.tuples(twentieths, twentieths), min_size=1, max_size=4),
+    end=st.tuples(twentieths, twentieths),
+    own=st.tuples(twentieths, twentieths),
+)
+def test_at_equal_accuracy_pruning_is_walked_from_the_sparsest_to_the_dense_network_by_brute_force(levels, end, own):
+    path = [sparse(f"imp-{i:02d}", test=t, attack=a, density=0.1 + i / 10) for i, (t, a) in enumerate(levels)]
+    path.append(dense(test=end[0], attack=end[1]))
+    butterfly = sparse("butterfly-a", test=own[0], attack=own[1], density=0.01)
+    found = at(matches({0: [*path[::-1], butterfly]}, resamples=100, seed=0), "butterfly-a", "accuracy", "imp")
+    (_, attack, test), beyond = walked(accuracy_path(path), own[0], own)
+    assert found.by_seed == {0: pytest.approx(attack_of(butterfly) - attack, abs=1e-12)}
+    assert found.test_difference.value == pytest.approx(own[0] - test, abs=1e-12)
+    if path[0].network.test_accuracy <= own[0]:
+        assert (found.beyond == (0,)) == beyond
+
+
+def test_butterfly_against_pruning_at_the_geometric_mean_density_and_at_equal_accuracy():
+    results = [
+        dense(test=0.8, attack=0.9),
+        sparse("imp-01", test=0.7, attack=0.8, density=0.16),
+        sparse("imp-02", test=0.5, attack=0.6, density=0.04),
+        sparse("butterfly-a", test=0.65, attack=0.6, density=0.08),
+    ]
+    found = matches({0: results}, resamples=100, seed=0)
+    by_density, by_accuracy = (at(found, "butterfly-a", by, "imp") for by in ("density", "accuracy"))
+    assert by_density.by_seed == {0: pytest.approx(0.6 - 0.7)}
+    assert by_density.test_difference.value == pytest.approx(0.65 - 0.6)
+    assert by_density.where == {0: pytest.approx(0.08)}
+    assert by_accuracy.by_seed == {0: pytest.approx(0.6 - 0.75)}
+    assert by_accuracy.test_difference.value == pytest.approx(0)
+    assert "at equal density" in by_density.sentence
+    assert "test accuracy +0.05" in by_density.sentence
+    assert "iterative pruning" in by_accuracy.sentence
+
+
+# ---------------------------------------------------------------------------------------------------------- which there
+
+
+def test_who_is_held_against_whom():
+    end, stop = dense(), early(1, test=0.5, attack=0.6)
+    imp, butterfly = sparse("imp-01", test=0.6, attack=0.6), sparse("butterfly-a", test=0.6, attack=0.6)
+    own = result(net("mine", test=0.6, density=0.2, method="mine", epochs=9), 0.6, n=N)
+
+    def found(*results):
+        return kinds(matches({0: results}, resamples=100, seed=0))
+
+    stopped, both = ("accuracy", "early-stopped"), [("accuracy", "imp"), ("density", "imp")]
+    assert found(end, imp, butterfly, stop) == [
+        ("imp-01", *stopped),
+        ("butterfly-a", *stopped),
+        *(("butterfly-a", *each) for each in both),
+    ]
+    assert found(end, imp) == []  # no early stops
+    assert found(end, imp, butterfly) == [("butterfly-a", *each) for each in both]
+    assert found(end, butterfly) == []
+    assert found(imp, butterfly, stop) == []  # no dense network
+    assert found(end, own, stop, imp) == [("mine", *stopped), ("imp-01", *stopped)]
+    assert found(end, stop) == []
+
+
+def test_of_two_dense_networks_the_one_called_dense_ends_the_path():
+    results = [
+        dense(test=0.95, attack=0.95, name="longer"),
+        early(1, test=0.5, attack=0.6),
+        dense(test=0.7, attack=0.8),
+        sparse("imp-01", test=0.6, attack=0.6),
+    ]
+    assert at(matches({0: results}, resamples=100, seed=0), "imp-01").by_seed == {0: pytest.approx(0.6 - 0.7)}
+    renamed = [dense(test=0.7, attack=0.8, name="shorter") if r.network.network == "dense" else r for r in results]
+    assert matches({0: renamed}, resamples=100, seed=0) == ()  # which of them it was cannot be told
+    alone = [r for r in renamed if r.network.network != "longer"]
+    assert at(matches({0: alone}, resamples=100, seed=0), "imp-01").by_seed == {0: pytest.approx(0.6 - 0.7)}
+
+
+def test_a_match_is_over_the_seeds_that_have_both_sides():
+    def of(s, *, stops=True, pruned=True):
+        found = [dense(s, test=0.8, attack=0.9)]
+        found += [early(1, s, test=0.4, attack=0.5), early(2, s, test=0.6, attack=0.7)] if stops else []
+        return found + ([sparse("imp-01", s, test=0.5, attack=0.6 + s / 20)] if pruned else [])
+
+    found = at(
+        matches({0: of(0), 1: of(1), 2: of(2, stops=False), 3: of(3, pruned=False)}, resamples=100, seed=0), "imp-01"
+    )
+    assert found.by_seed == {0: pytest.approx(0.0), 1: pytest.approx(0.05)}
+    assert found.difference.value == pytest.approx(0.025)
+    assert (found.balanced_accuracy, found.test_accuracy) == (pytest.approx(0.625), pytest.approx(0.5))
+
+
+# ------------------------------------------------------------------------------------------------------------ intervals
+
+
+def planted(seeds=(0,), n=400, rng=None, shift=0.0):
+    found = {}
+    for s in seeds:
+        found[s] = [
+            dense(s, test=0.8, attack=0.85, n=n, rng=rng),
+            early(5, s, test=0.4, attack=0.55, n=n, rng=rng),
+            early(20, s, test=0.6, attack=0.7, n=n, rng=rng),
+            sparse("imp-01", s, test=0.7, attack=0.75, density=0.3, n=n, rng=rng),
+            sparse("imp-02", s, test=0.55, attack=0.65 + shift, density=0.1, n=n, rng=rng),
+            sparse("butterfly-a", s, test=0.6, attack=0.6 + shift, density=0.2, n=n, rng=rng),
+        ]
+    return found
+
+
+def drawn_again(by_seed, network, path, by, resamples, rng):
+    """Oracle: differences of a plain bootstrap over records, the same of all networks of a seed; mean over seeds."""
+    found = []
+    for _ in range(resamples):
+        of_seeds = []
+        for results in by_seed.values():
+            n = results[0].n_members
+            rows = np.concatenate([rng.integers(n, size=n), n + rng.integers(n, size=n)])
+            named = {r.network.network: r for r in results}
+
+            def measured(r, rows=rows, n=n):
+                hit, correct = r.hit_N[rows], r.correct_N[rows]
+                return (hit[:n].mean() + hit[n:].mean()) / 2, correct[n:].mean()
+
+            attack, test = measured(named[network])
+            points = []
+            for name in path:
+                a, t = measured(named[name])
+                points.append((t if by == "accuracy" else math.log(named[name].network.density), 0.0, a, t))
+            x = test if by == "accuracy" else math.log(named[network].network.density)
+            (_, other, other_test), _ = walked(points, x, None)
+            of_seeds.append((attack - other, test - other_test))
+        found.append(np.mean(of_seeds, axis=0))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (3, 1)])
+@pytest.mark.parametrize(
+    ("network", "by", "against", "path"),
+    [
+        ("imp-02", "accuracy", "early-stopped", ["early-005", "early-020", "dense"]),
+        ("butterfly-a", "accuracy", "imp", ["imp-02", "imp-01", "dense"]),
+        ("butterfly-a", "density", "imp", ["imp-02", "imp-01", "dense"]),
+    ],
+)
+def test_below_five_seeds_the_interval_is_a_paired_bootstrap_over_records(seeds, network, by, against, path):
+    by_seed = planted(seeds, rng=np.random.default_rng(1))
+    found = at(matches(by_seed, resamples=4000, seed=0), network, by, against)
+    draws = drawn_again(by_seed, network, path, by, 2000, np.random.default_rng(2))
+    for estimate, column in zip((found.difference, found.test_difference), draws.T, strict=True):
+        low, high = np.quantile(column, (0.025, 0.975))
+        tolerance = max(0.08 * (high - low), 3 / 400)  # accuracies of 400 records move in steps
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=tolerance)
+    assert found.difference.low < found.difference.value < found.difference.high
+
+
+def test_seeds_are_drawn_apart_even_where_their_results_are_alike():
+    def width(seeds):
+        by_seed = {s: planted((0,), rng=np.random.default_rng(11))[0] for s in seeds}
+        difference = at(matches(by_seed, resamples=4000, seed=0), "imp-02").difference
+        return difference.high - difference.low
+
+    assert width((0, 1, 2, 3)) == pytest.approx(width((0,)) / 2, rel=0.15)
+
+
+def test_a_network_is_beyond_as_measured_not_as_drawn():
+    rng = np.random.default_rng(12)
+    results = [
+        early(1, test=0.5, attack=0.6, rng=rng),
+        dense(test=0.8, attack=0.9, rng=rng),
+        sparse("imp-01", test=0.75, attack=0.6, rng=rng),
+    ]
+    assert at(matches({0: results}, resamples=300, seed=0), "imp-01").beyond == ()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_a_network_that_is_its_own_match_differs_by_nothing(seeds):
+    rng = np.random.default_rng(3)
+    by_seed = {}
+    for s in range(seeds):
+        stop = early(4, s, test=0.5, attack=0.7, n=300, rng=rng)
+        twin = AttackResult(**{**vars(stop), "network": net("butterfly-a", s, test=0.5, density=0.1, epochs=9)})
+        imp = AttackResult(**{**vars(stop), "network": net("imp-01", s, test=0.5, density=0.1, epochs=9)})
+        by_seed[s] = [twin, imp, stop, dense(s, test=0.9, attack=0.8, n=300, rng=rng)]
+    found = matches(by_seed, resamples=300, seed=0)
+    assert len(found) == 4
+    for match in found:
+        assert match.difference == (0, 0, 0)
+        assert match.test_difference == (0, 0, 0)
+        assert "does not differ measurably" in match.sentence
+        assert match.beyond == ()
+
+
+def test_from_five_seeds_on_the_interval_is_over_seeds_by_all_draws_there_are():
+    rng = np.random.default_rng(4)
+    attacks = [0.5, 0.55, 0.6, 0.7, 0.75]
+    by_seed = {
+        s: [
+            early(1, s, test=0.3, attack=0.5),
+            dense(s, test=0.7, attack=0.8),
+            sparse("imp-01", s, test=0.5, attack=a, rng=rng),
+        ]
+        for s, a in zip((4, 0, 2, 9, 7), attacks, strict=True)
+    }
+    found = at(matches(by_seed, resamples=20_000, seed=0), "imp-01")
+    assert found.by_seed == {s: pytest.approx(a - 0.65) for s, a in zip(by_seed, attacks, strict=True)}
+    every = np.array(list(itertools.product(found.by_seed.values(), repeat=5))).mean(axis=1)
+    low, high = np.quantile(every, (0.025, 0.975))
+    assert found.difference == pytest.approx((np.mean(list(found.by_seed.values())), low, high), abs=0.004)
+    assert found.test_difference == pytest.approx((0, 0, 0))
+
+
+@pytest.mark.parametrize(("seeds", "over_records"), [(4, True), (5, False)])
+def test_seeds_that_agree_have_a_spread_over_records_alone(seeds, over_records):
+    rng = np.random.default_rng(10)
+    found = at(matches(planted(range(seeds), rng=rng), resamples=300, seed=0), "imp-02")
+    assert found.by_seed == pytest.approx(dict.fromkeys(range(seeds), -0.0125))
+    assert (found.difference.high - found.difference.low > 0.01) == over_records
+
+
+def test_a_difference_that_its_interval_leaves_no_doubt_about_is_said():
+    rng = np.random.default_rng(5)
+    for shift, said in (
+        (-0.1, "leaks less than"),
+        (0.2, "leaks more than"),
+        (0.0, "does not differ measurably"),
+        (0.025, "does not differ measurably"),  # nor on the other side of 0
+    ):
+        (match,) = [m for m in matches(planted(rng=rng, shift=shift), resamples=500, seed=0) if m.network == "imp-02"]
+        assert f"imp-02 {said}" in match.sentence
+        assert "the dense network stopped early at equal accuracy" in match.sentence
+        assert (match.difference.high < 0, match.difference.low > 0) == ("less" in said, "more" in said)
+        assert match.difference.value == pytest.approx(shift - 0.0125)
+
+
+def test_the_order_of_records_and_networks_does_not_matter():
+    by_seed = planted((0, 1), n=100, rng=np.random.default_rng(6))
+    rng = np.random.default_rng(7)
+    shuffled = {}
+    for s, results in by_seed.items():
+        there = []
+        for r in results:
+            order = rng.permutation(200)
+            arrays = {k: getattr(r, k)[order] for k in ("record_N", "member_N", "hit_N", "correct_N")}
+            there.append(AttackResult(**{**vars(r), **arrays}))
+        shuffled[s] = there[::-1]
+    whole, other = (matches(each, resamples=200, seed=0) for each in (by_seed, shuffled))
+    assert {m.network: 1 for m in whole} == {"imp-01": 1, "imp-02": 1, "butterfly-a": 1}
+    assert sorted(other, key=repr) == sorted(whole, key=repr)
+
+
+def test_other_records_are_refused():
+    results = planted(n=50)[0]
+    others = AttackResult(**{**vars(results[1]), "record_N": results[1].record_N + 1})
+    with pytest.raises(UsageError, match="same records"):
+        matches({0: [results[0], others, *results[2:]]}, resamples=100, seed=0)
+
+
+# ----------------------------------------------------------------------------------------------------- in the trade-off
+
+
+def test_early_stops_are_no_sparse_networks():
+    """They change no pair and no slope; each has its point."""
+    by_seed = planted((0, 1), n=200, rng=np.random.default_rng(8))
+    results = [r for of_seed in by_seed.values() for r in of_seed]
+    without = [r for r in results if r.network.method != "early-stopped"]
+    found, plain = (tradeoff(each, resamples=200) for each in (results, without))
+    for name in ("pairs", "slope", "slopes", "cap", "dense_balanced_accuracy", "dense_records", "seeds", "notes"):
+        assert getattr(found, name) == getattr(plain, name)
+    assert {p.method for p in found.pairs} == {"imp", "butterfly"}
+    stops = [p for p in found.points if p.method == "early-stopped"]
+    assert [(p.network, p.density.mean, p.in_band) for p in stops] == [("early-005", 1, False), ("early-020", 1, False)]
+    assert [p for p in found.points if p not in stops] == list(plain.points)
+    assert stops[0].relative_loss.mean == pytest.approx(0.5)
+    assert found.matches == matches(by_seed, resamples=200, seed=0)
+    assert kinds(plain.matches) == [("butterfly-a", "accuracy", "imp"), ("butterfly-a", "density", "imp")]
+
+
+def test_a_seed_whose_dense_network_cannot_serve_is_left_out():
+    by_seed = planted((0, 1), n=50)
+    by_seed[1][0] = dense(1, test=0.8, attack=1.0, n=50)
+    found = tradeoff([r for of_seed in by_seed.values() for r in of_seed], resamples=100)
+    assert "Seed 1" in found.notes[0]
+    assert {tuple(m.by_seed) for m in found.matches} == {(0,)}
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_json_is_plain_finite_and_whole(seeds):
+    by_seed = planted(range(seeds), n=50, rng=np.random.default_rng(9))
+    found = tradeoff([r for of_seed in by_seed.values() for r in of_seed], resamples=100)
+    plain = as_json(found)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert len(plain["matches"]) == len(found.matches) == 5
+    for one, match in zip(plain["matches"], found.matches, strict=True):
+        assert one.keys() == {field.name for field in dataclasses.fields(Match)}
+        assert one["difference"] == dict(zip(("value", "low", "high"), match.difference, strict=True))
+        assert one["by_seed"] == {str(s): d for s, d in match.by_seed.items()}
+        assert all(isinstance(w, float) for w in one["where"].values())
+        assert one["beyond"] == list(match.beyond)
+
+
+def test_an_early_stop_is_no_sign_of_failure():
+    results = [dense(test=0.8, attack=0.9, n=1000), early(1, test=0.1, attack=0.5, n=1000)]
+    found = failures([r.network for r in results], results, tradeoff(results, resamples=100))
+    assert not any("collapsed" in sentence for sentence in found)

@@ -267,6 +267,7 @@ def test_the_plan_and_the_status_count_early_stops_apart_from_what_is_trained(
     assert (found["attacks"]["done"], found["seconds_to_go"]) == (5, 0)
 
 
+@pytest.mark.slow
 def test_early_stops_added_to_a_finished_folder_make_it_the_larger_study(
     small: ModuleType, study: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -304,6 +305,7 @@ def names_done(out: Path) -> set[str]:
     return {json.loads(path.read_text())["job"] for path in out.glob("jobs/*/job.json")}
 
 
+@pytest.mark.slow
 def test_kills_while_a_dense_network_is_on_its_way_change_nothing(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:

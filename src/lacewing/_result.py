@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lacewing._report import equal_accuracy
-from lacewing.results import AttackResult, NetworkResult, with_ends
+from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
 from lacewing.tradeoff import Choice, TradeOff, afford
 
 _COLUMNS = 8  # networks that a terminal shows side by side
@@ -51,7 +51,7 @@ class Result:
         """As in `table`, with or without the dense networks stopped early."""
         rows = []
         for attack in self.attacks:
-            if attack.network.method == "early-stopped" and not stops:
+            if attack.network.method == STOPPED and not stops:
                 continue
             network = attack.network
             accuracy, defence = attack.metrics["balanced_accuracy"], attack.metrics["defence"]

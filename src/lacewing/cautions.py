@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import STOPPED, AttackResult, NetworkResult
 from lacewing.tradeoff import TradeOff, show
 
 
@@ -33,8 +33,8 @@ def failures(
     the attacks' notes where it is not given.
     """
     controls = study is None or _controls(networks)
-    networks = [n for n in networks if n.method != "early-stopped"]
-    attacks = [a for a in attacks if a.network.method != "early-stopped"]
+    networks = [n for n in networks if n.method != STOPPED]
+    attacks = [a for a in attacks if a.network.method != STOPPED]
     if classes is None:
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
     found = _slope(attacks, tradeoff) if tradeoff is not None else []

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,12 @@ from lacewing.metrics import Estimate as Estimate
 
 Role = Literal["target", "shadow"]
 SCHEMA = 1
+STOPPED: Final = "early-stopped"  # the method of dense networks observed before their training's end: controls
+
+
+def is_sparse(method: str) -> bool:
+    """Whether a method's networks have fewer parameters, by pruning or factors; a dense one stopped early has not."""
+    return method not in ("dense", STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,8 @@ class NetworkResult:
 
     @property
     def sparse(self) -> bool:
-        """Whether it has fewer parameters by pruning or factors: not the dense network, nor one stopped early."""
-        return self.method not in ("dense", "early-stopped")
+        """See `is_sparse`."""
+        return is_sparse(self.method)
 
     @property
     def id(self) -> str:

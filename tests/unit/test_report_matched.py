@@ -115,11 +115,11 @@ def test_the_lead_counts_the_intervals_on_either_side_of_zero(data: Any) -> None
     ]
 
 
-LESS, MORE, SAME = Estimate(-0.02, -0.03, -0.01), Estimate(0.02, 0.01, 0.03), Estimate(0.0, -0.01, 0.01)
+LESS, MORE, SAME, NONE = "leaks less", "leaks more", "no measurable difference", "no counterpart"
 
 
 @pytest.mark.parametrize(
-    ("differences", "sentence"),
+    ("verdicts", "sentence"),
     [
         ([SAME] * 4, "none of the 4 sparse networks differs measurably in leakage from X."),
         ([LESS] * 4, "all 4 sparse networks leak less than X."),
@@ -129,14 +129,20 @@ LESS, MORE, SAME = Estimate(-0.02, -0.03, -0.01), Estimate(0.02, 0.01, 0.03), Es
         ([LESS, MORE, MORE, MORE], "1 of the 4 sparse networks leaks less than X and 3 leak more."),
         (
             [SAME, MORE, SAME, MORE],
-            "none of the 4 sparse networks leaks less than X, 2 leak more and 2 do not differ me",
+            "none of the 4 sparse networks leaks less than X, 2 leak more and 2 do not differ measurably.",
         ),
+        (
+            [LESS, NONE, NONE, SAME],
+            "1 of the 4 sparse networks leaks less than X, none leaks more, 1 does not differ measurably and 2 have no "
+            "counterpart of equal test accuracy.",
+        ),
+        ([NONE, LESS], "1 of the 2 sparse networks leaks less than X, none leaks more and 1 has no counterpart of"),
     ],
 )
-def test_the_lead_in_every_case(data: Any, differences: list[Estimate], sentence: str) -> None:
+def test_the_lead_in_every_case(data: Any, verdicts: list[str], sentence: str) -> None:
     held = [m for m in data.tradeoff.matches if m.against == "early-stopped"]
-    changed = [dataclasses.replace(m, difference=d) for m, d in zip(held, differences, strict=False)]
-    (said,) = _matched.answer(dataclasses.replace(data.tradeoff, matches=tuple(changed)))
+    changed = [dataclasses.replace(m, verdict=verdict) for m, verdict in zip(held, verdicts, strict=False)]
+    said, _ = _matched.answer(dataclasses.replace(data.tradeoff, matches=tuple(changed)))
     assert said.startswith("At equal test accuracy " + sentence.replace("X", "the dense network stopped early"))
 
 
@@ -179,7 +185,7 @@ def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) 
     assert row.seeds == "\u22122.50 to +2.50"
     assert row.below == "below 0 in 3 of 6"
     assert row.every_seed.split(", ")[2] == "seed 2: \u22120.50"
-    assert row.beyond == "nothing as accurate in 5 of 6 seeds"
+    assert row.beyond == "nothing just as accurate in 5 of 6 seeds"
 
 
 def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_path: Path) -> None:
@@ -187,12 +193,12 @@ def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_p
     section = _matched.equal(better)
     assert section is not None
     row, *others = section.groups[0].rows
-    assert row.beyond == "nothing as accurate in seed 3"
+    assert row.beyond == "nothing just as accurate in seed 3"
     assert row.accuracy_difference.startswith("+5.00 (")
     assert not any(other.beyond for other in others)
     text = report.write(tmp_path, better).read_text(encoding="utf-8")
-    assert "nothing as accurate in seed 3" in text
-    assert "Dotted: in some seed nothing there is as accurate." in text
+    assert "nothing just as accurate in seed 3" in text
+    assert "Dotted: in some seed nothing there is just as accurate, or as dense." in text
     assert "ticks below" not in text  # of one seed there is nothing to show beside the mean
 
 

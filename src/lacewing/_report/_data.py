@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lacewing.results import AttackResult, Estimate, NetworkResult
+from lacewing.results import STOPPED, AttackResult, Estimate, NetworkResult, is_sparse
 from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Spread, TradeOff
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 PAPER_ATTACK = "discriminator"
 SEEDS_LISTED = 4  # of more seeds than these a report gives the range
-STOPPED = "early-stopped"  # the method of dense networks observed before their training's end: controls
 
 
 class SelfCheck(Protocol):
@@ -111,11 +111,6 @@ class Series:
     def metric(self, name: str) -> dict[int, Estimate]:
         """The metric by seed, without those that n refused."""
         return estimates(self.attacked, name)
-
-
-def is_sparse(method: str) -> bool:
-    """As `NetworkResult.sparse`: by pruning or factors, so neither the dense network nor one stopped early."""
-    return method not in ("dense", STOPPED)
 
 
 def leading_attack(data: ReportData) -> str | None:
@@ -242,8 +237,8 @@ def label_of(name: str, method: str) -> str:
         return f"IMP {name[4:].lstrip('0') or '0'}"
     if method == "butterfly" and name.startswith("butterfly-"):
         return f"butterfly {name[10:].replace('-', ' ').upper()}"
-    if method == STOPPED and name.startswith("early-"):
-        return f"dense at epoch {name[6:].lstrip('0')}"
+    if method == STOPPED and re.fullmatch(r"early-\d+", name):
+        return f"dense at epoch {int(name[6:])}"
     return name
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lacewing._report._data import PAPER_ATTACK, STOPPED, ReportData, leading_attack, percent, random_halves
+from lacewing._report._data import PAPER_ATTACK, ReportData, leading_attack, percent, random_halves
+from lacewing.results import STOPPED
 
 
 class Setting(NamedTuple):

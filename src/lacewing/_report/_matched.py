@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lacewing._report import _svg
 from lacewing._report._data import (
     SEEDS_LISTED,
-    STOPPED,
     ReportData,
     density_text,
     label_of,
@@ -23,7 +22,7 @@ from lacewing._report._data import (
 )
 from lacewing._report._figures import Drawing
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
-from lacewing.results import Estimate
+from lacewing.results import STOPPED, Estimate
 from lacewing.tradeoff import Match, TradeOff
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class MatchRow(NamedTuple):
     accuracy_difference: str  # "" where the other one is as accurate
     attacked: str
     where: str
-    beyond: str  # the seeds in which nothing there is as accurate
+    beyond: str  # the seeds in which nothing there is just as accurate, or as dense
     difference: str
     interval: str
     seeds: str  # each seed's difference, or the range of many
@@ -75,6 +74,9 @@ def answer(found: TradeOff | None) -> list[str]:
     """
     groups = _groups(found)
     said = [_counted(group) for group in groups.values()]
+    if groups and found is not None:
+        intervals = " or ".join(dict.fromkeys(m.interval for group in groups.values() for m in group))
+        said.append(f"By the attack “{found.attack}”, {seeds_text(found.seeds)}, 95 % intervals {intervals}.")
     if groups and found is not None and (a0 := found.dense_balanced_accuracy) is not None and a0.low <= 0.5:
         said.append("The attack does not beat guessing on the dense network, so no difference was to be expected.")
     return said
@@ -92,10 +94,12 @@ def _groups(found: TradeOff | None) -> dict[tuple[str, str], list[Match]]:
 
 def _counted(group: Sequence[Match]) -> str:
     n, first = len(group), group[0]
-    less, more = sum(m.difference.high < 0 for m in group), sum(m.difference.low > 0 for m in group)
+    less, more, apart = (
+        sum(m.verdict == verdict for m in group) for verdict in ("leaks less", "leaks more", "no counterpart")
+    )
     at, other = f"At equal {_AT[first.at]}", _OTHER[first.against]
     kind = "sparse network" if first.against == STOPPED else "butterfly network"
-    same = n - less - more
+    same = n - less - more - apart
     if same == n:
         whose = f"none of the {n} {kind}s differs" if n > 1 else f"the {kind} does not differ"
         return f"{at} {whose} measurably in leakage from {other}."
@@ -107,6 +111,7 @@ def _counted(group: Sequence[Match]) -> str:
         f"{more or 'none'} leak{'s' * (more <= 1)} more",
     ]
     parts += [f"{same} {'does' if same == 1 else 'do'} not differ measurably"] * bool(same)
+    parts += [f"{apart} {'has' if apart == 1 else 'have'} no counterpart of equal {_AT[first.at]}"] * bool(apart)
     return f"{at} {', '.join(parts[:-1])} and {parts[-1]}."
 
 
@@ -161,7 +166,7 @@ def _beyond(m: Match) -> str:
     seeds = seeds_text(m.beyond)
     if len(m.beyond) > SEEDS_LISTED:
         seeds = f"{len(m.beyond)} of {len(m.by_seed)} seeds"
-    return f"nothing as {'accurate' if m.at == 'accuracy' else 'dense'} in {seeds}"
+    return f"nothing just as {'accurate' if m.at == 'accuracy' else 'dense'} in {seeds}"
 
 
 def _where(m: Match) -> str:
@@ -209,7 +214,7 @@ def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
         colour, marker = COLOUR.get(m.method, OTHER), MARKER.get(m.method, OTHER_MARKER)
         value, low, high = m.difference
         ax.plot([low, high], [y, y], color=colour, linewidth=1.5, linestyle=(0, (1, 1.6)) if m.beyond else "-")
-        face = colour if low > 0 or high < 0 else "white"
+        face = colour if m.verdict in ("leaks less", "leaks more") else "white"
         ax.plot([value], [y], marker, color=colour, markerfacecolor=face, markersize=6.5, mew=1.4, zorder=4)
         if len(m.by_seed) > 1:
             seeds = list(m.by_seed.values())
@@ -254,9 +259,9 @@ def _caption(data: ReportData, found: TradeOff, groups: Mapping[tuple[str, str],
     ticks = "; ticks below them are single seeds" if any(len(m.by_seed) > 1 for m in every) else ""
     text = (
         f"Balanced accuracy A of the attack “{found.attack}”, sparse network minus the other. Marks are means over "
-        f"{seeds_text(found.seeds)} with 95\u202f% intervals ({found.interval}), filled where the interval leaves out "
-        f"0{ticks}; {n_text(data)}."
+        f"{seeds_text(found.seeds)} with 95\u202f% intervals {every[0].interval}, filled where the interval leaves out "
+        f"0 and the other is equal{ticks}; {n_text(data)}."
     )
     if any(m.beyond for m in every):
-        text += " Dotted: in some seed nothing there is as accurate."
+        text += " Dotted: in some seed nothing there is just as accurate, or as dense."
     return text

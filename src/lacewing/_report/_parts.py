@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lacewing._report._data import (
-    STOPPED,
     MostVulnerable,
     ReportData,
     Slice,
@@ -16,6 +15,7 @@ from lacewing._report._data import (
     percent,
     series,
 )
+from lacewing.results import STOPPED
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack

@@ -10,10 +10,8 @@ import numpy as np
 
 from lacewing._report import _svg
 from lacewing._report._data import (
-    STOPPED,
     ReportData,
     density_text,
-    is_sparse,
     label_of,
     n_text,
     number,
@@ -23,7 +21,8 @@ from lacewing._report._data import (
 )
 from lacewing._report._figures import Drawing, nothing
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
-from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
+from lacewing.results import STOPPED, is_sparse
+from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,8 +66,13 @@ def plane(data: ReportData) -> Drawing:
 
 def _stops(data: ReportData, points: Sequence[Point]) -> dict[int, Point]:
     """The dense network's early stops by epoch, from the last one that is below every sparse network's accuracy on."""
-    epochs = {n.network: len(n.curve) for n in data.networks if n.role == "target"}
-    stops = sorted(((epochs.get(p.network, 0), p) for p in points if p.method == STOPPED), key=lambda stop: stop[0])
+    dense = {n.seed: n for n in data.networks if n.role == "target" and n.network == "dense"}
+    epochs = {
+        n.network: len(n.curve)
+        for n in data.networks
+        if n.role == "target" and n.seed in dense and on_the_way(n, dense[n.seed])
+    }
+    stops = sorted(((epochs[p.network], p) for p in points if p.network in epochs), key=lambda stop: stop[0])
     least = min((p.test_accuracy.mean for p in points if is_sparse(p.method)), default=0.0)
     first = next((i for i, (_, p) in enumerate(stops) if p.test_accuracy.mean >= least), len(stops))
     return dict(stops[max(first - 1, 0) :])

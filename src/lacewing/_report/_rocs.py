@@ -16,7 +16,6 @@ from lacewing._report._data import (
     attack_names,
     density_text,
     estimates,
-    is_sparse,
     label_of,
     percent,
     results_of,
@@ -26,7 +25,7 @@ from lacewing._report._data import (
 from lacewing._report._figures import Drawing, nothing
 from lacewing._report._svg import MUTED
 from lacewing.metrics import Floats, clopper_pearson
-from lacewing.results import AttackResult
+from lacewing.results import AttackResult, is_sparse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 
 from lacewing._report._data import (
     SEEDS_LISTED,
-    STOPPED,
     ReportData,
     attack_names,
     density_text,
     estimates,
-    is_sparse,
     label_of,
     leading_attack,
     method_text,
@@ -26,7 +24,7 @@ from lacewing._report._data import (
     series,
     spread_text,
 )
-from lacewing.results import Estimate
+from lacewing.results import STOPPED, Estimate, is_sparse
 from lacewing.tradeoff import PAPER_SLOPE, Point, Slope, Spread, TradeOff, afford
 
 AFFORD = (0, 1, 2, 5, 10, 20)  # per cent of relative accuracy loss, answered without JavaScript too

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lacewing._report._data import STOPPED, ReportData, density_text, label_of, leading_attack, number, percent
+from lacewing._report._data import ReportData, density_text, label_of, leading_attack, number, percent
 from lacewing.metrics import clopper_pearson
-from lacewing.results import AttackResult, Estimate, NetworkResult
+from lacewing.results import STOPPED, AttackResult, Estimate, NetworkResult
 
 _METRICS = {  # in the order of a reader's questions
     "balanced_accuracy": "Attack accuracy A",

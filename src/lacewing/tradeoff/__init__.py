@@ -16,9 +16,9 @@ import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage, clopper_pearson
-from lacewing.results import SCHEMA, AttackResult
+from lacewing.results import SCHEMA, STOPPED, AttackResult
 from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
-from lacewing.tradeoff._matched import matches
+from lacewing.tradeoff._matched import matches, on_the_way
 from lacewing.tradeoff._slope import estimate_of, slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
@@ -51,6 +51,7 @@ __all__ = [
     "Verdict",
     "afford",
     "as_json",
+    "on_the_way",
     "show",
     "tradeoff",
 ]
@@ -83,8 +84,15 @@ def tradeoff(
     by_seed = _by_seed(chosen)
     notes: list[str] = []
     dense = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    sparse = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != "early-stopped"] for s in dense}
+    sparse = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != STOPPED] for s in dense}
     pairs = tuple(_pair(r, dense[s], band) for s in dense for r in sparse[s])
+    for s, baseline in dense.items():
+        stops = [r for r in by_seed[s] if r.network.method == STOPPED]
+        if stops and not any(on_the_way(r.network, baseline.network) for r in stops):
+            notes.append(
+                f"Seed {s}: the networks stopped early are not on the way of '{baseline.network.network}', so nothing "
+                "is held against them at equal accuracy: they need its settings of training, and one machine."
+            )
     over_seeds = len(dense) >= SEEDS_TO_BOOTSTRAP
     draw = draws_over_seeds if over_seeds else draws_over_records
     draws = draw(dense, sparse, pairs, resamples, seed)
@@ -112,7 +120,7 @@ def tradeoff(
         points=points,
         pareto=_pareto(points),
         dominated=_dominated(points),
-        matches=matches({s: by_seed[s] for s in dense}, resamples=resamples, seed=seed),
+        matches=matches(by_seed, dense, resamples=resamples, seed=seed),
         notes=tuple(notes),
     )
 
@@ -128,10 +136,7 @@ def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
     able = [
         (p, p.relative_loss.mean, p.relative_gain.mean)
         for p in tradeoff.points
-        if p.relative_loss
-        and p.relative_gain
-        and p.relative_loss.mean * 100 <= percent + 1e-9
-        and p.method != "early-stopped"
+        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9 and p.method != STOPPED
     ]
     if not able:
         return None

@@ -7,17 +7,17 @@ itself does (arXiv 2304.07234): the sparse one has to be held against a dense on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.metrics import Bools, Estimate, Floats
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import STOPPED, AttackResult, NetworkResult
 from lacewing.tradeoff._draws import attack_accuracy, resampled
 from lacewing.tradeoff._slope import estimate_of
-from lacewing.tradeoff._types import SEEDS_TO_BOOTSTRAP, Against, At, Match, show
+from lacewing.tradeoff._types import SEEDS_TO_BOOTSTRAP, Against, At, Match, MatchVerdict, show
 
 
 class _Path(NamedTuple):
@@ -28,7 +28,9 @@ class _Path(NamedTuple):
     networks: Sequence[AttackResult]
 
 
-def matches(by_seed: Mapping[int, Sequence[AttackResult]], *, resamples: int, seed: int) -> tuple[Match, ...]:
+def matches(
+    by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult], *, resamples: int, seed: int
+) -> tuple[Match, ...]:
     """Each sparse network beside what it has to be better than, over its seeds.
 
     Every sparse network is held against the dense one of its seed stopped early at equal test accuracy; butterfly
@@ -38,47 +40,60 @@ def matches(by_seed: Mapping[int, Sequence[AttackResult]], *, resamples: int, se
 
     Args:
         by_seed: seed -> results of one attack on all its targets.
-        resamples: bootstrap draws behind each interval, over seeds from five seeds on, below over records.
+        dense: seed -> the one of them on the dense network; seeds without are left out.
+        resamples: bootstrap draws behind each interval, over seeds where a network has five or more, else over records.
         seed: of the draws.
     """
-    found: dict[tuple[str, At, Against], dict[int, _Drawn]] = {}
-    about: dict[str, AttackResult] = {}
-    for s, results in by_seed.items():
-        drawn = None
-        for sparse in (r for r in results if r.network.sparse):
-            for path in _paths(sparse, results):
-                if drawn is None:  # the same records for every network of the seed
-                    drawn = resampled(results, resamples, np.random.default_rng([seed, s, 1]))
-                places = [results.index(r) for r in (sparse, *path.networks)]
-                about.setdefault(sparse.network.network, sparse)
-                found.setdefault((sparse.network.network, path.at, path.against), {})[s] = _beside(
-                    sparse, path, *(accuracy_BJ[:, places] for accuracy_BJ in drawn)
-                )
+    beside: dict[tuple[str, At, Against], dict[int, tuple[AttackResult, _Path]]] = {}
+    for s, baseline in dense.items():
+        for sparse in (r for r in by_seed[s] if r.network.sparse):
+            for path in _paths(sparse, by_seed[s], baseline):
+                beside.setdefault((sparse.network.network, path.at, path.against), {})[s] = sparse, path
+    found: dict[tuple[str, At, Against], dict[int, _Drawn]] = {key: {} for key in beside}
+    for s in dense:
+        of_seed = {key: each[s] for key, each in beside.items() if s in each}
+        drawn = {key for key in of_seed if len(beside[key]) < SEEDS_TO_BOOTSTRAP}
+        needed = [r for key in drawn for r in (of_seed[key][0], *of_seed[key][1].networks)]
+        order = {id(r): place for place, r in enumerate({id(r): r for r in needed}.values())}
+        draws = np.zeros((2, 0, len(order)))
+        if drawn:  # the same records for every network of the seed
+            unique = list({id(r): r for r in needed}.values())
+            draws = np.array(resampled(unique, resamples, np.random.default_rng([seed, s, 1])))
+        for key, (sparse, path) in of_seed.items():
+            places = [order[id(r)] for r in (sparse, *path.networks)] if key in drawn else []
+            found[key][s] = _beside(sparse, path, draws[:, :, places])
     rng = np.random.default_rng(seed)
     return tuple(
-        _match(about[name], at, against, of_seed, resamples, rng) for (name, at, against), of_seed in found.items()
+        _match(next(iter(beside[key].values()))[0], key[1], key[2], of_seed, resamples, rng)
+        for key, of_seed in found.items()
     )
 
 
-def _paths(sparse: AttackResult, results: Sequence[AttackResult]) -> Iterator[_Path]:
-    dense = [r for r in results if r.network.network == "dense"] or [r for r in results if r.network.method == "dense"]
-    if len(dense) != 1:
-        return
-    stops = [r for r in results if r.network.method == "early-stopped" and _on_the_way(r.network, dense[0].network)]
+def _paths(sparse: AttackResult, results: Sequence[AttackResult], dense: AttackResult) -> Iterator[_Path]:
+    stops = [r for r in results if on_the_way(r.network, dense.network)]
     if stops:
         stops.sort(key=lambda r: len(r.network.curve))
-        yield _Path("accuracy", "early-stopped", [*stops, dense[0]])
+        yield _Path("accuracy", STOPPED, [*stops, dense])
     if sparse.network.method == "butterfly":
-        levels = [r for r in results if r.network.method == "imp"]
+        levels = _imp_levels(results)
         if levels:
-            levels.sort(key=lambda r: r.network.density)
-            yield _Path("accuracy", "imp", [*levels, dense[0]])
-            yield _Path("density", "imp", [*levels, dense[0]])
+            yield _Path("accuracy", "imp", [*levels, dense])
+            yield _Path("density", "imp", [*levels, dense])
 
 
-def _on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
-    """Whether a network is a state of the dense one's own training, not of one by another recipe."""
-    return dense.curve[: len(stopped.curve)] == stopped.curve
+def _imp_levels(results: Sequence[AttackResult]) -> list[AttackResult]:
+    """The levels of the IMP sequence, the sparsest first; of several, those of the one called "imp", or none."""
+    sequences: dict[str, list[AttackResult]] = {}
+    for r in results:
+        if r.network.method == "imp":
+            sequences.setdefault(r.network.network.rpartition("-")[0], []).append(r)
+    levels = next(iter(sequences.values())) if len(sequences) == 1 else sequences.get("imp", [])
+    return sorted(levels, key=lambda r: r.network.density)
+
+
+def on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
+    """Whether a network is the dense one stopped early: one by another recipe, or trained elsewhere, is not."""
+    return stopped.method == STOPPED and dense.curve[: len(stopped.curve)] == stopped.curve
 
 
 class _Drawn(NamedTuple):
@@ -89,17 +104,18 @@ class _Drawn(NamedTuple):
     test: float
     test_B: Floats
     sparse: tuple[float, float]  # attack and test accuracy
-    beyond: bool  # nothing on the path is as accurate, or as dense
+    beyond: bool  # nothing on the path is just as accurate, or as dense
     where: float  # epoch or density of the other
 
 
-def _beside(sparse: AttackResult, path: _Path, attack_BJ: Floats, test_BJ: Floats) -> _Drawn:
+def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
+    """What was measured, and its draws: attack and test accuracy of the sparse network and of the J - 1 of the path."""
     networks = [sparse, *path.networks]
-    measured = np.array([[attack_accuracy(r), r.network.test_accuracy] for r in networks]).T
-    attack_BJ, test_BJ = (
-        np.concatenate([row[None], each]) for row, each in zip(measured, (attack_BJ, test_BJ), strict=True)
-    )
-    if path.against == "early-stopped":
+    measured_2J = np.array([[attack_accuracy(r), r.network.test_accuracy] for r in networks]).T
+    if draws_2BJ.shape[2] == 0:
+        draws_2BJ = np.zeros((2, 0, len(networks)))
+    attack_BJ, test_BJ = np.concatenate([measured_2J[:, None], draws_2BJ], axis=1)
+    if path.against == STOPPED:
         places = [float(len(r.network.curve)) for r in path.networks]
     else:
         places = [math.log(r.network.density) for r in path.networks]
@@ -122,9 +138,9 @@ def _beside(sparse: AttackResult, path: _Path, attack_BJ: Floats, test_BJ: Float
         attack_B[1:],
         float(test_B[0]),
         test_B[1:],
-        (float(measured[0, 0]), float(measured[1, 0])),
+        (float(measured_2J[0, 0]), float(measured_2J[1, 0])),
         bool(beyond_B[0]),
-        where if path.against == "early-stopped" else math.exp(where),
+        where if path.against == STOPPED else math.exp(where),
     )
 
 
@@ -168,6 +184,9 @@ def _match(
     attack = estimate([d.attack for d in seeds], [d.attack_B for d in seeds])
     test = estimate([d.test for d in seeds], [d.test_B for d in seeds])
     mean = [math.fsum(d.sparse[i] for d in seeds) / len(seeds) for i in (0, 1)]
+    beyond = tuple(s for s, d in of_seed.items() if d.beyond)
+    verdict = _verdict(attack, test, beyond, at)
+    interval = f"over {len(seeds)} seeds" if over_seeds else "over records, spread over seeds left out"
     return Match(
         network=sparse.network.network,
         method=sparse.network.method,
@@ -178,32 +197,48 @@ def _match(
         test_accuracy=mean[1],
         difference=attack,
         test_difference=test,
+        interval=interval,
         by_seed={s: d.attack for s, d in of_seed.items()},
         where={s: d.where for s, d in of_seed.items()},
-        beyond=tuple(s for s, d in of_seed.items() if d.beyond),
-        sentence=_sentence(sparse, at, against, attack, test, of_seed),
+        beyond=beyond,
+        verdict=verdict,
+        sentence=_sentence(sparse, at, against, attack, test, verdict, interval, of_seed),
     )
 
 
-def _sentence(
-    sparse: AttackResult, at: At, against: Against, attack: Estimate, test: Estimate, of_seed: Mapping[int, _Drawn]
-) -> str:
-    other = "the dense network stopped early" if against == "early-stopped" else "iterative pruning"
-    than = f"does not differ measurably in leakage from {other}"
+def _verdict(attack: Estimate, test: Estimate, beyond: Sequence[int], at: At) -> MatchVerdict:
+    """None where the other is not equal: in accuracy beyond the interval of the difference, or in density at all."""
+    equal = test.low <= 0 <= test.high if at == "accuracy" else not beyond
+    if not equal:
+        return "no counterpart"
     if attack.high < 0:
-        than = f"leaks less than {other}"
-    elif attack.low > 0:
-        than = f"leaks more than {other}"
-    sentence = f"{sparse.network.network} {than} at equal {at}: attack's balanced accuracy {_signed(attack)}"
-    if at == "density":
+        return "leaks less"
+    return "leaks more" if attack.low > 0 else "no measurable difference"
+
+
+def _sentence(
+    sparse: AttackResult,
+    at: At,
+    against: Against,
+    attack: Estimate,
+    test: Estimate,
+    verdict: MatchVerdict,
+    interval: str,
+    seeds: Collection[int],
+) -> str:
+    other = "the dense network stopped early" if against == STOPPED else "iterative pruning"
+    name = sparse.network.network
+    than = {
+        "leaks less": f"{name} leaks less than {other} at equal {at}",
+        "leaks more": f"{name} leaks more than {other} at equal {at}",
+        "no measurable difference": f"{name} does not differ measurably in leakage from {other} at equal {at}",
+        "no counterpart": f"{name} has no counterpart of equal {at} in {other}; beside the nearest",
+    }[verdict]
+    sentence = f"{than}: balanced accuracy of the attack '{sparse.attack}' {_signed(attack)}"
+    if at == "density" or verdict == "no counterpart":
         sentence += f", test accuracy {_signed(test)}"
-    missed = [s for s, d in of_seed.items() if d.beyond]
-    if missed:
-        what = "accurate" if at == "accuracy" else "dense"
-        sentence += (
-            f" (seed {', '.join(map(str, missed))}: nothing to compare with is just as {what}; beside the nearest)"
-        )
-    return sentence + "."
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"{sentence} ({which}; 95 % intervals {interval})."
 
 
 def _signed(e: Estimate) -> str:

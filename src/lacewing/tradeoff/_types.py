@@ -14,6 +14,7 @@ BAND_TOLERANCE = 0.0005
 SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
 At = Literal["accuracy", "density"]
 Against = Literal["early-stopped", "imp"]
+MatchVerdict = Literal["leaks less", "leaks more", "no measurable difference", "no counterpart"]
 Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
 
 
@@ -81,9 +82,11 @@ class Match:
     test_accuracy: float
     difference: Estimate  # in the attack's balanced accuracy; below 0: the sparse network leaks less
     test_difference: Estimate  # in test accuracy; at equal accuracy 0 but where `beyond`
+    interval: str  # what the intervals were drawn over
     by_seed: Mapping[int, float]  # the difference of each seed
     where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against
-    beyond: tuple[int, ...]  # seeds in which nothing on the other side is as accurate, or as dense
+    beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense
+    verdict: MatchVerdict  # "no counterpart": the nearest differs in accuracy beyond its interval, or in density
     sentence: str
 
 

@@ -34,7 +34,17 @@ def main(folder: Path) -> None:
     print("\n## Slopes\n")
     print(table(("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict"), slopes(tradeoff)))
     print("\n## At equal accuracy, or density\n")
-    head = ("network", "density", "against", "at equal", "where", "difference in A [95 %]", "by seed", "test accuracy")
+    head = (
+        "network",
+        "density",
+        "against",
+        "at equal",
+        "where",
+        "verdict",
+        "difference in A [95 %]",
+        "by seed",
+        "test accuracy",
+    )
     print(table(head, matched(tradeoff)))
     print("\n## AUC, and TPR at 1 % FPR, of every attack (means over seeds)\n")
     for metric in ("auc", "tpr_at_fpr_0.01"):
@@ -85,7 +95,8 @@ def matched(tradeoff: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             f"{match['density']:.2%}".replace("%", " %"),
             match["against"],
             match["at"],
-            ", ".join(places) + (f" (beyond: seed {match['beyond']})" if match["beyond"] else ""),
+            ", ".join(places) + (f" (beyond: seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""),
+            match["verdict"],
             show(match["difference"], 3),
             ", ".join(f"{value:+.3f}" for value in match["by_seed"].values()),
             show(match["test_difference"], 3),
@@ -93,7 +104,7 @@ def matched(tradeoff: Mapping[str, Any]) -> Iterable[Sequence[str]]:
 
 
 def battery(rows: Sequence[Row], names: Sequence[str], metric: str) -> Iterable[Sequence[str]]:
-    """A row per attack; the mean over seeds, with how many of them."""
+    """A row per attack; the mean over seeds."""
     for attack in unique(row["attack"] for row in rows):
         found = [
             [float(r[metric]) for r in rows if (r["network"], r["attack"]) == (name, attack) and r[metric]]

@@ -33,6 +33,7 @@ class Prepared:
         elsewhere: bool = False,
     ) -> None:
         from lacewing.accounting import count_networks
+        from lacewing.replay import recordings_for
         from lacewing.train import choose_device
 
         declared = load_study(study, set)
@@ -40,6 +41,7 @@ class Prepared:
         self.folder = Path(out) if out is not None else Path("runs") / declared.name
         self.store = Store(self.folder)
         self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
+        recordings_for(self.device)  # refuses what LACEWING_STEPS asks for before anything is written
         self.data_root = Path(data_root) if data_root is not None else None
         self.study = _with_attacks(declared.resolved(self._precision(declared)))
         self.work = jobs.Workspace.open(self.study, self.store, self.data_root, device=self.device)
@@ -92,7 +94,7 @@ class Prepared:
                 "role": job.role,
                 "seed": job.seed,
                 **self.counts[job.network],
-                "epochs": job.stop or job.train.epochs,
+                "epochs": job.last_epoch,
                 "done": jobs.finished(self.store, job),
             }
             for job in self.slice.networks

@@ -37,15 +37,15 @@ def status(folder: Path) -> dict[str, Any]:
     attacked = [job for job in plan.attacks if job.key in published and _has(store, job.key, jobs.ATTACK_FILES)]
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)
-    reached = {job.key: _reached(job, trained, saved) for job in plan.networks}
-    planned = sum(job.epochs for job in plan.networks)
+    reached = jobs.reached(plan.chains, lambda job: job.key in trained, saved)
+    epochs_done, epochs_planned = (sum(each) for each in zip(*reached.values(), strict=True))
     return {
         "schema": SCHEMA,
         "study": study.name,
         "running": running,
         "networks": {"planned": len(plan.networks), "done": len(done)},
         "attacks": {"planned": len(plan.attacks), "done": len(attacked)},
-        "epochs": {"planned": planned, "done": sum(reached.values())},
+        "epochs": {"planned": epochs_planned, "done": epochs_done},
         "methods": _by_method(plan.networks, done),
         "in_work": [{**progress, "age": _age(progress)} for progress in saved.values()],
         "seconds_to_go": _seconds_to_go(plan.networks, trained, saved if running else {}, reached),
@@ -77,10 +77,6 @@ def _has(store: Store, key: str, names: Collection[str]) -> bool:
     return all((store.job(key) / name).is_file() for name in (*names, "job.json"))
 
 
-def _reached(job: NetworkJob, trained: Collection[str], saved: Mapping[str, dict[str, Any]]) -> int:
-    return job.epochs if job.key in trained else min(int(saved.get(job.key, {}).get("epoch", 0)), job.epochs)
-
-
 def _by_method(planned: Iterable[NetworkJob], done: Iterable[NetworkJob]) -> dict[str, dict[str, int]]:
     ready = Counter(job.method for job in done)
     return {
@@ -99,7 +95,7 @@ def _seconds_to_go(
     planned: Sequence[NetworkJob],
     trained: Mapping[str, dict[str, Any]],
     in_work: Mapping[str, dict[str, Any]],
-    reached: Mapping[str, int],
+    reached: Mapping[str, tuple[int, int]],
 ) -> float | None:
     """Of the networks alone, roughly: seconds an epoch of each method so far, shared by as many as run at once.
 
@@ -109,20 +105,20 @@ def _seconds_to_go(
     timed = [
         (job, found)
         for job in planned
-        if job.epochs and (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
+        if job.stop is None and (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
     ]
     if not timed:
         spent = sum(progress.get("seconds", 0.0) for progress in in_work.values())
         done = sum(progress["epoch"] for progress in in_work.values())
-        epochs_left = sum(job.epochs - reached[job.key] for job in planned)
+        epochs_left = sum(epochs - at for at, epochs in reached.values())
         return round(spent / done * epochs_left / len(in_work), 1) if spent and done else None
     seconds, epochs = Counter[str](), Counter[str]()
     for job, found in timed:
         for name in (job.method, ""):  # "": of all
             seconds[name] += found["seconds"]
-            epochs[name] += job.epochs
+            epochs[name] += job.train.epochs
     pace = {name: seconds[name] / epochs[name] for name in seconds}
-    left = sum(pace.get(job.method, pace[""]) * (job.epochs - reached[job.key]) for job in planned)
+    left = sum(pace.get(job.method, pace[""]) * (reached[job.key][1] - reached[job.key][0]) for job in planned)
     at_once = max(
         len(in_work), at_once_before([(found["finished"] - found["seconds"], found["finished"]) for _, found in timed])
     )

@@ -266,7 +266,9 @@ class Study(Part):
 
     def _stops_fit(self, network: EarlyStopped, where: str, train: Train) -> None:
         if train.stack > 1:
-            raise ValueError(f"{where}: 'early-stopped' needs train.stack = 1")
+            raise ValueError(
+                f"{where}: networks in stacks cannot be stopped early; set train.stack to 1, or leave it out"
+            )
         if max(network.stops(train), default=train.epochs) >= train.epochs:
             raise ValueError(
                 f"{where}.epochs: all must be before the last one (train.epochs = {train.epochs}); stop earlier or "
@@ -303,7 +305,9 @@ def network_name(network: Network) -> str:
         return network.name
     if isinstance(network, Butterfly):
         return f"butterfly-s{network.segments}-l{network.factors}"
-    return next(name for name, kind in KINDS.items() if isinstance(network, kind)).removesuffix("-stopped")
+    if isinstance(network, EarlyStopped):
+        return "early"
+    return "imp" if isinstance(network, Imp) else "dense"
 
 
 def level_name(network: Imp, level: int) -> str:

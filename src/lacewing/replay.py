@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -43,13 +43,14 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def way_of_steps(device: str, way: str | None = None) -> Recordings | None:
+def recordings_for(device: str, way: str | None = None, *, strict: bool = False) -> Recordings | None:
     """How steps of training are run on a device; None: one operation after another.
 
     Args:
         device: "cpu" or "cuda".
         way: "eager", "compiled", "graph" or "compiled-graph"; by default the environment's ``LACEWING_STEPS``, or
             "eager": the others wait for their proof on a GPU.
+        strict: see ``Recordings``.
 
     Raises:
         UsageError: another word, or graphs without a CUDA device.
@@ -61,10 +62,14 @@ def way_of_steps(device: str, way: str | None = None) -> Recordings | None:
         return None
     if way.endswith("graph") and device != "cuda":
         raise UsageError(f"LACEWING_STEPS={way} needs a CUDA device; on the CPU it is eager or compiled.")
+    if way.startswith("compiled"):  # beyond its limit torch runs further shapes uncompiled, and says nothing
+        torch._dynamo.config.recompile_limit = 256
     compiled = partial(torch.compile, dynamic=False)  # a last batch of another size is compiled by itself
     return Recordings(
         cuda_graph if way.endswith("graph") else lambda step: step,
         compiled if way.startswith("compiled") else lambda model: model,
+        strict=strict,
+        way=way,
     )
 
 
@@ -74,10 +79,19 @@ class Recordings:
     Args:
         record: makes a replayable step of a function; on the CPU, for tests, the function itself will do.
         prepare: makes the function that is recorded of a model: ``torch.compile``, or the model itself.
+        strict: whether a model that cannot be recorded is an error; otherwise its steps run one by one, as is said.
+        way: what job.json calls this.
     """
 
-    def __init__(self, record: Record = cuda_graph, prepare: Prepare = lambda model: model) -> None:
-        self.record, self.prepare = record, prepare
+    def __init__(
+        self,
+        record: Record = cuda_graph,
+        prepare: Prepare = lambda model: model,
+        *,
+        strict: bool = False,
+        way: str = "graph",
+    ) -> None:
+        self.record, self.prepare, self.strict, self.way = record, prepare, strict, way
         self.kept: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
 
     def of(self, model: nn.Module, batches: Batches, masks: Masks) -> Replay:
@@ -88,9 +102,9 @@ class Recordings:
         """
         key = _shape_of(model, batches, masks)
         if key not in self.kept:
-            while len(self.kept) >= KEPT:
-                self.kept.popitem(last=False)
             self.kept[key] = Replay(model, batches, masks, record=self.record, prepare=self.prepare)
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
         self.kept.move_to_end(key)
         return self.kept[key]
 
@@ -119,6 +133,7 @@ class Replay:
 
     Raises:
         RuntimeError: the model does something that cannot be recorded.
+        TypeError: it cannot be copied.
     """
 
     def __init__(
@@ -152,7 +167,7 @@ class Replay:
         self.guard = Guard(self.model, "none", masks=masks)
         self.guard.attach(self.optimizer)
         last = len(batches.y) - (len(batches) - 1) * self.size
-        self._warm_up(min(self.size, last))
+        self._warm_up({last, self.size} if len(batches) > 1 else {last})  # both are compiled before they are recorded
         self.last = record(lambda: self._step(last))
         self.full = record(lambda: self._step(self.size)) if len(batches) > 1 else self.last
 
@@ -225,18 +240,18 @@ class Replay:
         self.sums += torch.stack([loss.detach() * count, right])
         self.at += 1
 
-    def _warm_up(self, count: int) -> None:
+    def _warm_up(self, counts: Collection[int]) -> None:
         """Steps that choose kernels and make the optimiser's state, on a copy that serves nobody yet."""
         if self.at.device.type != "cuda":
-            return self._warm_up_steps(count)
+            return self._warm_up_steps(counts)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self._warm_up_steps(count)
+            self._warm_up_steps(counts)
         torch.cuda.current_stream().wait_stream(stream)
         return None
 
-    def _warm_up_steps(self, count: int) -> None:
-        for _ in range(WARM_UP):
+    def _warm_up_steps(self, counts: Collection[int]) -> None:
+        for count in [count for count in sorted(counts) for _ in range(WARM_UP)]:
             self.at.zero_()
             self._step(count)

@@ -88,7 +88,8 @@ def train(
     begun = time.monotonic() - progress.seconds
     replay, masks = None, guard.masks if guard is not None else {}
     if recordings is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
-        replay = _replay(recordings, model, batches, masks)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            replay = _replay(recordings, model, batches, masks)
     if guard is not None:
         guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
     with (
@@ -160,7 +161,9 @@ def _one_by_one(
 def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: Masks) -> Replay | None:
     try:
         return recordings.of(model, batches, masks)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
+        if recordings.strict:
+            raise
         why = str(error).splitlines()[0]
         print(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)
         return None

@@ -136,7 +136,7 @@ STOPPED = {"method": "early-stopped"}
             "networks.3.epochs: all must be before the last one (train.epochs = 2)",
         ),
         ({"train": {"epochs": 1}}, "networks.3.epochs: all must be before the last one (train.epochs = 1)"),
-        ({"train": {"stack": 2}}, "networks.3: 'early-stopped' needs train.stack = 1"),
+        ({"train": {"stack": 2}}, "networks.3: networks in stacks cannot be stopped early; set train.stack to 1"),
         ({"epoch": [1]}, "unknown field 'networks.3.epoch'; did you mean 'epochs'?"),
         ({"levels": 2}, "unknown field 'networks.3.levels'"),
         ({"train": {"lrr": 1}}, "networks.3.train: unknown field 'lrr'; did you mean 'lr'?"),

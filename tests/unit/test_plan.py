@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from lacewing import jobs
 from lacewing.attacks import ATTACKS
 from lacewing.config import Dense, load_study
 from lacewing.errors import UsageError
@@ -150,10 +151,10 @@ def test_early_stops_are_states_of_the_dense_network_of_their_role_and_seed():
     plan = _plan(networks=WITH_STOPS)
     assert [job.network for job in plan.chains[0]] == ["dense", "imp-01", "imp-02", "early-001", "early-003"]
     head, *_, first, third = plan.chains[0]
-    assert (head.stop, head.epochs, head.train.epochs) == (None, 5, 5)
-    assert [(job.method, job.stop, job.epochs, job.train.epochs) for job in (first, third)] == [
-        ("early-stopped", 1, 0, 5),
-        ("early-stopped", 3, 0, 5),
+    assert (head.stop, head.last_epoch, head.train.epochs) == (None, 5, 5)
+    assert [(job.method, job.stop, job.last_epoch, job.train.epochs) for job in (first, third)] == [
+        ("early-stopped", 1, 1, 5),
+        ("early-stopped", 3, 3, 5),
     ]
     stops = [job for job in plan.networks if job.method == "early-stopped"]
     wanted = {f"early-00{k}/{r}/{s}" for k in (1, 3) for r in ("target", "shadow") for s in (0, 1)}
@@ -228,11 +229,33 @@ def test_keys_of_early_stops_are_stable():
     assert _stop_key() == "d01beb66772c2f2bdef3ca8279286f70c2d6607fa75f486598d0abf88281acef"
 
 
+@pytest.mark.parametrize(
+    ("trained", "epochs"),
+    [
+        ([], [5, 5, 5, 0, 0]),  # stops are met on the way of the dense network
+        (["early-001"], [5, 5, 5, 0, 0]),
+        (["dense"], [5, 5, 5, 0, 3]),  # asked for later: it is trained again, up to the last one
+        (["dense", "early-003"], [5, 5, 5, 1, 0]),
+        (["dense", "early-001", "early-003"], [5, 5, 5, 0, 0]),
+    ],
+)
+def test_epochs_are_counted_where_they_are_trained(trained, epochs):
+    chain = _plan(networks=WITH_STOPS).chains[0]
+    done = lambda job: job.network in trained  # noqa: E731
+    assert list(jobs.own_epochs(chain, done).values()) == epochs
+    saved = {chain[1].key: {"epoch": 2}, chain[3].key: {"epoch": 4}}
+    found = jobs.reached([chain], done, saved)
+    assert [epochs for _, epochs in found.values()] == epochs
+    assert found[chain[0].key][0] == (5 if "dense" in trained else 0)
+    assert found[chain[1].key][0] == 2
+    assert found[chain[3].key][0] == epochs[3]  # no more than are trained for it
+
+
 def test_a_study_without_the_dense_network_trains_it_for_its_early_stops():
     plan = _plan(networks=[STOPPED])
     assert [job.network for job in plan.chains[0]] == ["early-005", "early-001", "early-003"]
     head = plan.chains[0][0]
-    assert (head.method, head.stop, head.epochs, head.level) == ("dense", None, 5, 0)
+    assert (head.method, head.stop, head.last_epoch, head.level) == ("dense", None, 5, 0)
     assert isinstance(head.spec, Dense)
     assert head.key == _keys(_plan())["dense/target/0"]
     own = _plan(networks=[*SMALL["networks"], {**STOPPED, "train": {"epochs": 4}}])

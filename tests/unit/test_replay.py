@@ -10,7 +10,7 @@ from torch import nn
 from lacewing.config import Train
 from lacewing.errors import UsageError
 from lacewing.guard import Guard
-from lacewing.replay import KEPT, Recordings, way_of_steps
+from lacewing.replay import KEPT, Recordings, recordings_for
 from lacewing.train import train
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -45,7 +45,7 @@ def _train(model, config=CONFIG, count=40, data=0, **options):
 def _recordings(device, made=None):
     """What a GPU uses; on the CPU the step itself, counted in ``made``."""
     if device == "cuda":
-        return way_of_steps("cuda", "graph")
+        return recordings_for("cuda", "graph", strict=True)
 
     def record(step):
         if made is not None:
@@ -189,6 +189,33 @@ def test_a_model_that_cannot_be_recorded_is_trained_one_by_one(capsys):
     assert "cannot be recorded (operation not permitted when stream is capturing); they run" in capsys.readouterr().err
 
 
+def test_where_it_must_be_recorded_a_model_that_cannot_be_is_an_error():
+    def refuse(step):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        _train(_model(), recordings=Recordings(refuse, strict=True))
+
+
+def test_every_size_of_batch_has_run_before_the_first_is_recorded():
+    """A model that is compiled for each size can be compiled then, but not while it is recorded."""
+    sizes, at_recording = [], []
+
+    def prepare(model):
+        def forward(inputs):
+            sizes.append(len(inputs))
+            return model(inputs)
+
+        return forward
+
+    def record(step):
+        at_recording.append(set(sizes))
+        return step
+
+    _train(_model(), recordings=Recordings(record, prepare))
+    assert at_recording == [{16, 8}, {16, 8}]
+
+
 def test_a_rewind_point_within_an_epoch_is_met_by_running_one_by_one():
     model, recorded = _model(), []
     guard = Guard(model, "step 5")
@@ -225,14 +252,14 @@ def test_what_is_prepared_is_what_runs_and_shares_the_weights():
 def test_a_way_that_is_not_to_be_had_is_refused(device, way, said, monkeypatch):
     monkeypatch.setenv("LACEWING_STEPS", way)
     with pytest.raises(UsageError, match=said):
-        way_of_steps(device)
+        recordings_for(device)
 
 
 def test_steps_run_one_by_one_unless_asked(monkeypatch):
     monkeypatch.delenv("LACEWING_STEPS", raising=False)
-    assert way_of_steps("cuda") is None
-    assert way_of_steps("cpu", "eager") is None
-    assert way_of_steps("cpu", "compiled") is not None
+    assert recordings_for("cuda") is None
+    assert recordings_for("cpu", "eager") is None
+    assert recordings_for("cpu", "compiled") is not None
 
 
 @pytest.mark.slow
@@ -241,7 +268,7 @@ def test_steps_run_one_by_one_unless_asked(monkeypatch):
 def test_compiled_steps_train_what_the_plain_loop_trains(device):
     plain, compiled = _model().to(device), _model().to(device)
     _train(plain)
-    _train(compiled, recordings=way_of_steps(device, "compiled"))
+    _train(compiled, recordings=recordings_for(device, "compiled", strict=True))
     _close(compiled.state_dict(), plain.state_dict())
 
 
@@ -253,7 +280,7 @@ def test_cpu_and_gpu_agree_epoch_by_epoch(way):
     for device in ("cpu", "cuda"):
         losses = []
         model = _model().to(device)
-        recordings = way_of_steps(device, way) if device == "cuda" else None
+        recordings = recordings_for(device, way, strict=True) if device == "cuda" else None
         note = lambda progress, losses=losses: losses.append(progress.curve[-1].loss)  # noqa: E731
         _train(model, recordings=recordings, on_epoch=note)
         states[device] = losses, {name: tensor.cpu() for name, tensor in model.state_dict().items()}

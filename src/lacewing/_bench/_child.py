@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lacewing import data, models
 from lacewing.config import Model, Train
-from lacewing.replay import way_of_steps
+from lacewing.replay import recordings_for
 from lacewing.train import best_precision, train
 
 LR = 0.01
@@ -85,7 +85,7 @@ def ours(seed: int, device: str, way: str, on_pass: Callable[[Any], None]) -> No
         normalisation=data.normalisation(x),
         seed=seed,
         on_epoch=on_pass,
-        recordings=way_of_steps(device, way),
+        recordings=recordings_for(device, way, strict=True),
     )
 
 
@@ -113,7 +113,7 @@ def plain(threads: int, device: str, way: str, on_pass: Callable[[Any], None]) -
     """The loop that everybody writes first: fp32, contiguous, every core for one network.
 
     By ``way`` "loader", a DataLoader augments record by record in the same process, its default; by "ready", batches
-    lie normalised on the device and are not augmented, so that the loop does less than ours.
+    lie on the device, augmented and normalised once and for all, so that the loop does less than ours.
     """
     torch.set_num_threads(threads)
     batch, count = SIZES[device]

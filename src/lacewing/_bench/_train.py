@@ -26,7 +26,7 @@ from lacewing.replay import WAYS
 from lacewing.stack import train_stack
 from lacewing.train import best_precision, train
 
-PLAIN = {"loader": "plain loop, fp32, DataLoader", "ready": "plain loop, fp32, batches ready, not augmented"}
+PLAIN = {"loader": "plain loop, fp32, DataLoader", "ready": "plain loop, fp32, batches ready"}
 STACKS = (1, 4, 16)
 SHAPES = ((16,), (64,), (128,), (256, 256))  # hidden layers
 FEATURES, CLASSES, RECORDS, STACK_BATCH = 446, 30, 1600, 32  # as Location-30 has them

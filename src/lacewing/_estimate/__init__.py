@@ -99,9 +99,10 @@ def planned(
 
 def _left(prepared: Prepared) -> dict[str, int]:
     """By key of a network that is not finished: the epochs that are neither trained nor saved."""
-    networks = [job for job in prepared.slice.networks if not jobs.trained(prepared.store, job)]
-    reached = jobs.reached(prepared.store, networks)
-    return {job.key: job.epochs - reached[job.key] for job in networks}
+    trained = {job.key for job in prepared.slice.networks if jobs.trained(prepared.store, job)}
+    saved = dict(prepared.store.unfinished())
+    reached = jobs.reached(prepared.slice.chains, lambda job: job.key in trained, saved)
+    return {key: epochs - done for key, (done, epochs) in reached.items() if key not in trained}
 
 
 def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: float) -> dict[str, Any]:
@@ -109,7 +110,10 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     from lacewing._estimate._calibrate import Kind
 
     members = _members(prepared)
-    used = Counter(Kind.of(job) for job in prepared.slice.networks if job.key in left)
+    used = Counter[Kind]()
+    for job in prepared.slice.networks:
+        if job.key in left:
+            used[Kind.of(job)] += job.stop is None  # a dense network and its early stops are one training
     kinds = sorted(used, key=lambda kind: (bool(kind.chain), kind.pruned, -used[kind]))  # the dense ones first
     batches = [min(kind.batch_size, members) for kind in kinds]
     workers = min(processes, len(_tasks(prepared, left)))

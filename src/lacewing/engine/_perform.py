@@ -24,13 +24,13 @@ class Performer:
     def __init__(self, work: jobs.Workspace) -> None:
         import torch
 
-        from lacewing.replay import way_of_steps
+        from lacewing.replay import recordings_for
 
         torch.set_num_threads(1)
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
         plan = make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
-        self.work, self.stacks = replace(work, recordings=way_of_steps(work.device)), plan.stacks
+        self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
         self.attacks = {job.key: job for job in plan.attacks}
 
@@ -61,7 +61,7 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
                 "event": "epoch",
                 "id": job.id,
                 "epoch": epoch.epoch,
-                "epochs": job.stop or job.train.epochs,
+                "epochs": job.last_epoch,
                 "loss": epoch.loss,
                 "accuracy": epoch.accuracy,
             }

@@ -140,7 +140,8 @@ class Pool:
         for kind, networks in together + alone:
             missing = [job for job in networks if job.key not in self.finished]
             if missing:
-                cost = sum(job.epochs for job in missing)
+                epochs = jobs.own_epochs(networks, lambda job: job.key in self.finished)
+                cost = sum(epochs[job.key] for job in missing)
                 imposed = networks[0].imposed
                 needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())
                 tasks.append(Task(kind, tuple(job.key for job in networks), missing[0].id, cost, needs))

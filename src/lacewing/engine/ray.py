@@ -77,6 +77,8 @@ def pool(
                 f"--engine ray --device {device}: the cluster has no {'GPU' if gpus else 'CPU'} to work on."
             )
         environment = {**WORKER_ENVIRONMENT, "PYTHONPATH": search_path()}
+        if "LACEWING_STEPS" in os.environ:
+            environment["LACEWING_STEPS"] = os.environ["LACEWING_STEPS"]
         actor = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=gpus, max_concurrency=2, runtime_env={"env_vars": environment}
         )

@@ -3,7 +3,15 @@
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.jobs._attacks import attacked, gather, load_attack, load_network, run_attack
 from lacewing.jobs._networks import FILES as NETWORK_FILES
-from lacewing.jobs._networks import finished, plain_model, plain_state, reached, run_chain, trained
+from lacewing.jobs._networks import (
+    finished,
+    own_epochs,
+    plain_model,
+    plain_state,
+    reached,
+    run_chain,
+    trained,
+)
 from lacewing.jobs._stack import run_stack
 from lacewing.jobs._workspace import Keep, Report, Workspace
 
@@ -18,6 +26,7 @@ __all__ = [
     "gather",
     "load_attack",
     "load_network",
+    "own_epochs",
     "plain_model",
     "plain_state",
     "reached",

@@ -57,7 +57,7 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     if not trained(work.store, head):
         _train_and_publish(work, head, build(work, head), rewinds=rewinds, stops=stops)
     while missing := [job for job in stops if not trained(work.store, job)]:
-        last = max(missing, key=lambda job: job.stop or 0)
+        last = max(missing, key=lambda job: job.last_epoch)
         _train_and_publish(work, last, build(work, head), stops=[job for job in missing if job is not last])
     for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
         _run_imp(work, head, list(levels))
@@ -74,13 +74,34 @@ def finished(store: Store, job: NetworkJob) -> bool:
     return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
 
 
-def reached(store: Store, networks: Iterable[NetworkJob]) -> dict[str, int]:
-    """By key of a network: its epochs that are trained or saved."""
-    saved = dict(store.unfinished())
-    return {
-        job.key: job.epochs if trained(store, job) else min(int(saved.get(job.key, {}).get("epoch", 0)), job.epochs)
-        for job in networks
-    }
+def own_epochs(chain: Iterable[NetworkJob], is_trained: Callable[[NetworkJob], bool]) -> dict[str, int]:
+    """By key: the epochs that are trained for each network of a chain.
+
+    None for one that is stopped early, which is a state of its dense network on the way; unless that was trained before
+    the stop was asked for: then it is trained again, up to the last stop that lacks.
+    """
+    networks = list(chain)
+    epochs = {job.key: job.train.epochs if job.stop is None else 0 for job in networks}
+    missing = [job for job in networks if job.stop is not None and not is_trained(job)]
+    if missing and is_trained(networks[0]):
+        last = max(missing, key=lambda job: job.last_epoch)
+        epochs[last.key] = last.last_epoch
+    return epochs
+
+
+def reached(
+    chains: Iterable[Sequence[NetworkJob]],
+    is_trained: Callable[[NetworkJob], bool],
+    saved: Mapping[str, Mapping[str, Any]],
+) -> dict[str, tuple[int, int]]:
+    """By key of a network: its epochs that are trained or ``saved``, and all that are to be trained for it."""
+    found = {}
+    for chain in chains:
+        done = {job.key for job in chain if is_trained(job)}
+        for key, epochs in own_epochs(chain, lambda job, done=done: job.key in done).items():  # type: ignore[misc]
+            at = epochs if key in done else int(saved.get(key, {}).get("epoch", 0))
+            found[key] = min(at, epochs), epochs
+    return found
 
 
 def drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:
@@ -244,24 +265,24 @@ def _train_and_publish(
     from lacewing.checkpoints import load_checkpoint, save_checkpoint, save_tensors
 
     folder = work.store.work(job.key)
-    saved = time.monotonic()
+    saved, aside = time.monotonic(), 0.0  # seconds spent on observing its stops, by this process
 
     def on_epoch(progress: Progress) -> None:
-        nonlocal saved
+        nonlocal saved, aside
         epoch = progress.curve[-1]
         work.report(job, epoch)
         if epoch.epoch in rewinds:
             save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
         for stopped in (other for other in stops if other.stop == epoch.epoch and not trained(work.store, other)):
+            begun = time.monotonic()
             publish(work, stopped, model, progress.curve, guard=None, rewinds=(), seconds=0.0)
+            aside += time.monotonic() - begun
         stopping = work.stop()  # at the last epoch too: to observe a large network takes minutes
         if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
-            save_checkpoint(folder, progress, job=job.id, epochs=job.stop or job.train.epochs)
+            save_checkpoint(folder, progress, job=job.id, epochs=job.last_epoch)
             saved = time.monotonic()
         if stopping:
-            raise BudgetSpent(
-                f"stopped {job.id} after epoch {epoch.epoch} of {job.stop or job.train.epochs}; its state is saved."
-            )
+            raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch} of {job.last_epoch}; its state is saved.")
 
     try:
         progress = _train(
@@ -275,7 +296,7 @@ def _train_and_publish(
         )
     except LacewingError as error:
         raise type(error)(f"{job.id}: {error}") from None
-    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=progress.seconds)
+    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=progress.seconds - aside)
 
 
 def publish(
@@ -380,6 +401,8 @@ def _facts(work: Workspace, name: str) -> dict[str, Any]:
     import torch
 
     device = torch.cuda.get_device_name() if work.device == "cuda" else platform.machine()
+    if work.recordings is not None:
+        device += f", {work.recordings.way} steps"
     return {"job": name, "device": f"{work.device} ({device})", "torch": torch.__version__, "finished": time.time()}
 
 

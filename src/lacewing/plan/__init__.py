@@ -8,7 +8,7 @@ from typing import Any
 from lacewing.attacks import ATTACKS
 from lacewing.config import Study
 from lacewing.errors import UsageError
-from lacewing.plan._attacks import Networks, attack_job, probe_settings
+from lacewing.plan._attacks import NOT_ABOUT, Networks, attack_job, probe_settings
 from lacewing.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
 from lacewing.plan._networks import chains_of, imposed_chains, probed
 from lacewing.plan._only import only
@@ -82,5 +82,5 @@ def refusals(study: Study) -> dict[tuple[str, str], str]:
 
 
 def _why(found: list[AttackJob | str]) -> str:
-    """What an attack lacks, the reason of the last network: the first is dense, which many attacks are not about."""
-    return str(found[-1])
+    """What an attack lacks: the last reason that is not about the kind of network, which other networks are of."""
+    return next((str(why) for why in reversed(found) if not str(why).startswith(NOT_ABOUT)), str(found[-1]))

@@ -11,6 +11,7 @@ from lacewing.attacks import ATTACKS, Attack
 from lacewing.config import SCHEMA, Imp, Study, canonical_key
 from lacewing.plan._jobs import AttackJob, NetworkJob, Side
 
+NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over networks of a method
 _REFERENCES = {"references", "in-references"}
 _PROBED = {"queries", "robustness", "gradients", "population", "references"}
 
@@ -121,7 +122,7 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
     """The job of an attack on a network, or a sentence that says what it lacks."""
     attack = ATTACKS[name]
     if attack.methods is not None and target.method not in attack.methods:
-        return f"it is about {' and '.join(sorted(attack.methods))} networks."
+        return f"{NOT_ABOUT}{' and '.join(sorted(attack.methods))} networks."
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:

@@ -31,9 +31,9 @@ class NetworkJob:
         return f"{self.network}/{self.role}/{self.seed}"
 
     @property
-    def epochs(self) -> int:
-        """Epochs trained for this network alone: none for one that was stopped early, a state of its dense network."""
-        return self.train.epochs if self.stop is None else 0
+    def last_epoch(self) -> int:
+        """The epoch after which the network is observed."""
+        return self.train.epochs if self.stop is None else self.stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def networks(rows: Sequence[Row], gains: Mapping[str, Any]) -> Iterable[Sequence
             ", ".join(interval(row, "balanced_accuracy") for row in of),
             ""
             if gain is None or name == "dense"
-            else f"{gain['mean']:+.1%} ({gain['min']:+.1%} to {gain['max']:+.1%})",
+            else f"{gain['mean']:+.1%}" + f" ({gain['min']:+.1%} to {gain['max']:+.1%})" * (gain["n"] > 1),
         )
 
 

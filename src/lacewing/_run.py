@@ -109,7 +109,8 @@ def _progress(prepared: Prepared) -> Progress:
     """The view of a run that starts, or goes on from what is finished and saved."""
     store, networks = prepared.store, prepared.slice.networks
     attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
-    reached = jobs.reached(prepared.slice.chains, lambda job: jobs.trained(store, job), dict(store.unfinished()))
+    trained = {job.key for job in networks if jobs.trained(store, job)}
+    reached = jobs.reached(prepared.slice.chains, trained, dict(store.unfinished()))
     begun = {job.id: reached[job.key][0] for job in networks}
     return Progress(sum(epochs for _, epochs in reached.values()), len(attacks), begun=begun)
 

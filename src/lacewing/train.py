@@ -86,14 +86,15 @@ def train(
         guard.attach(optimizer)
     model.train()
     begun = time.monotonic() - progress.seconds
+    devices = [device] if device.type == "cuda" else []
     replay, masks = None, guard.masks if guard is not None else {}
     if recordings is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices):
             replay = _replay(recordings, model, batches, masks)
     if guard is not None:
         guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
     with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),  # the caller's stream stays as it was
+        torch.random.fork_rng(devices),  # the caller's stream stays as it was
         replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
     ):
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):

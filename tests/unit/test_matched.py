@@ -81,13 +81,14 @@ def attack_of(r):
 # --------------------------------------------------------------------------------------------------------- where it is
 
 twentieths = st.integers(0, 20).map(lambda k: k / 20)
+measured = st.tuples(twentieths, twentieths)  # a network's test accuracy, and the attack's on it
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    stops=st.lists(st.tuples(twentieths, twentieths), min_size=1, max_size=5),
-    end=st.tuples(twentieths, twentieths),
-    own=st.tuples(twentieths, twentieths),
+    stops=st.lists(measured, min_size=1, max_size=5),
+    end=measured,
+    own=measured,
 )
 def test_the_first_stop_that_is_as_accurate_with_what_lies_between_by_brute_force(stops, end, own):
     path = [early(2**i, test=t, attack=a) for i, (t, a) in enumerate(stops)] + [dense(test=end[0], attack=end[1])]
@@ -178,9 +179,9 @@ def test_densities_are_walked_on_a_log_scale_from_the_sparsest_by_brute_force(le
 
 @settings(max_examples=40, deadline=None)
 @given(
-    levels=st.lists(st.tuples(twentieths, twentieths), min_size=1, max_size=4),
-    end=st.tuples(twentieths, twentieths),
-    own=st.tuples(twentieths, twentieths),
+    levels=st.lists(measured, min_size=1, max_size=4),
+    end=measured,
+    own=measured,
 )
 def test_at_equal_accuracy_pruning_is_walked_from_the_sparsest_to_the_dense_network_by_brute_force(levels, end, own):
     path = [sparse(f"imp-{i:02d}", test=t, attack=a, density=0.1 + i / 10) for i, (t, a) in enumerate(levels)]

@@ -101,7 +101,7 @@ def _left(prepared: Prepared) -> dict[str, int]:
     """By key of a network that is not finished: the epochs that are neither trained nor saved."""
     trained = {job.key for job in prepared.slice.networks if jobs.trained(prepared.store, job)}
     saved = dict(prepared.store.unfinished())
-    reached = jobs.reached(prepared.slice.chains, lambda job: job.key in trained, saved)
+    reached = jobs.reached(prepared.slice.chains, trained, saved)
     return {key: epochs - done for key, (done, epochs) in reached.items() if key not in trained}
 
 

@@ -140,7 +140,7 @@ class Pool:
         for kind, networks in together + alone:
             missing = [job for job in networks if job.key not in self.finished]
             if missing:
-                epochs = jobs.own_epochs(networks, lambda job: job.key in self.finished)
+                epochs = jobs.own_epochs(networks, self.finished)
                 cost = sum(epochs[job.key] for job in missing)
                 imposed = networks[0].imposed
                 needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())

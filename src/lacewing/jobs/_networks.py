@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +74,15 @@ def finished(store: Store, job: NetworkJob) -> bool:
     return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
 
 
-def own_epochs(chain: Iterable[NetworkJob], is_trained: Callable[[NetworkJob], bool]) -> dict[str, int]:
-    """By key: the epochs that are trained for each network of a chain.
+def own_epochs(chain: Sequence[NetworkJob], trained: Container[str]) -> dict[str, int]:
+    """By key: the epochs that are trained for each network of a chain, some of which are ``trained`` already.
 
     None for one that is stopped early, which is a state of its dense network on the way; unless that was trained before
     the stop was asked for: then it is trained again, up to the last stop that lacks.
     """
-    networks = list(chain)
-    epochs = {job.key: job.train.epochs if job.stop is None else 0 for job in networks}
-    missing = [job for job in networks if job.stop is not None and not is_trained(job)]
-    if missing and is_trained(networks[0]):
+    epochs = {job.key: job.train.epochs if job.stop is None else 0 for job in chain}
+    missing = [job for job in chain if job.stop is not None and job.key not in trained]
+    if missing and chain[0].key in trained:
         last = max(missing, key=lambda job: job.last_epoch)
         epochs[last.key] = last.last_epoch
     return epochs
@@ -91,15 +90,14 @@ def own_epochs(chain: Iterable[NetworkJob], is_trained: Callable[[NetworkJob], b
 
 def reached(
     chains: Iterable[Sequence[NetworkJob]],
-    is_trained: Callable[[NetworkJob], bool],
+    trained: Container[str],
     saved: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, tuple[int, int]]:
-    """By key of a network: its epochs that are trained or ``saved``, and all that are to be trained for it."""
+    """By key of a network: its epochs that are ``trained`` or ``saved``, and all that are to be trained for it."""
     found = {}
     for chain in chains:
-        done = {job.key for job in chain if is_trained(job)}
-        for key, epochs in own_epochs(chain, lambda job, done=done: job.key in done).items():  # type: ignore[misc]
-            at = epochs if key in done else int(saved.get(key, {}).get("epoch", 0))
+        for key, epochs in own_epochs(chain, trained).items():
+            at = epochs if key in trained else int(saved.get(key, {}).get("epoch", 0))
             found[key] = min(at, epochs), epochs
     return found
 

@@ -53,15 +53,16 @@ def matches(
     for s in dense:
         of_seed = {key: each[s] for key, each in beside.items() if s in each}
         drawn = {key for key in of_seed if len(beside[key]) < SEEDS_TO_BOOTSTRAP}
-        needed = [r for key in drawn for r in (of_seed[key][0], *of_seed[key][1].networks)]
-        order = {id(r): place for place, r in enumerate({id(r): r for r in needed}.values())}
-        draws = np.zeros((2, 0, len(order)))
+        needed = {id(r): r for key in drawn for r in (of_seed[key][0], *of_seed[key][1].networks)}
+        order = {each: place for place, each in enumerate(needed)}
         if drawn:  # the same records for every network of the seed
-            unique = list({id(r): r for r in needed}.values())
-            draws = np.array(resampled(unique, resamples, np.random.default_rng([seed, s, 1])))
+            rng = np.random.default_rng([seed, s, 1])
+            draws_2BJ = np.array(resampled(list(needed.values()), resamples, rng))
         for key, (sparse, path) in of_seed.items():
-            places = [order[id(r)] for r in (sparse, *path.networks)] if key in drawn else []
-            found[key][s] = _beside(sparse, path, draws[:, :, places])
+            networks = (sparse, *path.networks)
+            none = np.zeros((2, 0, len(networks)))
+            draws = draws_2BJ[:, :, [order[id(r)] for r in networks]] if key in drawn else none
+            found[key][s] = _beside(sparse, path, draws)
     rng = np.random.default_rng(seed)
     return tuple(
         _match(next(iter(beside[key].values()))[0], key[1], key[2], of_seed, resamples, rng)
@@ -112,8 +113,6 @@ def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
     """What was measured, and its draws: attack and test accuracy of the sparse network and of the J - 1 of the path."""
     networks = [sparse, *path.networks]
     measured_2J = np.array([[attack_accuracy(r), r.network.test_accuracy] for r in networks]).T
-    if draws_2BJ.shape[2] == 0:
-        draws_2BJ = np.zeros((2, 0, len(networks)))
     attack_BJ, test_BJ = np.concatenate([measured_2J[:, None], draws_2BJ], axis=1)
     if path.against == STOPPED:
         places = [float(len(r.network.curve)) for r in path.networks]
@@ -207,7 +206,7 @@ def _match(
 
 
 def _verdict(attack: Estimate, test: Estimate, beyond: Sequence[int], at: At) -> MatchVerdict:
-    """None where the other is not equal: in accuracy beyond the interval of the difference, or in density at all."""
+    """Only where the other is equal: in accuracy within the interval of the difference, in density wholly."""
     equal = test.low <= 0 <= test.high if at == "accuracy" else not beyond
     if not equal:
         return "no counterpart"

@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
         "where",
         "verdict",
         "difference in A [95 %]",
+        "where it last has that accuracy",
         "by seed",
         "test accuracy",
     )
@@ -98,6 +99,7 @@ def matched(tradeoff: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             ", ".join(places) + (f" (beyond: seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""),
             match["verdict"],
             show(match["difference"], 3),
+            show(match["last_difference"], 3) if match["last_where"] != match["where"] else "the same",
             ", ".join(f"{value:+.3f}" for value in match["by_seed"].values()),
             show(match["test_difference"], 3),
         )

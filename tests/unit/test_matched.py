@@ -70,6 +70,16 @@ def walked(path, x, here):
     return highest[1:], True
 
 
+def crossings(path, x):
+    """Oracle. As in `walked`: every point of the path at which it rises to x or falls below it."""
+    found = []
+    for low, high in itertools.pairwise(path):
+        if (low[0] >= x) != (high[0] >= x):
+            share = (x - low[0]) / (high[0] - low[0])
+            found.append([a + share * (b - a) for a, b in zip(low[1:], high[1:], strict=True)])
+    return found
+
+
 def accuracy_path(networks):
     return [(r.network.test_accuracy, len(r.network.curve), attack_of(r), r.network.test_accuracy) for r in networks]
 
@@ -103,6 +113,11 @@ def test_the_first_stop_that_is_as_accurate_with_what_lies_between_by_brute_forc
         assert (found.beyond == (0,)) == beyond
     assert (found.balanced_accuracy, found.test_accuracy) == (attack_of(pruned), own[0])
     assert found.difference.low <= found.difference.high
+    last = (crossings(accuracy_path(path), own[0]) or [(where, attack, test)])[-1]
+    if not found.beyond:
+        where, attack, _ = last
+    assert found.last_where == {0: pytest.approx(where)}
+    assert found.last_difference.value == pytest.approx(attack_of(pruned) - attack, abs=1e-12)
 
 
 def test_halfway_between_two_stops_and_the_sign_of_less_leakage():
@@ -116,10 +131,43 @@ def test_halfway_between_two_stops_and_the_sign_of_less_leakage():
 
 def test_a_path_that_falls_back_is_left_where_it_first_gets_there():
     """Overfitting: the second stop is the most accurate, later ones leak more at the same accuracy."""
-    path = [early(1, test=0.3, attack=0.5), early(2, test=0.7, attack=0.55), early(4, test=0.5, attack=0.8), dense()]
+    path = [early(1, test=0.3, attack=0.5), early(2, test=0.7, attack=0.55), early(4, test=0.4, attack=0.8), dense()]
     found = at(matches({0: [*path, sparse("imp-01", test=0.5, attack=0.55)]}, resamples=100, seed=0), "imp-01")
     assert found.where == {0: pytest.approx(1.5)}
     assert found.by_seed == {0: pytest.approx(0.55 - 0.525)}
+    assert found.last_where == {0: pytest.approx(28)}  # a quarter of the way from .4 at 4 to .8 at 100
+    assert found.last_difference.value == pytest.approx(0.55 - 0.825)
+
+
+def test_one_that_falls_and_never_rises_again_is_last_met_on_its_fall():
+    path = [early(1, test=0.3, attack=0.5), early(2, test=0.7, attack=0.6), dense(test=0.4, attack=0.9)]
+    found = at(matches({0: [*path, sparse("imp-01", test=0.5, attack=0.8)]}, resamples=100, seed=0), "imp-01")
+    assert found.where == {0: pytest.approx(1.5)}
+    assert found.last_where == {0: pytest.approx(2 + 98 * 2 / 3)}
+    assert found.last_difference.value == pytest.approx(0.8 - 0.8)
+
+
+def test_a_verdict_holds_at_the_first_place_and_at_the_last():
+    """Accuracy wobbles: it passes .6 before epoch 10, before 15 and before 20, and the attack finds ever more."""
+    rng = np.random.default_rng(13)
+
+    def found(attack):
+        stops = [(5, 0.4, 0.5), (10, 0.7, 0.56), (15, 0.5, 0.6), (20, 0.75, 0.7)]
+        results = [early(e, test=t, attack=a, n=800, rng=rng) for e, t, a in stops]
+        results += [dense(test=0.9, attack=0.95, n=800, rng=rng)]
+        results += [sparse("imp-01", test=0.6, attack=attack, n=800, rng=rng)]
+        return at(matches({0: results}, resamples=500, seed=0), "imp-01")
+
+    more, less, between, same = found(0.8), found(0.4), found(0.6), found(0.52)
+    assert [m.verdict for m in (more, less, between)] == ["leaks more", "leaks less", "depends on where"]
+    assert between.difference.low > 0
+    assert between.last_difference.value == pytest.approx(0.6 - 0.64)
+    assert "whether imp-01 leaks less or more than the dense network stopped early" in between.sentence
+    assert "depends on the stop" in between.sentence
+    assert "at the first of that accuracy, -0.04" in between.sentence
+    assert same.verdict == "depends on where"  # as little as at the first stop, less than at the last
+    assert same.difference.low < 0 < same.difference.high
+    assert same.last_difference.high < 0
 
 
 def test_one_that_beats_them_all_is_held_against_the_most_accurate_and_named():
@@ -304,8 +352,10 @@ def drawn_again(by_seed, network, path, by, resamples, rng):
                 a, t = measured(named[name])
                 points.append((t if by == "accuracy" else math.log(named[name].network.density), 0.0, a, t))
             x = test if by == "accuracy" else math.log(named[network].network.density)
-            (_, other, other_test), _ = walked(points, x, None)
-            of_seeds.append((attack - other, test - other_test))
+            (_, other, other_test), beyond = walked(points, x, None)
+            cross = [] if beyond or points[0][0] > x else crossings(points, x)
+            last = cross[-1][1] if cross else other
+            of_seeds.append((attack - other, test - other_test, attack - last))
         found.append(np.mean(of_seeds, axis=0))
     return np.array(found)
 
@@ -323,7 +373,7 @@ def test_below_five_seeds_the_interval_is_a_paired_bootstrap_over_records(seeds,
     by_seed = planted(seeds, rng=np.random.default_rng(1))
     found = at(matches(by_seed, resamples=4000, seed=0), network, by, against)
     draws = drawn_again(by_seed, network, path, by, 2000, np.random.default_rng(2))
-    for estimate, column in zip((found.difference, found.test_difference), draws.T, strict=True):
+    for estimate, column in zip((found.difference, found.test_difference, found.last_difference), draws.T, strict=True):
         low, high = np.quantile(column, (0.025, 0.975))
         tolerance = max(0.08 * (high - low), 3 / 400)  # accuracies of 400 records move in steps
         assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=tolerance)

@@ -33,7 +33,7 @@ GRID = {
     "early-020": (0.64, 1.1),
     "early-030": (0.69, 1.6),
 }
-EPOCHS = {"early-001": 1, "early-010": 10, "early-020": 20, "early-030": 30}
+EPOCHS = {"early-001": 1, "early-010": 10, "early-015": 15, "early-020": 20, "early-030": 30}
 
 
 def _study(reports: ModuleType, grid: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (0, 1)) -> Any:
@@ -108,6 +108,7 @@ def test_the_lead_counts_the_intervals_on_either_side_of_zero(data: Any) -> None
         if m.against == "early-stopped"
     }
     assert verdicts == {"imp-01": "less", "imp-02": "more", "imp-03": "same", "butterfly-s3-l3": "less"}
+    assert not any(m.verdict == "depends on where" for m in data.tradeoff.matches)  # accuracy only rises
     assert _matched.answer(data.tradeoff)[:2] == [
         "At equal test accuracy 2 of the 4 sparse networks leak less than the dense network stopped early, 1 leaks "
         "more and 1 does not differ measurably.",
@@ -116,6 +117,7 @@ def test_the_lead_counts_the_intervals_on_either_side_of_zero(data: Any) -> None
 
 
 LESS, MORE, SAME, NONE = "leaks less", "leaks more", "no measurable difference", "no counterpart"
+WHERE = "depends on where"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,11 @@ LESS, MORE, SAME, NONE = "leaks less", "leaks more", "no measurable difference",
             [LESS, NONE, NONE, SAME],
             "1 of the 4 sparse networks leaks less than X, none leaks more, 1 does not differ measurably and 2 have no "
             "counterpart of equal test accuracy.",
+        ),
+        (
+            [WHERE, MORE, SAME, MORE],
+            "none of the 4 sparse networks leaks less than X, 2 leak more, 1 does not differ measurably and for 1 it "
+            "depends on the stop.",
         ),
         ([NONE, LESS], "1 of the 2 sparse networks leaks less than X, none leaks more and 1 has no counterpart of"),
     ],
@@ -172,6 +179,24 @@ def test_the_table_holds_each_match(data: Any) -> None:
     first = section.groups[0].rows
     assert [row.network for row in first] == ["IMP 1", "IMP 2", "IMP 3", "butterfly S3 L3"]
     assert first[1].where == "epoch 24"  # .66 lies at two fifths of the way from .64 at 20 to .69 at 30
+
+
+def test_where_accuracy_wobbles_the_last_place_is_shown_beside_the_first(reports: ModuleType, tmp_path: Path) -> None:
+    """Dense has .66 between epochs 10 and 15, 15 and 20, and 20 and 30."""
+    wobbling = _study(reports, {**GRID, "early-010": (0.64, 0.1), "early-020": (0.64, 1.1), "early-015": (0.70, 0.2)})
+    plain = {row.network: row for row in _matched.equal(_study(reports, GRID)).groups[0].rows}  # type: ignore[union-attr]
+    assert {row.last for row in plain.values()} == {""}
+    section = _matched.equal(wobbling)
+    assert section is not None
+    rows = {row.network: row for row in section.groups[0].rows}
+    match = next(m for m in wobbling.tradeoff.matches if m.network == "imp-02" and m.against == "early-stopped")
+    assert match.difference.value != match.last_difference.value
+    value, low, high = (f"{100 * v:+.2f}".replace("-", "\u2212") for v in match.last_difference)
+    assert rows["IMP 2"].last == f"last at epoch 24: {value} ({low} to {high})"
+    text = unescape(report.write(tmp_path, wobbling).read_text(encoding="utf-8"))
+    assert rows["IMP 2"].last in text
+    assert "Thin lines above" in text
+    assert "Thin lines above" not in _matched.figure(_study(reports, GRID)).caption
 
 
 def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) -> None:
@@ -308,7 +333,8 @@ def test_early_stops_are_declared_as_ours_and_are_no_part_of_the_records(data: A
     control = next(c for c in _declared.choices(data) if c.choice.startswith("Control"))
     assert "epochs 1, 10, 20, 30" in control.here
     assert control.whose == "ours"
-    alone = [report.Slice("canaries", "mislabelled", 9, 8, None, name, "discriminator") for name in ("dense", *EPOCHS)]
+    stops = [name for name in EPOCHS if name in GRID]
+    alone = [report.Slice("canaries", "mislabelled", 9, 8, None, name, "discriminator") for name in ("dense", *stops)]
     (table,) = _parts.slices(dataclasses.replace(data, slices=alone), canaries=True)
     assert table.columns == ["dense"]
 

@@ -46,6 +46,7 @@ class MatchRow(NamedTuple):
     beyond: str  # the seeds in which nothing there is just as accurate, or as dense
     difference: str
     interval: str
+    last: str  # where the other last has that accuracy, and the difference there; "" where that is the same place
     seeds: str  # each seed's difference, or the range of many
     below: str  # of many, how many are below 0
     every_seed: str
@@ -59,11 +60,12 @@ class MatchGroup(NamedTuple):
 
 
 class Equal(NamedTuple):
-    """The section: its answer, its table, and whether butterfly networks have a part in it."""
+    """The section: its answer, its table, whether butterfly networks have a part in it, and the seeds behind it."""
 
     lead: list[str]
     groups: list[MatchGroup]
     pruning: bool
+    seeds: str
 
 
 def answer(found: TradeOff | None) -> list[str]:
@@ -94,12 +96,13 @@ def _groups(found: TradeOff | None) -> dict[tuple[str, str], list[Match]]:
 
 def _counted(group: Sequence[Match]) -> str:
     n, first = len(group), group[0]
-    less, more, apart = (
-        sum(m.verdict == verdict for m in group) for verdict in ("leaks less", "leaks more", "no counterpart")
+    less, more, either, apart = (
+        sum(m.verdict == verdict for m in group)
+        for verdict in ("leaks less", "leaks more", "depends on where", "no counterpart")
     )
     at, other = f"At equal {_AT[first.at]}", _OTHER[first.against]
     kind = "sparse network" if first.against == STOPPED else "butterfly network"
-    same = n - less - more - apart
+    same = n - less - more - either - apart
     if same == n:
         whose = f"none of the {n} {kind}s differs" if n > 1 else f"the {kind} does not differ"
         return f"{at} {whose} measurably in leakage from {other}."
@@ -111,6 +114,8 @@ def _counted(group: Sequence[Match]) -> str:
         f"{more or 'none'} leak{'s' * (more <= 1)} more",
     ]
     parts += [f"{same} {'does' if same == 1 else 'do'} not differ measurably"] * bool(same)
+    place = "stop" if first.against == STOPPED else "level"
+    parts += [f"for {either} it depends on the {place}"] * bool(either)
     parts += [f"{apart} {'has' if apart == 1 else 'have'} no counterpart of equal {_AT[first.at]}"] * bool(apart)
     return f"{at} {', '.join(parts[:-1])} and {parts[-1]}."
 
@@ -118,10 +123,11 @@ def _counted(group: Sequence[Match]) -> str:
 def equal(data: ReportData) -> Equal | None:
     """The section "At equal accuracy"; None where no sparse network can be held against an early stop."""
     groups = _ordered(data)
-    if not groups:
+    if data.tradeoff is None or not groups:
         return None
     made = [MatchGroup(_title(*key), [_row(m) for m in group]) for key, group in groups.items()]
-    return Equal(answer(data.tradeoff), made, any(against == "imp" for against, _ in groups))
+    pruning = any(against == "imp" for against, _ in groups)
+    return Equal(answer(data.tradeoff), made, pruning, seeds_text(data.tradeoff.seeds))
 
 
 def _ordered(data: ReportData) -> dict[tuple[str, str], list[Match]]:
@@ -149,10 +155,11 @@ def _row(m: Match) -> MatchRow:
         accuracy=percent(m.test_accuracy),
         accuracy_difference=f"{_points(test.value)} ({_ends(test)})" if apart else "",
         attacked=percent(m.balanced_accuracy),
-        where=_where(m),
+        where=_where(m, m.where),
         beyond=_beyond(m),
         difference=_points(m.difference.value),
         interval=_ends(m.difference),
+        last=_last(m),
         seeds=seeds,
         below=below,
         every_seed=", ".join(f"seed {seed}: {_points(value)}" for seed, value in m.by_seed.items()),
@@ -169,9 +176,16 @@ def _beyond(m: Match) -> str:
     return f"nothing just as {'accurate' if m.at == 'accuracy' else 'dense'} in {seeds}"
 
 
-def _where(m: Match) -> str:
+def _last(m: Match) -> str:
+    where = _where(m, m.last_where)
+    if where == _where(m, m.where) and m.verdict != "depends on where":
+        return ""
+    return f"last at {where}: {_points(m.last_difference.value)} ({_ends(m.last_difference)})"
+
+
+def _where(m: Match, places: Mapping[int, float]) -> str:
     """The epoch, or the density, that the network is held against: its range over seeds."""
-    low, high = min(m.where.values()), max(m.where.values())
+    low, high = min(places.values()), max(places.values())
     if m.against == STOPPED:
         ends = [f"{value:.1f}".removesuffix(".0") for value in (low, high)]
         return f"epoch {' to '.join(dict.fromkeys(ends))}"
@@ -214,6 +228,9 @@ def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
         colour, marker = COLOUR.get(m.method, OTHER), MARKER.get(m.method, OTHER_MARKER)
         value, low, high = m.difference
         ax.plot([low, high], [y, y], color=colour, linewidth=1.5, linestyle=(0, (1, 1.6)) if m.beyond else "-")
+        if _last(m):
+            ax.plot(m.last_difference[1:], [y - 0.25] * 2, color=colour, linewidth=1, alpha=0.6)
+            ax.plot([m.last_difference.value], [y - 0.25], ".", color=colour, markersize=4, alpha=0.6)
         face = colour if m.verdict in ("leaks less", "leaks more") else "white"
         ax.plot([value], [y], marker, color=colour, markerfacecolor=face, markersize=6.5, mew=1.4, zorder=4)
         if len(m.by_seed) > 1:
@@ -221,7 +238,8 @@ def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
             ax.plot(seeds, [y + 0.3] * len(seeds), "|", color=colour, markersize=4.5, mew=1, alpha=0.75)
         gid = f"tip-{name}-{y}"
         ax.plot([value], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
-        tips[gid] = f"{label_of(m.network, m.method)}: {_points(value)} points ({_ends(m.difference)})"
+        last = f"; {_last(m)}" if _last(m) else ""
+        tips[gid] = f"{label_of(m.network, m.method)}: {_points(value)} points ({_ends(m.difference)}){last}"
     ax.set_yticks(range(len(group)), [f"{label_of(m.network, m.method)}, {density_text(m.density)}" for m in group])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.grid(visible=False, axis="y")
@@ -232,7 +250,8 @@ def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
 def _shared_axis(ax: Axes, groups: Mapping[tuple[str, str], Sequence[Match]]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    every = [end for group in groups.values() for m in group for end in (*m.difference, *m.by_seed.values())]
+    of_all = (m for group in groups.values() for m in group)
+    every = [end for m in of_all for end in (*m.difference, *m.last_difference, *m.by_seed.values())]
     low, high = min([*every, -0.005]), max([*every, 0.005])
     ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
@@ -262,6 +281,8 @@ def _caption(data: ReportData, found: TradeOff, groups: Mapping[tuple[str, str],
         f"{seeds_text(found.seeds)} with 95\u202f% intervals {every[0].interval}, filled where the interval leaves out "
         f"0 and the other is equal{ticks}; {n_text(data)}."
     )
+    if any(map(_last, every)):
+        text += " Thin lines above: the same where the other last has that accuracy."
     if any(m.beyond for m in every):
         text += " Dotted: in some seed nothing there is just as accurate, or as dense."
     return text

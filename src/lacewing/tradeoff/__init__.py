@@ -16,7 +16,7 @@ import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage, clopper_pearson
-from lacewing.results import SCHEMA, STOPPED, AttackResult
+from lacewing.results import SCHEMA, STOPPED, AttackResult, is_sparse
 from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
 from lacewing.tradeoff._matched import matches, on_the_way
 from lacewing.tradeoff._slope import estimate_of, slope_of
@@ -101,7 +101,7 @@ def tradeoff(
     interval = (
         f"bootstrap over {len(dense)} seeds" if over_seeds else "bootstrap over records, spread over seeds left out"
     )
-    methods = sorted({pair.method for pair in pairs}, key=lambda m: (m != "imp", m))
+    methods = sorted({pair.method for pair in pairs if is_sparse(pair.method)}, key=lambda m: (m != "imp", m))
     slopes = [slope_of(m, pairs, draws, a0, tuple(dense), band, interval) for m in ("all", *methods)]
     points = _points(chosen, dense, band)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None

@@ -6,9 +6,10 @@ itself does (arXiv 2304.07234): the sparse one has to be held against a dense on
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,10 @@ def matches(
 
     Every sparse network is held against the dense one of its seed stopped early at equal test accuracy; butterfly
     networks also against the IMP sequence at equal test accuracy and at equal density. Between two networks of such a
-    path accuracies of model and attack are interpolated linearly (over the logarithm of densities); a path is left
-    where it first reaches the sparse network's value: the earliest stop, the sparsest level.
+    path accuracies of model and attack are interpolated linearly (over the logarithm of densities). The difference is
+    taken where the path first reaches the sparse network's value, at the earliest stop or the sparsest level, and once
+    more where it last crosses it: the first favours the path where accuracy wobbles, the last the sparse network, and a
+    verdict needs both.
 
     Args:
         by_seed: seed -> results of one attack on all its targets.
@@ -98,15 +101,31 @@ def on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
 
 
 class _Drawn(NamedTuple):
-    """Differences sparse - other of one seed: as measured, and B draws of them; both attack and test accuracy."""
+    """Differences sparse - other of one seed, as measured and in B draws, and the epoch or density of the other."""
 
     attack: float
     attack_B: Floats
+    last: float  # in the attack's accuracy too, where the path last has the sparse network's accuracy
+    last_B: Floats
     test: float
     test_B: Floats
     sparse: tuple[float, float]  # attack and test accuracy
     beyond: bool  # nothing on the path is just as accurate, or as dense
-    where: float  # epoch or density of the other
+    where: float
+    last_where: float
+
+
+class _Places(NamedTuple):
+    """In each draw a place between two networks of a path: a share (0 to 1) of the way from ``low`` to ``high``."""
+
+    low_B: npt.NDArray[np.int64]
+    high_B: npt.NDArray[np.int64]
+    share_B: Floats
+
+    def of(self, y_BK: Floats) -> Floats:
+        rows = np.arange(len(y_BK))
+        low_B: Floats = y_BK[rows, self.low_B]
+        return low_B + self.share_B * (y_BK[rows, self.high_B] - low_B)
 
 
 def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
@@ -114,50 +133,62 @@ def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
     networks = [sparse, *path.networks]
     measured_2J = np.array([[attack_accuracy(r), r.network.test_accuracy] for r in networks]).T
     attack_BJ, test_BJ = np.concatenate([measured_2J[:, None], draws_2BJ], axis=1)
-    if path.against == STOPPED:
-        places = [float(len(r.network.curve)) for r in path.networks]
-    else:
-        places = [math.log(r.network.density) for r in path.networks]
+    stopped = path.against == STOPPED
+    ways = [float(len(r.network.curve)) if stopped else math.log(r.network.density) for r in path.networks]
     x_BJ = test_BJ
     if path.at == "density":
-        x_BJ = np.broadcast_to([math.log(sparse.network.density), *places], test_BJ.shape)
-    upper_B, share_B, beyond_B = _first_reach(x_BJ[:, 1:], x_BJ[:, 0])
-
-    def along(y_BK: Floats) -> Floats:
-        rows = np.arange(len(y_BK))
-        low_B: Floats = y_BK[rows, np.maximum(upper_B - 1, 0)]
-        high_B: Floats = y_BK[rows, upper_B]
-        return low_B + share_B * (high_B - low_B)
-
-    attack_B = attack_BJ[:, 0] - along(attack_BJ[:, 1:])
-    test_B = test_BJ[:, 0] - along(test_BJ[:, 1:])
-    where = float(along(np.broadcast_to(places, (len(attack_B), len(places))))[0])
+        x_BJ = np.broadcast_to([math.log(sparse.network.density), *ways], test_BJ.shape)
+    first, beyond_B = _first_place(x_BJ[:, 1:], x_BJ[:, 0])
+    last = _last_place(x_BJ[:, 1:], x_BJ[:, 0], first, beyond_B)
+    attack_B, last_B = (attack_BJ[:, 0] - places.of(attack_BJ[:, 1:]) for places in (first, last))
+    test_B = test_BJ[:, 0] - first.of(test_BJ[:, 1:])
+    where, last_where = (float(places.of(np.broadcast_to(ways, x_BJ[:, 1:].shape))[0]) for places in (first, last))
     return _Drawn(
-        float(attack_B[0]),
-        attack_B[1:],
-        float(test_B[0]),
-        test_B[1:],
-        (float(measured_2J[0, 0]), float(measured_2J[1, 0])),
-        bool(beyond_B[0]),
-        where if path.against == STOPPED else math.exp(where),
+        attack=float(attack_B[0]),
+        attack_B=attack_B[1:],
+        last=float(last_B[0]),
+        last_B=last_B[1:],
+        test=float(test_B[0]),
+        test_B=test_B[1:],
+        sparse=(float(measured_2J[0, 0]), float(measured_2J[1, 0])),
+        beyond=bool(beyond_B[0]),
+        where=where if stopped else math.exp(where),
+        last_where=last_where if stopped else math.exp(last_where),
     )
 
 
-def _first_reach(x_BK: Floats, x_B: Floats) -> tuple[npt.NDArray[np.int64], Floats, Bools]:
-    """The first place of a path that reaches x, and how far x lies on the way there from the place before (0 to 1).
+def _first_place(x_BK: Floats, x_B: Floats) -> tuple[_Places, Bools]:
+    """Where a path first reaches x.
 
-    A path that begins above x is taken at its first place, one that never gets there at its highest; the third of what
-    is returned says where.
+    A path that begins above x is taken at its first network, one that never gets there at its highest; the second of
+    what is returned says where.
     """
-    reaches_BK = x_BK >= x_B[:, None]
     never_B: Bools = x_BK.max(axis=1) < x_B
-    upper_B: npt.NDArray[np.int64] = np.where(never_B, x_BK.argmax(axis=1), reaches_BK.argmax(axis=1))
+    high_B: npt.NDArray[np.int64] = np.where(never_B, x_BK.argmax(axis=1), (x_BK >= x_B[:, None]).argmax(axis=1))
+    low_B = np.maximum(high_B - 1, 0)
+    between_B = ~never_B & (high_B > 0)
+    return _Places(low_B, high_B, _share(x_BK, x_B, low_B, high_B, between_B)), never_B | (x_BK[:, 0] > x_B)
+
+
+def _last_place(x_BK: Floats, x_B: Floats, first: _Places, beyond_B: Bools) -> _Places:
+    """Where a path last rises to x or falls below it; the first place where it does neither, or is beyond x there."""
+    reaches_BK = x_BK >= x_B[:, None]
+    crosses_BK = reaches_BK[:, 1:] != reaches_BK[:, :-1]
+    if not crosses_BK.any():
+        return first
+    low_B = crosses_BK.shape[1] - 1 - crosses_BK[:, ::-1].argmax(axis=1)
+    found_B = crosses_BK.any(axis=1) & ~beyond_B
+    share_B = _share(x_BK, x_B, low_B, low_B + 1, found_B)
+    return _Places(*(np.where(found_B, a, b) for a, b in zip((low_B, low_B + 1, share_B), first, strict=True)))
+
+
+def _share(x_BK: Floats, x_B: Floats, low_B: npt.NDArray[Any], high_B: npt.NDArray[Any], where_B: Bools) -> Floats:
+    """How far x lies on the way from one network to another; 1 but ``where_B``."""
     rows = np.arange(len(x_B))
-    high, low = x_BK[rows, upper_B], x_BK[rows, np.maximum(upper_B - 1, 0)]
-    between = ~never_B & (upper_B > 0)
+    low, high = x_BK[rows, low_B], x_BK[rows, high_B]
     share_B = np.ones(len(x_B))
-    share_B[between] = (x_B - low)[between] / (high - low)[between]
-    return upper_B, share_B, never_B | (x_BK[:, 0] > x_B)
+    share_B[where_B] = (x_B - low)[where_B] / (high - low)[where_B]
+    return share_B
 
 
 def _match(
@@ -180,13 +211,12 @@ def _match(
         return found
 
     seeds = list(of_seed.values())
-    attack = estimate([d.attack for d in seeds], [d.attack_B for d in seeds])
+    difference = estimate([d.attack for d in seeds], [d.attack_B for d in seeds])
+    last = estimate([d.last for d in seeds], [d.last_B for d in seeds])
     test = estimate([d.test for d in seeds], [d.test_B for d in seeds])
     mean = [math.fsum(d.sparse[i] for d in seeds) / len(seeds) for i in (0, 1)]
     beyond = tuple(s for s, d in of_seed.items() if d.beyond)
-    verdict = _verdict(attack, test, beyond, at)
-    interval = f"over {len(seeds)} seeds" if over_seeds else "over records, spread over seeds left out"
-    return Match(
+    match = Match(
         network=sparse.network.network,
         method=sparse.network.method,
         density=sparse.network.density,
@@ -194,50 +224,55 @@ def _match(
         against=against,
         balanced_accuracy=mean[0],
         test_accuracy=mean[1],
-        difference=attack,
+        difference=difference,
         test_difference=test,
-        interval=interval,
+        interval=f"over {len(seeds)} seeds" if over_seeds else "over records, spread over seeds left out",
         by_seed={s: d.attack for s, d in of_seed.items()},
         where={s: d.where for s, d in of_seed.items()},
+        last_difference=last,
+        last_where={s: d.last_where for s, d in of_seed.items()},
         beyond=beyond,
-        verdict=verdict,
-        sentence=_sentence(sparse, at, against, attack, test, verdict, interval, of_seed),
+        verdict=_verdict(difference, last, test, beyond, at),
+        sentence="",
     )
+    return dataclasses.replace(match, sentence=_sentence(match, sparse.attack))
 
 
-def _verdict(attack: Estimate, test: Estimate, beyond: Sequence[int], at: At) -> MatchVerdict:
+def _verdict(first: Estimate, last: Estimate, test: Estimate, beyond: Sequence[int], at: At) -> MatchVerdict:
     """Only where the other is equal: in accuracy within the interval of the difference, in density wholly."""
     equal = test.low <= 0 <= test.high if at == "accuracy" else not beyond
     if not equal:
         return "no counterpart"
-    if attack.high < 0:
+    said = {_sign(first), _sign(last)}
+    return said.pop() if len(said) == 1 else "depends on where"
+
+
+def _sign(difference: Estimate) -> MatchVerdict:
+    if difference.high < 0:
         return "leaks less"
-    return "leaks more" if attack.low > 0 else "no measurable difference"
+    return "leaks more" if difference.low > 0 else "no measurable difference"
 
 
-def _sentence(
-    sparse: AttackResult,
-    at: At,
-    against: Against,
-    attack: Estimate,
-    test: Estimate,
-    verdict: MatchVerdict,
-    interval: str,
-    seeds: Collection[int],
-) -> str:
-    other = "the dense network stopped early" if against == STOPPED else "iterative pruning"
-    name = sparse.network.network
-    than = {
-        "leaks less": f"{name} leaks less than {other} at equal {at}",
-        "leaks more": f"{name} leaks more than {other} at equal {at}",
-        "no measurable difference": f"{name} does not differ measurably in leakage from {other} at equal {at}",
-        "no counterpart": f"{name} has no counterpart of equal {at} in {other}; beside the nearest",
-    }[verdict]
-    sentence = f"{than}: balanced accuracy of the attack '{sparse.attack}' {_signed(attack)}"
-    if at == "density" or verdict == "no counterpart":
-        sentence += f", test accuracy {_signed(test)}"
-    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f"{sentence} ({which}; 95 % intervals {interval})."
+def _sentence(m: Match, attack: str) -> str:
+    stopped = m.against == STOPPED
+    other = "the dense network stopped early" if stopped else "iterative pruning"
+    said = {
+        "leaks less": f"{m.network} leaks less than {other} at equal {m.at}",
+        "leaks more": f"{m.network} leaks more than {other} at equal {m.at}",
+        "depends on where": (
+            f"whether {m.network} leaks less or more than {other} at equal {m.at} depends on "
+            f"{'the stop' if stopped else 'the level'}"
+        ),
+        "no measurable difference": f"{m.network} does not differ measurably in leakage from {other} at equal {m.at}",
+        "no counterpart": f"{m.network} has no counterpart of equal {m.at} in {other}; beside the nearest",
+    }[m.verdict]
+    sentence = f"{said}: balanced accuracy of the attack '{attack}' {_signed(m.difference)}"
+    if m.last_where != m.where or m.verdict == "depends on where":
+        sentence += f" at the first of that accuracy, {_signed(m.last_difference)} at the last"
+    if m.at == "density" or m.verdict == "no counterpart":
+        sentence += f", test accuracy {_signed(m.test_difference)}"
+    which = f"seed{'s' * (len(m.by_seed) > 1)} {', '.join(map(str, m.by_seed))}"
+    return f"{sentence} ({which}; 95 % intervals {m.interval})."
 
 
 def _signed(e: Estimate) -> str:

@@ -14,7 +14,7 @@ BAND_TOLERANCE = 0.0005
 SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
 At = Literal["accuracy", "density"]
 Against = Literal["early-stopped", "imp"]
-MatchVerdict = Literal["leaks less", "leaks more", "no measurable difference", "no counterpart"]
+MatchVerdict = Literal["leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart"]
 Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
 
 
@@ -84,9 +84,14 @@ class Match:
     test_difference: Estimate  # in test accuracy; at equal accuracy 0 but where `beyond`
     interval: str  # what the intervals were drawn over
     by_seed: Mapping[int, float]  # the difference of each seed
-    where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against
+    where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against: the first
+    # The same at the last epoch, or density, of that accuracy: another one where accuracy does not only rise.
+    last_difference: Estimate
+    last_where: Mapping[int, float]
     beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense
-    verdict: MatchVerdict  # "no counterpart": the nearest differs in accuracy beyond its interval, or in density
+    # "depends on where": first and last disagree; "no counterpart": the nearest differs in accuracy beyond its
+    # interval, or in density.
+    verdict: MatchVerdict
     sentence: str
 
 

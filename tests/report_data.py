@@ -136,7 +136,6 @@ def attack(
     score = rng.normal(0, 1, 2 * n) + strength * member
     decided = score > strength / 2
     balanced = metrics.balanced_accuracy(decided, member) if decides else None
-    fpr, tpr = metrics.roc(score, member)
     correct = np.where(member, rng.random(2 * n) < network.train_accuracy, rng.random(2 * n) < network.test_accuracy)
     return AttackResult(
         network=network,
@@ -155,8 +154,6 @@ def attack(
             "oracle_balanced_accuracy": metrics.best_threshold_accuracy(score, member),
         },
         notes={"chosen": "mlp 30-30", "signal": "softmax", "norm": "L2"},
-        fpr=fpr,
-        tpr=tpr,
         record_N=np.arange(2 * n),
         member_N=member,
         hit_N=decided == member if decides else np.zeros(0, bool),

@@ -180,7 +180,7 @@ def _results(folder: Path, plan: Plan, name: str, attack: str) -> list[AttackRes
         known = {job.target.id if place else job.target.network for job in wanted}
         raise UsageError(f"no attacked network '{name}' in {folder}; {did_you_mean(name, known)}")
     store = Store(folder)
-    done = [jobs.load_attack(store, job) for job in found if jobs.attacked(store, job)]
+    done = jobs.load_attacks(store, (job for job in found if jobs.attacked(store, job)))
     if not done:
         raise UsageError(f"{name} is not attacked yet in {folder}; continue the study with `lacewing run`.")
     return done

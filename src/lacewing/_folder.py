@@ -71,7 +71,7 @@ def assemble(folder: Path, *, show_records: bool = False) -> Result:
     done = [job for job in plan.networks if jobs.finished(store, job)]
     networks = [jobs.load_network(store, job) for job in done]
     ran = [job for job in plan.attacks if jobs.attacked(store, job)]
-    attacks = [jobs.load_attack(store, job) for job in ran]
+    attacks = jobs.load_attacks(store, ran)
     tradeoffs = {name: tradeoff(attacks, attack=name) for name in _decided(study, attacks)}
     found = next(iter(tradeoffs.values()), None)
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())

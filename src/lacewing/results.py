@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lacewing import metrics
 from lacewing.metrics import Estimate as Estimate
 
 Role = Literal["target", "shadow"]
@@ -74,8 +75,6 @@ class AttackResult:
     n_nonmembers: int
     metrics: Mapping[str, Estimate | None]  # None: refused, because n does not allow it
     notes: Mapping[str, Any] = field(default_factory=dict)  # e.g. the candidates and the one chosen
-    fpr: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # ROC, from (0, 0) to (1, 1)
-    tpr: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     record_N: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     member_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     # Whether the attack was right; empty for an attack that makes no decisions (its balanced accuracy is None).
@@ -86,6 +85,10 @@ class AttackResult:
     # The network's probability of its answer.
     confidence_N: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     canary_N: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # empty: no canaries
+
+    def roc(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """FPR and TPR at every threshold, from (0, 0) to (1, 1): see `lacewing.metrics.roc`. Empty without scores."""
+        return metrics.roc(self.score_N, self.member_N) if self.score_N.size else (np.zeros(0), np.zeros(0))
 
 
 METRICS = (  # the order of results.csv; each with _low and _high

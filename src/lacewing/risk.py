@@ -104,7 +104,7 @@ def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001
 def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = (0.01, 0.001)) -> AttackResult:
     """The attack on the audited records of these ids alone, such as canaries: every metric of `metrics.summary` anew.
 
-    Scores and decisions stay as they are; ROC and the thresholds of TPR at FPR are those of the subset.
+    Scores and decisions stay as they are; the thresholds of TPR at FPR are those of the subset.
 
     Raises `UsageError` where an id was not audited, or where the ids hold no members or no non-members.
     """
@@ -121,15 +121,12 @@ def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = 
             f"ids: {int(member.sum())} of {len(member)} records are members of {result.network.id}: an audit of these "
             "records needs members and non-members."
         )
-    fpr, tpr = metrics.roc(scores, member)
     arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name.endswith("_N")}
     return dataclasses.replace(
         result,
         n_members=int(member.sum()),
         n_nonmembers=int((~member).sum()),
         metrics=metrics.summary(scores, member, None if decision is None else decision[within], fprs=fprs),
-        fpr=fpr,
-        tpr=tpr,
         **{name: values[within] if len(values) else values for name, values in arrays.items()},
     )
 

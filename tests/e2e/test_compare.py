@@ -25,12 +25,12 @@ def run(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Resul
     """A smaller form of the small study, under two seeds."""
     study = tomllib.loads(small.STUDY)
     study["networks"][1]["levels"], study["train"]["epochs"] = 1, 2
-    study |= {"attacks": {"names": [ATTACK]}, "run": {"seeds": [0, 1]}}
+    study |= {"attacks": {"names": [ATTACK, "gap"]}, "run": {"seeds": [0, 1]}}
     return lw.run(study, out=tmp_path_factory.mktemp("compare") / "run", processes=1, quiet=True)
 
 
 def found_in(run: lw.Result, *names: str) -> list[Any]:
-    results = {attack.network.id: attack for attack in run.attacks}
+    results = {attack.network.id: attack for attack in run.attacks if attack.attack == ATTACK}
     return [results[name] for name in names]
 
 
@@ -57,6 +57,21 @@ def test_two_networks_over_seeds_have_the_differences_of_their_results(run: lw.R
     assert compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=200) == found
 
 
+def test_attacks_on_one_network_hold_what_they_have_in_common_once(run: lw.Result) -> None:
+    """Thousands of attacks on tens of thousands of records have to fit into memory."""
+    by_network: dict[str, list[Any]] = {}
+    for attack in run.attacks:
+        by_network.setdefault(attack.network.id, []).append(attack)
+    assert len(by_network) == 4
+    for one, other in by_network.values():
+        assert one.network is other.network
+        for name in ("record_N", "member_N", "correct_N", "label_N", "confidence_N"):
+            assert getattr(one, name) is getattr(other, name)
+        assert not np.array_equal(one.score_N, other.score_N)
+    members = [attacks[0].member_N for attacks in by_network.values()]
+    assert len({id(member) for member in members}) == 4
+
+
 def test_one_seed_is_the_paired_metric_of_that_seed(run: lw.Result) -> None:
     found = compare(run.folder, "imp-01/target/1", "dense", attack=ATTACK, resamples=300)
     first, second = found_in(run, "imp-01/target/1", "dense/target/1")
@@ -79,9 +94,9 @@ def test_the_comparison_prints_as_a_sentence_and_a_table(run: lw.Result) -> None
 
 
 def test_an_attack_without_decisions_is_compared_by_its_auc(run: lw.Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = jobs.load_attack
+    load = jobs.load_attacks
     none = np.zeros(0, bool)
-    monkeypatch.setattr(jobs, "load_attack", lambda *asked: dataclasses.replace(load(*asked), hit_N=none))
+    monkeypatch.setattr(jobs, "load_attacks", lambda *of: [dataclasses.replace(r, hit_N=none) for r in load(*of)])
     found = compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=100)
     assert rows(found)["balanced_accuracy"] == (None,) * 5
     assert "the attack makes no decisions" in str(found)

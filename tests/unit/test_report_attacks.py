@@ -22,6 +22,7 @@ from lacewing._report import MostVulnerable, Slice, _matrix, _parts, _rocs, _sto
 from lacewing._report._audit_page import answer as audit_answer
 from lacewing.cautions import failures
 from lacewing.errors import UsageError
+from lacewing.results import AttackResult
 from lacewing.tradeoff import tradeoff
 
 NAMES = (
@@ -137,19 +138,18 @@ def test_adaptive_attackers_are_compared_seed_by_seed_with_the_unaware_one(data:
     assert rows["butterfly S3 L3"][1].text == "–"
 
 
-def test_curves_reach_the_largest_tpr_within_each_rate() -> None:
+def test_curves_reach_the_largest_tpr_within_each_rate(reports: ModuleType) -> None:
     rng = np.random.default_rng(5)
     results = []
     for n in (60, 40):
         member = np.repeat([True, False], (50, n))
         score = np.round(rng.normal(0, 1, 50 + n) + member, 1)  # ties
-        fpr, tpr = metrics.roc(score, member)
-        results.append(SimpleNamespace(fpr=fpr, tpr=tpr, n_members=50, n_nonmembers=n))
+        results.append(AttackResult(reports.networks()[0], "loss", "", "", 50, n, {}, member_N=member, score_N=score))
     found = _rocs.curve(results)
     assert found is not None
     assert found.fpr_G[0] == pytest.approx(1 / 40)  # nothing left of one record of the smaller network
     for i, rate in enumerate(found.fpr_G):
-        reached = [max(t for f, t in zip(r.fpr, r.tpr, strict=True) if f <= rate + 1e-9) for r in results]
+        reached = [max(t for f, t in zip(*r.roc(), strict=True) if f <= rate + 1e-9) for r in results]
         assert (found.tpr_G[i], found.low_G[i], found.high_G[i]) == pytest.approx(
             (fmean(reached), min(reached), max(reached))
         )

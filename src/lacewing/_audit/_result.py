@@ -113,8 +113,9 @@ class Audit:
         ranked = sorted(self.attacks, key=_auc_value, reverse=True)
         least = 1.0 / max(result.n_nonmembers for result in self.attacks)
         for result in ranked[:most]:
-            drawn = result.fpr >= 1.0 / result.n_nonmembers
-            axes.step(result.fpr[drawn], result.tpr[drawn], where="post", label=result.attack)
+            fpr, tpr = result.roc()
+            drawn = fpr >= 1.0 / result.n_nonmembers
+            axes.step(fpr[drawn], tpr[drawn], where="post", label=result.attack)
         axes.plot([least, 1.0], [least, 1.0], color="0.6", linestyle=":", label="chance")
         axes.set(xlim=(least, 1.0), ylim=(least, 1.05))
         left = len(ranked) - most

@@ -156,7 +156,7 @@ def roc(data: ReportData) -> Drawing:
     with _svg.style():
         fig = _svg.figure()
         ax = fig.add_subplot()
-        curves = [(s, s.attacked[seed]) for s in chosen if seed in s.attacked and s.attacked[seed].fpr.size]
+        curves = [(s, s.attacked[seed]) for s in chosen if seed in s.attacked and s.attacked[seed].score_N.size]
         floor = min((1 / max(a.n_nonmembers, 1) for _, a in curves), default=1e-3)
         grid = np.array([floor, 1.0])
         ax.plot(grid, grid, color=MUTED, linewidth=1, linestyle=":", label="chance")
@@ -166,7 +166,7 @@ def roc(data: ReportData) -> Drawing:
             colour = COLOUR.get(entry.method, OTHER)
             dash = dashes[met.setdefault(entry.method, 0) % len(dashes)]
             met[entry.method] += 1
-            fpr, tpr = _thin_roc(attack.fpr, attack.tpr, floor)
+            fpr, tpr = _thin_roc(*attack.roc(), floor)
             label = f"{label_of(entry.network, entry.method)} ({density_text(entry.density)})"
             ax.plot(fpr, tpr, color=colour, linestyle=dash, linewidth=1.8, label=label, drawstyle="steps-post")
         _svg.roc_axes(ax, floor)

@@ -64,12 +64,13 @@ def curve(results: Sequence[AttackResult]) -> Curve | None:
     A single seed has the pointwise exact (Clopper-Pearson, 95 %) interval of its TPR instead. Rates below
     1/non-members of the smallest network are left out, as no threshold could show them. None: no ROC is here.
     """
-    kept = [r for r in results if r.fpr.size]
+    kept = [r for r in results if r.score_N.size]
     if not kept:
         return None
     floor = 1.0 / min(max(r.n_nonmembers, 1) for r in kept)
     grid = np.geomspace(floor, 1.0, _POINTS) if floor < 1 else np.ones(1)
-    reached = np.stack([r.tpr[np.searchsorted(r.fpr, grid * (1 + 1e-9), side="right") - 1] for r in kept])
+    rocs = [r.roc() for r in kept]
+    reached = np.stack([tpr[np.searchsorted(fpr, grid * (1 + 1e-9), side="right") - 1] for fpr, tpr in rocs])
     if len(kept) > 1:
         return Curve(grid, reached.mean(axis=0), reached.min(axis=0), reached.max(axis=0))
     n = kept[0].n_members

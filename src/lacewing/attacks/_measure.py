@@ -31,7 +31,6 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
     if scores.shape != member.shape or not np.isfinite(scores).all():
         raise UsageError(f"The attack '{attack.name}' gave scores that are not one finite number a record.")
     n_nonmembers = int((~member).sum())
-    fpr, tpr = metrics.roc(scores, member)
     accuracy = None if scored.decision_N is None else metrics.balanced_accuracy(scored.decision_N, member)
     at = {
         f"tpr_at_fpr_{rate:g}": metrics.tpr_at_fpr(scores, member, rate) if rate * n_nonmembers > 1 - 1e-9 else None
@@ -54,8 +53,6 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
             "oracle_balanced_accuracy": scored.oracle or metrics.best_threshold_accuracy(scores, member),
         },
         notes={"classes": observed.classes, **scored.notes},
-        fpr=fpr,
-        tpr=tpr,
         record_N=observed.record_N.astype(np.int64),
         member_N=member,
         hit_N=hit,

@@ -1,7 +1,7 @@
 """What each kind of job does: train and observe the networks of a chain; attack one network."""
 
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
-from lacewing.jobs._attacks import attacked, gather, load_attack, load_network, run_attack
+from lacewing.jobs._attacks import attacked, gather, load_attacks, load_network, run_attack
 from lacewing.jobs._networks import FILES as NETWORK_FILES
 from lacewing.jobs._networks import (
     finished,
@@ -24,7 +24,7 @@ __all__ = [
     "attacked",
     "finished",
     "gather",
-    "load_attack",
+    "load_attacks",
     "load_network",
     "own_epochs",
     "plain_model",

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.store import Store
 
 FILES = ("metrics.json", "scores.npz")  # what an attack leaves
-_ARRAYS = (*(f.name for f in dataclasses.fields(AttackResult) if f.name.endswith("_N")), "fpr", "tpr")
+_ARRAYS = tuple(f.name for f in dataclasses.fields(AttackResult) if f.name.endswith("_N"))
+_OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
 _POPULATION = 4  # in part_N
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -141,11 +142,22 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
     return NetworkResult(**{**found, "network": job.network, "method": job.method}, curve=curve)
 
 
-def load_attack(store: Store, job: AttackJob) -> AttackResult:
-    """The result of a finished attack job."""
-    found = json.loads((store.job(job.key) / "metrics.json").read_text())
-    metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
-    with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as arrays:
-        return AttackResult(
-            network=load_network(store, job.target), metrics=metrics, **found, **{k: arrays[k] for k in _ARRAYS}
-        )
+def load_attacks(store: Store, ran: Iterable[AttackJob]) -> list[AttackResult]:
+    """The results of finished attack jobs; what attacks on one network have in common is held once."""
+    networks: dict[str, NetworkResult] = {}
+    common: dict[tuple[str, str], npt.NDArray[Any]] = {}
+
+    def held(job: AttackJob, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        first = values if name in _OWN else common.setdefault((job.target.key, name), values)
+        return first if np.array_equal(first, values) else values
+
+    results = []
+    for job in ran:
+        if job.target.key not in networks:
+            networks[job.target.key] = load_network(store, job.target)
+        found = json.loads((store.job(job.key) / "metrics.json").read_text())
+        metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
+        with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as read:
+            arrays: dict[str, Any] = {name: held(job, name, read[name]) for name in _ARRAYS}
+        results.append(AttackResult(network=networks[job.target.key], metrics=metrics, **found, **arrays))
+    return results

@@ -1,0 +1,55 @@
+"""Whether a run folder may be continued as another study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lacewing.config._networks import EarlyStopped, Imp, network_name
+from lacewing.config._study import Study
+
+
+def difference(old: Study, new: Study) -> str | None:
+    """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
+
+    Seeds, networks, IMP levels, epochs to stop early at and attacks may be added, and a population outside the four
+    sets where there was none; nothing else may change.
+    """
+    before, after = old.as_dict(), new.as_dict()
+    if old.data.split == new.data.split == "four-way" and not old.data.population:
+        before["data"]["population"] = after["data"]["population"]  # no network depends on it
+    for path in ("run.seeds", "attacks.names"):
+        part, name = path.split(".")
+        gone = [item for item in before[part].pop(name) if item not in after[part][name]]
+        after[part].pop(name)
+        if gone:
+            return f"{path} lacks {gone[0]!r}, which the folder has"
+    there = {network_name(n): n for n in new.networks}
+    for network in old.networks:
+        name = network_name(network)
+        other = there.get(name)
+        if other is None:
+            return f"network '{name}' is missing, which the folder has"
+        was, now = (n.model_dump(mode="json", exclude={"name"}) for n in (network, other))
+        if isinstance(network, Imp) and was.pop("levels") > now.pop("levels", 0):
+            return f"network '{name}' has fewer levels than the folder"
+        if isinstance(network, EarlyStopped) and isinstance(other, EarlyStopped):
+            if not set(network.stops(old.train_of(network))) <= set(other.stops(new.train_of(other))):
+                return f"network '{name}' lacks epochs that the folder has"
+            was["epochs"] = now["epochs"]
+        changed = _first_difference(was, now)
+        if changed:
+            return f"network '{name}': {changed}"
+    del before["networks"], after["networks"]
+    return _first_difference(before, after)
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:
+    for key in sorted({*old, *new}):
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            found = _first_difference(old[key], new[key], f"{path}{key}.")
+            if found:
+                return found
+        elif old.get(key) != new.get(key):
+            return f"{path}{key} is {new.get(key)!r} now and {old.get(key)!r} in the folder"
+    return None

@@ -1,0 +1,118 @@
+"""The [[networks]] of a study: a class for each method, and what their networks are called."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from lacewing.config._parts import Part, Train
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+class Network(Part):
+    """What networks of every method share: a name, and any field of [train] for this network only."""
+
+    name: str | None = None
+    train: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        if name is not None and not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} must be lower-case letters, digits, '-' and '.'")
+        return name
+
+
+class Dense(Network):
+    """The dense network, which every other is measured against."""
+
+    method: Literal["dense"] = "dense"
+
+
+class Imp(Network):
+    """Iterative magnitude pruning: train, prune, rewind, train again; ``levels`` times."""
+
+    method: Literal["imp"]
+    levels: Annotated[int, Field(ge=1)]
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the weights that remain, at each level
+    rewind: str = "epoch 1"  # "init" or "epoch K"
+
+    @field_validator("rewind")
+    @classmethod
+    def _point(cls, rewind: str) -> str:
+        if rewind != "init" and not re.fullmatch(r"epoch [1-9]\d*", rewind):
+            raise ValueError(f"{rewind!r} must be 'init' or 'epoch K' with K at least 1")
+        return rewind
+
+    @property
+    def rewind_epoch(self) -> int:
+        """The number of epochs after which the state was kept that pruned networks return to."""
+        return 0 if self.rewind == "init" else int(self.rewind.split()[1])
+
+
+class EarlyStopped(Network):
+    """The dense network after fewer epochs of its schedule: what stopping early would have given, as a control."""
+
+    method: Literal["early-stopped"]
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None  # None: see `stops`
+
+    @field_validator("epochs")
+    @classmethod
+    def _ascending(cls, epochs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if epochs is not None and list(epochs) != sorted(set(epochs)):
+            raise ValueError(f"{list(epochs)} must ascend, no epoch twice")
+        return epochs
+
+    def stops(self, train: Train) -> tuple[int, ...]:
+        """The epochs after which the dense network is observed: its own, or about twenty, evenly spaced in log."""
+        if self.epochs is not None:
+            return self.epochs
+        spaced = {round(train.epochs ** (i / 20)) for i in range(20)}
+        return tuple(sorted(spaced - {train.epochs}))
+
+
+class Butterfly(Network):
+    """Convolutions of the last ``segments`` replaced by chains of ``factors`` Kronecker-sparse factors."""
+
+    method: Literal["butterfly"]
+    segments: Annotated[int, Field(ge=1)] = 3
+    factors: Annotated[int, Field(ge=2)] = 2
+    columns: Literal["channel-first", "kernel-first"] = "channel-first"  # of a kernel: (C, kh, kw) or (kh, kw, C)
+
+
+KINDS: dict[str, type[Network]] = {
+    "dense": Dense,
+    "imp": Imp,
+    "butterfly": Butterfly,
+    "early-stopped": EarlyStopped,
+}
+AnyNetwork = Annotated[Dense | Imp | Butterfly | EarlyStopped, Field(discriminator="method")]
+
+
+def network_name(network: Network) -> str:
+    """The name of a [[networks]] entry: its own, or one made from its method and settings."""
+    if network.name is not None:
+        return network.name
+    if isinstance(network, Butterfly):
+        return f"butterfly-s{network.segments}-l{network.factors}"
+    if isinstance(network, EarlyStopped):
+        return "early"
+    return "imp" if isinstance(network, Imp) else "dense"
+
+
+def level_name(network: Imp, level: int) -> str:
+    """The name of one level of an IMP sequence, e.g. ``imp-03``."""
+    return f"{network_name(network)}-{level:02d}"
+
+
+def stop_name(network: EarlyStopped, epoch: int) -> str:
+    """The name of a dense network that was stopped early, e.g. ``early-050``."""
+    return f"{network_name(network)}-{epoch:03d}"
+
+
+def chain_settings(network: Butterfly) -> dict[str, Any]:
+    """What `lacewing.sparsify.butterfly` is called with."""
+    return network.model_dump(include={"segments", "factors", "columns"})

@@ -1,0 +1,125 @@
+"""The whole declared experiment, and the key of whatever follows from a part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lacewing.config._checked import validated
+from lacewing.config._networks import NAME, AnyNetwork, EarlyStopped, Imp, Network, level_name, network_name, stop_name
+from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
+
+SCHEMA = 1  # of studies, job keys and run folders; raised whenever an old run folder would mean something else
+
+
+class Study(Part):
+    """The whole declared experiment."""
+
+    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+    name: str
+    data: Data = Data()
+    model: Model
+    train: Train = Train()
+    networks: Annotated[tuple[AnyNetwork, ...], Field(min_length=1)]
+    signals: Signals = Signals()
+    attacks: Attacks = Attacks()
+    run: Run = Run()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _population_of_halves(cls, fields: Any) -> Any:
+        """random-halves keeps a tenth as population where the study does not say how much."""
+        drawn = fields.get("data") if isinstance(fields, dict) else None
+        if isinstance(drawn, dict) and drawn.get("split") == "random-halves" and "population" not in drawn:
+            return {**fields, "data": {**drawn, "population": 0.1}}
+        return fields
+
+    @field_validator("schema_")
+    @classmethod
+    def _known_schema(cls, schema: int) -> int:
+        if schema != SCHEMA:
+            raise ValueError(f"{schema} is not the schema of this version, which is {SCHEMA}")
+        return schema
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} must be lower-case letters, digits, '-' and '.': it names a folder")
+        return name
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> Study:
+        names = [network_name(network) for network in self.networks]
+        names += [level_name(n, level) for n in self.networks if isinstance(n, Imp) for level in range(n.levels + 1)]
+        for index, n in enumerate(self.networks):
+            if isinstance(n, EarlyStopped):
+                train = self.train_of(n, where=f"networks.{index}.train")
+                names += [stop_name(n, epoch) for epoch in {*n.stops(train), train.epochs}]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
+        recipes: dict[str, str] = {}
+        for index, network in enumerate(self.networks):
+            train = self.train_of(network, where=f"networks.{index}.train")
+            if train.stack > 1 and (self.model.name != "mlp" or train.precision == "bf16" or train.augment):
+                raise ValueError(
+                    f"train.stack = {train.stack} needs model.name = 'mlp', fp32 and no train.augment; set it to 1"
+                )
+            if isinstance(network, Imp) and network.rewind_epoch >= train.epochs:
+                raise ValueError(
+                    f"networks.{index}.rewind: '{network.rewind}' is not before the end of training "
+                    f"(train.epochs = {train.epochs}); rewind earlier or train longer"
+                )
+            if isinstance(network, EarlyStopped):
+                self._stops_fit(network, f"networks.{index}", train)
+            recipe = network.model_dump_json(exclude={"name", "train", "levels", "epochs"}) + train.model_dump_json()
+            other = recipes.setdefault(recipe, names[index])
+            if other != names[index]:
+                raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
+        return self
+
+    def _stops_fit(self, network: EarlyStopped, where: str, train: Train) -> None:
+        if train.stack > 1:
+            raise ValueError(
+                f"{where}: networks in stacks cannot be stopped early; set train.stack to 1, or leave it out"
+            )
+        if max(network.stops(train), default=train.epochs) >= train.epochs:
+            raise ValueError(
+                f"{where}.epochs: all must be before the last one (train.epochs = {train.epochs}); stop earlier or "
+                "train longer"
+            )
+
+    def train_of(self, network: Network, where: str = "train") -> Train:
+        """[train] with the network's own fields laid over it.
+
+        Raises:
+            UsageError: an override names no field of [train], or has a wrong value.
+        """
+        return validated(Train, {**self.train.model_dump(), **network.train}, where)
+
+    def resolved(self, precision: Literal["fp32", "bf16"]) -> Study:
+        """The study with ``precision = "auto"`` decided, as the run folder records it."""
+
+        def settle(fields: dict[str, Any]) -> dict[str, Any]:
+            decided = "fp32" if fields.get("stack", self.train.stack) > 1 else precision
+            return {**fields, "precision": decided} if fields.get("precision") == "auto" else fields
+
+        networks = tuple(n.model_copy(update={"train": settle(n.train)}) for n in self.networks)
+        train = self.train.model_copy(update=settle(self.train.model_dump()))
+        return self.model_copy(update={"train": train, "networks": networks})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The study as plain JSON data, defaults included."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def canonical_key(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex, 64 digits) of a config in one canonical JSON form: sorted keys, no spaces, full float repr."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

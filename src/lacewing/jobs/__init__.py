@@ -2,16 +2,10 @@
 
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.jobs._attacks import attacked, gather, load_attacks, load_network, run_attack
-from lacewing.jobs._networks import FILES as NETWORK_FILES
-from lacewing.jobs._networks import (
-    finished,
-    own_epochs,
-    plain_model,
-    plain_state,
-    reached,
-    run_chain,
-    trained,
-)
+from lacewing.jobs._networks import run_chain
+from lacewing.jobs._plain import plain_model, plain_state
+from lacewing.jobs._progress import FILES as NETWORK_FILES
+from lacewing.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.jobs._stack import run_stack
 from lacewing.jobs._workspace import Keep, Report, Workspace
 

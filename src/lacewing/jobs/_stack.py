@@ -14,6 +14,8 @@ import numpy as np
 from lacewing.config import Imp
 from lacewing.errors import BudgetSpent, DivergedError
 from lacewing.jobs import _networks as single
+from lacewing.jobs._observe import members, publish
+from lacewing.jobs._progress import FILES, trained
 from lacewing.jobs._workspace import Workspace
 from lacewing.plan import NetworkJob
 
@@ -37,13 +39,12 @@ def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
         FolderError: see ``run_chain``.
     """
     for job in itertools.chain.from_iterable(chains):
-        if single.trained(work.store, job) and not single.finished(work.store, job):
-            single.probe_stored(work, job)
+        single.probe_stored(work, job)
     heads, *rest = zip(*chains, strict=True)
     rewinds = sorted({jobs[0].spec.rewind_epoch for jobs in rest if isinstance(jobs[0].spec, Imp)})
     sequences = [[heads, *levels] for _, levels in itertools.groupby(rest, key=lambda jobs: jobs[0].spec)]
     dead: dict[int, str] = {}  # by place in the stack
-    if not all(single.trained(work.store, job) for job in heads):
+    if not all(trained(work.store, job) for job in heads):
         _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds)
     for levels in sequences:
         _prune(work, levels, dead, rewinds)
@@ -61,7 +62,7 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     from lacewing.sparsify import prune
 
     heads = levels[0]
-    if all(single.trained(work.store, job) for jobs in levels[1:] for job in jobs):
+    if all(trained(work.store, job) for jobs in levels[1:] for job in jobs):
         return
     spec = levels[1][0].spec
     assert isinstance(spec, Imp)
@@ -137,7 +138,7 @@ def _train(
         stacked,  # type: ignore[arg-type]
         work.records.x,
         work.records.y,
-        np.stack([single.members(work, jobs[place])[0] for place in places]),
+        np.stack([members(work, jobs[place])[0] for place in places]),
         train,
         normalisation=work.normalisation,
         seeds=[stream(jobs[place].seed, jobs[place].role, "train") for place in places],
@@ -146,7 +147,7 @@ def _train(
         on_epoch=on_epoch,
     )
     for place, job in enumerate(jobs):
-        if place in dead or work.store.done(job.key, *single.FILES, *files):
+        if place in dead or work.store.done(job.key, *FILES, *files):
             work.store.drop_work(job.key)
             continue
         bad = next((epoch for epoch in found[place].curve if not math.isfinite(epoch.loss)), None)
@@ -154,7 +155,7 @@ def _train(
             dead[place] = f"{job.id}: the loss became {bad.loss} in epoch {bad.epoch}; try a smaller train.lr."
             continue
         guard = guards[place] if guards is not None else None
-        single.publish(
+        publish(
             work, job, models[place], found[place].curve, guard=guard, rewinds=rewinds, seconds=found[place].seconds
         )
 

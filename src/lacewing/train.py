@@ -70,9 +70,7 @@ def train(
         DivergedError: the loss became NaN or infinite; names the epoch.
     """
     device = next(model.parameters()).device
-    channels_last = config.channels_last and x.ndim == 4 and survives_channels_last(model)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    model.to(memory_format=layout)  # type: ignore[call-overload]
+    channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x, y, config, normalisation, device, channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -207,6 +205,16 @@ def stream(seed: int, *names: object) -> int:
     """A 63-bit seed for the random stream that these names stand for; streams of different names are independent."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def lay_out(model: nn.Module, dims: int, channels_last: bool) -> bool:
+    """Put a model into the memory layout in which it is trained on records of ``dims`` dimensions, the first for N.
+
+    Returns whether that is channels-last, as is wished for images; see `survives_channels_last`.
+    """
+    chosen = channels_last and dims == 4 and survives_channels_last(model)
+    model.to(memory_format=torch.channels_last if chosen else torch.contiguous_format)  # type: ignore[call-overload]
+    return chosen
 
 
 def survives_channels_last(model: nn.Module) -> bool:

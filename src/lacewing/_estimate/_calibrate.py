@@ -29,7 +29,7 @@ from lacewing.masks import prunable
 from lacewing.plan import NetworkJob
 from lacewing.signals import observe
 from lacewing.sparsify import butterfly, prune
-from lacewing.train import survives_channels_last, train
+from lacewing.train import lay_out, train
 
 SMALL = 32  # records of the first, rough timing
 FORWARD = 250  # records that are observed at once
@@ -179,6 +179,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
 def _forward(bench: _Bench, kind: Kind, seconds: float, a_record: float) -> float:
     """Seconds in which a trained network answers about one record."""
     model, _ = bench.model(kind)
+    lay_out(model, bench.x.ndim, kind.channels_last)
     records = min(len(bench.y), FORWARD, max(16, int(seconds / max(a_record, 1e-9))))
 
     def ask() -> float:
@@ -198,7 +199,7 @@ def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
     labels = torch.from_numpy(bench.y[:small]).to(bench.device)
     mean, std = (a.reshape((1, -1) + (1,) * (bench.x.ndim - 2)) for a in bench.normalisation)
     inputs = torch.from_numpy(((bench.x[:small] - mean) / std).astype(np.float32)).to(bench.device)
-    if inputs.ndim == 4 and kind.channels_last and survives_channels_last(model):
+    if lay_out(model, inputs.ndim, kind.channels_last):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     step = training_step(model, sgd(model), inputs, labels, kind.precision)
     step()  # momentum is there from now on

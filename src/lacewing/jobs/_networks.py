@@ -166,6 +166,7 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     """Ask a network that was trained before what it has not been asked yet; its weights must be there."""
     from lacewing.checkpoints import load_tensors
     from lacewing.masks import unpack
+    from lacewing.train import lay_out
 
     if not trained(work.store, job) or finished(work.store, job):
         return
@@ -177,6 +178,7 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
         )
     model = build(work, job)
     model.load_state_dict(load_tensors(weights))
+    lay_out(model, work.records.x.ndim, job.train.channels_last)  # as it was when training ended: the same bits
     masks = work.store.file(job.key, "masks.safetensors")
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
 

@@ -1,123 +1,146 @@
-"""The tables of a results page, as Markdown, from its results.csv and tradeoff.json.
+"""The tables of a results page, from its results.csv and tradeoff.json.
 
 python docs/results/tables.py docs/results/paper-short
+
+writes each table anew that the folder's README.md has under a line ``<!-- table: NAME -->``.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 Row = Mapping[str, str]
 FIRST = "discriminator"  # the paper's attack
+MARK = re.compile(r"<!-- table: (\S+) -->\n\n(?:\|.*\n)*")
 
 
 def main(folder: Path) -> None:
-    """Print every table."""
+    """Write the tables of one page."""
+    page = folder / "README.md"
+    page.write_text(with_tables(page.read_text("utf-8"), folder), "utf-8")
+
+
+def with_tables(page: str, folder: Path) -> str:
+    """A page whose tables are those of the folder's results."""
     with (folder / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["role"] == "target" and row["attack"]]
     tradeoff = json.loads((folder / "tradeoff.json").read_text())
-    first = [row for row in rows if row["attack"] == FIRST]
+    made: Mapping[str, Callable[[], str]] = {
+        "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
+        "slopes": lambda: slopes(tradeoff),
+        "matches": lambda: matches(tradeoff),
+        "auc": lambda: battery(rows, "auc"),
+        "tpr-at-1-percent": lambda: battery(rows, "tpr_at_fpr_0.01"),
+        "tpr-at-0.1-percent": lambda: battery(rows, "tpr_at_fpr_0.001"),
+    }
+    return MARK.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{made[found[1]]()}\n", page)
+
+
+def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
+    """A row per network: means over seeds with their range; of one seed, A with its interval."""
     gains = {point["network"]: point["relative_gain"] for point in tradeoff["points"]}
-    print("## Networks\n")
-    print(
-        table(
-            ("network", "density", "train accuracy", "test accuracy", "A", "relative gain in defence"),
-            networks(first, gains),
+
+    def cells(name: str) -> Sequence[str]:
+        of = [row for row in rows if row["network"] == name]
+        gain = gains.get(name)
+        return (
+            name,
+            percent(float(of[0]["density"])),
+            ranged([float(row["train_accuracy"]) for row in of]),
+            ranged([float(row["test_accuracy"]) for row in of]),
+            interval(of[0], "balanced_accuracy") if len(of) == 1 else ranged(column(of, "balanced_accuracy")),
+            "" if gain is None or name == "dense" else f"{gain['mean']:+.1%}" + spread(gain, "+.1%"),
         )
-    )
-    print("\n## Slopes\n")
-    print(table(("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict"), slopes(tradeoff)))
-    print("\n## At equal accuracy, or density\n")
+
+    head = ("network", "density", "train accuracy", "test accuracy", "A", "relative gain in defence")
+    return table(head, map(cells, unique(row["network"] for row in rows)))
+
+
+def slopes(tradeoff: Mapping[str, Any]) -> str:
+    """All networks of the band together, then method by method."""
+
+    def cells(slope: Mapping[str, Any]) -> Sequence[str]:
+        by_seed = ("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
+        estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
+        return slope["method"], str(slope["networks"]), estimate, ", ".join(by_seed), loss, slope["verdict"]
+
+    head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
+    return table(head, map(cells, (tradeoff["slope"], *tradeoff["slopes"])))
+
+
+def matches(tradeoff: Mapping[str, Any]) -> str:
+    """Sparse networks beside others, as in the report."""
+
+    def places(match: Mapping[str, Any], name: str) -> str:
+        digits = ".0f" if match["against"] == "early-stopped" else ".3f"
+        return ", ".join(f"{place:{digits}}" for place in match[name].values())
+
+    def cells(match: Mapping[str, Any]) -> Sequence[str]:
+        beyond = f" (beyond in seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""
+        last = show(match["last_difference"], 3)
+        if places(match, "last_where") != places(match, "where"):
+            last += f" at {places(match, 'last_where')}"
+        return (
+            match["network"],
+            f"{match['against']}, {match['at']}",
+            places(match, "where") + beyond,
+            show(match["difference"], 3),
+            ", ".join(f"{value:+.3f}" for value in match["by_seed"].values()),
+            "the same" if last == show(match["difference"], 3) else last,
+            match["verdict"],
+            show(match["test_difference"], 3) if beyond or match["at"] == "density" else "0",
+        )
+
     head = (
         "network",
-        "density",
-        "against",
-        "at equal",
-        "where",
-        "verdict",
+        "against, at equal",
+        "first at",
         "difference in A [95 %]",
-        "where it last has that accuracy",
         "by seed",
-        "test accuracy",
+        "where it last has that accuracy",
+        "verdict",
+        "difference in test accuracy",
     )
-    print(table(head, matched(tradeoff)))
-    print("\n## AUC, and TPR at 1 % FPR, of every attack (means over seeds)\n")
-    for metric in ("auc", "tpr_at_fpr_0.01"):
-        names = [name for name in unique(row["network"] for row in rows) if not name.startswith("early")]
-        print(table((metric, *names), battery(rows, names, metric)) + "\n")
+    return table(head, map(cells, sorted(tradeoff["matches"], key=lambda match: (match["against"], match["at"]))))
 
 
-def networks(rows: Sequence[Row], gains: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    """A row per network; values of the seeds in their order."""
-    for name in unique(row["network"] for row in rows):
-        of = sorted((row for row in rows if row["network"] == name), key=lambda row: int(row["seed"]))
-        gain = gains.get(name)
-        yield (
-            name,
-            f"{float(of[0]['density']):.2%}".replace("%", " %"),
-            each(of, "train_accuracy"),
-            each(of, "test_accuracy"),
-            ", ".join(interval(row, "balanced_accuracy") for row in of),
-            ""
-            if gain is None or name == "dense"
-            else f"{gain['mean']:+.1%}" + f" ({gain['min']:+.1%} to {gain['max']:+.1%})" * (gain["n"] > 1),
-        )
+def battery(rows: Sequence[Row], metric: str) -> str:
+    """A row per attack and a column per network, early stops left out: means over seeds."""
+    names = [name for name in unique(row["network"] for row in rows) if not name.startswith("early")]
+
+    def cells(attack: str) -> Sequence[str]:
+        of = [[row for row in rows if (row["network"], row["attack"]) == (name, attack)] for name in names]
+        return attack, *(f"{fmean(values):.3f}" if (values := column(each, metric)) else "-" for each in of)
+
+    return table(("attack", *names), map(cells, unique(row["attack"] for row in rows)))
 
 
-def slopes(tradeoff: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    """All networks of the band together, then method by method."""
-    for slope in (tradeoff["slope"], *tradeoff["slopes"]):
-        by_seed = ", ".join("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
-        yield (
-            slope["method"],
-            str(slope["networks"]),
-            show(slope["estimate"], 2),
-            by_seed,
-            show(slope["mean_loss"], 3),
-            slope["verdict"],
-        )
+def column(rows: Iterable[Row], name: str) -> list[float]:
+    """The numbers of a column; what was refused is left out."""
+    return [float(row[name]) for row in rows if row[name]]
 
 
-def matched(tradeoff: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    """Sparse networks beside others, as in the report."""
-    for match in sorted(tradeoff.get("matches", ()), key=lambda match: (match["against"], match["at"])):
-        places = [
-            f"{value:.0f}" if match["against"] == "early-stopped" else f"{value:.3g}"
-            for value in match["where"].values()
-        ]
-        yield (
-            match["network"],
-            f"{match['density']:.2%}".replace("%", " %"),
-            match["against"],
-            match["at"],
-            ", ".join(places) + (f" (beyond: seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""),
-            match["verdict"],
-            show(match["difference"], 3),
-            show(match["last_difference"], 3) if match["last_where"] != match["where"] else "the same",
-            ", ".join(f"{value:+.3f}" for value in match["by_seed"].values()),
-            show(match["test_difference"], 3),
-        )
+def ranged(values: Sequence[float]) -> str:
+    """The mean, and of several the least and the largest."""
+    mean = f"{fmean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
 
 
-def battery(rows: Sequence[Row], names: Sequence[str], metric: str) -> Iterable[Sequence[str]]:
-    """A row per attack; the mean over seeds."""
-    for attack in unique(row["attack"] for row in rows):
-        found = [
-            [float(r[metric]) for r in rows if (r["network"], r["attack"]) == (name, attack) and r[metric]]
-            for name in names
-        ]
-        yield attack, *(f"{fmean(values):.3f}" if values else "-" for values in found)
+def spread(found: Mapping[str, float], digits: str) -> str:
+    """The range of a quantity of tradeoff.json over its seeds."""
+    return f" ({found['min']:{digits}} to {found['max']:{digits}})" if found["n"] > 1 else ""
 
 
-def each(rows: Sequence[Row], name: str) -> str:
-    """A column's values."""
-    return ", ".join(f"{float(row[name]):.3f}" for row in rows)
+def percent(share: float) -> str:
+    """A density."""
+    return f"{100 * share:.2f} %"
 
 
 def interval(row: Row, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in target and not target.startswith("mailto:"):
             assert (path.parent / target).exists(), target
+
+
+def test_tables_of_results_are_those_of_their_csv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "results")
+    tables = importlib.import_module("tables")
+    pages = [p for p in (ROOT / "docs" / "results").glob("*/README.md") if "<!-- table: " in p.read_text("utf-8")]
+    assert "paper-short" in [page.parent.name for page in pages]
+    for page in pages:
+        assert tables.with_tables(page.read_text("utf-8"), page.parent) == page.read_text("utf-8"), page
 
 
 def test_the_code_of_the_page_on_sparsity_runs_from_top_to_bottom(

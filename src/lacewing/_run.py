@@ -196,7 +196,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         for name in ("study.toml", "plan.json"):
             write_atomically(target / name, (places[0] / name).read_text())
         wanted: list[tuple[str, tuple[str, ...]]] = [(j.key, jobs.NETWORK_FILES) for j in plan.networks]
-        wanted += [(j.probe, ("probe.npz",)) for j in plan.networks if j.probe is not None]
+        wanted += [(probe, ("probe.npz",)) for j in plan.networks for _, probe in j.probes]
         wanted += [(j.key, jobs.ATTACK_FILES) for j in plan.attacks]
         failed = [sentence for place in places for sentence in read_failed(place)]
         for key, files in wanted:

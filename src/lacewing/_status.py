@@ -33,7 +33,7 @@ def status(folder: Path) -> dict[str, Any]:
     published = _published(store)
     facts = {job.key: store.read_job(job.key) for job in plan.networks if job.key in published}
     trained = {key: found for key, found in facts.items() if found and _has(store, key, jobs.NETWORK_FILES)}
-    done = [job for job in plan.networks if job.key in trained and (job.probe is None or job.probe in published)]
+    done = [j for j in plan.networks if j.key in trained and all(probe in published for _, probe in j.probes)]
     attacked = [job for job in plan.attacks if job.key in published and _has(store, job.key, jobs.ATTACK_FILES)]
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)

@@ -130,7 +130,7 @@ def probe(
         y: (N,) the given labels, 0..C-1.
         normalisation: mean and standard deviation per channel or feature, as in training.
         of: (N,) the records whose ``right_NS`` and ``gradient_N2`` are wanted.
-        queries: Q.
+        queries: Q; 0: none.
         noise_sizes: S sizes, in normalised inputs.
         noise_draws: noisy copies of a record at each size.
         gradients: whether to measure gradients; False leaves NaN.
@@ -146,8 +146,8 @@ def probe(
     """
     if x.ndim not in (2, 4):
         raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
-    if queries < 1 or (x.ndim == 4 and queries > 2 + 2 * len(_SHIFTS)):
-        raise UsageError(f"queries = {queries} is out of range: images have 1 to {2 + 2 * len(_SHIFTS)} of them.")
+    if queries < 0 or (x.ndim == 4 and queries > 2 + 2 * len(_SHIFTS)):
+        raise UsageError(f"queries = {queries} is out of range: images have 0 to {2 + 2 * len(_SHIFTS)} of them.")
     device = _device(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
     binary = torch.from_numpy(_binary(x)).to(device)

@@ -86,11 +86,10 @@ def published(found: Prepared, without: Sequence[str] = ()) -> dict[tuple[str, s
     files = {}
     for job in found.plan.chains[0]:
         assert jobs.finished(found.store, job), job.id
-        for key in (job.key, job.probe):
-            assert key is not None
+        for kind, key in (("trained", job.key), *job.probes):
             for path in found.store.job(key).iterdir():
                 if path.name not in ("job.json", *without):
-                    files[job.network, path.name] = path.read_bytes()
+                    files[job.network, f"{kind}/{path.name}"] = path.read_bytes()
     return files
 
 
@@ -143,9 +142,10 @@ def test_no_other_network_changes_by_a_bit(undisturbed: Prepared, tmp_path: Path
     there = published(undisturbed)
     for place, content in published(without).items():
         assert there[place] == content, place
-    names = {"model.safetensors", "signals.npz", "metrics.json", "probe.npz"}
+    names = {f"trained/{name}" for name in ("model.safetensors", "signals.npz", "metrics.json")}
+    names |= {f"{kind}/probe.npz" for kind in ("queries", "noise", "gradients")}
     assert {name for network, name in there if network == "early-002"} == names
-    assert len({there["early-004", name] for name in names} | {there["dense", name] for name in names}) == 8
+    assert not any(there["early-004", name] == there["dense", name] for name in names - {"noise/probe.npz"})
 
 
 def test_a_run_stopped_after_every_single_epoch_ends_in_the_same_bytes(undisturbed: Prepared, tmp_path: Path) -> None:

@@ -105,8 +105,38 @@ def test_attacks_that_ask_more_change_no_network_but_what_is_asked_of_it() -> No
     )
     assert [job.key for job in plain.networks] == [job.key for job in queried.networks]
     assert [job.key for job in plain.networks] == [job.key for job in probed.networks]
-    assert {job.probe for job in plain.networks} == {None}
-    assert not {job.probe for job in queried.networks} & {job.probe for job in probed.networks}
+    assert {job.probes for job in plain.networks} == {()}
+    assert {kind for job in queried.networks for kind, _ in job.probes} == {"queries"}
+    assert {kind for job in probed.networks for kind, _ in job.probes} == {"gradients"}
+
+
+def test_an_attack_added_later_has_asked_only_what_is_new_and_leaves_the_others_as_they_are() -> None:
+    before, after = (_plan(attacks=["lira-offline", *more]) for more in ([], ["label-noise", "gradient-norm"]))
+    for old, new in zip(before.networks, after.networks, strict=True):
+        assert [kind for kind, _ in new.probes] == ["queries", "noise", "gradients"]
+        assert set(old.probes) < set(new.probes)
+    assert {job.key for job in before.attacks} < {job.key for job in after.attacks}
+    keys = [key for job in after.networks for _, key in job.probes]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("attack", "change", "kinds"),
+    [
+        ("lira-offline", "signals.queries=6", {"queries"}),
+        ("label-noise", "signals.queries=6", {"queries"}),
+        ("label-noise", "signals.noise_draws=3", {"noise"}),
+        ("rmia-offline", "data.population=0.3", {"population"}),
+        ("gradient-norm", "signals.queries=6", set()),
+    ],
+)
+def test_what_changes_a_question_changes_its_key_and_that_of_the_attacks_that_ask_it(
+    attack: str, change: str, kinds: set[str]
+) -> None:
+    one, other = _plan(attacks=[attack]), _plan(change, attacks=[attack])
+    for old, new in zip(one.networks, other.networks, strict=True):
+        assert {kind for (kind, a), (_, b) in zip(old.probes, new.probes, strict=True) if a != b} == kinds
+    assert {job.key for job in one.attacks}.isdisjoint(job.key for job in other.attacks) == bool(kinds)
 
 
 @pytest.mark.parametrize(

@@ -371,15 +371,17 @@ def test_a_damaged_probe_is_told_by_its_networks_name(tmp_path):
         jobs = {job.key: job for job in bench.plan.networks}
         for key in task["keys"]:
             if key in jobs:
-                bench.publish_files(jobs[key].probe, ("probe.npz",))
+                for _, probe in jobs[key].probes:
+                    bench.publish_files(probe, ("probe.npz",))
         yield from bench.works(worker, task)
 
     assert bench.pool(act).run(bench.plan).failed == []
     probed = bench.plan.networks[0]
-    (bench.store.job(probed.probe) / "probe.npz").write_text("altered")
+    ((kind, key),) = probed.probes
+    (bench.store.job(key) / "probe.npz").write_text("altered")
     events = []
     assert (
         Pool(Store(bench.store.folder), lambda: Scripted(act), 1, on_event=events.append).run(bench.plan).failed == []
     )
     (note,) = [event["message"] for event in events if event["event"] == "note"]
-    assert note.startswith(f"the probe of {probed.id}: jobs/{probed.probe}/probe.npz is damaged")
+    assert note.startswith(f"the probe ({kind}) of {probed.id}: jobs/{key}/probe.npz is damaged")

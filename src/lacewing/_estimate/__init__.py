@@ -203,10 +203,11 @@ def _asked(prepared: Prepared) -> int:
     study, records = prepared.study, len(prepared.work.records)
     audited = 2 * _members(prepared)
     answers = records + study.signals.draws * audited
-    if further := probe_settings(study):
-        noisy = len(further.get("noise_sizes", ())) * further.get("noise_draws", 0)
-        answers += further["queries"] * records + (noisy + _GRADIENT * bool(further["gradients"])) * audited
-    return answers
+    kinds, signals = probe_settings(study), study.signals
+    noisy = len(signals.noise_sizes) * signals.noise_draws * ("noise" in kinds)
+    answers += signals.queries * records * ("queries" in kinds)
+    answers += (noisy + _GRADIENT * ("gradients" in kinds)) * audited
+    return answers + len(prepared.work.population) * ("population" in kinds)
 
 
 def _tasks(prepared: Prepared, left: Mapping[str, int]) -> list[list[NetworkJob]]:

@@ -77,9 +77,11 @@ def prepare(dataset: Dataset, *, records: int | None, label_noise: float, seed: 
 def unused(dataset: Dataset, records: Records, share: float, seed: int = 0) -> Indices:
     """The population of a four-way study: round(share * n) records of the data set outside its n, sorted indices.
 
-    Raises DataError that names data.population where so many are not left.
+    Raises DataError that names data.population where so many are not left, or the share is less than one record.
     """
     size = round(share * len(records))
+    if share and not size:
+        raise DataError(f"data.population: {share:g} of {len(records)} records is none: raise it.")
     left = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), records.id)
     if size > len(left):
         raise DataError(

@@ -105,7 +105,7 @@ class Pool:
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
         self.waiting = [*self._chains(plan), *self._attacks(plan.attacks)]
         self.names = {job.key: job.id for job in plan.networks} | {job.key: job.id for job in plan.attacks}
-        self.names |= {job.probe: f"the probe of {job.id}" for job in plan.networks if job.probe is not None}
+        self.names |= {key: f"the probe ({kind}) of {job.id}" for job in plan.networks for kind, key in job.probes}
         self._note_damage(self.store.damaged)
         if not self.waiting:
             return self.outcome

@@ -141,8 +141,7 @@ class _Remote:
                 networks += [imposed.mask, imposed.origin]
         for job in networks:
             yield job.key
-            if job.probe is not None:
-                yield job.probe
+            yield from (probe for _, probe in job.probes)
 
     def listen(self) -> Iterator[Event]:
         try:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, perform
 from lacewing.metrics import Estimate
-from lacewing.plan import AttackJob, NetworkJob, Side
+from lacewing.plan import AttackJob, NetworkJob, Side, asked
 from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.store import Store
 
@@ -46,16 +46,15 @@ def run_attack(store: Store, job: AttackJob) -> None:
 
 def gather(store: Store, job: AttackJob) -> Evidence:
     """What the attacker of ``job`` holds, from the signals and probes of the networks that the plan gives it."""
-    needs = ATTACKS[job.attack].needs
-    probed = bool(needs & {"queries", "robustness", "gradients", "references", "in-references"})
-    population = "population" in needs
+    kinds = asked(ATTACKS[job.attack]) - {"population"}
+    population = "population" in ATTACKS[job.attack].needs
 
     def evidence(side: Side, **more: Any) -> Evidence:
         return Evidence(
-            observed=_observed(store, side.network, probed=probed),
-            references=_references(store, side, probed=probed) if side.references else None,
+            observed=_observed(store, side.network, kinds=kinds),
+            references=_references(store, side) if side.references else None,
             population=_population(store, side.network, side.references) if population else None,
-            related=tuple(_observed(store, network, probed=probed) for network in side.related),
+            related=tuple(_observed(store, network, kinds=kinds) for network in side.related),
             trained_queries=job.trained_queries,
             **more,
         )
@@ -72,22 +71,21 @@ def attacked(store: Store, job: AttackJob) -> bool:
     return store.done(job.key, *FILES)
 
 
-def _observed(store: Store, network: NetworkJob, *, probed: bool) -> Observed:
+def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> Observed:
     seen = _signals(store, network)
     rows = seen["audited_N"]
-    asked = _probe(store, network) if probed else {}
-    names = ("phi_NQ", "right_NQ", "right_NS", "gradient_N2")
+    answers = {name: values for kind in kinds for name, values in _probe(store, network, kind).items()}
     return Observed(
         logits_NC=seen["logits_NC"][rows],
         label_N=seen["label_N"][rows],
         member_N=seen["member_N"][rows],
         sensitivity_N=seen["sensitivity_N"][rows],
         record_N=seen["record_N"][rows],
-        **{name: asked[name][rows] for name in names if name in asked},
+        **{name: values[rows] for name, values in answers.items()},
     )
 
 
-def _references(store: Store, side: Side, *, probed: bool) -> References:
+def _references(store: Store, side: Side) -> References:
     """Other networks' answers on the records that ``side.network`` is audited on."""
     rows = _signals(store, side.network)["audited_N"]
     seen = [_signals(store, reference) for reference in side.references]
@@ -95,7 +93,7 @@ def _references(store: Store, side: Side, *, probed: bool) -> References:
         logits_KNC=np.stack([one["logits_NC"][rows] for one in seen]),
         in_KN=np.stack([one["member_N"][rows] for one in seen]),
         name_K=tuple(reference.id for reference in side.references),
-        phi_KNQ=np.stack([_probe(store, one)["phi_NQ"][rows] for one in side.references]) if probed else None,
+        phi_KNQ=np.stack([_probe(store, one, "queries")["phi_NQ"][rows] for one in side.references]),
     )
 
 
@@ -107,8 +105,8 @@ def _population(store: Store, network: NetworkJob, references: Sequence[NetworkJ
         rows = seen["part_N"] == _POPULATION
         if rows.any():
             return seen["logits_NC"][rows], seen["label_N"][rows]
-        asked = _probe(store, of)
-        return asked["population_logits_ZC"], asked["population_label_Z"]
+        answers = _probe(store, of, "population")
+        return answers["population_logits_ZC"], answers["population_label_Z"]
 
     logits, label = answers(network)
     others = np.stack([answers(reference)[0] for reference in references]) if references else None
@@ -119,9 +117,8 @@ def _signals(store: Store, network: NetworkJob) -> Arrays:
     return _read(store.job(network.key) / "signals.npz")
 
 
-def _probe(store: Store, network: NetworkJob) -> Arrays:
-    assert network.probe is not None
-    return _read(store.job(network.probe) / "probe.npz")
+def _probe(store: Store, network: NetworkJob, kind: str) -> Arrays:
+    return _read(store.job(dict(network.probes)[kind]) / "probe.npz")
 
 
 @functools.lru_cache(maxsize=64)  # many attacks read the same networks; a finished job's files never change

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ import numpy.typing as npt
 from lacewing import data
 from lacewing.errors import DivergedError
 from lacewing.jobs._workspace import Workspace
-from lacewing.plan import NetworkJob, probe_settings
+from lacewing.plan import NetworkJob
 from lacewing.results import Epoch, NetworkResult
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lacewing.guard import Guard
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def members(
@@ -62,7 +65,7 @@ def publish(
         for name in (f"rewind-{epoch}.safetensors" for epoch in rewinds):
             if (folder / name).is_file():
                 (folder_ / name).write_bytes((folder / name).read_bytes())
-        np.savez_compressed(folder_ / "signals.npz", **arrays)  # type: ignore[arg-type]
+        _save("signals.npz", arrays, folder_)
         (folder_ / "metrics.json").write_text(json.dumps(dataclasses.asdict(result), indent=1))
 
     work.store.publish(job.key, {**_facts(work, job.id), "seconds": round(seconds, 2)}, write)
@@ -71,52 +74,59 @@ def publish(
 
 
 def probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Ask a network what the study's attacks need beyond plain outputs and sensitivity, and publish the answers."""
+    """Ask a network what the study's attacks need beyond plain outputs and sensitivity, and publish the answers.
+
+    Raises:
+        DivergedError: it answers with NaN or infinity.
+    """
+    missing = {kind: key for kind, key in job.probes if not work.store.done(key, "probe.npz")}
+    if not missing:
+        return
+    for kind, arrays in _answers(work, job, model, masks, missing).items():
+        write = partial(_save, "probe.npz", arrays)
+        work.store.publish(missing[kind], _facts(work, f"probe ({kind}) of {job.id}"), write)
+
+
+def _answers(
+    work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor], kinds: Collection[str]
+) -> dict[str, Arrays]:
+    """What the network answers to each kind of question."""
     from lacewing import signals
 
-    settings = probe_settings(work.study)
-    if job.probe is None or settings is None or work.store.done(job.probe, "probe.npz"):
-        return
+    settings = work.study.signals
     kept, _, split = members(work, job)
     audited = np.zeros(len(work.records), bool)
     audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
-    sizes = settings.get("noise_sizes", ())
     found = signals.probe(
         model,
         work.records.x,
         work.records.y,
         normalisation=work.normalisation,
-        of=audited & bool(sizes or settings["gradients"]),
-        queries=settings["queries"],
-        noise_sizes=tuple(sizes),
-        noise_draws=settings.get("noise_draws", 1),
-        gradients=settings["gradients"],
+        of=audited & bool({"noise", "gradients"} & {*kinds}),
+        queries=settings.queries if "queries" in kinds else 0,
+        noise_sizes=settings.noise_sizes if "noise" in kinds else (),
+        noise_draws=settings.noise_draws,
+        gradients="gradients" in kinds,
         masks=masks,
     )
     if not np.isfinite(found.phi_NQ).all():
         raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "phi_NQ": np.clip(found.phi_NQ, -60000, 60000).astype(np.float16),
-        "right_NQ": found.right_NQ,
+    phi_NQ = np.clip(found.phi_NQ, -60000, 60000).astype(np.float16)
+    answers: dict[str, Arrays] = {
+        "queries": {"phi_NQ": phi_NQ, "right_NQ": found.right_NQ},
+        "noise": {"right_NS": found.right_NS},
+        "gradients": {"gradient_N2": found.gradient_N2},
     }
-    if sizes:
-        arrays["right_NS"] = found.right_NS
-    if settings["gradients"]:
-        arrays["gradient_N2"] = found.gradient_N2
-    if len(work.population):
-        x = work.dataset.x[work.population]
-        logits, _ = signals.observe(
-            model, x, normalisation=work.normalisation, sensitivity_of=np.zeros(len(x), bool), draws=1
-        )
-        arrays |= {
-            "population_logits_ZC": signals.compact(logits),
-            "population_label_Z": work.dataset.y[work.population],
-        }
+    if "population" in kinds:
+        x, y = work.dataset.x[work.population], work.dataset.y[work.population]
+        none = np.zeros(len(x), bool)
+        logits, _ = signals.observe(model, x, normalisation=work.normalisation, sensitivity_of=none, draws=1)
+        answers["population"] = {"population_logits_ZC": signals.compact(logits), "population_label_Z": y}
+    return {kind: answers[kind] for kind in kinds}
 
-    def write(folder: Path) -> None:
-        np.savez_compressed(folder / "probe.npz", **arrays)  # type: ignore[arg-type]
 
-    work.store.publish(job.probe, _facts(work, f"probe of {job.id}"), write)
+def _save(name: str, arrays: Arrays, folder: Path) -> None:
+    np.savez_compressed(folder / name, **arrays)  # type: ignore[arg-type]
 
 
 def _facts(work: Workspace, name: str) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def _facts(work: Workspace, name: str) -> dict[str, Any]:
 
 def _observe(
     work: Workspace, job: NetworkJob, model: nn.Module, curve: tuple[Epoch, ...], guard: Guard | None
-) -> tuple[NetworkResult, dict[str, npt.NDArray[Any]]]:
+) -> tuple[NetworkResult, Arrays]:
     from lacewing import signals
     from lacewing.accounting import dense_model, describe
 

@@ -18,7 +18,7 @@ def trained(store: Store, job: NetworkJob) -> bool:
 
 def finished(store: Store, job: NetworkJob) -> bool:
     """Whether a network is trained and was asked everything that the study's attacks need."""
-    return trained(store, job) and (job.probe is None or store.done(job.probe, "probe.npz"))
+    return trained(store, job) and all(store.done(probe, "probe.npz") for _, probe in job.probes)
 
 
 def own_epochs(chain: Sequence[NetworkJob], trained: Container[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from lacewing.attacks import ATTACKS
 from lacewing.config import Study
 from lacewing.errors import UsageError
-from lacewing.plan._attacks import NOT_ABOUT, Networks, attack_job, probe_settings
+from lacewing.plan._attacks import NOT_ABOUT, Networks, asked, attack_job, probe_settings
 from lacewing.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
 from lacewing.plan._networks import chains_of, imposed_chains, probed
 from lacewing.plan._only import only
@@ -19,6 +19,7 @@ __all__ = [
     "NetworkJob",
     "Plan",
     "Side",
+    "asked",
     "make_plan",
     "only",
     "probe_settings",
@@ -41,9 +42,8 @@ def make_plan(study: Study, *, data_digest: str, model: Mapping[str, Any]) -> Pl
     chains = chains_of(study, data_digest=data_digest, model=model)
     if any("imposed-shadow" in ATTACKS[name].needs for name in study.attacks.names):
         chains += imposed_chains(study, chains)
-    asked = probe_settings(study)
-    if asked is not None:
-        chains = [tuple(probed(job, asked) for job in chain) for chain in chains]
+    settings = probe_settings(study)
+    chains = [tuple(probed(job, settings) for job in chain) for chain in chains]
     networks = Networks(study, chains)
     attacks: list[AttackJob] = []
     for name in study.attacks.names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,21 +13,32 @@ from lacewing.plan._jobs import AttackJob, NetworkJob, Side
 
 NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over networks of a method
 _REFERENCES = {"references", "in-references"}
-_PROBED = {"queries", "robustness", "gradients", "population", "references"}
+_ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of questions, see `probe_settings`
+    "queries": ("queries",),
+    "references": ("queries",),
+    "in-references": ("queries",),
+    "robustness": ("queries", "noise"),
+    "gradients": ("gradients",),
+    "population": ("population",),
+}
 
 
-def probe_settings(study: Study) -> dict[str, Any] | None:
-    """The queries beyond plain outputs and sensitivity that the declared attacks need; None: no such attack."""
-    needs = {need for name in study.attacks.names for need in ATTACKS[name].needs}
-    if not needs & _PROBED:
-        return None
-    settings = study.signals.model_dump(mode="json", include={"queries"})
-    if "robustness" in needs:
-        settings |= study.signals.model_dump(mode="json", include={"noise_sizes", "noise_draws"})
-    settings["gradients"] = "gradients" in needs
-    if study.data.split == "four-way" and study.data.population:
-        settings["population"] = study.data.population
-    return settings
+def asked(attack: Attack) -> set[str]:
+    """The kinds of questions beyond plain outputs and sensitivity that an attack needs answered."""
+    return {kind for need in attack.needs for kind in _ASKED.get(need, ())}
+
+
+def probe_settings(study: Study) -> dict[str, dict[str, Any]]:
+    """By kind, how networks are asked what the declared attacks need beyond plain outputs and sensitivity.
+
+    Kinds apart from each other, so that an attack added later has networks asked only what is new.
+    """
+    signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
+    known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}}
+    if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
+        known["population"] = {"population": study.data.population}
+    kinds = {kind for name in study.attacks.names for kind in asked(ATTACKS[name])}
+    return {kind: settings for kind, settings in known.items() if kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -153,8 +164,8 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
                 config[f"{label}_{kind}"] = [job.key for job in jobs]
     if others:
         config["other_shadows"] = {kind: job.key for kind, job in others}
-    if needs & _PROBED:
-        config["probe"] = target.probe
+    if probes := {kind: key for kind, key in target.probes if kind in asked(attack)}:
+        config["probes"] = probes
     queries = None
     if needs & _REFERENCES:
         queries = trained_queries(target.train.augment, study.signals.queries)

@@ -20,7 +20,8 @@ class NetworkJob:
     level: int
     spec: Network
     train: Train
-    probe: str | None = None  # key of the further queries that the study's attacks need of this network
+    # What the study's attacks ask it beyond plain outputs and sensitivity: a kind of question, the key of its answers.
+    probes: tuple[tuple[str, str], ...] = ()
     imposed: Imposed | None = None
     stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.stack``
     stop: int | None = None  # the epoch after which training was stopped early

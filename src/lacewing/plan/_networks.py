@@ -102,6 +102,7 @@ def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> li
     return found
 
 
-def probed(job: NetworkJob, settings: Mapping[str, Any]) -> NetworkJob:
-    """The job with the key of the further queries that attacks need of its network."""
-    return replace(job, probe=canonical_key({"schema": SCHEMA, "kind": "probe", "network": job.key, **settings}))
+def probed(job: NetworkJob, settings: Mapping[str, Mapping[str, Any]]) -> NetworkJob:
+    """The job with the keys of what attacks ask its network, see `probe_settings`."""
+    about = {"schema": SCHEMA, "kind": "probe", "network": job.key}
+    return replace(job, probes=tuple((kind, canonical_key({**about, kind: how})) for kind, how in settings.items()))

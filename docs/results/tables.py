@@ -18,7 +18,7 @@ from typing import Any
 
 Row = Mapping[str, str]
 FIRST = "discriminator"  # the paper's attack
-MARK = re.compile(r"<!-- table: (\S+) -->\n\n(?:\|.*\n)*")
+MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 
 
 def main(folder: Path) -> None:
@@ -40,7 +40,10 @@ def with_tables(page: str, folder: Path) -> str:
         "tpr-at-1-percent": lambda: battery(rows, "tpr_at_fpr_0.01"),
         "tpr-at-0.1-percent": lambda: battery(rows, "tpr_at_fpr_0.001"),
     }
-    return MARK.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{made[found[1]]()}\n", page)
+    for found in MARK.finditer(page):
+        if found[1] not in made:
+            sys.exit(f"{folder}: there is no table {found[1]}; there are {', '.join(made)}.")
+    return MARK.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{made[found[1]]()}\n\n", page)
 
 
 def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
@@ -113,7 +116,7 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
 
 def battery(rows: Sequence[Row], metric: str) -> str:
     """A row per attack and a column per network, early stops left out: means over seeds."""
-    names = [name for name in unique(row["network"] for row in rows) if not name.startswith("early")]
+    names = unique(row["network"] for row in rows if row["method"] != "early-stopped")
 
     def cells(attack: str) -> Sequence[str]:
         of = [[row for row in rows if (row["network"], row["attack"]) == (name, attack)] for name in names]

@@ -19,6 +19,7 @@ _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not
 # On a CPU, most numbers in one batch of inputs: 50 images of CIFAR-10, whose activations then stay in the cache.
 # ResNet-20 answers about 2,400 of them a second on a core in batches of 50, 1,600 in batches of 250.
 _CPU_INPUTS = 50 * 3 * 32 * 32
+_FEWEST = 8  # however large they are
 _SHIFTS = ((2, 2), (-2, -2), (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels (down, right)
 _QUERY_NOISE = 0.1  # of tabular queries, in standard deviations of each feature
 _FLIPPED = 0.02  # share of the binary features that a tabular query flips
@@ -83,7 +84,7 @@ def _at_once(inputs: Tensor) -> int:
     """How many of these inputs a network sees at once."""
     if inputs.device.type != "cpu":
         return _NOISE_BLOCK
-    return min(_NOISE_BLOCK, max(1, _CPU_INPUTS // max(1, inputs.shape[1:].numel())))
+    return min(_NOISE_BLOCK, max(_FEWEST, _CPU_INPUTS // max(1, inputs.shape[1:].numel())))
 
 
 @dataclass(frozen=True)

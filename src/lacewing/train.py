@@ -208,9 +208,10 @@ def stream(seed: int, *names: object) -> int:
 
 
 def lay_out(model: nn.Module, dims: int, channels_last: bool) -> bool:
-    """Put a model into the memory layout in which it is trained on records of ``dims`` dimensions, the first for N.
+    """Put a model into the memory layout in which it is trained on records of ``dims`` dimensions, N among them.
 
-    Returns whether that is channels-last, as is wished for images; see `survives_channels_last`.
+    Channels-last where that is asked for, the records are images (``dims`` 4) and `survives_channels_last`; else
+    contiguous. Returns whether it is channels-last.
     """
     chosen = channels_last and dims == 4 and survives_channels_last(model)
     model.to(memory_format=torch.channels_last if chosen else torch.contiguous_format)  # type: ignore[call-overload]

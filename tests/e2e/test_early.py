@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -146,6 +147,31 @@ def test_no_other_network_changes_by_a_bit(undisturbed: Prepared, tmp_path: Path
     names |= {f"{kind}/probe.npz" for kind in ("queries", "noise", "gradients")}
     assert {name for network, name in there if network == "early-002"} == names
     assert not any(there["early-004", name] == there["dense", name] for name in names - {"noise/probe.npz"})
+
+
+def test_a_network_asked_later_is_in_the_layout_of_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another layout would round otherwise, and attacks added later would not give the same bytes."""
+    found = prepared(tmp_path / "run", "model.width=16", "train.epochs=3", stops=False)  # wide enough for channels-last
+    layouts: list[bool] = []
+    ask = signals.probe
+
+    def seen(model: torch.nn.Module, *args: Any, **options: Any) -> signals.Probes:
+        kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+        layouts.extend(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+        return ask(model, *args, **options)
+
+    monkeypatch.setattr(signals, "probe", seen)
+    run_chain(found)
+    there, asked = published(found), len(layouts)
+    for job in found.plan.chains[0]:
+        for _, key in job.probes:
+            shutil.rmtree(found.store.job(key))
+    assert run_chain(found) == []
+    assert len(layouts) == 2 * asked > 0
+    assert all(layouts)
+    assert published(found) == there
 
 
 def test_a_run_stopped_after_every_single_epoch_ends_in_the_same_bytes(undisturbed: Prepared, tmp_path: Path) -> None:

@@ -53,31 +53,25 @@ def kinds(found):
     return [(m.network, m.at, m.against) for m in found]
 
 
-def walked(path, x, here):
-    """Oracle. ``path``: (x, where, attack, test) each; the point where it first reaches x, or the highest if none."""
-    before = None
-    for point in path:
-        if point[0] >= x:
-            if before is None or point[0] == x:
-                return point[1:], False
-            share = (x - before[0]) / (point[0] - before[0])
-            return [b + share * (p - b) for b, p in zip(before[1:], point[1:], strict=True)], False
-        before = point
-    highest = path[0]
-    for point in path[1:]:
-        if point[0] > highest[0]:
-            highest = point
-    return highest[1:], True
-
-
-def crossings(path, x):
-    """Oracle. As in `walked`: every point of the path at which it rises to x or falls below it."""
+def met(path, x):
+    """Oracle. ``path``: (x, where, attack, test) each; every point of it, between two as well, that is at x."""
     found = []
     for low, high in itertools.pairwise(path):
-        if (low[0] >= x) != (high[0] >= x):
+        if low[0] == high[0] == x:
+            found += [low[1:], high[1:]]
+        elif low[0] <= x <= high[0] or low[0] >= x >= high[0]:
             share = (x - low[0]) / (high[0] - low[0])
             found.append([a + share * (b - a) for a, b in zip(low[1:], high[1:], strict=True)])
     return found
+
+
+def walked(path, x):
+    """Oracle: the first point at x and the last, or twice the nearest if there is none; and whether there is none."""
+    points = met(path, x)
+    if points:
+        return points[0], points[-1], False
+    nearest = min(path, key=lambda point: abs(point[0] - x))[1:]
+    return nearest, nearest, True
 
 
 def accuracy_path(networks):
@@ -104,20 +98,17 @@ def test_the_first_stop_that_is_as_accurate_with_what_lies_between_by_brute_forc
     path = [early(2**i, test=t, attack=a) for i, (t, a) in enumerate(stops)] + [dense(test=end[0], attack=end[1])]
     pruned = sparse("imp-01", test=own[0], attack=own[1])
     found = at(matches({0: [*path[::-1], pruned]}, resamples=100, seed=0), "imp-01")
-    (where, attack, test), beyond = walked(accuracy_path(path), own[0], own)
+    (where, attack, test), last, beyond = walked(accuracy_path(path), own[0])
     assert found.by_seed == {0: pytest.approx(attack_of(pruned) - attack, abs=1e-12)}
     assert found.difference.value == found.by_seed[0]
     assert found.test_difference.value == pytest.approx(own[0] - test, abs=1e-12)
     assert found.where == {0: pytest.approx(where)}
-    if path[0].network.test_accuracy <= own[0]:
-        assert (found.beyond == (0,)) == beyond
+    assert found.beyond == (0,) * beyond
     assert (found.balanced_accuracy, found.test_accuracy) == (attack_of(pruned), own[0])
     assert found.difference.low <= found.difference.high
-    last = (crossings(accuracy_path(path), own[0]) or [(where, attack, test)])[-1]
-    if not found.beyond:
-        where, attack, _ = last
-    assert found.last_where == {0: pytest.approx(where)}
-    assert found.last_difference.value == pytest.approx(attack_of(pruned) - attack, abs=1e-12)
+    assert found.last_where == {0: pytest.approx(last[0])}
+    assert found.last_difference.value == pytest.approx(attack_of(pruned) - last[1], abs=1e-12)
+    assert found.one_place == (last[0] == pytest.approx(where))
 
 
 def test_halfway_between_two_stops_and_the_sign_of_less_leakage():
@@ -147,6 +138,20 @@ def test_one_that_falls_and_never_rises_again_is_last_met_on_its_fall():
     assert found.last_difference.value == pytest.approx(0.8 - 0.8)
 
 
+def test_a_path_that_comes_back_to_it_and_ends_there_is_last_met_at_its_end():
+    path = [early(1, test=0.3, attack=0.5), early(2, test=0.7, attack=0.6), dense(test=0.5, attack=0.9)]
+    found = at(matches({0: [*path, sparse("imp-01", test=0.5, attack=0.8)]}, resamples=100, seed=0), "imp-01")
+    assert (found.where, found.last_where) == ({0: pytest.approx(1.5)}, {0: 100})
+    assert found.last_difference.value == pytest.approx(-0.1)
+
+
+def test_a_path_that_begins_above_and_falls_below_is_met_on_its_fall():
+    path = [early(1, test=0.7, attack=0.5), early(2, test=0.3, attack=0.6), dense(test=0.4, attack=0.9)]
+    found = at(matches({0: [*path, sparse("imp-01", test=0.5, attack=0.8)]}, resamples=100, seed=0), "imp-01")
+    assert (found.where, found.beyond) == ({0: pytest.approx(1.5)}, ())
+    assert found.difference.value == pytest.approx(0.25)
+
+
 def test_a_verdict_holds_at_the_first_place_and_at_the_last():
     """Accuracy wobbles: it passes .6 before epoch 10, before 15 and before 20, and the attack finds ever more."""
     rng = np.random.default_rng(13)
@@ -162,9 +167,11 @@ def test_a_verdict_holds_at_the_first_place_and_at_the_last():
     assert [m.verdict for m in (more, less, between)] == ["leaks more", "leaks less", "depends on where"]
     assert between.difference.low > 0
     assert between.last_difference.value == pytest.approx(0.6 - 0.64)
-    assert "whether imp-01 leaks less or more than the dense network stopped early" in between.sentence
-    assert "depends on the stop" in between.sentence
-    assert "at the first of that accuracy, -0.04" in between.sentence
+    assert between.sentence.startswith(
+        "imp-01 beside the dense network stopped early at equal accuracy: leaks more at the first of that accuracy, "
+        "leaks less at the last: balanced accuracy of the attack 'discriminator' +"
+    )
+    assert "at the first, -0.04" in between.sentence
     assert same.verdict == "depends on where"  # as little as at the first stop, less than at the last
     assert same.difference.low < 0 < same.difference.high
     assert same.last_difference.high < 0
@@ -217,9 +224,9 @@ def test_densities_are_walked_on_a_log_scale_from_the_sparsest_by_brute_force(le
         (math.log(d), math.log(d), attack_of(r), r.network.test_accuracy)
         for d, r in sorted((r.network.density, r) for r in [*imp, end])
     ]
-    (where, attack, test), beyond = walked(path, math.log(own / 100), None)
-    assert not beyond  # the dense network is as dense as any
-    assert own < min(levels) or found.beyond == ()
+    (where, attack, test), _, beyond = walked(path, math.log(own / 100))
+    assert found.beyond == (0,) * beyond == (0,) * (own < min(levels))  # the dense network is as dense as any
+    assert found.one_place
     assert found.where == {0: pytest.approx(math.exp(where))}
     assert found.by_seed == {0: pytest.approx(attack_of(butterfly) - attack, abs=1e-12)}
     assert found.test_difference.value == pytest.approx(butterfly.network.test_accuracy - test, abs=1e-12)
@@ -236,11 +243,10 @@ def test_at_equal_accuracy_pruning_is_walked_from_the_sparsest_to_the_dense_netw
     path.append(dense(test=end[0], attack=end[1]))
     butterfly = sparse("butterfly-a", test=own[0], attack=own[1], density=0.01)
     found = at(matches({0: [*path[::-1], butterfly]}, resamples=100, seed=0), "butterfly-a", "accuracy", "imp")
-    (_, attack, test), beyond = walked(accuracy_path(path), own[0], own)
+    (_, attack, test), _, beyond = walked(accuracy_path(path), own[0])
     assert found.by_seed == {0: pytest.approx(attack_of(butterfly) - attack, abs=1e-12)}
     assert found.test_difference.value == pytest.approx(own[0] - test, abs=1e-12)
-    if path[0].network.test_accuracy <= own[0]:
-        assert (found.beyond == (0,)) == beyond
+    assert found.beyond == (0,) * beyond
 
 
 def test_butterfly_against_pruning_at_the_geometric_mean_density_and_at_equal_accuracy():
@@ -352,9 +358,7 @@ def drawn_again(by_seed, network, path, by, resamples, rng):
                 a, t = measured(named[name])
                 points.append((t if by == "accuracy" else math.log(named[name].network.density), 0.0, a, t))
             x = test if by == "accuracy" else math.log(named[network].network.density)
-            (_, other, other_test), beyond = walked(points, x, None)
-            cross = [] if beyond or points[0][0] > x else crossings(points, x)
-            last = cross[-1][1] if cross else other
+            (_, other, other_test), (_, last, _), _ = walked(points, x)
             of_seeds.append((attack - other, test - other_test, attack - last))
         found.append(np.mean(of_seeds, axis=0))
     return np.array(found)

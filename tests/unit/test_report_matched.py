@@ -33,6 +33,8 @@ GRID = {
     "early-020": (0.64, 1.1),
     "early-030": (0.69, 1.6),
 }
+# Dense has .66 between epochs 10 and 15, 15 and 20, and 20 and 30.
+WOBBLING = GRID | {"early-010": (0.64, 0.1), "early-015": (0.70, 0.2), "early-020": (0.64, 1.1)}
 EPOCHS = {"early-001": 1, "early-010": 10, "early-015": 15, "early-020": 20, "early-030": 30}
 
 
@@ -128,6 +130,9 @@ WHERE = "depends on where"
         ([MORE] * 4, "all 4 sparse networks leak more than X."),
         ([SAME], "the sparse network does not differ measurably in leakage from X."),
         ([MORE], "the sparse network leaks more than X."),
+        ([WHERE], "it depends on the stop how the sparse network and X compare."),
+        ([WHERE] * 4, "it depends on the stop how all 4 sparse networks and X compare."),
+        ([NONE], "the sparse network has no counterpart in X."),
         ([LESS, MORE, MORE, MORE], "1 of the 4 sparse networks leaks less than X and 3 leak more."),
         (
             [SAME, MORE, SAME, MORE],
@@ -182,8 +187,7 @@ def test_the_table_holds_each_match(data: Any) -> None:
 
 
 def test_where_accuracy_wobbles_the_last_place_is_shown_beside_the_first(reports: ModuleType, tmp_path: Path) -> None:
-    """Dense has .66 between epochs 10 and 15, 15 and 20, and 20 and 30."""
-    wobbling = _study(reports, {**GRID, "early-010": (0.64, 0.1), "early-020": (0.64, 1.1), "early-015": (0.70, 0.2)})
+    wobbling = _study(reports, WOBBLING)
     plain = {row.network: row for row in _matched.equal(_study(reports, GRID)).groups[0].rows}  # type: ignore[union-attr]
     assert {row.last for row in plain.values()} == {""}
     section = _matched.equal(wobbling)
@@ -240,9 +244,11 @@ def test_the_figure_is_svg_and_says_each_difference(page: Path, data: Any) -> No
     assert "seeds 0, 1" in drawing.caption
 
 
+@pytest.mark.parametrize("grid", [GRID, WOBBLING])
 def test_the_figure_draws_intervals_about_zero_and_fills_what_is_measurable(
-    data: Any, monkeypatch: pytest.MonkeyPatch
+    reports: ModuleType, grid: dict[str, tuple[float, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = _study(reports, grid)
     made: list[Any] = []
     new = _svg.figure
     monkeypatch.setattr(_svg, "figure", lambda *size: made.append(new(*size)) or made[-1])
@@ -256,7 +262,9 @@ def test_the_figure_draws_intervals_about_zero_and_fills_what_is_measurable(
     assert spans == [(m.difference.low, m.difference.high) for m in held]
     marks = [line for line in ax.lines if line.get_zorder() == 4]
     filled = [line.get_markerfacecolor() != "white" for line in marks]
-    assert filled == [m.difference.low > 0 or m.difference.high < 0 for m in held]
+    assert filled == [m.verdict in (LESS, MORE) for m in held]
+    assert len(set(filled)) == 2
+    assert any(m.verdict == WHERE and 0 not in (m.difference.low, m.difference.high) for m in held) == (grid != GRID)
 
 
 def test_the_plane_has_the_early_stops_as_one_line_that_leaves_the_axes_alone(

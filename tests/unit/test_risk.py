@@ -100,6 +100,13 @@ def test_a_subset_is_the_audit_of_its_records_and_shows_what_the_average_hides()
     np.testing.assert_array_equal(alone.record_N, found.record_N[within])
 
 
+def test_the_roc_is_that_of_the_scores_and_empty_without_them():
+    found = result(n=50)
+    np.testing.assert_array_equal(found.roc(), metrics.roc(found.score_N, found.member_N))
+    without = dataclasses.replace(found, score_N=np.zeros(0))
+    assert [len(rates) for rates in without.roc()] == [0, 0]
+
+
 def test_a_subset_of_everything_keeps_every_metric():
     found = result(decides=False)
     alone = risk.subset(found, found.record_N)

@@ -208,6 +208,34 @@ class Echo(nn.Module):
         return x
 
 
+class Counting(nn.Module):
+    """A network of three classes that keeps how many records it saw at once."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(features, 3), []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((3, 32, 32), 50), ((1, 8, 8), 250), ((10,), 250), ((3, 64, 64), 12), ((3, 128, 128), 8)]
+)
+def test_on_a_cpu_large_records_are_seen_few_at_once(shape, most):
+    x = np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32)
+    normalisation = np.zeros(shape[0], np.float32), np.ones(shape[0], np.float32)
+    model, none = Counting(math.prod(shape)), np.zeros(300, bool)
+    found, _ = observe(model, x, normalisation=normalisation, sensitivity_of=none)
+    assert max(model.seen) == most
+    asked, _ = observe(model, x, normalisation=normalisation, sensitivity_of=none, batch_size=31)
+    assert max(model.seen[-10:]) == 31
+    np.testing.assert_allclose(found, asked, rtol=1e-4, atol=1e-5)
+    probe(model, x, np.zeros(300, int), normalisation=normalisation, of=none, queries=1, gradients=False)
+    assert max(model.seen[-2:]) <= most
+
+
 def test_queries_of_a_table_flip_bits_and_move_numbers_alike_for_every_record():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.integers(0, 2, (20, 100)), rng.normal(5, 3, (20, 50))], axis=1).astype(np.float32)

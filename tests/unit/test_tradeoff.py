@@ -41,6 +41,15 @@ def test_a_planted_slope_is_recovered_exactly(seeds):
     assert ("over 6 seeds" in found.interval) == (len(seeds) == 6)
 
 
+def test_a_second_dense_network_has_its_pairs_and_no_slope():
+    results = study((0, 1))
+    results += [result(net("dense-decay", s, test=0.75, method="dense"), 0.7) for s in (0, 1)]
+    found = tradeoff(results, resamples=100)
+    assert [s.method for s in found.slopes] == ["imp", "butterfly"]
+    assert {p.network for p in found.pairs} >= {"dense-decay"}
+    assert found.slope.estimate == tradeoff(study((0, 1)), resamples=100).slope.estimate
+
+
 def test_the_slope_is_least_squares_through_the_origin_over_the_band_alone():
     results = study((0, 1), rng=np.random.default_rng(0))
     results += [result(net("imp-9", s, test=0.2, density=0.9), 0.9) for s in (0, 1)]  # far outside, would tilt it

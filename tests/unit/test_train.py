@@ -14,7 +14,7 @@ from torch import nn
 from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.train import Progress, best_precision, lr_at, stream, survives_channels_last, train
+from lacewing.train import Progress, best_precision, lay_out, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 
@@ -290,6 +290,18 @@ def test_a_layout_in_which_onednn_corrupts_memory_is_left(channels, width, strid
     model[1].register_forward_pre_hook(lambda _, args: layouts.add(args[0].is_contiguous()))
     train(model, x, y, _config(), normalisation=normalisation, seed=3)
     assert layouts == {not safe}
+
+
+@pytest.mark.parametrize(
+    ("width", "dims", "asked", "last"),
+    [(16, 4, True, True), (16, 4, False, False), (16, 2, True, False), (4, 4, True, False)],
+)
+def test_a_model_is_laid_out_as_asked_for_images_that_allow_it(width, dims, asked, last):
+    model = nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, 4, 1, 2)).to(memory_format=torch.channels_last)
+    weight = model[0].weight
+    assert lay_out(model, dims, asked) == last
+    assert weight.is_contiguous(memory_format=torch.channels_last) == last
+    assert weight.is_contiguous() != last
 
 
 def test_bf16_trains_fp32_weights_to_nearly_the_same():

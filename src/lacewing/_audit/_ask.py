@@ -65,13 +65,16 @@ def ask(
     found: dict[str, Array] = {}
     x, y = records.x, records.y
     white_box = isinstance(model, nn.Module)
+    batch_size = None if white_box else _BATCH  # of a function it is not known where it computes
     every = np.ones(len(x), bool)
     if x.dtype.kind == "f" and _all_float(records.form):
         x = x.astype(np.float32)
         scale = datasets.normalisation(x)
         network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype)
         if "sensitivity" in signals:
-            found["sensitivity_N"] = observe(network, x, normalisation=scale, sensitivity_of=every)[1]
+            found["sensitivity_N"] = observe(
+                network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size
+            )[1]
         robustness = "robustness" in signals
         if x.ndim in (2, 4) and (robustness or (white_box and queries > 1)):
             probes = probe(
@@ -82,6 +85,7 @@ def ask(
                 of=every if robustness else np.zeros(len(x), bool),
                 queries=max(queries, LABEL_QUERIES) if robustness else queries,
                 gradients=False,
+                batch_size=batch_size,
             )
             if white_box and queries > 1:
                 found["phi_NQ"] = probes.phi_NQ[:, :queries]

@@ -32,7 +32,7 @@ from lacewing.sparsify import butterfly, prune
 from lacewing.train import lay_out, train
 
 SMALL = 32  # records of the first, rough timing
-FORWARD = 250  # records that are observed at once
+FORWARD = 250  # most records whose observation is timed
 
 
 @dataclass(frozen=True)

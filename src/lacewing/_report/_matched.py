@@ -46,7 +46,7 @@ class MatchRow(NamedTuple):
     beyond: str  # the seeds in which nothing there is just as accurate, or as dense
     difference: str
     interval: str
-    last: str  # where the other last has that accuracy, and the difference there; "" where that is the same place
+    last: str  # where the other last has that accuracy, and the difference there; "" where nothing changes by that
     seeds: str  # each seed's difference, or the range of many
     below: str  # of many, how many are below 0
     every_seed: str
@@ -103,18 +103,23 @@ def _counted(group: Sequence[Match]) -> str:
     at, other = f"At equal {_AT[first.at]}", _OTHER[first.against]
     kind = "sparse network" if first.against == STOPPED else "butterfly network"
     same = n - less - more - either - apart
+    place = "stop" if first.against == STOPPED else "level"
     if same == n:
         whose = f"none of the {n} {kind}s differs" if n > 1 else f"the {kind} does not differ"
         return f"{at} {whose} measurably in leakage from {other}."
     if n in (less, more):
         whose = f"all {n} {kind}s leak" if n > 1 else f"the {kind} leaks"
         return f"{at} {whose} {'less' if less else 'more'} than {other}."
+    if n == either:
+        whose = f"all {n} {kind}s" if n > 1 else f"the {kind}"
+        return f"{at} it depends on the {place} how {whose} and {other} compare."
+    if n == apart == 1:
+        return f"{at} the {kind} has no counterpart in {other}."
     parts = [
         f"{less or 'none'} of the {n} {kind}s leak{'s' * (less <= 1)} less than {other}",
         f"{more or 'none'} leak{'s' * (more <= 1)} more",
     ]
     parts += [f"{same} {'does' if same == 1 else 'do'} not differ measurably"] * bool(same)
-    place = "stop" if first.against == STOPPED else "level"
     parts += [f"for {either} it depends on the {place}"] * bool(either)
     parts += [f"{apart} {'has' if apart == 1 else 'have'} no counterpart of equal {_AT[first.at]}"] * bool(apart)
     return f"{at} {', '.join(parts[:-1])} and {parts[-1]}."
@@ -177,10 +182,10 @@ def _beyond(m: Match) -> str:
 
 
 def _last(m: Match) -> str:
-    where = _where(m, m.last_where)
-    if where == _where(m, m.where) and m.verdict != "depends on where":
+    if m.one_place and m.verdict != "depends on where":
         return ""
-    return f"last at {where}: {_points(m.last_difference.value)} ({_ends(m.last_difference)})"
+    where = "in draws" if m.one_place else f"at {_where(m, m.last_where)}"
+    return f"last {where}: {_points(m.last_difference.value)} ({_ends(m.last_difference)})"
 
 
 def _where(m: Match, places: Mapping[int, float]) -> str:
@@ -266,7 +271,9 @@ def _alternative(groups: Mapping[tuple[str, str], Sequence[Match]]) -> str:
     parts = [
         f"{_title(*key)}: "
         + "; ".join(
-            f"{label_of(m.network, m.method)} {_points(m.difference.value)} ({_ends(m.difference)})" for m in group
+            f"{label_of(m.network, m.method)} {_points(m.difference.value)} ({_ends(m.difference)})"
+            f"{', ' * bool(_last(m))}{_last(m)}"
+            for m in group
         )
         for key, group in groups.items()
     ]
@@ -278,8 +285,9 @@ def _caption(data: ReportData, found: TradeOff, groups: Mapping[tuple[str, str],
     ticks = "; ticks below them are single seeds" if any(len(m.by_seed) > 1 for m in every) else ""
     text = (
         f"Balanced accuracy A of the attack “{found.attack}”, sparse network minus the other. Marks are means over "
-        f"{seeds_text(found.seeds)} with 95\u202f% intervals {every[0].interval}, filled where the interval leaves out "
-        f"0 and the other is equal{ticks}; {n_text(data)}."
+        f"{seeds_text(found.seeds)} with 95\u202f% intervals {every[0].interval}, filled where it leaks less or "
+        f"more: where that interval, and that of the last place, leave out 0 and the other is equal{ticks}; "
+        f"{n_text(data)}."
     )
     if any(map(_last, every)):
         text += " Thin lines above: the same where the other last has that accuracy."

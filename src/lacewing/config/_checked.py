@@ -15,6 +15,11 @@ P = TypeVar("P", bound=Part)
 
 
 def validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
+    """The part with these fields.
+
+    Raises:
+        UsageError: it begins with ``where`` and names the field and the mend.
+    """
     try:
         return part.model_validate(fields)
     except ValidationError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,9 @@ def matches(
     Every sparse network is held against the dense one of its seed stopped early at equal test accuracy; butterfly
     networks also against the IMP sequence at equal test accuracy and at equal density. Between two networks of such a
     path accuracies of model and attack are interpolated linearly (over the logarithm of densities). The difference is
-    taken where the path first reaches the sparse network's value, at the earliest stop or the sparsest level, and once
-    more where it last crosses it: the first favours the path where accuracy wobbles, the last the sparse network, and a
-    verdict needs both.
+    taken where the path first has the sparse network's value, from the earliest stop or the sparsest level on, and once
+    more where it last has it: the first favours the path where accuracy wobbles, the last the sparse network, and a
+    verdict needs both. Where the path never has it, both are the nearest network.
 
     Args:
         by_seed: seed -> results of one attack on all its targets.
@@ -138,8 +138,7 @@ def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
     x_BJ = test_BJ
     if path.at == "density":
         x_BJ = np.broadcast_to([math.log(sparse.network.density), *ways], test_BJ.shape)
-    first, beyond_B = _first_place(x_BJ[:, 1:], x_BJ[:, 0])
-    last = _last_place(x_BJ[:, 1:], x_BJ[:, 0], first, beyond_B)
+    first, last, beyond_B = _places(x_BJ[:, 1:], x_BJ[:, 0])
     attack_B, last_B = (attack_BJ[:, 0] - places.of(attack_BJ[:, 1:]) for places in (first, last))
     test_B = test_BJ[:, 0] - first.of(test_BJ[:, 1:])
     where, last_where = (float(places.of(np.broadcast_to(ways, x_BJ[:, 1:].shape))[0]) for places in (first, last))
@@ -157,38 +156,26 @@ def _beside(sparse: AttackResult, path: _Path, draws_2BJ: Floats) -> _Drawn:
     )
 
 
-def _first_place(x_BK: Floats, x_B: Floats) -> tuple[_Places, Bools]:
-    """Where a path first reaches x.
+def _places(x_BK: Floats, x_B: Floats) -> tuple[_Places, _Places, Bools]:
+    """Where a path first meets x, rising or falling, and where it last does; the nearest of a path that never does.
 
-    A path that begins above x is taken at its first network, one that never gets there at its highest; the second of
-    what is returned says where.
+    The third of what is returned says in which draws it never does.
     """
-    never_B: Bools = x_BK.max(axis=1) < x_B
-    high_B: npt.NDArray[np.int64] = np.where(never_B, x_BK.argmax(axis=1), (x_BK >= x_B[:, None]).argmax(axis=1))
-    low_B = np.maximum(high_B - 1, 0)
-    between_B = ~never_B & (high_B > 0)
-    return _Places(low_B, high_B, _share(x_BK, x_B, low_B, high_B, between_B)), never_B | (x_BK[:, 0] > x_B)
-
-
-def _last_place(x_BK: Floats, x_B: Floats, first: _Places, beyond_B: Bools) -> _Places:
-    """Where a path last rises to x or falls below it; the first place where it does neither, or is beyond x there."""
-    reaches_BK = x_BK >= x_B[:, None]
-    crosses_BK = reaches_BK[:, 1:] != reaches_BK[:, :-1]
-    if not crosses_BK.any():
-        return first
-    low_B = crosses_BK.shape[1] - 1 - crosses_BK[:, ::-1].argmax(axis=1)
-    found_B = crosses_BK.any(axis=1) & ~beyond_B
-    share_B = _share(x_BK, x_B, low_B, low_B + 1, found_B)
-    return _Places(*(np.where(found_B, a, b) for a, b in zip((low_B, low_B + 1, share_B), first, strict=True)))
-
-
-def _share(x_BK: Floats, x_B: Floats, low_B: npt.NDArray[Any], high_B: npt.NDArray[Any], where_B: Bools) -> Floats:
-    """How far x lies on the way from one network to another; 1 but ``where_B``."""
+    over_BK, under_BK = x_BK >= x_B[:, None], x_BK <= x_B[:, None]
+    met_BK = (under_BK[:, :-1] & over_BK[:, 1:]) | (over_BK[:, :-1] & under_BK[:, 1:])  # on the way to the next network
+    never_B: Bools = np.logical_not(met_BK.any(axis=1))
+    nearest_B = np.abs(x_BK - x_B[:, None]).argmin(axis=1)
     rows = np.arange(len(x_B))
-    low, high = x_BK[rows, low_B], x_BK[rows, high_B]
-    share_B = np.ones(len(x_B))
-    share_B[where_B] = (x_B - low)[where_B] / (high - low)[where_B]
-    return share_B
+
+    def places(low_B: npt.NDArray[np.int64], flat: float) -> _Places:
+        low_B, high_B = np.where(never_B, nearest_B, low_B), np.where(never_B, nearest_B, low_B + 1)
+        low, high = x_BK[rows, low_B], x_BK[rows, high_B]
+        share_B = np.full(len(x_B), flat)  # where both are x
+        np.divide(x_B - low, high - low, out=share_B, where=high != low)
+        return _Places(low_B, high_B, share_B)
+
+    last_B = met_BK.shape[1] - 1 - met_BK[:, ::-1].argmax(axis=1)
+    return places(met_BK.argmax(axis=1), 0.0), places(last_B, 1.0), never_B
 
 
 def _match(
@@ -254,21 +241,20 @@ def _sign(difference: Estimate) -> MatchVerdict:
 
 
 def _sentence(m: Match, attack: str) -> str:
-    stopped = m.against == STOPPED
-    other = "the dense network stopped early" if stopped else "iterative pruning"
+    other = "the dense network stopped early" if m.against == STOPPED else "iterative pruning"
     said = {
         "leaks less": f"{m.network} leaks less than {other} at equal {m.at}",
         "leaks more": f"{m.network} leaks more than {other} at equal {m.at}",
         "depends on where": (
-            f"whether {m.network} leaks less or more than {other} at equal {m.at} depends on "
-            f"{'the stop' if stopped else 'the level'}"
+            f"{m.network} beside {other} at equal {m.at}: {_sign(m.difference)} at the first of that accuracy, "
+            f"{_sign(m.last_difference)} at the last{' in some of the draws' * m.one_place}"
         ),
         "no measurable difference": f"{m.network} does not differ measurably in leakage from {other} at equal {m.at}",
         "no counterpart": f"{m.network} has no counterpart of equal {m.at} in {other}; beside the nearest",
     }[m.verdict]
     sentence = f"{said}: balanced accuracy of the attack '{attack}' {_signed(m.difference)}"
-    if m.last_where != m.where or m.verdict == "depends on where":
-        sentence += f" at the first of that accuracy, {_signed(m.last_difference)} at the last"
+    if not m.one_place or m.verdict == "depends on where":
+        sentence += f" at the first, {_signed(m.last_difference)} at the last"
     if m.at == "density" or m.verdict == "no counterpart":
         sentence += f", test accuracy {_signed(m.test_difference)}"
     which = f"seed{'s' * (len(m.by_seed) > 1)} {', '.join(map(str, m.by_seed))}"

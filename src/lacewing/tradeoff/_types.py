@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -88,11 +89,16 @@ class Match:
     # The same at the last epoch, or density, of that accuracy: another one where accuracy does not only rise.
     last_difference: Estimate
     last_where: Mapping[int, float]
-    beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense
+    beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense: the nearest
     # "depends on where": first and last disagree; "no counterpart": the nearest differs in accuracy beyond its
     # interval, or in density.
     verdict: MatchVerdict
     sentence: str
+
+    @property
+    def one_place(self) -> bool:
+        """Whether the first and the last place are the same in every seed; in draws they may still differ."""
+        return all(math.isclose(place, self.last_where[seed]) for seed, place in self.where.items())
 
 
 @dataclass(frozen=True)

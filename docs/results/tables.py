@@ -11,6 +11,7 @@ import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +19,7 @@ from typing import Any
 
 Row = Mapping[str, str]
 FIRST = "discriminator"  # the paper's attack
+VERDICTS = ("leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart")
 MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 
 
@@ -36,6 +38,7 @@ def with_tables(page: str, folder: Path) -> str:
         "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
         "slopes": lambda: slopes(tradeoff),
         "matches": lambda: matches(tradeoff),
+        "verdicts": lambda: verdicts(tradeoff),
         "auc": lambda: battery(rows, "auc"),
         "tpr-at-1-percent": lambda: battery(rows, "tpr_at_fpr_0.01"),
         "tpr-at-0.1-percent": lambda: battery(rows, "tpr_at_fpr_0.001"),
@@ -112,6 +115,31 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
         "difference in test accuracy",
     )
     return table(head, map(cells, sorted(tradeoff["matches"], key=lambda match: (match["against"], match["at"]))))
+
+
+def verdicts(tradeoff: Mapping[str, Any]) -> str:
+    """A row per attack that makes decisions: its slope, and how many networks leak less or more at equal accuracy."""
+
+    def counted(found: Mapping[str, Any], against: str) -> str:
+        kinds = Counter(
+            match["verdict"] for match in found["matches"] if (match["against"], match["at"]) == (against, "accuracy")
+        )
+        return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
+
+    def cells(found: Mapping[str, Any]) -> Sequence[str]:
+        a0 = found["dense_balanced_accuracy"]
+        return (
+            found["attack"],
+            "-" if a0 is None else f"{a0['value']:.3f}",
+            *(show(slope["estimate"], 2) for slope in (found["slope"], *found["slopes"])),
+            counted(found, "early-stopped"),
+            counted(found, "imp"),
+        )
+
+    methods = (slope["method"] for slope in tradeoff["slopes"])
+    head = ("attack", "A, dense", "slope, all", *(f"slope, {method}" for method in methods))
+    counts = ("against the dense network stopped early", "butterfly against IMP")
+    return table((*head, *counts), map(cells, (tradeoff, *tradeoff.get("other_attacks", {}).values())))
 
 
 def battery(rows: Sequence[Row], metric: str) -> str:

@@ -58,10 +58,19 @@ def read_failed(folder: Path) -> list[str]:
         return []
 
 
-def adopt(source: Store, target: Store, key: str) -> None:
-    """Copy a finished job: the files that its job.json names and that have their digests, and nothing else."""
-    facts, files = source.contents(key)
-    target.publish(key, facts, partial(write_files, files=files))
+def adopt(store: Store, plan: Plan, sources: Sequence[Store]) -> None:
+    """Copy each job of a plan that is not done yet from the first of other run folders in which it is.
+
+    Copied are the files that its job.json names and that have their digests, and nothing else.
+    """
+    wanted: list[tuple[str, tuple[str, ...]]] = [(job.key, jobs.NETWORK_FILES) for job in plan.networks]
+    wanted += [(probe, ("probe.npz",)) for job in plan.networks for _, probe in job.probes]
+    wanted += [(job.key, jobs.ATTACK_FILES) for job in plan.attacks]
+    for key, files in wanted:
+        source = next((one for one in sources if one.done(key, *files)), None)
+        if source is not None and not store.done(key, *files):
+            facts, contents = source.contents(key)
+            store.publish(key, facts, partial(write_files, files=contents))
 
 
 def assemble(folder: Path, *, show_records: bool = False) -> Result:

@@ -12,7 +12,7 @@ from lacewing._files import write_atomically
 from lacewing._folder import read_study, recorded
 from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
 from lacewing.errors import FolderError, UsageError, did_you_mean
-from lacewing.plan import Plan, make_plan, only, unavailable
+from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.store import Store
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -27,6 +27,7 @@ class Prepared:
         *,
         out: str | Path | None = None,
         only: Mapping[str, str] | None = None,
+        reuse: Iterable[str | Path] = (),
         device: Device = "auto",
         set: Iterable[str] = (),
         data_root: str | Path | None = None,
@@ -55,6 +56,7 @@ class Prepared:
         }
         self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
         self.slice = _only(self.plan, only)
+        self.others = [self._other(Path(place)) for place in reuse]
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 
     def _precision(self, declared: Study) -> Literal["fp32", "bf16"]:
@@ -64,6 +66,27 @@ class Prepared:
         if (self.folder / "study.toml").exists():
             return "bf16" if read_study(self.folder).train.precision == "bf16" else "fp32"
         return best_precision(self.device)
+
+    def _other(self, place: Path) -> Store:
+        """Another run folder that has something of this plan.
+
+        Raises:
+            FolderError: it is no run folder.
+            UsageError: nothing of what it has is planned here.
+        """
+        recorded(place)
+        store = Store(place)
+        keys = [*(job.key for job in self.slice.networks), *(job.key for job in self.slice.attacks)]
+        if not any(store.read_job(key) for key in keys):
+            raise UsageError(
+                f"--reuse {place}: nothing there is of this study; data, model and its code, [train], precision, seed "
+                "and the network's own settings have to be the same. Leave it out."
+            )
+        return store
+
+    def trained(self, job: NetworkJob) -> bool:
+        """Whether a network is trained, here or in a folder that is reused."""
+        return any(jobs.trained(store, job) for store in (self.store, *self.others))
 
     def claim(self) -> None:
         """Make the folder this study's, or check that it is; nothing of another study is touched.
@@ -95,7 +118,7 @@ class Prepared:
                 "seed": job.seed,
                 **self.counts[job.network],
                 "epochs": job.last_epoch,
-                "done": jobs.finished(self.store, job),
+                "done": any(jobs.finished(store, job) for store in (self.store, *self.others)),
             }
             for job in self.slice.networks
         ]

@@ -32,6 +32,7 @@ def run(
     out: str | Path | None = None,
     budget: float | None = None,
     only: Mapping[str, str] | None = None,
+    reuse: Iterable[str | Path] = (),
     keep: jobs.Keep = "all",
     device: Device = "auto",
     set: Iterable[str] = (),
@@ -49,6 +50,7 @@ def run(
         out: the run folder; ``runs/<name>`` if not given.
         budget: seconds after which training stops cleanly at an epoch's end.
         only: train a slice, e.g. ``{"role": "target", "seed": "0"}``.
+        reuse: other run folders, from which finished networks and attacks of the same recipe are copied.
         keep: "signals" drops weights as soon as nothing planned needs them.
         device: "auto" takes a CUDA device if there is one.
         set: changes to the study, ``"train.epochs=10"``.
@@ -71,12 +73,20 @@ def run(
         raise UsageError(f"--engine {engine}: {did_you_mean(engine, ('local', 'ray'))}")
     scalars = Scalars(Path(tensorboard)) if tensorboard is not None else None
     prepared = Prepared(
-        study, out=out, only=only, device=device, set=set, data_root=data_root, elsewhere=engine == "ray"
+        study,
+        out=out,
+        only=only,
+        reuse=reuse,
+        device=device,
+        set=set,
+        data_root=data_root,
+        elsewhere=engine == "ray",
     )
     folder = prepared.folder
     _writable(folder)
     with Store(folder).lock() as lock:
         prepared.claim()
+        adopt(prepared.store, prepared.slice, prepared.others)
         listeners = [listener for listener in (None if quiet else _progress(prepared), scalars) if listener]
 
         def on_event(event: Event) -> None:
@@ -195,14 +205,8 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     with store.lock():
         for name in ("study.toml", "plan.json"):
             write_atomically(target / name, (places[0] / name).read_text())
-        wanted: list[tuple[str, tuple[str, ...]]] = [(j.key, jobs.NETWORK_FILES) for j in plan.networks]
-        wanted += [(probe, ("probe.npz",)) for j in plan.networks for _, probe in j.probes]
-        wanted += [(j.key, jobs.ATTACK_FILES) for j in plan.attacks]
         failed = [sentence for place in places for sentence in read_failed(place)]
-        for key, files in wanted:
-            source = next((Store(p) for p in places if Store(p).done(key, *files)), None)
-            if source is not None and not store.done(key, *files):
-                adopt(source, store, key)
+        adopt(store, plan, [Store(place) for place in places])
         for job in plan.attacks:  # its networks may have met only here
             if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
                 try:

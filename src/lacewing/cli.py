@@ -41,6 +41,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name>.")] = None,
     budget: Annotated[str | None, typer.Option(help="Stop cleanly after this time: 90s, 9m, 2h.")] = None,
     only: Annotated[str | None, typer.Option(help="Train a slice: role=target,seed=0.")] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option(help="Another run folder: take over what it has of this study; repeat it.")
+    ] = None,
     keep: Annotated[str, typer.Option(help="all, or signals: drop weights that nothing planned needs.")] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[str, typer.Option(help="local, or ray: a cluster at RAY_ADDRESS.")] = "local",
@@ -68,6 +71,7 @@ def run(
     common: dict[str, Any] = {
         "out": out,
         "only": _terms(only),
+        "reuse": tuple(reuse or ()),
         "device": device,
         "set": tuple(set_ or ()),
         "data_root": data_root,

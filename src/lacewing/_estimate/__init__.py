@@ -99,7 +99,7 @@ def planned(
 
 def _left(prepared: Prepared) -> dict[str, int]:
     """By key of a network that is not finished: the epochs that are neither trained nor saved."""
-    trained = {job.key for job in prepared.slice.networks if jobs.trained(prepared.store, job)}
+    trained = {job.key for job in prepared.slice.networks if prepared.trained(job)}
     saved = dict(prepared.store.unfinished())
     reached = jobs.reached(prepared.slice.chains, trained, saved)
     return {key: epochs - done for key, (done, epochs) in reached.items() if key not in trained}

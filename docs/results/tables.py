@@ -70,15 +70,26 @@ def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
 
 
 def slopes(tradeoff: Mapping[str, Any]) -> str:
-    """All networks of the band together, then method by method."""
+    """All networks of the band together, then method by method; dense networks stopped early by their loss."""
 
     def cells(slope: Mapping[str, Any]) -> Sequence[str]:
         by_seed = ("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
         estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
         return slope["method"], str(slope["networks"]), estimate, ", ".join(by_seed), loss, slope["verdict"]
 
+    def stopped(most: float) -> Sequence[str]:
+        points = [point for point in tradeoff["points"] if point["method"] == "early-stopped"]
+        both = [(point["relative_loss"]["mean"], point["relative_gain"]["mean"]) for point in points]
+        both = [(loss, gain) for loss, gain in both if 0 < loss <= most]
+        slope = sum(loss * gain for loss, gain in both) / sum(loss**2 for loss, _ in both)
+        mean = fmean(loss for loss, _ in both)
+        return f"dense, stopped early, loss up to {most:.0%}", str(len(both)), f"{slope:+.2f}", "", f"{mean:+.3f}", ""
+
     head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
-    return table(head, map(cells, (tradeoff["slope"], *tradeoff["slopes"])))
+    rows = [*map(cells, (tradeoff["slope"], *tradeoff["slopes"]))]
+    if any(point["method"] == "early-stopped" for point in tradeoff["points"]):
+        rows.append(stopped(0.1))
+    return table(head, rows)
 
 
 def matches(tradeoff: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from lacewing import _report as report
 from lacewing._report import _declared, _figures, _plane, _story, _svg, _table
-from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, afford
+from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
 HOSTILE = "<script>alert('x')</script>"
 FIGURES = {"tradeoff", "accuracy-density", "defence-density", "roc", "training-loss", "training-accuracy"}
@@ -257,6 +257,34 @@ def test_afford_steps_answer_as_afford_does(data: Any, p: float) -> None:
         choice.point.network,
         choice.point.network.replace("imp-0", "imp-"),
     )
+
+
+@pytest.mark.parametrize(
+    ("losses", "gains", "best"),
+    [
+        ((0.02, 0.04, 0.3), (0.1, 0.2, 0.9), 1),  # most defence within 5 %, whatever lies beyond
+        ((-0.01, 0.04, 0.06), (0.3, 0.2, 0.9), 0),
+        ((0.01, 0.04, 0.06), (-0.1, -0.2, 0.2), 2),  # none within 5 % gains
+        ((0.1, 0.2, 0.3), (0.3, 0.5, 0.55), 1),  # gain minus loss
+        ((0.1, 0.2, 0.6), (0.15, 0.2, 0.9), 0),  # not one that loses more than half
+        ((0.01, 0.1, 0.2), (-0.1, -0.2, -0.3), None),
+    ],
+)
+def test_best_sparse_is_the_one_of_most_defence_within_a_loss_of_five_percent(
+    reports: ModuleType, losses: tuple[float, ...], gains: tuple[float, ...], best: int | None
+) -> None:
+    found = reports.report_data(n=400, levels=3, butterflies=()).tradeoff
+    place = {f"imp-0{i + 1}": i for i in range(3)}
+
+    def planted(point: Any) -> Any:
+        if point.network not in place:
+            return point
+        loss, gain = losses[place[point.network]], gains[place[point.network]]
+        change = {"relative_loss": loss, "relative_gain": gain}
+        return dataclasses.replace(point, **{k: Spread(v, v, v, None, 1) for k, v in change.items()})
+
+    told = _story.best_sparse(dataclasses.replace(found, points=tuple(map(planted, found.points))))
+    assert (told and place[told.network]) == best
 
 
 def test_best_sparse_is_no_collapsed_network(reports: ModuleType) -> None:

@@ -208,6 +208,32 @@ KEPT = {
 }
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_pre_hook(lambda *_: None),
+    ],
+)
+def test_a_layer_with_hooks_keeps_them_by_staying_dense(register):
+    model = nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2))
+    hooked = model[1]
+    handle = register(hooked)
+    done = butterfly(model, density=0.9)
+    assert done.dense["1.weight"].startswith("it has hooks")
+    assert model[1] is hooked
+    assert isinstance(model[2], KSLinear)
+    convolutions = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3))
+    handles = handle, register(convolutions[1])
+    with pytest.raises(UsageError, match=r"'1' must stay dense \(it has hooks"):
+        butterfly(convolutions, segments=1)
+    for each in handles:
+        each.remove()
+    butterfly(convolutions, segments=1)
+
+
 @pytest.mark.parametrize("kind", KEPT)
 def test_the_table_says_why_a_layer_stayed_dense(kind):
     layer, reason = KEPT[kind]

@@ -35,6 +35,9 @@ class Replaced:
         return str(self.summary)
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a torch module
+
+
 def butterfly(
     model: nn.Module,
     *,
@@ -166,6 +169,8 @@ def _irreplaceable(model: nn.Module, name: str) -> str | None:
         return "shared by several layers"
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         return f"padded with {module.padding_mode}"
+    if any(getattr(module, hooks) for hooks in _HOOKS):
+        return "it has hooks, which a new layer would lose: remove them, and register them afterwards"
     return None
 
 

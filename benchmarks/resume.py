@@ -48,7 +48,7 @@ def fabricate(store: Store, count: int, size: int) -> None:
 def ask(folder: Path, count: int) -> int:
     """How many jobs of the folder are done, asked as a run asks."""
     store = Store(folder)
-    wanted: list[Any] = [SimpleNamespace(key=key_of(number), probe=None) for number in range(count)]
+    wanted: list[Any] = [SimpleNamespace(key=key_of(number), probes=()) for number in range(count)]
     done = sum(jobs.finished(store, job) for job in wanted[: count // 2])
     return done + sum(jobs.attacked(store, job) for job in wanted[count // 2 :])
 

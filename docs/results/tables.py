@@ -77,19 +77,17 @@ def slopes(tradeoff: Mapping[str, Any]) -> str:
         estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
         return slope["method"], str(slope["networks"]), estimate, ", ".join(by_seed), loss, slope["verdict"]
 
-    def stopped(most: float) -> Sequence[str]:
-        points = [point for point in tradeoff["points"] if point["method"] == "early-stopped"]
+    def stopped(most: float) -> Iterable[Sequence[str]]:
+        points = [p for p in tradeoff["points"] if p["method"] == "early-stopped" and p["relative_loss"]]
         both = [(point["relative_loss"]["mean"], point["relative_gain"]["mean"]) for point in points]
         both = [(loss, gain) for loss, gain in both if 0 < loss <= most]
-        slope = sum(loss * gain for loss, gain in both) / sum(loss**2 for loss, _ in both)
-        mean = fmean(loss for loss, _ in both)
-        return f"dense, stopped early, loss up to {most:.0%}", str(len(both)), f"{slope:+.2f}", "", f"{mean:+.3f}", ""
+        if both:
+            slope = sum(loss * gain for loss, gain in both) / sum(loss**2 for loss, _ in both)
+            name = f"dense, stopped early: losses over 0 up to {most:.0%}, means over seeds"
+            yield name, str(len(both)), f"{slope:+.2f}", "", f"{fmean(loss for loss, _ in both):+.3f}", ""
 
     head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
-    rows = [*map(cells, (tradeoff["slope"], *tradeoff["slopes"]))]
-    if any(point["method"] == "early-stopped" for point in tradeoff["points"]):
-        rows.append(stopped(0.1))
-    return table(head, rows)
+    return table(head, [*map(cells, (tradeoff["slope"], *tradeoff["slopes"])), *stopped(0.1)])
 
 
 def matches(tradeoff: Mapping[str, Any]) -> str:
@@ -125,7 +123,9 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
         "verdict",
         "difference in test accuracy",
     )
-    return table(head, map(cells, sorted(tradeoff["matches"], key=lambda match: (match["against"], match["at"]))))
+    return table(
+        head, map(cells, sorted(tradeoff.get("matches", ()), key=lambda match: (match["against"], match["at"])))
+    )
 
 
 def verdicts(tradeoff: Mapping[str, Any]) -> str:
@@ -133,23 +133,27 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
 
     def counted(found: Mapping[str, Any], against: str) -> str:
         kinds = Counter(
-            match["verdict"] for match in found["matches"] if (match["against"], match["at"]) == (against, "accuracy")
+            match["verdict"]
+            for match in found.get("matches", ())
+            if (match["against"], match["at"]) == (against, "accuracy")
         )
         return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
 
     def cells(found: Mapping[str, Any]) -> Sequence[str]:
         a0 = found["dense_balanced_accuracy"]
+        of = {slope["method"]: slope["estimate"] for slope in found["slopes"]}
         return (
             found["attack"],
             "-" if a0 is None else f"{a0['value']:.3f}",
-            *(show(slope["estimate"], 2) for slope in (found["slope"], *found["slopes"])),
+            show(found["slope"]["estimate"], 2),
+            *(show(of.get(method), 2) for method in methods),
             counted(found, "early-stopped"),
             counted(found, "imp"),
         )
 
-    methods = (slope["method"] for slope in tradeoff["slopes"])
+    methods = [slope["method"] for slope in tradeoff["slopes"]]
     head = ("attack", "A, dense", "slope, all", *(f"slope, {method}" for method in methods))
-    counts = ("against the dense network stopped early", "butterfly against IMP")
+    counts = (f"sparse against stopped early: {' / '.join(VERDICTS)}", "butterfly against IMP")
     return table((*head, *counts), map(cells, (tradeoff, *tradeoff.get("other_attacks", {}).values())))
 
 

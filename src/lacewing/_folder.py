@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lacewing.config import SCHEMA, Study, load_study
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
-from lacewing.store import Store, write_files
+from lacewing.store import Store
 from lacewing.tradeoff import as_json, tradeoff
 
 
@@ -56,21 +55,6 @@ def read_failed(folder: Path) -> list[str]:
         return list(json.loads((folder / "failed.json").read_text()))
     except (OSError, json.JSONDecodeError):
         return []
-
-
-def adopt(store: Store, plan: Plan, sources: Sequence[Store]) -> None:
-    """Copy each job of a plan that is not done yet from the first of other run folders in which it is.
-
-    Copied are the files that its job.json names and that have their digests, and nothing else.
-    """
-    wanted: list[tuple[str, tuple[str, ...]]] = [(job.key, jobs.NETWORK_FILES) for job in plan.networks]
-    wanted += [(probe, ("probe.npz",)) for job in plan.networks for _, probe in job.probes]
-    wanted += [(job.key, jobs.ATTACK_FILES) for job in plan.attacks]
-    for key, files in wanted:
-        source = next((one for one in sources if one.done(key, *files)), None)
-        if source is not None and not store.done(key, *files):
-            facts, contents = source.contents(key)
-            store.publish(key, facts, partial(write_files, files=contents))
 
 
 def assemble(folder: Path, *, show_records: bool = False) -> Result:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import jobs, models
 from lacewing._files import write_atomically
 from lacewing._folder import read_study, recorded
+from lacewing._reuse import available, copy
 from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
@@ -27,7 +29,7 @@ class Prepared:
         *,
         out: str | Path | None = None,
         only: Mapping[str, str] | None = None,
-        reuse: Iterable[str | Path] = (),
+        reuse: str | Path | Iterable[str | Path] = (),
         device: Device = "auto",
         set: Iterable[str] = (),
         data_root: str | Path | None = None,
@@ -56,7 +58,13 @@ class Prepared:
         }
         self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
         self.slice = _only(self.plan, only)
-        self.others = [self._other(Path(place)) for place in reuse]
+        others = [self._other(Path(place)) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
+        self.found = available(self.store, self.slice, others, weights=True)
+        self.notes = [
+            f"--reuse {other.folder}: jobs/{key}/{name} is damaged or was altered since, and is not taken over."
+            for other in others
+            for key, name in sorted(other.damaged)
+        ]
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 
     def _precision(self, declared: Study) -> Literal["fp32", "bf16"]:
@@ -74,19 +82,33 @@ class Prepared:
             FolderError: it is no run folder.
             UsageError: nothing of what it has is planned here.
         """
-        recorded(place)
+        old, _, facts = recorded(place)
         store = Store(place)
-        keys = [*(job.key for job in self.slice.networks), *(job.key for job in self.slice.attacks)]
+        keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
         if not any(store.read_job(key) for key in keys):
+            alike = self.study.model_copy(update={"attacks": old.attacks, "run": old.run})  # these change no network
+            why = self._unlike(facts) or difference(old, alike) or "its seeds are others"
             raise UsageError(
-                f"--reuse {place}: nothing there is of this study; data, model and its code, [train], precision, seed "
-                "and the network's own settings have to be the same. Leave it out."
+                f"--reuse {place}: nothing there is of this study: {why}. Leave it out, or make both alike."
             )
         return store
 
+    def _unlike(self, facts: Mapping[str, Any]) -> str | None:
+        if facts["data_digest"] != self.facts["data_digest"]:
+            return "the data set's content is another"
+        return "the source of model.factory has changed" if facts["model"] != self.facts["model"] else None
+
     def trained(self, job: NetworkJob) -> bool:
-        """Whether a network is trained, here or in a folder that is reused."""
-        return any(jobs.trained(store, job) for store in (self.store, *self.others))
+        """Whether a network is trained, here or where it will be taken over from."""
+        return jobs.trained(self.store, job) or job.key in self.found
+
+    def take_over(self, keep: jobs.Keep) -> None:
+        """Copy what other run folders have of this plan; with "signals" not the weights of chains that are whole."""
+        copy(self.store, self.found)
+        work = replace(self.work, keep=keep)
+        for chain in self.slice.chains:
+            if any(job.key in self.found for job in chain) and all(jobs.finished(self.store, job) for job in chain):
+                jobs.drop_weights(work, chain, jobs.rewinds(chain))
 
     def claim(self) -> None:
         """Make the folder this study's, or check that it is; nothing of another study is touched.
@@ -96,13 +118,12 @@ class Prepared:
         """
         if (self.folder / "study.toml").exists():
             old, _, facts = recorded(self.folder)
-            found = difference(old, self.study)
-            if found is None and facts["data_digest"] != self.facts["data_digest"]:
-                found = "the data set's content is another"
-            if found is None and facts["model"] != self.facts["model"]:
-                found = "the source of model.factory has changed"
+            found = difference(old, self.study) or self._unlike(facts)
             if found:
-                raise FolderError(f"{self.folder} holds another study: {found}. Give --out another folder.")
+                raise FolderError(
+                    f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
+                    f"{self.folder} it takes over what both have in common."
+                )
         elif any(p.name not in (".lock", "plan.json") and p.suffix != ".part" for p in self.folder.iterdir()):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
         write_atomically(self.folder / "plan.json", json.dumps(self.facts, indent=1, sort_keys=True))
@@ -118,7 +139,8 @@ class Prepared:
                 "seed": job.seed,
                 **self.counts[job.network],
                 "epochs": job.last_epoch,
-                "done": any(jobs.finished(store, job) for store in (self.store, *self.others)),
+                "done": self.trained(job)
+                and all(probe in self.found or self.store.done(probe, "probe.npz") for _, probe in job.probes),
             }
             for job in self.slice.networks
         ]

@@ -14,10 +14,11 @@ from typing import IO, Any, Literal
 
 from lacewing import _status, jobs, models
 from lacewing._files import write_atomically
-from lacewing._folder import adopt, assemble, read_failed, recorded
+from lacewing._folder import assemble, read_failed, recorded
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
+from lacewing._reuse import available, copy
 from lacewing.config import difference
 from lacewing.engine import local
 from lacewing.engine._pool import Event, Pool, stop_after
@@ -32,7 +33,7 @@ def run(
     out: str | Path | None = None,
     budget: float | None = None,
     only: Mapping[str, str] | None = None,
-    reuse: Iterable[str | Path] = (),
+    reuse: str | Path | Iterable[str | Path] = (),
     keep: jobs.Keep = "all",
     device: Device = "auto",
     set: Iterable[str] = (),
@@ -86,13 +87,15 @@ def run(
     _writable(folder)
     with Store(folder).lock() as lock:
         prepared.claim()
-        adopt(prepared.store, prepared.slice, prepared.others)
+        prepared.take_over(keep)
         listeners = [listener for listener in (None if quiet else _progress(prepared), scalars) if listener]
 
         def on_event(event: Event) -> None:
             for listener in listeners:
                 listener(event)
 
+        for note in prepared.notes:
+            on_event({"event": "note", "message": note})
         try:
             with (
                 _pool(prepared, lock, engine, keep=keep, processes=processes, on_event=on_event) as pool,
@@ -206,7 +209,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         for name in ("study.toml", "plan.json"):
             write_atomically(target / name, (places[0] / name).read_text())
         failed = [sentence for place in places for sentence in read_failed(place)]
-        adopt(store, plan, [Store(place) for place in places])
+        copy(store, available(store, plan, [Store(place) for place in places], weights=False))
         for job in plan.attacks:  # its networks may have met only here
             if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
                 try:

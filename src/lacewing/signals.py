@@ -302,7 +302,7 @@ def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[V
             return torch.where(flipped, opposite, torch.where(binary, inputs, inputs + noise))
 
         variants.append(variant)
-    return variants
+    return variants[:queries]
 
 
 def _shifted(images: Tensor, down: int, right: int) -> Tensor:

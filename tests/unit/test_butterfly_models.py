@@ -234,6 +234,25 @@ def test_a_layer_with_hooks_keeps_them_by_staying_dense(register):
     butterfly(convolutions, segments=1)
 
 
+def test_attention_keeps_its_hooks_and_an_ordinary_layer_is_not_made_of_a_hooked_one():
+    model = nn.Sequential(nn.Linear(64, 64), nn.MultiheadAttention(64, 4), nn.Linear(64, 64), nn.Linear(64, 2))
+    calls = []
+    model[1].register_forward_hook(lambda *_: calls.append(1))
+    butterfly(model, density=0.6)
+    x = torch.randn(3, 64)
+    model[1](x, x, x)
+    assert calls == [1]
+    handle = model[2].register_forward_hook(lambda *_: calls.append(2))
+    with pytest.raises(UsageError, match="'2' has hooks"):
+        densify(model)
+    assert isinstance(model[2], KSLinear)
+    handle.remove()
+    densify(model)
+    model[1](x, x, x)
+    assert type(model[2]) is nn.Linear
+    assert calls == [1, 1]
+
+
 @pytest.mark.parametrize("kind", KEPT)
 def test_the_table_says_why_a_layer_stayed_dense(kind):
     layer, reason = KEPT[kind]

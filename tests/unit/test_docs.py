@@ -47,6 +47,18 @@ def test_tables_of_results_are_those_of_their_csv(monkeypatch: pytest.MonkeyPatc
         assert tables.with_tables(page.read_text("utf-8"), page.parent) == page.read_text("utf-8"), page
 
 
+@pytest.mark.parametrize("name", ["networks", "slopes", "matches", "verdicts", "auc", "tpr-at-0.1-percent"])
+@pytest.mark.parametrize("study", ["paper-short", "cifar10-small"])
+def test_every_table_can_be_made_of_every_study(study: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "results")
+    tables = importlib.import_module("tables")
+    page = tables.with_tables(f"Before.\n\n<!-- table: {name} -->\nAfter.\n", ROOT / "docs" / "results" / study)
+    assert page.startswith(f"Before.\n\n<!-- table: {name} -->\n\n| ")
+    assert page.endswith("|\n\nAfter.\n")
+    assert len({line.count("|") for line in page.splitlines() if line.startswith("|")}) == 1
+    assert tables.with_tables(page, ROOT / "docs" / "results" / study) == page
+
+
 def test_the_code_of_the_page_on_sparsity_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

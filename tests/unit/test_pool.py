@@ -384,4 +384,5 @@ def test_a_damaged_probe_is_told_by_its_networks_name(tmp_path):
         Pool(Store(bench.store.folder), lambda: Scripted(act), 1, on_event=events.append).run(bench.plan).failed == []
     )
     (note,) = [event["message"] for event in events if event["event"] == "note"]
+    assert Store(bench.store.folder).done(key, "probe.npz")  # it was asked again
     assert note.startswith(f"the probe ({kind}) of {probed.id}: jobs/{key}/probe.npz is damaged")

@@ -280,7 +280,7 @@ def test_best_sparse_is_the_one_of_most_defence_within_a_loss_of_five_percent(
         if point.network not in place:
             return point
         loss, gain = losses[place[point.network]], gains[place[point.network]]
-        change = {"relative_loss": loss, "relative_gain": gain}
+        change = {"relative_loss": loss, "relative_gain": gain, "defence": (1 + gain) / 2}
         return dataclasses.replace(point, **{k: Spread(v, v, v, None, 1) for k, v in change.items()})
 
     told = _story.best_sparse(dataclasses.replace(found, points=tuple(map(planted, found.points))))

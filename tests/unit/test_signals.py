@@ -236,6 +236,22 @@ def test_on_a_cpu_large_records_are_seen_few_at_once(shape, most):
     assert max(model.seen[-2:]) <= most
 
 
+@pytest.mark.parametrize("images", [True, False])
+def test_what_is_asked_apart_is_what_is_asked_together(images):
+    x = _images() if images else np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32)
+    model = _network() if images else nn.Sequential(nn.Linear(12, 4))
+    normalisation = NORMALISATION if images else (np.zeros(12, np.float32), np.ones(12, np.float32))
+    together = _probed(model, x, normalisation=normalisation, queries=2)
+    queries = _probed(model, x, normalisation=normalisation, queries=2, noise_sizes=(), gradients=False)
+    noise = _probed(model, x, normalisation=normalisation, queries=0, gradients=False)
+    gradients = _probed(model, x, normalisation=normalisation, queries=0, noise_sizes=())
+    np.testing.assert_array_equal(queries.phi_NQ, together.phi_NQ)
+    np.testing.assert_array_equal(queries.right_NQ, together.right_NQ)
+    np.testing.assert_array_equal(noise.right_NS, together.right_NS)
+    np.testing.assert_array_equal(gradients.gradient_N2, together.gradient_N2)
+    assert noise.phi_NQ.shape == gradients.right_NQ.shape == (9, 0)
+
+
 def test_queries_of_a_table_flip_bits_and_move_numbers_alike_for_every_record():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.integers(0, 2, (20, 100)), rng.normal(5, 3, (20, 50))], axis=1).astype(np.float32)

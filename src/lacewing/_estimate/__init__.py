@@ -48,7 +48,7 @@ def estimate(
         study: as for ``run``.
         on: other machines, as ``"h100:8"``: h100, h200, a100, l4 or cpu-core, and how many.
         processes: workers on this machine.
-        options: ``out``, ``only``, ``device``, ``set``, ``data_root``, as for ``run``.
+        options: ``out``, ``only``, ``reuse``, ``device``, ``set``, ``data_root``, as for ``run``.
 
     Returns:
         ``networks``, ``epochs``: still to be trained. ``here``: ``seconds``, ``memory_bytes`` of all ``processes``,

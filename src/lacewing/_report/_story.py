@@ -151,11 +151,11 @@ def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
 
 
 def best_sparse(found: TradeOff) -> Point | None:
-    """The sparse network of most mean gain in defence among those that lose at most `BUDGET` of the accuracy.
+    """The sparse network of most mean defence among those that gain and lose at most `BUDGET` of the accuracy.
 
     Where all that gain lose more, the one whose gain exceeds its loss by most, but none that loses more than half of
-    the accuracy. None where the attack on the dense network does not beat guessing (nothing to take back) and where
-    none gains.
+    the accuracy. Ties go to the lower density. None where the attack on the dense network does not beat guessing
+    (nothing to take back) and where none gains.
     """
     if found.dense_balanced_accuracy is None or found.dense_balanced_accuracy.low <= 0.5:
         return None
@@ -165,9 +165,9 @@ def best_sparse(found: TradeOff) -> Point | None:
         for p in found.points
         if is_sparse(p.method) and p.relative_gain and p.relative_loss and p.relative_gain.mean > 0
     ]
-    within = [(gain, p) for p, loss, gain in able if loss <= BUDGET]
-    beyond = [(gain - loss, p) for p, loss, gain in able if loss <= 0.5]
-    return max(within or beyond, key=lambda each: each[0], default=(0.0, None))[1]
+    within = [(p.defence.mean, -p.density.mean, p) for p, loss, _ in able if loss <= BUDGET + 1e-11]  # as `afford` does
+    beyond = [(gain - loss, -p.density.mean, p) for p, loss, gain in able if loss <= 0.5]
+    return max(within or beyond, key=lambda each: each[:2], default=(0.0, 0.0, None))[2]
 
 
 def _best_sentence(data: ReportData, found: TradeOff) -> str:
@@ -175,7 +175,10 @@ def _best_sentence(data: ReportData, found: TradeOff) -> str:
     if best is None or best.relative_loss is None or best.relative_gain is None:
         if not any(is_sparse(p.method) for p in found.points):
             return "No sparse network has been attacked yet."
-        return "No sparse network had more defence than the dense one in the mean over seeds."
+        return (
+            "No sparse network had more defence than the dense one, in the mean over seeds, for at most half of its "
+            "accuracy."
+        )
     how = f"within a loss of {percent(BUDGET, 0)}" if best.relative_loss.mean <= BUDGET else "by gain minus loss"
     text = (
         f"Best sparse network {how}: {label_of(best.network, best.method)} keeps "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lacewing import models
@@ -42,17 +42,22 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
         if not trained(work.store, head):
             _run_imposed(work, head)
         return drop_weights(work, chain)
-    rewinds = sorted({job.spec.rewind_epoch for job in rest if isinstance(job.spec, Imp)})
+    points = rewinds(chain)
     stops = [job for job in rest if isinstance(job.spec, EarlyStopped)]
     pruned = [job for job in rest if isinstance(job.spec, Imp)]
     if not trained(work.store, head):
-        _train_and_publish(work, head, build(work, head), rewinds=rewinds, stops=stops)
+        _train_and_publish(work, head, build(work, head), rewinds=points, stops=stops)
     while missing := missing_stops(stops, {job.key for job in stops if trained(work.store, job)}):
         *before, last = missing
         _train_and_publish(work, last, build(work, head), stops=before)
     for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
         _run_imp(work, head, list(levels))
-    drop_weights(work, chain, rewinds)
+    drop_weights(work, chain, points)
+
+
+def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
+    """The epochs whose states the pruned networks of a chain return to."""
+    return sorted({job.spec.rewind_epoch for job in chain if isinstance(job.spec, Imp)})
 
 
 def drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:

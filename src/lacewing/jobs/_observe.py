@@ -93,36 +93,40 @@ def _answers(
     """What the network answers to each kind of question."""
     from lacewing import signals
 
-    settings = work.study.signals
+    settings, answers = work.study.signals, dict[str, Arrays]()
     kept, _, split = members(work, job)
     audited = np.zeros(len(work.records), bool)
     audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
-    found = signals.probe(
-        model,
-        work.records.x,
-        work.records.y,
-        normalisation=work.normalisation,
-        of=audited & bool({"noise", "gradients"} & {*kinds}),
-        queries=settings.queries if "queries" in kinds else 0,
-        noise_sizes=settings.noise_sizes if "noise" in kinds else (),
-        noise_draws=settings.noise_draws,
-        gradients="gradients" in kinds,
-        masks=masks,
-    )
-    if not np.isfinite(found.phi_NQ).all():
-        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
-    phi_NQ = np.clip(found.phi_NQ, -60000, 60000).astype(np.float16)
-    answers: dict[str, Arrays] = {
-        "queries": {"phi_NQ": phi_NQ, "right_NQ": found.right_NQ},
-        "noise": {"right_NS": found.right_NS},
-        "gradients": {"gradient_N2": found.gradient_N2},
-    }
+    if {*kinds} != {"population"}:
+        found = signals.probe(
+            model,
+            work.records.x,
+            work.records.y,
+            normalisation=work.normalisation,
+            of=audited & bool({"noise", "gradients"} & {*kinds}),
+            queries=settings.queries if "queries" in kinds else 0,
+            noise_sizes=settings.noise_sizes if "noise" in kinds else (),
+            noise_draws=settings.noise_draws,
+            gradients="gradients" in kinds,
+            masks=masks,
+        )
+        _check_finite(job, found.phi_NQ, found.gradient_N2[audited & ("gradients" in kinds)])
+        phi_NQ = np.clip(found.phi_NQ, -60000, 60000).astype(np.float16)
+        answers["queries"] = {"phi_NQ": phi_NQ, "right_NQ": found.right_NQ}
+        answers["noise"] = {"right_NS": found.right_NS}
+        answers["gradients"] = {"gradient_N2": found.gradient_N2}
     if "population" in kinds:
         x, y = work.dataset.x[work.population], work.dataset.y[work.population]
         none = np.zeros(len(x), bool)
         logits, _ = signals.observe(model, x, normalisation=work.normalisation, sensitivity_of=none, draws=1)
+        _check_finite(job, logits)
         answers["population"] = {"population_logits_ZC": signals.compact(logits), "population_label_Z": y}
     return {kind: answers[kind] for kind in kinds}
+
+
+def _check_finite(job: NetworkJob, *answers: npt.NDArray[np.floating]) -> None:
+    if not all(np.isfinite(values).all() for values in answers):
+        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
 
 
 def _save(name: str, arrays: Arrays, folder: Path) -> None:
@@ -159,8 +163,7 @@ def _observe(
         noise=work.study.signals.noise,
         draws=work.study.signals.draws,
     )
-    if not np.isfinite(raw).all():
-        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
+    _check_finite(job, raw)
     logits = signals.compact(raw)
     right = logits.argmax(1) == work.records.y
     clean = logits.argmax(1) == work.records.clean_y

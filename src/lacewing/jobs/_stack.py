@@ -41,7 +41,7 @@ def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
     for job in itertools.chain.from_iterable(chains):
         single.probe_stored(work, job)
     heads, *rest = zip(*chains, strict=True)
-    rewinds = sorted({jobs[0].spec.rewind_epoch for jobs in rest if isinstance(jobs[0].spec, Imp)})
+    rewinds = single.rewinds(jobs[0] for jobs in rest)
     sequences = [[heads, *levels] for _, levels in itertools.groupby(rest, key=lambda jobs: jobs[0].spec)]
     dead: dict[int, str] = {}  # by place in the stack
     if not all(trained(work.store, job) for job in heads):

@@ -169,9 +169,13 @@ def _irreplaceable(model: nn.Module, name: str) -> str | None:
         return "shared by several layers"
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         return f"padded with {module.padding_mode}"
-    if any(getattr(module, hooks) for hooks in _HOOKS):
+    if not attention and _hooked(module):  # of attention a new layer keeps them
         return "it has hooks, which a new layer would lose: remove them, and register them afterwards"
     return None
+
+
+def _hooked(module: nn.Module) -> bool:
+    return any(getattr(module, hooks) for hooks in _HOOKS)
 
 
 def _matrix(layer: nn.Module) -> tuple[int, int, int]:
@@ -193,12 +197,18 @@ def densify(model: nn.Module) -> None:
     """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment.
 
     Raises:
-        UsageError: the model is itself one such layer.
+        UsageError: the model is itself one such layer, or a layer has hooks, which the ordinary one would lose.
     """
     kinds = (KSLinear, KSConv2d, KSMultiheadAttention)
     if isinstance(model, kinds):
         raise UsageError("the model is itself a butterfly layer, which cannot be replaced in place; use its plain().")
     plain = {layer: layer.plain() for layer in model.modules() if isinstance(layer, kinds)}
+    for name, layer in model.named_modules():
+        if isinstance(layer, KSLinear | KSConv2d) and _hooked(layer):
+            raise UsageError(
+                f"layer '{name}' has hooks, which the ordinary layer would lose: remove them, and register them "
+                "afterwards."
+            )
     found = model.named_modules(remove_duplicate=False)
     _replace(model, {name: plain[layer] for name, layer in found if isinstance(layer, kinds)})
 

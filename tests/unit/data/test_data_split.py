@@ -7,13 +7,26 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
-from lacewing.data import Dataset, four_way, holdout, make_dataset, normalisation, prepare
+from lacewing.data import Dataset, four_way, holdout, make_dataset, normalisation, prepare, unused
 from lacewing.errors import DataError
 
 
 def dataset(n: int, classes: int = 4) -> Dataset:
     y = np.arange(n) % classes
     return make_dataset("toy", np.arange(2 * n, dtype=np.float32).reshape(n, 2), y, classes)
+
+
+def test_a_population_comes_from_outside_the_records_or_is_refused() -> None:
+    whole = dataset(100)
+    records = prepare(whole, records=60, label_noise=0, seed=1)
+    drawn = unused(whole, records, 0.5, 1)
+    assert len(drawn) == 30
+    assert not np.isin(drawn, records.id).any()
+    np.testing.assert_array_equal(drawn, np.unique(drawn))
+    assert len(unused(whole, records, 0.0, 1)) == 0
+    for share, said in ((0.7, "42 records asked for, and the study leaves 40"), (0.001, "0.001 of 60 records is none")):
+        with pytest.raises(DataError, match=said):
+            unused(whole, records, share, 1)
 
 
 @given(n=st.integers(40, 300), seed=st.integers(0, 2**32))

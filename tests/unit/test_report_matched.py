@@ -18,7 +18,7 @@ from lacewing._report import _survive as survive
 from lacewing._result import Result
 from lacewing.cautions import failures
 from lacewing.metrics import Estimate
-from lacewing.tradeoff import tradeoff
+from lacewing.tradeoff import Spread, tradeoff
 
 NAMES = ("discriminator", "loss")
 # network: test accuracy, strength of the attack. Dense at .66 leaks between its epochs 20 and 30.
@@ -288,6 +288,22 @@ def test_the_plane_has_the_early_stops_as_one_line_that_leaves_the_axes_alone(
     assert "epochs 10, 20, 30" in drawing.caption
     assert "dense at epoch 20 loses" in drawing.label
     assert [text.get_text() for text in ax.get_legend().get_texts()].count("early-stopped") == 0
+
+
+def test_a_second_dense_network_stands_under_its_own_name_in_the_plane(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    new = _svg.figure
+    monkeypatch.setattr(_svg, "figure", lambda *size: made.append(new(*size)) or made[-1])
+    dense = next(p for p in data.tradeoff.points if p.network == "dense")
+    places = {"relative_loss": Spread(0.05, 0.05, 0.05, None, 1), "relative_gain": Spread(0.3, 0.3, 0.3, None, 1)}
+    narrow = dataclasses.replace(dense, network="narrow", **places)
+    found = dataclasses.replace(data.tradeoff, points=(*data.tradeoff.points, narrow))
+    _plane.plane(dataclasses.replace(data, tradeoff=found))
+    written = [text.get_text() for text in made[0].axes[0].texts]
+    assert written.count("narrow") == 1
+    assert written.count("dense") <= 1
 
 
 def test_the_page_has_the_section_after_the_trade_off_and_the_answer_on_top(page: Path, data: Any) -> None:

@@ -186,7 +186,7 @@ def _stopped(ax: Axes, stops: Mapping[int, Point]) -> dict[str, str]:
 
 
 def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]]) -> None:
-    """Write densities beside the means wherever there is room; the others are in the table and the tooltips."""
+    """Write densities, or names of dense networks, beside the means where there is room; tooltips have them all."""
     scale = 72 / ax.figure.dpi
     centres = [
         ax.transData.transform((p.relative_loss.mean, p.relative_gain.mean)) * scale
@@ -202,7 +202,7 @@ def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]
         line = np.linspace(start, end, max(2, round(60 * abs(end[0] - start[0]) / ax.get_xlim()[1])))
         taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in ax.transData.transform(line) * scale]
     for point, (x, y) in zip(points, centres, strict=True):
-        text = "dense" if point.method == "dense" else density_text(point.density.mean)
+        text = point.network if point.method == "dense" else density_text(point.density.mean)
         width, height = 5.6 * len(text), 9.0
         for dx, dy, side in _PLACES:
             left = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]

@@ -129,7 +129,7 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
 
 
 def verdicts(tradeoff: Mapping[str, Any]) -> str:
-    """A row per attack that makes decisions on the dense network: slopes, and who leaks less or more at equal accuracy."""
+    """A row per attack that decides about the dense network: slopes, and who leaks less or more at equal accuracy."""
 
     def counted(found: Mapping[str, Any], against: str) -> str:
         kinds = Counter(

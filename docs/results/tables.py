@@ -59,8 +59,8 @@ def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
         return (
             name,
             percent(float(of[0]["density"])),
-            ranged([float(row["train_accuracy"]) for row in of]),
-            ranged([float(row["test_accuracy"]) for row in of]),
+            ranged(column(of, "train_accuracy")),
+            ranged(column(of, "test_accuracy")),
             interval(of[0], "balanced_accuracy") if len(of) == 1 else ranged(column(of, "balanced_accuracy")),
             "" if gain is None or name == "dense" else f"{gain['mean']:+.1%}" + spread(gain, "+.1%"),
         )
@@ -140,11 +140,10 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
         return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
 
     def cells(found: Mapping[str, Any]) -> Sequence[str]:
-        a0 = found["dense_balanced_accuracy"]
         of = {slope["method"]: slope["estimate"] for slope in found["slopes"]}
         return (
             found["attack"],
-            "-" if a0 is None else f"{a0['value']:.3f}",
+            f"{found['dense_balanced_accuracy']['value']:.3f}",
             show(found["slope"]["estimate"], 2),
             *(show(of.get(method), 2) for method in methods),
             counted(found, "early-stopped"),

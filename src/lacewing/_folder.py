@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,13 @@ def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
     study = read_study(folder)
     return study, make_plan(study, data_digest=facts["data_digest"], model=facts["model"]), facts
+
+
+def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """How the data or the model's code of two run folders differ; None: they do not."""
+    if facts["data_digest"] != others["data_digest"]:
+        return "the data set's content is another"
+    return "the source of model.factory has changed" if facts["model"] != others["model"] else None
 
 
 def read_failed(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lacewing import jobs, models
 from lacewing._files import write_atomically
-from lacewing._folder import read_study, recorded
+from lacewing._folder import read_study, recorded, unlike
 from lacewing._reuse import available, copy
 from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
 from lacewing.errors import FolderError, UsageError, did_you_mean
@@ -87,16 +87,11 @@ class Prepared:
         keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
         if not any(store.read_job(key) for key in keys):
             alike = self.study.model_copy(update={"attacks": old.attacks, "run": old.run})  # these change no network
-            why = self._unlike(facts) or difference(old, alike) or "its seeds are others"
+            why = unlike(self.facts, facts) or difference(old, alike) or "its seeds are others"
             raise UsageError(
                 f"--reuse {place}: nothing there is of this study: {why}. Leave it out, or make both alike."
             )
         return store
-
-    def _unlike(self, facts: Mapping[str, Any]) -> str | None:
-        if facts["data_digest"] != self.facts["data_digest"]:
-            return "the data set's content is another"
-        return "the source of model.factory has changed" if facts["model"] != self.facts["model"] else None
 
     def trained(self, job: NetworkJob) -> bool:
         """Whether a network is trained, here or where it will be taken over from."""
@@ -108,7 +103,7 @@ class Prepared:
         work = replace(self.work, keep=keep)
         for chain in self.slice.chains:
             if any(job.key in self.found for job in chain) and all(jobs.finished(self.store, job) for job in chain):
-                jobs.drop_weights(work, chain, jobs.rewinds(chain))
+                jobs.drop_weights(work, chain)
 
     def claim(self) -> None:
         """Make the folder this study's, or check that it is; nothing of another study is touched.
@@ -118,7 +113,7 @@ class Prepared:
         """
         if (self.folder / "study.toml").exists():
             old, _, facts = recorded(self.folder)
-            found = difference(old, self.study) or self._unlike(facts)
+            found = difference(old, self.study) or unlike(self.facts, facts)
             if found:
                 raise FolderError(
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "

@@ -20,14 +20,16 @@ def available(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bo
     Args:
         weights: whether a network that something planned still needs the weights of is left where they were dropped.
     """
+    if not sources:
+        return {}  # before any digest is computed
     found: dict[str, Store] = {}
     for chain in plan.chains:
         for source in sources:
-            whole = all(jobs.finished(store, job) or jobs.finished(source, job) for job in chain)
+            every = not weights or all(jobs.finished(store, job) or jobs.finished(source, job) for job in chain)
             for job in chain:
                 if jobs.trained(store, job) or job.key in found or not jobs.trained(source, job):
                     continue
-                if whole or not weights or source.file(job.key, "model.safetensors") is not None:
+                if every or source.file(job.key, "model.safetensors") is not None:
                     found[job.key] = source
 
     def same(source: Store, networks: Iterable[NetworkJob]) -> bool:

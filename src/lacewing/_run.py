@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 from lacewing import _status, jobs, models
 from lacewing._files import write_atomically
-from lacewing._folder import assemble, read_failed, recorded
+from lacewing._folder import assemble, read_failed, recorded, unlike
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
@@ -196,12 +196,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     places = [Path(f) for f in folders] + ([target] if (target / "study.toml").exists() else [])
     (study, plan, facts), *others = [recorded(place) for place in places]
     for place, (other, _, other_facts) in zip(places[1:], others, strict=True):
-        found = difference(study, other) or difference(other, study)
-        if found is None and (facts["data_digest"], facts["model"]) != (
-            other_facts["data_digest"],
-            other_facts["model"],
-        ):
-            found = "the data set or the model's code is another"
+        found = difference(study, other) or difference(other, study) or unlike(facts, other_facts)
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
     store = Store(target)

@@ -61,7 +61,7 @@ def observe(
     logits, sensitivity = [], torch.full((len(x),), torch.nan)
 
     def answer(inputs: Tensor) -> Tensor:
-        return torch.cat([model(part).float() for part in torch.split(inputs, batch_size or _at_once(inputs))])
+        return _answers(model, inputs, batch_size).float()
 
     with _evaluation(model), torch.autocast(device.type, enabled=False), _no_tf32():
         for start in range(0, len(x), _NOISE_BLOCK):
@@ -78,6 +78,10 @@ def observe(
                     moved[wanted] += torch.linalg.vector_norm(change, dim=1)
             sensitivity[block] = torch.where(wanted, moved / (draws * noise), torch.nan).cpu()
     return torch.cat(logits).cpu().numpy(), sensitivity.numpy()
+
+
+def _answers(model: nn.Module, inputs: Tensor, batch_size: int | None) -> Tensor:
+    return torch.cat([model(part) for part in torch.split(inputs, batch_size or _at_once(inputs))])
 
 
 def _at_once(inputs: Tensor) -> int:
@@ -158,7 +162,7 @@ def probe(
     norms = np.full((len(x), 2), np.nan, np.float32)
 
     def answer(inputs: Tensor) -> Tensor:
-        return torch.cat([model(part) for part in torch.split(inputs, batch_size or _at_once(inputs))]).double().cpu()
+        return _answers(model, inputs, batch_size).double().cpu()
 
     with measuring(model):
         for number, start in enumerate(range(0, len(x), _NOISE_BLOCK)):

@@ -2,7 +2,7 @@
 
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.jobs._attacks import attacked, gather, load_attacks, load_network, run_attack
-from lacewing.jobs._networks import drop_weights, rewinds, run_chain
+from lacewing.jobs._networks import drop_weights, run_chain
 from lacewing.jobs._plain import plain_model, plain_state
 from lacewing.jobs._progress import FILES as NETWORK_FILES
 from lacewing.jobs._progress import finished, own_epochs, reached, trained
@@ -25,7 +25,6 @@ __all__ = [
     "plain_model",
     "plain_state",
     "reached",
-    "rewinds",
     "run_attack",
     "run_chain",
     "run_stack",

@@ -42,17 +42,16 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
         if not trained(work.store, head):
             _run_imposed(work, head)
         return drop_weights(work, chain)
-    points = rewinds(chain)
     stops = [job for job in rest if isinstance(job.spec, EarlyStopped)]
     pruned = [job for job in rest if isinstance(job.spec, Imp)]
     if not trained(work.store, head):
-        _train_and_publish(work, head, build(work, head), rewinds=points, stops=stops)
+        _train_and_publish(work, head, build(work, head), rewinds=rewinds(chain), stops=stops)
     while missing := missing_stops(stops, {job.key for job in stops if trained(work.store, job)}):
         *before, last = missing
         _train_and_publish(work, last, build(work, head), stops=before)
     for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
         _run_imp(work, head, list(levels))
-    drop_weights(work, chain, points)
+    drop_weights(work, chain)
 
 
 def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
@@ -60,11 +59,11 @@ def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
     return sorted({job.spec.rewind_epoch for job in chain if isinstance(job.spec, Imp)})
 
 
-def drop_weights(work: Workspace, chain: Sequence[NetworkJob], rewinds: Sequence[int] = ()) -> None:
+def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
     if work.keep != "signals":
         return
-    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds)]
+    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(chain))]
     if not any("imposed-shadow" in ATTACKS[name].needs for name in work.study.attacks.names):
         names.append("masks.safetensors")
     for job in chain:

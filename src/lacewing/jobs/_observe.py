@@ -37,6 +37,14 @@ def members(
     return kept, held, split
 
 
+def _audited(work: Workspace, job: NetworkJob) -> npt.NDArray[np.bool_]:
+    """(N,) the records on which the network is attacked: those it trains on, and its test set."""
+    kept, _, split = members(work, job)
+    audited = np.zeros(len(work.records), bool)
+    audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
+    return audited
+
+
 def publish(
     work: Workspace,
     job: NetworkJob,
@@ -94,9 +102,7 @@ def _answers(
     from lacewing import signals
 
     settings, answers = work.study.signals, dict[str, Arrays]()
-    kept, _, split = members(work, job)
-    audited = np.zeros(len(work.records), bool)
-    audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
+    audited = _audited(work, job)
     if {*kinds} != {"population"}:
         found = signals.probe(
             model,
@@ -153,8 +159,7 @@ def _observe(
     outside = split.nonmembers(job.role)
     member = np.zeros(len(work.records), bool)
     member[kept] = True
-    audited = member.copy()
-    audited[outside] = True
+    audited = _audited(work, job)
     raw, sensitivity = signals.observe(
         model,
         work.records.x,

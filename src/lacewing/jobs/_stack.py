@@ -49,7 +49,7 @@ def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
     for levels in sequences:
         _prune(work, levels, dead, rewinds)
     for chain in chains:
-        single.drop_weights(work, chain, rewinds)
+        single.drop_weights(work, chain)
     if dead:
         raise DivergedError(" ".join(dead.values()))
 

@@ -202,13 +202,13 @@ def densify(model: nn.Module) -> None:
     kinds = (KSLinear, KSConv2d, KSMultiheadAttention)
     if isinstance(model, kinds):
         raise UsageError("the model is itself a butterfly layer, which cannot be replaced in place; use its plain().")
-    plain = {layer: layer.plain() for layer in model.modules() if isinstance(layer, kinds)}
     for name, layer in model.named_modules():
         if isinstance(layer, KSLinear | KSConv2d) and _hooked(layer):
             raise UsageError(
                 f"layer '{name}' has hooks, which the ordinary layer would lose: remove them, and register them "
                 "afterwards."
             )
+    plain = {layer: layer.plain() for layer in model.modules() if isinstance(layer, kinds)}
     found = model.named_modules(remove_duplicate=False)
     _replace(model, {name: plain[layer] for name, layer in found if isinstance(layer, kinds)})
 

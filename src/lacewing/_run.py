@@ -110,12 +110,21 @@ def run(
             raise outcome.fatal
         if signal.SIGINT in caught:
             raise KeyboardInterrupt
+        if not outcome.stopped:
+            _drop_stale(prepared)
         write_atomically(folder / "failed.json", json.dumps(outcome.failed))
         result = assemble(folder, show_records=show_records)
         if outcome.stopped and result.missing:
             why = "SIGTERM" if caught else "the budget is spent"
             raise BudgetSpent(f"{why}: the state is saved under {folder}; the same command continues.")
         return result
+
+
+def _drop_stale(prepared: Prepared) -> None:
+    """Remove saved states of finished networks, which a run that is killed as it publishes leaves behind."""
+    for job in prepared.slice.networks:
+        if jobs.finished(prepared.store, job):
+            prepared.store.drop_work(job.key)
 
 
 def _progress(prepared: Prepared) -> Progress:

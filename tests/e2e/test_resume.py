@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,19 @@ def test_kills_at_random_moments_change_nothing(kills: int, small: ModuleType, s
     assert (out / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
     assert (out / "tradeoff.json").read_bytes() == (finished / "tradeoff.json").read_bytes()
     assert not list(out.rglob("*.part"))
+    assert not list((out / "work").iterdir())
+
+
+def test_a_state_that_a_killed_run_left_of_a_finished_network_goes(
+    small: ModuleType, study: Path, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    left = tmp_path / "run" / "work" / min(finished.glob("jobs/*/signals.npz")).parent.name
+    left.mkdir(parents=True)
+    (left / "progress.json").write_text('{"epoch": 2}')
+    done = small.lacewing("run", study, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert not left.exists()
 
 
 def test_sigterm_saves_and_the_same_command_continues(

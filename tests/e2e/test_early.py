@@ -56,7 +56,7 @@ CHAIN: dict[str, Any] = {
         {"method": "imp", "levels": 1, "fraction": 0.5, "rewind": "epoch 2"},
         {"method": "early-stopped", "epochs": [1, 2, 4]},
     ],
-    "attacks": {"names": ["discriminator", "gradient-norm", "label-augmentation"]},
+    "attacks": {"names": ["discriminator", "gradient-norm", "label-augmentation", "label-noise"]},
     "run": {"seeds": [0]},
 }
 SHORT = {1: "early-001", 2: "early-002", 4: "early-004"}

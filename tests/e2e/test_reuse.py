@@ -56,7 +56,6 @@ def test_what_a_change_leaves_as_it_is_is_taken_over(small: ModuleType, first: P
     assert len(shared) == 4 + 4 + 2
     assert {name.split(" of ")[0] for key, (name, _) in after.items() if key not in shared} == {
         "probe (queries)",
-        "probe (noise)",
         "label-augmentation on dense/target/1",
         "label-augmentation on imp-01/target/1",
     }

@@ -16,19 +16,22 @@ from lacewing.errors import UsageError
 ATTACKS = {entry.name: entry for entry in ENTRIES}
 
 
-def observed(seed, n=400, queries=6, sizes=4, leak=0.3, extreme=1.0):
+def observed(seed, n=400, queries=6, sizes=4, leak=0.3):
     """Members are answered right more often, under every query and every noise."""
     rng = np.random.default_rng(seed)
     member, label = rng.permutation(np.arange(n) < n // 2), rng.integers(3, size=n)
     firm = np.clip(0.3 + 0.3 * rng.random(n) + leak * member, 0, 1)[:, None]
     falling = firm * np.linspace(1, 0.3, sizes)
+    right_NQ = rng.random((n, queries)) < firm
+    logits = rng.random((n, 3))
+    logits[np.arange(n), (label + ~right_NQ[:, 0]) % 3] += 1
     return Observed(
-        extreme * rng.normal(size=(n, 3)),
+        logits,
         label,
         member,
         None,
         rng.permutation(9 * n)[:n],
-        right_NQ=rng.random((n, queries)) < firm,
+        right_NQ=right_NQ,
         right_NS=rng.binomial(10, falling) / 10,
     )
 
@@ -84,7 +87,7 @@ def test_order_membership_and_outputs_change_nothing(name):
     found = attack(name, target, shadow)
     order = np.random.default_rng(0).permutation(400)
     moved = Observed(
-        1e4 * target.logits_NC[::-1],  # a label-only attacker never saw them
+        1e4 * target.logits_NC[order] + 7,  # of which a label-only attacker sees the largest alone
         target.label_N[order],
         ~target.member_N[order],
         None,
@@ -99,13 +102,18 @@ def test_order_membership_and_outputs_change_nothing(name):
 
 def test_what_does_not_fit_is_refused():
     target = observed(5)
-    for name in ATTACKS:
-        with pytest.raises(UsageError, match="needs the answers"):
-            attack(name, dataclasses.replace(target, right_NS=None))
-        with pytest.raises(UsageError, match="needs the answers"):
-            attack(name, target, dataclasses.replace(target, right_NQ=None))
-        with pytest.raises(UsageError, match="asked 5 augmented queries and 4 noise sizes, the target 6 and 4"):
-            attack(name, target, observed(6, queries=5))
+    for name, what, unmeasured, shadow in (
+        ("label-augmentation", "augmented queries", {"right_NQ": None}, observed(6, queries=5)),
+        ("label-noise", "noise sizes", {"right_NS": None}, observed(6, sizes=3)),
+    ):
+        for pair in (
+            (dataclasses.replace(target, **unmeasured), None),
+            (target, dataclasses.replace(target, **unmeasured)),
+        ):
+            with pytest.raises(UsageError, match=f"'{name}' needs the answers under {what}"):
+                attack(name, *pair)
+        with pytest.raises(UsageError, match=rf"The shadow was asked \d {what}, the target \d"):
+            attack(name, target, shadow)
     for wrong in (np.zeros((4, 0), bool), np.full((4, 2), 0.5), np.zeros(4)):
         with pytest.raises(UsageError, match="one column of 0 and 1"):
             augmentation_score(wrong)

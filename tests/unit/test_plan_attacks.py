@@ -124,7 +124,8 @@ def test_an_attack_added_later_has_asked_only_what_is_new_and_leaves_the_others_
     ("attack", "change", "kinds"),
     [
         ("lira-offline", "signals.queries=6", {"queries"}),
-        ("label-noise", "signals.queries=6", {"queries"}),
+        ("label-augmentation", "signals.queries=6", {"queries"}),
+        ("label-noise", "signals.queries=6", set()),
         ("label-noise", "signals.noise_draws=3", {"noise"}),
         ("rmia-offline", "data.population=0.3", {"population"}),
         ("gradient-norm", "signals.queries=6", set()),

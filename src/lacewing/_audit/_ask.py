@@ -20,7 +20,7 @@ from lacewing.signals import gradient_norms, measuring, observe, probe
 Array = npt.NDArray[Any]
 Model = nn.Module | Callable[[Any], Any]
 _BATCH, _CALLABLE_BATCH = 250, 1000
-SIGNALS = frozenset({"sensitivity", "robustness", "gradients"})  # as attacks name their needs
+SIGNALS = frozenset({"sensitivity", "augmentation", "noise", "gradients"})  # as attacks name their needs
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
 
 
@@ -48,9 +48,9 @@ def ask(
 ) -> Answers:
     """Logits, and those of ``signals`` that the model and its records allow.
 
-    Records of floats: "sensitivity", and "robustness" (answers under fixed queries and noise) if they are images
-    (N, C, H, W) or tables (N, D). Torch modules: "gradients", and phi where ``queries`` is above 1. Noise is in units
-    of each channel's or feature's standard deviation over the records, the same for every model.
+    Records of floats: "sensitivity", and "augmentation" and "noise" (answers under fixed queries and noise) if they
+    are images (N, C, H, W) or tables (N, D). Torch modules: "gradients", and phi where ``queries`` is above 1. Noise is
+    in units of each channel's or feature's standard deviation over the records, the same for every model.
 
     Raises `UsageError` that names ``who``: it fails, answers another shape, values that are not finite, or
     probabilities.
@@ -75,22 +75,24 @@ def ask(
             found["sensitivity_N"] = observe(
                 network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size
             )[1]
-        robustness = "robustness" in signals
-        if x.ndim in (2, 4) and (robustness or (white_box and queries > 1)):
+        augmentation, noise = "augmentation" in signals, "noise" in signals
+        if x.ndim in (2, 4) and (augmentation or noise or (white_box and queries > 1)):
             probes = probe(
                 network,
                 x,
                 y,
                 normalisation=scale,
-                of=every if robustness else np.zeros(len(x), bool),
-                queries=max(queries, LABEL_QUERIES) if robustness else queries,
+                of=every & noise,
+                queries=max(queries, LABEL_QUERIES) if augmentation else queries,
                 gradients=False,
                 batch_size=batch_size,
             )
             if white_box and queries > 1:
                 found["phi_NQ"] = probes.phi_NQ[:, :queries]
-            if robustness:
-                found |= {"right_NQ": probes.right_NQ, "right_NS": probes.right_NS}
+            if augmentation:
+                found["right_NQ"] = probes.right_NQ
+            if noise:
+                found["right_NS"] = probes.right_NS
     if isinstance(model, nn.Module) and "gradients" in signals:
         masks = _masks(model)
         parts = [

@@ -104,7 +104,7 @@ def audit(
     signals = frozenset(_ask.SIGNALS & needs)
     answers = _ask.ask(model, records, reserve, queries=queries, signals=signals)
     unmeasured = _ask.unmeasured(records)
-    if unmeasured is not None and needs & {"sensitivity", "robustness", "queries"}:
+    if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
         notes.append(unmeasured)
     evidence = _evidence(answers, records, member, reserve)
     folder = None if out is None else Path(out)

@@ -7,6 +7,9 @@ augmentations to a learned attack model; here they are counted, which needs a th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,46 +51,45 @@ def noise_score(right_N: npt.ArrayLike, right_NS: npt.ArrayLike) -> Floats:
     return area
 
 
-def _answers(seen: Observed, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.floating]]:
-    if seen.right_NQ is None or seen.right_NS is None:
-        raise UsageError(f"The attack '{name}' needs the answers under augmentations and noise: measure them.")
-    return seen.right_NQ, seen.right_NS
+Answers = npt.NDArray[Any]
 
 
-def _queries(evidence: Evidence, name: str) -> tuple[int, int]:
-    """Q and S. Raises `UsageError` unless they are the same for target and shadow."""
-    ours = [table.shape[1] for table in _answers(evidence.observed, name)]
-    if evidence.shadow is not None:
-        theirs = [table.shape[1] for table in _answers(evidence.shadow.observed, name)]
-        if theirs != ours:
-            raise UsageError(
-                f"The shadow was asked {theirs[0]} augmented queries and {theirs[1]} noise sizes, the target {ours[0]} "
-                f"and {ours[1]}: ask both the same."
-            )
-    return ours[0], ours[1]
+def _asked(
+    evidence: Evidence, of: Callable[[Observed], Answers | None], name: str, what: str
+) -> Callable[[Evidence], Answers]:
+    """What gets the answers of the target or of its shadow.
+
+    Raises `UsageError` where one of the two was not asked, or not as often as the other.
+    """
+
+    def answers(held: Evidence) -> Answers:
+        if (found := of(held.observed)) is None:
+            raise UsageError(f"The attack '{name}' needs the answers under {what}: measure them.")
+        return found
+
+    ours = answers(evidence).shape[1]
+    if evidence.shadow is not None and (theirs := answers(evidence.shadow).shape[1]) != ours:
+        raise UsageError(f"The shadow was asked {theirs} {what}, the target {ours}: ask both the same.")
+    return answers
 
 
 def _augmentation(evidence: Evidence, *, seed: int) -> Scored:
     """Count right answers; threshold from the shadow. ``seed`` is not used: nothing is drawn."""
-    name = "label-augmentation"
-    queries, _ = _queries(evidence, name)
-    scores, decision = calibrated(lambda held: augmentation_score(_answers(held.observed, name)[0]), evidence)
-    return Scored(scores, decision, f"count of right answers, Q = {queries}")
+    right_NQ = _asked(evidence, lambda seen: seen.right_NQ, "label-augmentation", "augmented queries")
+    scores, decision = calibrated(lambda held: augmentation_score(right_NQ(held)), evidence)
+    return Scored(scores, decision, f"count of right answers, Q = {right_NQ(evidence).shape[1]}")
 
 
 def _noise(evidence: Evidence, *, seed: int) -> Scored:
     """Area under right answers over noise; threshold from the shadow. ``seed`` is not used: nothing is drawn."""
-    name = "label-noise"
-    _, sizes = _queries(evidence, name)
+    right_NS = _asked(evidence, lambda seen: seen.right_NS, "label-noise", "noise sizes")
 
     def score(held: Evidence) -> Floats:
-        right_NQ, right_NS = _answers(held.observed, name)
-        if right_NQ.shape[1] < 1:
-            raise UsageError("right_NQ has no column: the first tells whether the record itself is answered right.")
-        return noise_score(right_NQ[:, 0], right_NS)
+        seen = held.observed
+        return noise_score(seen.logits_NC.argmax(axis=1) == seen.label_N, right_NS(held))
 
     scores, decision = calibrated(score, evidence)
-    return Scored(scores, decision, f"area over no noise and S = {sizes} sizes")
+    return Scored(scores, decision, f"area over no noise and S = {right_NS(evidence).shape[1]} sizes")
 
 
 ENTRIES: tuple[Attack, ...] = (
@@ -97,7 +99,7 @@ ENTRIES: tuple[Attack, ...] = (
         threat_model="The attacker sees predicted classes alone, asks about fixed augmented copies of a record, and "
         "takes one threshold from a shadow network of the same recipe whose members are known.",
         function=_augmentation,
-        needs=frozenset({"robustness"}),
+        needs=frozenset({"augmentation"}),
     ),
     Attack(
         name="label-noise",
@@ -105,6 +107,6 @@ ENTRIES: tuple[Attack, ...] = (
         threat_model="The attacker sees predicted classes alone, asks about copies of a record under growing noise, "
         "and takes one threshold from a shadow network of the same recipe whose members are known.",
         function=_noise,
-        needs=frozenset({"robustness"}),
+        needs=frozenset({"noise"}),
     ),
 )

@@ -92,7 +92,8 @@ def missing(attack: Attack, evidence: Evidence) -> str | None:
     has: dict[str, bool] = {
         "sensitivity": seen.sensitivity_N is not None,
         "queries": seen.phi_NQ is not None,
-        "robustness": seen.right_NQ is not None and seen.right_NS is not None,
+        "augmentation": seen.right_NQ is not None,
+        "noise": seen.right_NS is not None,
         "gradients": seen.gradient_N2 is not None,
         "shadow": shadow is not None,
         "references": references is not None,
@@ -115,7 +116,8 @@ def check(attack: Attack, evidence: Evidence) -> None:
 _NAMED = {
     "sensitivity": "the local sensitivity of the outputs",
     "queries": "the outputs under fixed queries (phi)",
-    "robustness": "the answers under augmentations and noise",
+    "augmentation": "the answers under augmentations",
+    "noise": "the answers under noise",
     "gradients": "the loss gradients' norms (white-box access)",
     "shadow": "a shadow network of the same recipe with known members",
     "references": "reference networks",

@@ -19,7 +19,8 @@ from lacewing.metrics import Bools, Estimate, Floats
 Need = Literal[
     "sensitivity",  # Observed.sensitivity_N
     "queries",  # Observed.phi_NQ (and References.phi_KNQ where references are needed too)
-    "robustness",  # Observed.right_NQ and right_NS
+    "augmentation",  # Observed.right_NQ
+    "noise",  # Observed.right_NS
     "gradients",  # Observed.gradient_N2
     "shadow",  # a network of the target's recipe whose members are known
     "references",  # networks that did NOT train on a record, for every record

@@ -17,7 +17,8 @@ _ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of 
     "queries": ("queries",),
     "references": ("queries",),
     "in-references": ("queries",),
-    "robustness": ("queries", "noise"),
+    "augmentation": ("queries",),
+    "noise": ("noise",),
     "gradients": ("gradients",),
     "population": ("population",),
 }

@@ -174,6 +174,21 @@ def test_a_network_asked_later_is_in_the_layout_of_its_training(
     assert published(found) == there
 
 
+def test_a_run_that_asks_what_is_new_stops_after_every_single_network(undisturbed: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed.folder, tmp_path / "run")
+    found = prepared(tmp_path / "run")
+    chain = found.plan.chains[0]
+    for job in chain:
+        for _, key in job.probes:
+            shutil.rmtree(found.store.job(key))
+    for number in range(1, len(chain) + 1):
+        with pytest.raises(BudgetSpent, match="its answers are saved"):
+            run_chain(found, stop=lambda: True)
+        assert sum(jobs.finished(found.store, job) for job in chain) == number
+    assert run_chain(found) == []
+    assert published(found) == published(undisturbed)
+
+
 def test_a_run_stopped_after_every_single_epoch_ends_in_the_same_bytes(undisturbed: Prepared, tmp_path: Path) -> None:
     found, epochs = prepared(tmp_path / "run"), 0
     while not all(jobs.finished(found.store, job) for job in found.plan.chains[0]):

@@ -47,8 +47,21 @@ def test_tables_of_results_are_those_of_their_csv(monkeypatch: pytest.MonkeyPatc
         assert tables.with_tables(page.read_text("utf-8"), page.parent) == page.read_text("utf-8"), page
 
 
-@pytest.mark.parametrize("name", ["networks", "slopes", "matches", "verdicts", "auc", "tpr-at-0.1-percent"])
 @pytest.mark.parametrize("study", ["paper-short", "cifar10-small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "networks",
+        "slopes",
+        "slopes-otherwise",
+        "matches",
+        "equal-train-accuracy",
+        "taken-back",
+        "verdicts",
+        "auc",
+        "tpr-at-0.1-percent",
+    ],
+)
 def test_every_table_can_be_made_of_every_study(study: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs" / "results")
     tables = importlib.import_module("tables")

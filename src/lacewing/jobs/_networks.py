@@ -167,7 +167,12 @@ def build(work: Workspace, job: NetworkJob) -> nn.Module:
 
 
 def probe_stored(work: Workspace, job: NetworkJob) -> None:
-    """Ask a network that was trained before what it has not been asked yet; its weights must be there."""
+    """Ask a network that was trained before what it has not been asked yet; its weights must be there.
+
+    Raises:
+        BudgetSpent: ``work.stop`` said so; the answers are published.
+        FolderError: the weights are gone.
+    """
     from lacewing.checkpoints import load_tensors
     from lacewing.masks import unpack
     from lacewing.train import lay_out
@@ -185,6 +190,8 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     lay_out(model, work.records.x.ndim, job.train.channels_last)  # as it was when training ended: the same bits
     masks = work.store.file(job.key, "masks.safetensors")
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
+    if work.stop():
+        raise BudgetSpent(f"stopped after the questions to {job.id}; its answers are saved.")
 
 
 def _train(

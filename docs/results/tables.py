@@ -13,12 +13,15 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 Row = Mapping[str, str]
-FIRST = "discriminator"  # the paper's attack
+Pair = tuple[float, float]  # relative loss, relative gain
+FIRST = "discriminator"
+STRONGEST = (FIRST, "lira-offline", "rmia-offline", "label-augmentation")  # of each family, where the page compares few
 VERDICTS = ("leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart")
 MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 
@@ -37,6 +40,9 @@ def with_tables(page: str, folder: Path) -> str:
     made: Mapping[str, Callable[[], str]] = {
         "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
         "slopes": lambda: slopes(tradeoff),
+        "slopes-otherwise": lambda: slopes_otherwise([row for row in rows if row["attack"] == FIRST], tradeoff),
+        "equal-train-accuracy": lambda: equal_train_accuracy(rows),
+        "taken-back": lambda: taken_back(rows),
         "matches": lambda: matches(tradeoff),
         "verdicts": lambda: verdicts(tradeoff),
         "auc": lambda: battery(rows, "auc"),
@@ -70,24 +76,115 @@ def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
 
 
 def slopes(tradeoff: Mapping[str, Any]) -> str:
-    """All networks of the band together, then method by method; dense networks stopped early by their loss."""
+    """All networks of the band together, then method by method."""
 
     def cells(slope: Mapping[str, Any]) -> Sequence[str]:
         by_seed = ("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
         estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
         return slope["method"], str(slope["networks"]), estimate, ", ".join(by_seed), loss, slope["verdict"]
 
-    def stopped(most: float) -> Iterable[Sequence[str]]:
-        points = [p for p in tradeoff["points"] if p["method"] == "early-stopped" and p["relative_loss"]]
-        both = [(point["relative_loss"]["mean"], point["relative_gain"]["mean"]) for point in points]
-        both = [(loss, gain) for loss, gain in both if 0 < loss <= most]
-        if both:
-            slope = sum(loss * gain for loss, gain in both) / sum(loss**2 for loss, _ in both)
-            name = f"dense, stopped early: losses over 0 up to {most:.0%}, means over seeds"
-            yield name, str(len(both)), f"{slope:+.2f}", "", f"{fmean(loss for loss, _ in both):+.3f}", ""
-
     head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
-    return table(head, [*map(cells, (tradeoff["slope"], *tradeoff["slopes"])), *stopped(0.1)])
+    return table(head, map(cells, (tradeoff["slope"], *tradeoff["slopes"])))
+
+
+def slopes_otherwise(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
+    """Slopes over networks that lose as much as the dense one stopped early, and measured from other dense networks."""
+    low, high = map(float, tradeoff["band"])
+    most = 0.1
+
+    def of_loss(_: float, losses: Sequence[float]) -> bool:
+        return 0 < fmean(losses) <= most
+
+    def in_band(density: float, _: Sequence[float]) -> bool:
+        return low <= density <= high
+
+    def lines(base: str, rule: str, chosen: Callable[[float, Sequence[float]], bool]) -> Iterable[Sequence[str]]:
+        for method in ("early-stopped", "imp", "butterfly"):
+            found: dict[str, list[Pair]] = {seed: [] for seed in unique(row["seed"] for row in rows)}
+            for name in unique(row["network"] for row in rows if row["method"] == method):
+                of = {row["seed"]: row for row in rows if row["network"] == name}
+                changes = {seed: change(row, one(rows, base, seed)) for seed, row in of.items()}
+                if chosen(float(next(iter(of.values()))["density"]), [loss for loss, _ in changes.values()]):
+                    for seed, pair in changes.items():
+                        found[seed].append(pair)
+            if every := [pair for pairs in found.values() for pair in pairs]:
+                slopes = ", ".join(f"{through_origin(pairs):.2f}" for pairs in found.values() if pairs)
+                loss = f"{fmean(loss for loss, _ in every):+.3f}"
+                yield method, base, rule, str(len(every)), f"{through_origin(every):+.2f}", slopes, loss
+
+    first, *others = unique(row["network"] for row in rows if row["method"] == "dense")
+    made = [*lines(first, f"mean loss over 0 up to {most:.0%}", of_loss)]
+    made += [line for base in others for line in lines(base, "density in the band", in_band)]
+    head = ("networks", "measured from", "chosen by", "points", "slope", "by seed", "mean relative loss")
+    return table(head, made)
+
+
+def equal_train_accuracy(rows: Sequence[Row]) -> str:
+    """Differences in A, sparse - dense stopped early, where this one first has the train accuracy of the other."""
+    attacks = there(STRONGEST, rows)
+
+    def differences(name: str, attack: str) -> list[float]:
+        found = []
+        for seed in unique(row["seed"] for row in rows):
+            of_seed = [row for row in rows if (row["seed"], row["attack"]) == (seed, attack)]
+            path = [row for row in of_seed if row["method"] == "early-stopped"] + [one(of_seed, "dense", seed)]
+            both = [(float(row["train_accuracy"]), float(row["balanced_accuracy"])) for row in path]
+            sparse = one(of_seed, name, seed)
+            dense = first_met(both, float(sparse["train_accuracy"]))
+            found.append(float(sparse["balanced_accuracy"]) - dense)
+        return found
+
+    def cell(values: Sequence[float]) -> str:
+        return f"{fmean(values):+.3f} ({', '.join(f'{value:+.3f}' for value in values)})"
+
+    names = unique(row["network"] for row in rows if row["method"] in ("imp", "butterfly"))
+    head = ("network", *(f"{attack}: mean (by seed)" for attack in attacks))
+    return table(head, ((name, *(cell(differences(name, attack)) for attack in attacks)) for name in names))
+
+
+def taken_back(rows: Sequence[Row]) -> str:
+    """The share of AUC - 1/2 on the dense network that is gone on each other one: of means over seeds."""
+    names = unique(row["network"] for row in rows if row["method"] != "early-stopped" and row["network"] != "dense")
+
+    def leak(name: str, attack: str) -> float:
+        return fmean(column([r for r in rows if (r["network"], r["attack"]) == (name, attack)], "auc")) - 0.5
+
+    def cells(attack: str) -> Sequence[str]:
+        whole = leak("dense", attack)
+        return attack, *(f"{1 - leak(name, attack) / whole:.2f}" for name in names)
+
+    return table(("attack", *names), map(cells, there(STRONGEST, rows)))
+
+
+def there(attacks: Iterable[str], rows: Sequence[Row]) -> Sequence[str]:
+    """Those of the attacks that ran."""
+    ran = {row["attack"] for row in rows}
+    return [attack for attack in attacks if attack in ran]
+
+
+def one(rows: Iterable[Row], network: str, seed: str) -> Row:
+    """The row of a network and seed."""
+    (found,) = (row for row in rows if (row["network"], row["seed"]) == (network, seed))
+    return found
+
+
+def change(row: Row, base: Row) -> Pair:
+    """Relative loss in test accuracy and relative gain in defence."""
+    loss, gain = (float(row[name]) / float(base[name]) - 1 for name in ("test_accuracy", "defence"))
+    return -loss, gain
+
+
+def through_origin(pairs: Sequence[Pair]) -> float:
+    """Least squares of gains on losses."""
+    return sum(loss * gain for loss, gain in pairs) / sum(loss**2 for loss, _ in pairs)
+
+
+def first_met(path: Sequence[tuple[float, float]], x: float) -> float:
+    """The second value where the first, linear between neighbours, first is x; the nearest's where it never is."""
+    for (x0, y0), (x1, y1) in pairwise(path):
+        if min(x0, x1) <= x <= max(x0, x1):
+            return y0 + (x - x0) / (x1 - x0) * (y1 - y0) if x1 != x0 else y0
+    return min(path, key=lambda point: abs(point[0] - x))[1]
 
 
 def matches(tradeoff: Mapping[str, Any]) -> str:
@@ -98,7 +195,7 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
         return ", ".join(f"{place:{digits}}" for place in match[name].values())
 
     def cells(match: Mapping[str, Any]) -> Sequence[str]:
-        beyond = f" (beyond in seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""
+        beyond = f" (no equal in seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""
         last = show(match["last_difference"], 3)
         if places(match, "last_where") != places(match, "where"):
             last += f" at {places(match, 'last_where')}"
@@ -116,7 +213,7 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
     head = (
         "network",
         "against, at equal",
-        "first at",
+        "epoch or density, by seed",
         "difference in A [95 %]",
         "by seed",
         "where it last has that accuracy",
@@ -139,6 +236,17 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
         )
         return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
 
+    def pooled(found: Mapping[str, Any]) -> Sequence[str]:
+        both = [
+            (match["difference"], match["last_difference"])
+            for match in found.get("matches", ())
+            if (match["against"], match["at"]) == ("early-stopped", "accuracy")
+        ]
+        if not both:
+            return "-", "-"
+        first, last = (f"{fmean(pair[place]['value'] for pair in both):+.3f}" for place in (0, 1))
+        return f"{first}, {last}", f"{min(each['low'] for pair in both for each in pair):+.3f}"
+
     def cells(found: Mapping[str, Any]) -> Sequence[str]:
         of = {slope["method"]: slope["estimate"] for slope in found["slopes"]}
         return (
@@ -147,12 +255,18 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
             show(found["slope"]["estimate"], 2),
             *(show(of.get(method), 2) for method in methods),
             counted(found, "early-stopped"),
+            *pooled(found),
             counted(found, "imp"),
         )
 
     methods = [slope["method"] for slope in tradeoff["slopes"]]
     head = ("attack", "A, dense", "slope, all", *(f"slope, {method}" for method in methods))
-    counts = (f"sparse against stopped early: {' / '.join(VERDICTS)}", "butterfly against IMP")
+    counts = (
+        f"sparse against stopped early: {' / '.join(VERDICTS)}",
+        "mean difference in A at the first place, at the last",
+        "lowest end of an interval",
+        "butterfly against IMP",
+    )
     found = (tradeoff, *tradeoff.get("other_attacks", {}).values())
     return table((*head, *counts), (cells(each) for each in found if each["dense_balanced_accuracy"]))
 

@@ -44,13 +44,18 @@ def failures(
     if young:
         found.append(
             f"Memorisation is incomplete: {len(young)} of {len(dense)} dense networks reach less than 98% train "
-            f"accuracy ({_listed(f'{n.id} {n.train_accuracy:.1%}' for n in young)}): a longer training may leak more."
+            f"accuracy ({_listed(f'{n.id} {_down(n.train_accuracy)}' for n in young)}): longer training may leak more."
         )
     found += _strangers(networks, attacks)
     found += _dominated(tradeoff) if tradeoff is not None else []
     found += _lone_records(attacks, study) if study is not None else []
     found += _no_control(tradeoff) if tradeoff is not None and not controls else []
     return tuple(found)
+
+
+def _down(share: float) -> str:
+    """A percentage, rounded down: what is less than 98 % does not read as 98.0 %."""
+    return f"{math.floor(1000 * share + 1e-9) / 1000:.1%}"
 
 
 def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:

@@ -250,6 +250,8 @@ def test_each_failure_sign_fires_alone_with_its_numbers():
     (memorisation,) = signs(results, young)
     assert "2 of 4 dense" in memorisation
     assert "dense/shadow/0 97.0%" in memorisation
+    (hardly,) = signs(results, both_roles(results, train=0.9799))
+    assert "dense/shadow/0 97.9%" in hardly  # not 98.0 %, where the sentence says less than 98 %
 
     (strangers,) = signs(results, both_roles(results, train=0.93))[1:]
     assert "8 of 16" in strangers

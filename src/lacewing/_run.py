@@ -49,7 +49,7 @@ def run(
     Args:
         study: a built-in name, a TOML file, or a mapping with the same fields.
         out: the run folder; ``runs/<name>`` if not given.
-        budget: seconds after which training stops cleanly at an epoch's end.
+        budget: seconds after which work stops cleanly: training at an epoch's end, questions between networks.
         only: train a slice, e.g. ``{"role": "target", "seed": "0"}``.
         reuse: other run folders, from which finished networks and attacks of the same recipe are copied.
         keep: "signals" drops weights as soon as nothing planned needs them.

@@ -104,15 +104,15 @@ def test_what_does_not_fit_is_refused():
     target = observed(5)
     for name, what, unmeasured, shadow in (
         ("label-augmentation", "augmented queries", {"right_NQ": None}, observed(6, queries=5)),
-        ("label-noise", "noise sizes", {"right_NS": None}, observed(6, sizes=3)),
+        ("label-noise", "noise of several sizes", {"right_NS": None}, observed(6, sizes=3)),
     ):
         for pair in (
             (dataclasses.replace(target, **unmeasured), None),
             (target, dataclasses.replace(target, **unmeasured)),
         ):
-            with pytest.raises(UsageError, match=f"'{name}' needs the answers under {what}"):
+            with pytest.raises(UsageError, match=f"'{name}' needs the target's and the shadow's answers to {what}"):
                 attack(name, *pair)
-        with pytest.raises(UsageError, match=rf"The shadow was asked \d {what}, the target \d"):
+        with pytest.raises(UsageError, match=rf"{what}: \d for the shadow, \d for the target"):
             attack(name, target, shadow)
     for wrong in (np.zeros((4, 0), bool), np.full((4, 2), 0.5), np.zeros(4)):
         with pytest.raises(UsageError, match="one column of 0 and 1"):

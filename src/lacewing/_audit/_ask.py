@@ -48,7 +48,7 @@ def ask(
 ) -> Answers:
     """Logits, and those of ``signals`` that the model and its records allow.
 
-    Records of floats: "sensitivity", and "augmentation" and "noise" (answers under fixed queries and noise) if they
+    Records of floats: "sensitivity", and "augmentation" and "noise" (answers under fixed queries, under noise) if they
     are images (N, C, H, W) or tables (N, D). Torch modules: "gradients", and phi where ``queries`` is above 1. Noise is
     in units of each channel's or feature's standard deviation over the records, the same for every model.
 
@@ -76,19 +76,20 @@ def ask(
                 network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size
             )[1]
         augmentation, noise = "augmentation" in signals, "noise" in signals
-        if x.ndim in (2, 4) and (augmentation or noise or (white_box and queries > 1)):
+        wanted = queries if white_box and queries > 1 else 0
+        if x.ndim in (2, 4) and (augmentation or noise or wanted):
             probes = probe(
                 network,
                 x,
                 y,
                 normalisation=scale,
                 of=every & noise,
-                queries=max(queries, LABEL_QUERIES) if augmentation else queries,
+                queries=max(queries, LABEL_QUERIES) if augmentation else wanted,
                 gradients=False,
                 batch_size=batch_size,
             )
-            if white_box and queries > 1:
-                found["phi_NQ"] = probes.phi_NQ[:, :queries]
+            if wanted:
+                found["phi_NQ"] = probes.phi_NQ[:, :wanted]
             if augmentation:
                 found["right_NQ"] = probes.right_NQ
             if noise:

@@ -332,13 +332,7 @@ def _mends(
         mends = []
         if attack.needs & _NEED_REFERENCES and not with_references:
             mends.append("refit=, your training function, and references=8")
-        seen = evidence.observed
-        if (
-            "queries" in attack.needs
-            and seen.phi_NQ is None
-            and seen.right_NQ is not None
-            and seen.gradient_N2 is not None
-        ):
+        if "queries" in attack.needs and evidence.observed.phi_NQ is None and could_query:
             mends.append("queries=4")
         if mends:
             found[attack.name] = f"It needs {lacking}: pass {' and '.join(mends)}."

@@ -64,12 +64,12 @@ def _asked(
 
     def answers(held: Evidence) -> Answers:
         if (found := of(held.observed)) is None:
-            raise UsageError(f"The attack '{name}' needs the answers under {what}: measure them.")
+            raise UsageError(f"'{name}' needs the target's and the shadow's answers to {what}: measure them.")
         return found
 
     ours = answers(evidence).shape[1]
     if evidence.shadow is not None and (theirs := answers(evidence.shadow).shape[1]) != ours:
-        raise UsageError(f"The shadow was asked {theirs} {what}, the target {ours}: ask both the same.")
+        raise UsageError(f"{what}: {theirs} for the shadow, {ours} for the target; ask both the same.")
     return answers
 
 
@@ -82,7 +82,7 @@ def _augmentation(evidence: Evidence, *, seed: int) -> Scored:
 
 def _noise(evidence: Evidence, *, seed: int) -> Scored:
     """Area under right answers over noise; threshold from the shadow. ``seed`` is not used: nothing is drawn."""
-    right_NS = _asked(evidence, lambda seen: seen.right_NS, "label-noise", "noise sizes")
+    right_NS = _asked(evidence, lambda seen: seen.right_NS, "label-noise", "noise of several sizes")
 
     def score(held: Evidence) -> Floats:
         seen = held.observed

@@ -170,7 +170,7 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     """Ask a network that was trained before what it has not been asked yet; its weights must be there.
 
     Raises:
-        BudgetSpent: ``work.stop`` said so; the answers are published.
+        BudgetSpent: ``work.stop`` said so.
         FolderError: the weights are gone.
     """
     from lacewing.checkpoints import load_tensors
@@ -179,6 +179,8 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
 
     if not trained(work.store, job) or finished(work.store, job):
         return
+    if work.stop():
+        raise BudgetSpent(f"stopped before the questions to {job.id}; what others answered is saved.")
     weights = work.store.file(job.key, "model.safetensors")
     if weights is None:
         raise FolderError(
@@ -190,8 +192,6 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     lay_out(model, work.records.x.ndim, job.train.channels_last)  # as it was when training ended: the same bits
     masks = work.store.file(job.key, "masks.safetensors")
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
-    if work.stop():
-        raise BudgetSpent(f"stopped after the questions to {job.id}; its answers are saved.")
 
 
 def _train(

@@ -21,7 +21,9 @@ from typing import Any
 Row = Mapping[str, str]
 Pair = tuple[float, float]  # relative loss, relative gain
 FIRST = "discriminator"
-STRONGEST = (FIRST, "lira-offline", "rmia-offline", "label-augmentation")  # of each family, where the page compares few
+REFERENCES = ("lira-offline", "rmia-offline")
+COMPARED = (FIRST, *REFERENCES, "label-augmentation", "gradient-norm")  # the paper's, and others by what they see
+AT_FIXED_FPR = ("population", "quantile")  # they decide at 5 %: their balanced accuracy says little
 VERDICTS = ("leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart")
 MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 
@@ -40,10 +42,11 @@ def with_tables(page: str, folder: Path) -> str:
     made: Mapping[str, Callable[[], str]] = {
         "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
         "slopes": lambda: slopes(tradeoff),
-        "slopes-otherwise": lambda: slopes_otherwise([row for row in rows if row["attack"] == FIRST], tradeoff),
+        "slopes-otherwise": lambda: slopes_otherwise(rows, tradeoff),
         "equal-train-accuracy": lambda: equal_train_accuracy(rows),
         "taken-back": lambda: taken_back(rows),
         "matches": lambda: matches(tradeoff),
+        "slopes-by-attack": lambda: slopes_by_attack(tradeoff),
         "verdicts": lambda: verdicts(tradeoff),
         "auc": lambda: battery(rows, "auc"),
         "tpr-at-1-percent": lambda: battery(rows, "tpr_at_fpr_0.01"),
@@ -79,9 +82,8 @@ def slopes(tradeoff: Mapping[str, Any]) -> str:
     """All networks of the band together, then method by method."""
 
     def cells(slope: Mapping[str, Any]) -> Sequence[str]:
-        by_seed = ("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
         estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
-        return slope["method"], str(slope["networks"]), estimate, ", ".join(by_seed), loss, slope["verdict"]
+        return slope["method"], str(slope["networks"]), estimate, by_seed(slope), loss, slope["verdict"]
 
     head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
     return table(head, map(cells, (tradeoff["slope"], *tradeoff["slopes"])))
@@ -89,71 +91,77 @@ def slopes(tradeoff: Mapping[str, Any]) -> str:
 
 def slopes_otherwise(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
     """Slopes over networks that lose as much as the dense one stopped early, and measured from other dense networks."""
-    low, high = map(float, tradeoff["band"])
+    band = {point["network"] for point in tradeoff["points"] if point["in_band"]}
     most = 0.1
 
-    def of_loss(_: float, losses: Sequence[float]) -> bool:
-        return 0 < fmean(losses) <= most
+    def slope(method: str, base: str, attack: str, by_loss: bool) -> str:
+        of_attack = [row for row in rows if row["attack"] == attack]
+        found: dict[str, list[Pair]] = {seed: [] for seed in unique(row["seed"] for row in rows)}
+        for name in unique(row["network"] for row in of_attack if row["method"] == method):
+            both = [(row, find(of_attack, base, row["seed"])) for row in of_attack if row["network"] == name]
+            changes = {row["seed"]: change(row, dense) for row, dense in both if dense is not None}
+            if changes and (0 < fmean(loss for loss, _ in changes.values()) <= most if by_loss else name in band):
+                for seed, pair in changes.items():
+                    found[seed].append(pair)
+        if not any(found.values()):
+            return "-"
+        seeds = ", ".join(f"{through_origin(pairs):.2f}" if pairs else "-" for pairs in found.values())
+        return f"{through_origin([pair for pairs in found.values() for pair in pairs]):+.2f} ({seeds})"
 
-    def in_band(density: float, _: Sequence[float]) -> bool:
-        return low <= density <= high
-
-    def lines(base: str, rule: str, chosen: Callable[[float, Sequence[float]], bool]) -> Iterable[Sequence[str]]:
-        for method in ("early-stopped", "imp", "butterfly"):
-            found: dict[str, list[Pair]] = {seed: [] for seed in unique(row["seed"] for row in rows)}
-            for name in unique(row["network"] for row in rows if row["method"] == method):
-                of = {row["seed"]: row for row in rows if row["network"] == name}
-                changes = {seed: change(row, one(rows, base, seed)) for seed, row in of.items()}
-                if chosen(float(next(iter(of.values()))["density"]), [loss for loss, _ in changes.values()]):
-                    for seed, pair in changes.items():
-                        found[seed].append(pair)
-            if every := [pair for pairs in found.values() for pair in pairs]:
-                slopes = ", ".join(f"{through_origin(pairs):.2f}" for pairs in found.values() if pairs)
-                loss = f"{fmean(loss for loss, _ in every):+.3f}"
-                yield method, base, rule, str(len(every)), f"{through_origin(every):+.2f}", slopes, loss
-
+    attacks = there(COMPARED, rows)
     first, *others = unique(row["network"] for row in rows if row["method"] == "dense")
-    made = [*lines(first, f"mean loss over 0 up to {most:.0%}", of_loss)]
-    made += [line for base in others for line in lines(base, "density in the band", in_band)]
-    head = ("networks", "measured from", "chosen by", "points", "slope", "by seed", "mean relative loss")
-    return table(head, made)
+    kinds = [(method, first, True) for method in ("early-stopped", "imp", "butterfly")]
+    kinds += [(method, base, False) for base in others for method in ("imp", "butterfly")]
+    head = ("networks", "measured from", "chosen by", *(f"{attack}: slope (by seed)" for attack in attacks))
+    lines = (
+        (
+            method,
+            base,
+            f"mean loss over 0 up to {most:.0%}" if by_loss else "density in the band",
+            *(slope(method, base, attack, by_loss) for attack in attacks),
+        )
+        for method, base, by_loss in kinds
+    )
+    return table(head, lines)
 
 
 def equal_train_accuracy(rows: Sequence[Row]) -> str:
-    """Differences in A, sparse - dense stopped early, where this one first has the train accuracy of the other."""
-    attacks = there(STRONGEST, rows)
+    """Differences to the dense network stopped early, where this one first has the train accuracy of the other."""
+    metrics = {"A": "balanced_accuracy", "TPR at 1 %": "tpr_at_fpr_0.01"}
+    asked = [(attack, "A") for attack in there(COMPARED, rows)]
+    asked += [(attack, "TPR at 1 %") for attack in there(REFERENCES, rows)]
+    first = next(row["network"] for row in rows if row["method"] == "dense")
 
-    def differences(name: str, attack: str) -> list[float]:
+    def cell(name: str, attack: str, metric: str) -> str:
         found = []
         for seed in unique(row["seed"] for row in rows):
             of_seed = [row for row in rows if (row["seed"], row["attack"]) == (seed, attack)]
-            path = [row for row in of_seed if row["method"] == "early-stopped"] + [one(of_seed, "dense", seed)]
-            both = [(float(row["train_accuracy"]), float(row["balanced_accuracy"])) for row in path]
-            sparse = one(of_seed, name, seed)
-            dense = first_met(both, float(sparse["train_accuracy"]))
-            found.append(float(sparse["balanced_accuracy"]) - dense)
-        return found
+            path = [row for row in of_seed if row["method"] == "early-stopped" or row["network"] == first]
+            path.sort(key=lambda row: row["network"] == first)  # the early stops are in order of their epochs
+            row = find(of_seed, name, seed)
+            if path and row is not None:
+                both = [(float(stop["train_accuracy"]), float(stop[metrics[metric]])) for stop in path]
+                found.append(float(row[metrics[metric]]) - first_met(both, float(row["train_accuracy"])))
+        return f"{fmean(found):+.3f} ({', '.join(f'{value:+.3f}' for value in found)})" if found else "-"
 
-    def cell(values: Sequence[float]) -> str:
-        return f"{fmean(values):+.3f} ({', '.join(f'{value:+.3f}' for value in values)})"
-
-    names = unique(row["network"] for row in rows if row["method"] in ("imp", "butterfly"))
-    head = ("network", *(f"{attack}: mean (by seed)" for attack in attacks))
-    return table(head, ((name, *(cell(differences(name, attack)) for attack in attacks)) for name in names))
+    names = unique(row["network"] for row in rows if row["method"] != "early-stopped" and row["network"] != first)
+    head = ("network", *(f"{attack}, {metric}: mean (by seed)" for attack, metric in asked))
+    return table(head, ((name, *(cell(name, attack, metric) for attack, metric in asked)) for name in names))
 
 
 def taken_back(rows: Sequence[Row]) -> str:
     """The share of AUC - 1/2 on the dense network that is gone on each other one: of means over seeds."""
-    names = unique(row["network"] for row in rows if row["method"] != "early-stopped" and row["network"] != "dense")
+    first, *names = unique(row["network"] for row in rows if row["method"] != "early-stopped")
 
-    def leak(name: str, attack: str) -> float:
-        return fmean(column([r for r in rows if (r["network"], r["attack"]) == (name, attack)], "auc")) - 0.5
+    def leak(name: str, attack: str) -> float | None:
+        found = column([row for row in rows if (row["network"], row["attack"]) == (name, attack)], "auc")
+        return fmean(found) - 0.5 if found else None
 
     def cells(attack: str) -> Sequence[str]:
-        whole = leak("dense", attack)
-        return attack, *(f"{1 - leak(name, attack) / whole:.2f}" for name in names)
+        whole, parts = leak(first, attack), [leak(name, attack) for name in names]
+        return attack, *("-" if part is None or not whole else f"{1 - part / whole:.2f}" for part in parts)
 
-    return table(("attack", *names), map(cells, there(STRONGEST, rows)))
+    return table(("attack", *names), map(cells, there(COMPARED, rows)))
 
 
 def there(attacks: Iterable[str], rows: Sequence[Row]) -> Sequence[str]:
@@ -162,10 +170,9 @@ def there(attacks: Iterable[str], rows: Sequence[Row]) -> Sequence[str]:
     return [attack for attack in attacks if attack in ran]
 
 
-def one(rows: Iterable[Row], network: str, seed: str) -> Row:
-    """The row of a network and seed."""
-    (found,) = (row for row in rows if (row["network"], row["seed"]) == (network, seed))
-    return found
+def find(rows: Iterable[Row], network: str, seed: str) -> Row | None:
+    """The row of a network and seed, if there is one."""
+    return next((row for row in rows if (row["network"], row["seed"]) == (network, seed)), None)
 
 
 def change(row: Row, base: Row) -> Pair:
@@ -225,50 +232,69 @@ def matches(tradeoff: Mapping[str, Any]) -> str:
     )
 
 
-def verdicts(tradeoff: Mapping[str, Any]) -> str:
-    """A row per attack that decides about the dense network: slopes, and who leaks less or more at equal accuracy."""
-
-    def counted(found: Mapping[str, Any], against: str) -> str:
-        kinds = Counter(
-            match["verdict"]
-            for match in found.get("matches", ())
-            if (match["against"], match["at"]) == (against, "accuracy")
-        )
-        return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
-
-    def pooled(found: Mapping[str, Any]) -> Sequence[str]:
-        both = [
-            (match["difference"], match["last_difference"])
-            for match in found.get("matches", ())
-            if (match["against"], match["at"]) == ("early-stopped", "accuracy")
-        ]
-        if not both:
-            return "-", "-"
-        first, last = (f"{fmean(pair[place]['value'] for pair in both):+.3f}" for place in (0, 1))
-        return f"{first}, {last}", f"{min(each['low'] for pair in both for each in pair):+.3f}"
+def slopes_by_attack(tradeoff: Mapping[str, Any]) -> str:
+    """A row per attack that decides about the dense network: its slopes."""
+    methods = [slope["method"] for slope in tradeoff["slopes"]]
 
     def cells(found: Mapping[str, Any]) -> Sequence[str]:
-        of = {slope["method"]: slope["estimate"] for slope in found["slopes"]}
+        of = {slope["method"]: slope for slope in found["slopes"]}
         return (
             found["attack"],
             f"{found['dense_balanced_accuracy']['value']:.3f}",
             show(found["slope"]["estimate"], 2),
-            *(show(of.get(method), 2) for method in methods),
-            counted(found, "early-stopped"),
-            *pooled(found),
-            counted(found, "imp"),
+            *(
+                f"{show(of[method]['estimate'], 2)} ({by_seed(of[method])})" if method in of else "-"
+                for method in methods
+            ),
         )
 
-    methods = [slope["method"] for slope in tradeoff["slopes"]]
-    head = ("attack", "A, dense", "slope, all", *(f"slope, {method}" for method in methods))
-    counts = (
+    head = ("attack", "A, dense", "slope, all [95 %]", *(f"slope, {method} [95 %] (by seed)" for method in methods))
+    return table(head, map(cells, deciding(tradeoff)))
+
+
+def verdicts(tradeoff: Mapping[str, Any]) -> str:
+    """A row per attack that decides about the dense network: who leaks less or more at equal accuracy."""
+
+    def against(found: Mapping[str, Any], other: str) -> Sequence[Mapping[str, Any]]:
+        matches = found.get("matches", ())
+        return [match for match in matches if (match["against"], match["at"]) == (other, "accuracy")]
+
+    def counted(matches: Iterable[Mapping[str, Any]]) -> str:
+        kinds = Counter(match["verdict"] for match in matches)
+        return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
+
+    def means(matches: Sequence[Mapping[str, Any]]) -> str:
+        places = ("difference", "last_difference")
+        return ", ".join(f"{fmean(match[place]['value'] for match in matches):+.3f}" for place in places)
+
+    def cells(found: Mapping[str, Any]) -> Sequence[str]:
+        stopped = against(found, "early-stopped")
+        equal = [match for match in stopped if match["verdict"] != "no counterpart"]
+        of = {method: [match for match in equal if match["method"] == method] for method in methods}
+        lowest = [match[place]["low"] for match in equal for place in ("difference", "last_difference")]
+        return (
+            found["attack"],
+            counted(stopped),
+            *(means(of[method]) if of[method] else "-" for method in methods),
+            f"{min(lowest):+.3f}" if lowest else "-",
+            counted(against(found, "imp")),
+        )
+
+    methods = unique(match["method"] for match in tradeoff.get("matches", ()))
+    head = (
+        "attack",
         f"sparse against stopped early: {' / '.join(VERDICTS)}",
-        "mean difference in A at the first place, at the last",
+        *(f"mean difference in A, {method}: first place, last" for method in methods),
         "lowest end of an interval",
         "butterfly against IMP",
     )
+    return table(head, map(cells, deciding(tradeoff)))
+
+
+def deciding(tradeoff: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The trade-offs by each attack that decides about the dense network, but those that do at a fixed FPR."""
     found = (tradeoff, *tradeoff.get("other_attacks", {}).values())
-    return table((*head, *counts), (cells(each) for each in found if each["dense_balanced_accuracy"]))
+    return [each for each in found if each["dense_balanced_accuracy"] and each["attack"] not in AT_FIXED_FPR]
 
 
 def battery(rows: Sequence[Row], metric: str) -> str:
@@ -280,6 +306,11 @@ def battery(rows: Sequence[Row], metric: str) -> str:
         return attack, *(f"{fmean(values):.3f}" if (values := column(each, metric)) else "-" for each in of)
 
     return table(("attack", *names), map(cells, unique(row["attack"] for row in rows)))
+
+
+def by_seed(slope: Mapping[str, Any]) -> str:
+    """A slope of tradeoff.json, seed by seed."""
+    return ", ".join("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
 
 
 def column(rows: Iterable[Row], name: str) -> list[float]:

@@ -57,6 +57,7 @@ def test_tables_of_results_are_those_of_their_csv(monkeypatch: pytest.MonkeyPatc
         "matches",
         "equal-train-accuracy",
         "taken-back",
+        "slopes-by-attack",
         "verdicts",
         "auc",
         "tpr-at-0.1-percent",

@@ -264,14 +264,13 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
         return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
 
     def means(matches: Sequence[Mapping[str, Any]]) -> str:
-        places = ("difference", "last_difference")
         return ", ".join(f"{fmean(match[place]['value'] for match in matches):+.3f}" for place in places)
 
     def cells(found: Mapping[str, Any]) -> Sequence[str]:
         stopped = against(found, "early-stopped")
         equal = [match for match in stopped if match["verdict"] != "no counterpart"]
         of = {method: [match for match in equal if match["method"] == method] for method in methods}
-        lowest = [match[place]["low"] for match in equal for place in ("difference", "last_difference")]
+        lowest = [match[place]["low"] for match in equal for place in places]
         return (
             found["attack"],
             counted(stopped),
@@ -280,6 +279,7 @@ def verdicts(tradeoff: Mapping[str, Any]) -> str:
             counted(against(found, "imp")),
         )
 
+    places = ("difference", "last_difference")
     methods = unique(match["method"] for match in tradeoff.get("matches", ()))
     head = (
         "attack",

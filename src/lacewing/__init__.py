@@ -1,14 +1,16 @@
 """What a network gives away about its training records, what sparsity takes back, and what that costs in accuracy.
 
-The public names are loaded when they are first used, so that ``import lacewing`` stays light.
+The public names are loaded when they are first used, so that ``import lacewing`` stays light. This file imports nothing
+that Python has not loaded at its start: under ``python -m lacewing`` the working directory is still first on the search
+path when it runs.
 """
 
-from __future__ import annotations
+from importlib import import_module
 
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lacewing._audit import Audit as Audit
     from lacewing._audit import audit as audit
     from lacewing._audit import audit_scores as audit_scores
@@ -46,10 +48,11 @@ _HOMES = {
 }
 _MODULES = ("attacks", "data", "metrics", "risk", "sparsify")
 __all__ = sorted([*_HOMES, *_MODULES])
-__version__ = metadata.version("lacewing")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lacewing")
     if name in _MODULES:
         return import_module(f"lacewing.{name}")
     if name not in _HOMES:

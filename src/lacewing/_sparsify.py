@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lacewing._audit._files import function, load_weights
+from lacewing._audit._files import load_weights
 from lacewing._files import write_atomically
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.models import load_function
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -159,7 +160,7 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
 
     if (shape is None) != (classes is None):
         raise UsageError("--shape and --classes belong together: give both, or neither.")
-    factory = function(model, "--model")
+    factory = load_function(model, "--model")
     arguments = () if shape is None else (shape, classes)
     try:
         network = factory(*arguments)

@@ -65,7 +65,6 @@ def run(
     """Run a study, or continue it: the same command again goes on where the folder stands."""
     from lacewing import _run
 
-    _admit_factories()
     if keep not in ("all", "signals"):
         raise UsageError(f"--keep {keep}: give 'all' or 'signals'.")
     common: dict[str, Any] = {
@@ -129,7 +128,6 @@ def export(
     """
     from lacewing import _run
 
-    _admit_factories()
     print(_run.export(folder, network, to))
 
 
@@ -169,7 +167,6 @@ def audit(
     else:
         if absent := [name for name, value in of_model.items() if value is None]:
             raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
-        _admit_factories()
         found = _audit.audit_model_files(
             **{name.removeprefix("--"): value for name, value in of_model.items()},
             refit=refit,
@@ -223,7 +220,6 @@ def sparsify(
     """Prune a model, or project it onto butterfly factors, in one shot; says what happened layer by layer."""
     from lacewing import _sparsify
 
-    _admit_factories()
     found = _sparsify.sparsify_files(
         model=model,
         weights=weights,
@@ -325,13 +321,6 @@ def bench_train(
 
     found = _bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
     _print_found(found, as_json)
-
-
-def _admit_factories() -> None:
-    """Let a study name a factory in a module of the working directory; what is installed comes first."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _terms(text: str | None) -> dict[str, str] | None:

@@ -185,7 +185,9 @@ def test_the_plain_loop_augments_as_training_does():
 
 
 @pytest.mark.slow
-def test_the_train_command_prints_its_routes():
+def test_the_train_command_prints_its_routes_and_runs_no_file_of_the_working_directory(tmp_path):
+    for name in ("dill", "cuda", "typing_extensions", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open(__file__ + '.was-run', 'w').close()\n")
     command = [
         sys.executable,
         "-m",
@@ -199,8 +201,9 @@ def test_the_train_command_prints_its_routes():
         "--seconds",
         "20",
     ]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("*.was-run"))
     found = json.loads(done.stdout)
     assert [route["name"] for route in found["routes"][:2]] == list(_train.PLAIN.values())
     assert found["routes"][0]["ratio"] == 1.0

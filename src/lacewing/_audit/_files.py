@@ -1,11 +1,9 @@
-"""A user's model, data and training function in files, as the command line names them."""
+"""A user's model and data in files, as the command line names them."""
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +61,3 @@ def load_weights(network: Any, path: Path) -> None:
         raise UsageError(
             f"weights: {path} does not fit the factory's network: {' '.join(str(error).split())}"
         ) from error
-
-
-def function(path: str, field: str) -> Callable[..., Any]:
-    """The function called ``package.module:function``. Raises `UsageError` that names ``field``."""
-    module_name, colon, name = path.partition(":")
-    if not colon or not module_name or not name:
-        raise UsageError(f"{field}: '{path}' must read package.module:function.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UsageError(
-            f"{field}: cannot import '{module_name}' ({error}); run from its folder, or add that to PYTHONPATH."
-        ) from error
-    if not callable(found := getattr(module, name, None)):
-        raise UsageError(f"{field}: '{module_name}' has no function '{name}'; {did_you_mean(name, vars(module))}")
-    return found  # type: ignore[no-any-return]

@@ -187,7 +187,7 @@ def audit_model_files(
         network,
         (every.x[flags], every.y[flags]),
         (every.x[~flags], every.y[~flags]),
-        refit=_files.function(refit, "refit") if isinstance(refit, str) else refit,
+        refit=models.load_function(refit, "refit") if isinstance(refit, str) else refit,
         references=references,
         population=reserve,
         attacks=attacks,

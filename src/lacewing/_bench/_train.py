@@ -122,7 +122,7 @@ def _window(side: str, way: str, numbers: Sequence[int], device: str, environmen
     """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _child.START, side, str(number), device, way],
+            [sys.executable, "-P", "-c", _child.START, side, str(number), device, way],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -101,7 +101,8 @@ class _Process:
 
 def search_path() -> str:
     """Where this process finds modules, for the PYTHONPATH of a worker."""
-    return os.pathsep.join(path for path in sys.path if path)
+    ours = str(Path(__file__).parents[2])  # `python -m lacewing` in the folder of the package has taken it off its path
+    return os.pathsep.join(dict.fromkeys([*filter(None, sys.path), ours]))
 
 
 def default_processes(device: str) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.models._load import load_function as load_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +55,7 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
 
     check(model, shape)
     if model.factory is not None:
-        factory = _load_factory(model.factory)
+        factory = load_function(model.factory, "model.factory")
         try:
             network = factory(shape, classes)
         except Exception as error:
@@ -88,7 +87,7 @@ def fingerprint(model: Model) -> dict[str, Any]:
     settings = model.model_dump(mode="json")
     if model.factory is None:
         return settings
-    module = inspect.getmodule(_load_factory(model.factory))
+    module = inspect.getmodule(load_function(model.factory, "model.factory"))
     try:
         source = inspect.getsource(module)  # type: ignore[arg-type]
     except (OSError, TypeError):
@@ -97,26 +96,3 @@ def fingerprint(model: Model) -> dict[str, Any]:
             "put the factory into a .py file."
         ) from None
     return {**settings, "source": hashlib.sha256(source.encode()).hexdigest()}
-
-
-def _load_factory(path: str) -> Callable[..., object]:
-    module_name, _, function = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UsageError(
-            f"model.factory: cannot import '{module_name}' ({error}); run from its folder, or add that to PYTHONPATH."
-        ) from error
-    except Exception as error:
-        raise UsageError(
-            f"model.factory: importing '{module_name}' failed with {type(error).__name__}: {error}; mend the module."
-        ) from error
-    try:
-        factory = getattr(module, function)
-    except AttributeError:
-        raise UsageError(
-            f"model.factory: '{module_name}' has no '{function}'; {did_you_mean(function, vars(module))}"
-        ) from None
-    if not callable(factory):
-        raise UsageError(f"model.factory: {path} is not callable; name a function that returns a torch.nn.Module.")
-    return factory  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lacewing._report import equal_accuracy
+from lacewing._text import entry
 from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
 from lacewing.tradeoff import Choice, TradeOff, afford
 
@@ -110,8 +111,8 @@ class Result:
             choice = self.afford(5)
             if choice:
                 lines.append(f"I can afford to lose 5 % accuracy: {choice.sentence}")
-        lines += [f"note: {sentence}" for sentence in self.cautions]
-        lines += [f"FAILED: {sentence}" for sentence in self.failed]
+        lines += [f"note: {entry(sentence)}" for sentence in self.cautions]
+        lines += [f"FAILED: {entry(sentence)}" for sentence in self.failed]
         return "\n".join(lines)
 
 

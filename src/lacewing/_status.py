@@ -11,6 +11,7 @@ from typing import Any
 
 from lacewing import jobs
 from lacewing._folder import read_failed, recorded
+from lacewing._text import entry
 from lacewing.config import SCHEMA
 from lacewing.engine._progress import duration
 from lacewing.plan import NetworkJob
@@ -152,5 +153,5 @@ def as_text(found: Mapping[str, Any]) -> str:
         lines.append(f"to go: roughly {duration(left)} for the networks, by those that are finished")
     for item in found["in_work"]:
         age = "" if item["age"] is None else f", saved {duration(item['age'])} ago"
-        lines.append(f"in work: {item['job']}, epoch {item['epoch']} of {item['epochs']}{age}")
-    return "\n".join([*lines, *(f"FAILED: {sentence}" for sentence in found["failed"])])
+        lines.append(f"in work: {entry(str(item['job']))}, epoch {item['epoch']} of {item['epochs']}{age}")
+    return "\n".join([*lines, *(f"FAILED: {entry(sentence)}" for sentence in found["failed"])])

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from lacewing._text import entry, say
 from lacewing.errors import DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -105,7 +106,7 @@ def status(folder: Path, as_json: Json = False) -> None:
         return
     from lacewing import _status
 
-    print(_status.as_text(found))
+    say(_status.as_text(found))
 
 
 @app.command()
@@ -128,7 +129,7 @@ def export(
     """
     from lacewing import _run
 
-    print(_run.export(folder, network, to))
+    say(_run.export(folder, network, to))
 
 
 @app.command()
@@ -181,7 +182,7 @@ def audit(
     _print_audit(found, verdicts, as_json)
     if failed := [verdict for verdict in verdicts if verdict.failed]:
         for verdict in failed:
-            print(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+            say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
         raise typer.Exit(GATE_FAILED)
 
 
@@ -243,7 +244,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to
     """Write a small project to start from: a model, a refit function, a study."""
     from lacewing import _init
 
-    print(_init.init(folder))
+    say(_init.init(folder))
 
 
 @data_app.command("list")
@@ -257,7 +258,7 @@ def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
         return
     for info in infos:
         shape = "x".join(map(str, info.shape))
-        print(f"{info.name:<14} {info.records:>6} records of {shape}, {info.classes} classes; {info.source}")
+        say(f"{info.name:<14} {info.records:>6} records of {shape}, {info.classes} classes; {info.source}")
 
 
 @data_app.command("check")
@@ -266,7 +267,7 @@ def data_check(name: str, data_root: DataRoot = None) -> None:
     from lacewing import data
 
     found = data.check(name, data_root)
-    print(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
+    say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
 
 
 @data_app.command("fetch")
@@ -275,7 +276,7 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
     from lacewing import data
 
     for path in data.fetch(name, data_root):
-        print(path)
+        say(path)
 
 
 @bench_app.command("butterfly")
@@ -358,20 +359,20 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         document["estimate"] = found
         _print_json(document)
         return
-    print(
+    say(
         f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} "
         "epochs"
     )
     for row in table:
-        print(
+        say(
             f"{row['name']:<20} {row['role']:<7} {row['seed']:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
             f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
         )
     done = sum(row["done"] for row in table)
     stops = sum(row["method"] == "early-stopped" for row in table)
     counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
-    print(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
-    print(_estimate.as_text(found))
+    say(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+    say(_estimate.as_text(found))
 
 
 def _print_result(result: Any, as_json: bool) -> None:
@@ -391,8 +392,8 @@ def _print_result(result: Any, as_json: bool) -> None:
             }
         )
     else:
-        print(result)
-        print(f"\nreport: {result.report}")
+        say(result)
+        say(f"\nreport: {result.report}")
     if result.failed:
         raise typer.Exit(JOBS_FAILED)
 
@@ -403,20 +404,20 @@ def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
         gates = None if verdicts is None else [vars(verdict) for verdict in verdicts]
         _print_json({**found.as_json(), "gates": gates})
         return
-    print(found)
+    say(found)
     for verdict in verdicts or ():
-        print(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
+        say(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
 
 
 def _print_found(found: Any, as_json: bool) -> None:
     if as_json:
         _print_json(found.as_json())
     else:
-        print(found)
+        say(found)
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))
+    print(json.dumps(document, indent=1).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
 
 
 def main() -> NoReturn:
@@ -443,18 +444,18 @@ def _report(error: BaseException) -> int:
     told = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     if isinstance(error, told):
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
-        print(f"lacewing: {message}. See `lacewing --help`, `lacewing COMMAND --help`.", file=sys.stderr)
+        say(f"lacewing: {message}. See `lacewing --help`, `lacewing COMMAND --help`.", file=sys.stderr)
         return 2
     code = exit_code(error)
     if code == OUR_FAULT:
         path = Path(f"lacewing-fault-{os.getpid()}.txt")
         path.write_text("".join(traceback.format_exception(error)))
-        print(
+        say(
             f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report "
             "it with that file to the project's issue tracker.",
             file=sys.stderr,
         )
     else:
         text = str(error) or ("interrupted; the same command continues." if code == 130 else type(error).__name__)
-        print(f"lacewing: {text}", file=sys.stderr)
+        say(f"lacewing: {entry(text)}", file=sys.stderr)
     return code

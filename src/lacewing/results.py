@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import metrics
+from lacewing._text import cell
 from lacewing.metrics import Estimate as Estimate
 
 Role = Literal["target", "shadow"]
@@ -110,7 +111,8 @@ def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResult]) -> str:
     """results.csv: a row per network and attack; a network that no attack was run on has a row of its own.
 
-    It holds no times, paths or machine facts, so that equal runs give equal bytes.
+    It holds no times, paths or machine facts, so that equal runs give equal bytes. Words that a spreadsheet would
+    compute as a formula begin with an apostrophe.
     """
     about = ("network", "method", "role", "seed", "density", "density_prunable", "parameters", "nonzero")
     accuracies = ("train_accuracy", "test_accuracy", "clean_test_accuracy", "holdout_accuracy")
@@ -128,5 +130,5 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
             row += [getattr(found, name) if found else None for name in attack]
             for metric in METRICS:
                 row += (found.metrics.get(metric) if found else None) or (None, None, None)
-            table.writerow([*row, *(getattr(network, name) for name in accuracies[2:])])
+            table.writerow(map(cell, [*row, *(getattr(network, name) for name in accuracies[2:])]))
     return text.getvalue()

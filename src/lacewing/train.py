@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lacewing._text import say
 from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError, UsageError, did_you_mean
@@ -164,7 +165,7 @@ def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: M
         if recordings.strict:
             raise
         why = str(error).splitlines()[0]
-        print(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)
+        say(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)
         return None
 
 

@@ -82,6 +82,24 @@ def test_failures_and_notes_are_said_at_once() -> None:
     assert stream.getvalue() == "FAILED dense/target/0: the loss became nan.\nnote: imp-01/target/0: out of memory.\n"
 
 
+HOSTILE = "x\x1b]0;title\x07: [bold]see[/bold] :warning:\nFAILED everything"
+SEEN = r"x\x1b]0;title\x07: [bold]see[/bold] :warning:"
+
+
+def test_what_others_say_moves_no_cursor_and_passes_for_no_line_of_ours() -> None:
+    progress, stream, _ = plain(epochs=8)
+    progress({"event": "failed", "message": HOSTILE})
+    assert stream.getvalue() == f"FAILED {SEEN}\n    FAILED everything\n"
+
+
+def test_a_terminal_shows_what_others_say_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_terminal(monkeypatch, [epoch("[red]\x1b[2J", 1, 10), {"event": "note", "message": HOSTILE}])
+    assert f"note: {SEEN}" in shown
+    assert r"[red]\x1b[2J" in shown
+    assert "\x1b[2J" not in shown
+    assert "\x1b]0" not in shown
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (45.2, 89.4, 600, 12_000, 864_000)] == [
         "45 s",

@@ -20,6 +20,7 @@ from lacewing import _report as report
 from lacewing import metrics
 from lacewing._report import MostVulnerable, Slice, _matrix, _parts, _rocs, _story, _survive
 from lacewing._report._audit_page import answer as audit_answer
+from lacewing._text import visible
 from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult
@@ -33,7 +34,8 @@ NAMES = (
     "population",
     "lira-online",
 )
-HOSTILE = "<script>alert('x')</script> | a\nb `c` *d*"
+HOSTILE = "<script>alert('x')</script> | a\nb `c` *d* \x1b[2J\u202e"
+LINKS = HOSTILE + " http://x.example www.x.example"
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +313,7 @@ def test_audit_page_answers_first_and_says_what_did_not_run(reports: ModuleType,
     text = report.write_audit(tmp_path / "new", audit).read_text(encoding="utf-8")
     assert "<script" not in text
     shown = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text)))
-    assert re.sub(r"\s+", " ", HOSTILE) in shown
+    assert visible(re.sub(r"\s+", " ", HOSTILE)) in shown
     assert shown.index("alert(") < shown.index("Every attack that ran")
     for a in audit.attacks:
         e = a.metrics["auc"]
@@ -364,10 +366,10 @@ def test_model_card_of_a_study_has_dense_and_best_sparse_with_n_intervals_and_va
 
 
 def test_model_cards_escape_markdown_and_html(reports: ModuleType, data: Any) -> None:
-    attacks = [dataclasses.replace(a, variant=HOSTILE, threat_model=HOSTILE) for a in data.attacks]
-    named = dataclasses.replace(data, study=reports.study(HOSTILE), attacks=attacks, failures=[HOSTILE])
-    audit = reports.audit(names=("loss",), n=60, notes=(HOSTILE,), refused={"x": HOSTILE})
-    audit.attacks = tuple(dataclasses.replace(a, variant=HOSTILE) for a in audit.attacks)
+    attacks = [dataclasses.replace(a, variant=LINKS, threat_model=LINKS) for a in data.attacks]
+    named = dataclasses.replace(data, study=reports.study(LINKS), attacks=attacks, failures=[LINKS])
+    audit = reports.audit(names=("loss",), n=60, notes=(LINKS,), refused={"x": LINKS})
+    audit.attacks = tuple(dataclasses.replace(a, variant=LINKS) for a in audit.attacks)
     for card in (report.model_card(named), report.model_card(audit)):
         assert "<script" not in card
         assert "&lt;script&gt;" in card
@@ -375,6 +377,10 @@ def test_model_cards_escape_markdown_and_html(reports: ModuleType, data: Any) ->
         assert widths
         assert all(width in (3, 5, 8, 9) for width in widths)
         assert not re.search(r"(?<!\\)\*d", card)
+        assert not re.search(r"(?i)https?://|\bwww\.", card)
+        assert r"http\://x.example www\.x.example" in card
+        assert r"\\x1b\[2J\\u202e" in card
+        assert not {"\x1b", "\u202e"} & set(card)
 
 
 def test_model_card_of_an_audit_names_refused_attacks_and_self_checks(reports: ModuleType) -> None:

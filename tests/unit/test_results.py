@@ -79,3 +79,18 @@ def test_equal_results_give_equal_bytes_whatever_number_type_and_iterator_holds_
 
 def test_identifiers_address_a_network_of_a_run_folder():
     assert _network("imp-03", "shadow", 2).id == "imp-03/shadow/2"
+
+
+def test_words_of_others_are_no_formulas_and_numbers_stay_numbers():
+    network = _network("=cmd|'/C calc'!A0")
+    found = {m: Estimate(-0.5, -1e-9, 0.5) for m in METRICS}
+    attack = AttackResult(network, "@attack", "+1", "-1 at \t", 7, 9, found)
+    text = results_csv([network], [attack])
+    (row,) = _rows(text)
+    assert [row[name] for name in ("network", "attack", "variant", "threat_model")] == [
+        "'=cmd|'/C calc'!A0",
+        "'@attack",
+        "'+1",
+        "'-1 at \t",
+    ]
+    assert (row["auc"], row["auc_low"]) == ("-0.5", "-1e-09")

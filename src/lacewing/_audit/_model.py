@@ -16,6 +16,7 @@ from lacewing._audit import _files, _inputs, _refit, _result
 from lacewing._audit._inputs import Data
 from lacewing._audit._result import Attacks, Audit
 from lacewing._audit._worker import WORKING
+from lacewing._text import say
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
 from lacewing.config import Model
@@ -357,7 +358,7 @@ def _network(counts: tuple[int, int, float], observed: Observed, seed: int) -> N
 
 
 def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 def _nowhere(text: str) -> None:

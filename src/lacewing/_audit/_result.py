@@ -21,6 +21,7 @@ from lacewing import metrics
 from lacewing._audit import _answer
 from lacewing._audit._selfchecks import SelfCheck, selfchecks
 from lacewing._files import write_atomically
+from lacewing._text import entry
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.errors import UsageError, did_you_mean
@@ -206,9 +207,9 @@ class Audit:
             f"n = {best.n_members} members, {best.n_nonmembers} non-members; 95 % intervals; epsilon at delta = "
             f"{self.delta:g}; – stands where n or the attack does not allow the number."
         )
-        lines += [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
-        lines += [f"note: {note}" for note in self.notes]
-        lines += self._not_run()
+        said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
+        said += [f"note: {note}" for note in self.notes]
+        lines += map(entry, [*said, *self._not_run()])
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -19,6 +19,7 @@ import torch
 from lacewing import models
 from lacewing._bench import _child
 from lacewing._bench._measure import ROUNDS, Machine, counted, interleaved
+from lacewing._text import say
 from lacewing.config import Model, Train
 from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes, search_path
 from lacewing.errors import UsageError
@@ -101,7 +102,7 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
             except UsageError as error:  # on a GPU, where what can be compiled and recorded is the machine's affair
                 if way not in WAYS[1:]:
                     raise
-                print(f"{_name(device, way, count)}: left out: {error}", file=sys.stderr)
+                say(f"{_name(device, way, count)}: left out: {error}", file=sys.stderr)
     plain = rates[sides[0]]
     for side, way, count in (measured for measured in sides if len(rates[measured]) == repeats):
         name = PLAIN[way] if side == "plain" else _name(device, way, count)

@@ -25,6 +25,7 @@ from lacewing._report._data import (
     series,
 )
 from lacewing._report._matrix import described
+from lacewing._text import visible
 from lacewing.results import AttackResult, Estimate
 
 if TYPE_CHECKING:
@@ -156,14 +157,15 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Plain text inside Markdown: no markup, no HTML, no line break, no end of a table cell."""
-    flat = re.sub(r"\s+", " ", text.replace("\u202f", " ").replace("\u00a0", " ")).strip()
+    """Plain text inside Markdown: no markup, no HTML, no link, no line break, no end of a table cell."""
+    flat = visible(re.sub(r"\s+", " ", text.replace("\u202f", " ").replace("\u00a0", " ")).strip())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", flat)
+    flat = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", flat)
+    return re.sub(r"(?i)(https?|ftp)(?=://)|(www)(?=\.)", r"\g<0>\\", flat)  # which GitHub makes links of by itself
 
 
 def _code(text: str) -> str:
     """Code on one line, whatever backticks it holds; none of it is read as markup."""
-    flat = re.sub(r"\s+", " ", text)
+    flat = visible(re.sub(r"\s+", " ", text))
     fence = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
     return f"{fence} {flat} {fence}" if "`" in flat else f"{fence}{flat}{fence}"

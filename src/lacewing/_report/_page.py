@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from lacewing._text import visible
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
@@ -22,7 +24,12 @@ def fill(template: str, **values: Any) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # of no use in HTML but to mislead
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     css, js = Markup(source("report.css")), Markup(source("report.js"))
     return environment.get_template(template).render(css=css, js=js, **values)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lacewing._text import entry, say, visible
 from lacewing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Progress:
             elif self.attacks_done == self.attacks:
                 self._say(f"attacks: {self.attacks} done")
         elif kind in ("failed", "note"):
-            self._say(f"{'FAILED' if kind == 'failed' else 'note:'} {event['message']}")
+            self._say(f"{'FAILED' if kind == 'failed' else 'note:'} {entry(event['message'])}")
             if self.live:  # the network trains no more, or begins again
                 self.live.drop(event["message"].partition(": ")[0])
 
@@ -98,9 +99,9 @@ class Progress:
 
     def _say(self, text: str) -> None:
         if self.live:
-            self.live.say(text)
+            self.live.say(visible(text))
         else:
-            print(text, file=self.stream, flush=True)
+            say(text, self.stream)
 
 
 class _Live:
@@ -131,7 +132,7 @@ class _Live:
         if epoch >= epochs:
             return self.drop(name)
         if name not in self.rows:
-            self.rows[name] = self.bars.add_task(f"  {name}", total=epochs, figures=figures)
+            self.rows[name] = self.bars.add_task(f"  {visible(name)}", total=epochs, figures=figures)
         self.bars.update(self.rows[name], completed=epoch, figures=figures)
 
     def drop(self, name: str) -> None:
@@ -146,7 +147,7 @@ class _Live:
 
     def say(self, text: str) -> None:
         """A line that stays, above the bars."""
-        self.bars.console.print(text, markup=False, highlight=False)
+        self.bars.console.print(text, markup=False, highlight=False, emoji=False)
 
     def close(self) -> None:
         """Show the last state, and stop."""

@@ -12,7 +12,7 @@ from lacewing import jobs, models
 from lacewing._files import write_atomically
 from lacewing._folder import read_study, recorded, unlike
 from lacewing._reuse import available, copy
-from lacewing.config import SCHEMA, Attacks, Study, difference, load_study, to_toml
+from lacewing.config import SCHEMA, Attacks, EarlyStopped, Study, difference, load_study, to_toml
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.store import Store
@@ -64,6 +64,11 @@ class Prepared:
             f"--reuse {other.folder}: jobs/{key}/{name} is damaged or was altered since, and is not taken over."
             for other in others
             for key, name in sorted(other.damaged)
+        ]
+        self.notes += [
+            f"networks.{index}: there is no early stop, since training takes one epoch."
+            for index, network in enumerate(self.study.networks)
+            if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
         ]
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 

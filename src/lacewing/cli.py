@@ -356,7 +356,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     if as_json:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
-        document["estimate"] = found
+        document |= {"estimate": found, "notes": prepared.notes}
         _print_json(document)
         return
     say(
@@ -372,6 +372,8 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     stops = sum(row["method"] == "early-stopped" for row in table)
     counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
     say(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+    for note in prepared.notes:
+        say(f"note: {note}")
     say(_estimate.as_text(found))
 
 

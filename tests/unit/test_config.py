@@ -70,10 +70,6 @@ def _small(**changes):
             "networks.1.rewind=epoch 3",
             "networks.1.rewind: 'epoch 3' is not before the end of training (train.epochs = 3)",
         ),
-        (
-            "networks.1.train.epochs=1",
-            "networks.1.rewind: 'epoch 1' is not before the end of training (train.epochs = 1)",
-        ),
         ("networks=[]", "networks = []"),
         ("networks.1.name=dense", "two are called 'dense'; give one of the entries another name"),
         ("networks.2.name=imp-02", "two are called 'imp-02'; give one of the entries another name"),
@@ -135,7 +131,19 @@ STOPPED = {"method": "early-stopped"}
             {"epochs": [1, 2], "train": {"epochs": 2}},
             "networks.3.epochs: all must be before the last one (train.epochs = 2)",
         ),
-        ({"train": {"epochs": 1}}, "networks.3.epochs: all must be before the last one (train.epochs = 1)"),
+        (
+            {"epochs": [1], "train": {"epochs": 1}},
+            "networks.3.epochs: all must be before the last one (train.epochs = 1); stop earlier, train longer, or "
+            "give shares of the training instead of epochs.",
+        ),
+        ({"epochs": [1], "shares": [0.5]}, "networks.3: give either epochs or shares (of the epochs of training)"),
+        ({"shares": []}, "networks.3.shares = []"),
+        ({"shares": [0.5, 1.0]}, "networks.3.shares.1 = 1.0"),
+        ({"shares": [0.0]}, "networks.3.shares.0 = 0.0"),
+        ({"shares": [0.5, 0.4]}, "networks.3.shares: [0.5, 0.4] must ascend, no share twice."),
+        ({"shares": [0.5, 0.5]}, "networks.3.shares: [0.5, 0.5] must ascend, no share twice."),
+        ({"shares": 0.5}, "networks.3.shares = 0.5"),
+        ({"share": [0.5]}, "unknown field 'networks.3.share'; did you mean 'shares'?"),
         ({"train": {"stack": 2}}, "networks.3: networks in stacks cannot be stopped early; set train.stack to 1"),
         ({"epoch": [1]}, "unknown field 'networks.3.epoch'; did you mean 'epochs'?"),
         ({"levels": 2}, "unknown field 'networks.3.levels'"),
@@ -225,10 +233,68 @@ def test_by_default_stops_are_about_twenty_evenly_spaced_on_a_log_scale():
             assert after <= max(before + 1, (before + 0.5) * step + 0.5)
 
 
-@pytest.mark.parametrize("epochs", [2, 3, 100])
-def test_studies_of_any_length_but_one_epoch_may_stop_early(epochs):
+@pytest.mark.parametrize("epochs", [1, 2, 3, 100])
+def test_studies_of_any_length_may_stop_early(epochs):
     study = load_study(_small(train={"epochs": epochs}, networks=[{"method": "dense"}, STOPPED]))
-    assert study.networks[1].stops(study.train)[-1] == {2: 1, 3: 2, 100: 79}[epochs]
+    assert study.networks[1].stops(study.train)[-1:] == {1: (), 2: (1,), 3: (2,), 100: (79,)}[epochs]
+
+
+@pytest.mark.parametrize(
+    ("shares", "epochs", "stops"),
+    [
+        ([0.3, 0.6, 0.9], 20, (6, 12, 18)),
+        ([0.3, 0.6, 0.9], 10, (3, 6, 9)),
+        ([0.05, 0.3, 0.31, 0.99], 10, (1, 3, 9)),  # at least 1, before the last, none twice
+        ([0.001, 0.999], 2, (1,)),
+        ([0.001, 0.999], 1, ()),
+    ],
+)
+def test_shares_are_of_the_epochs_of_the_training(shares, epochs, stops):
+    networks = [{"method": "dense"}, {**STOPPED, "shares": shares}]
+    study = load_study(_small(networks=networks), [f"train.epochs={epochs}"])
+    assert study.networks[1].stops(study.train) == stops
+    own = {**STOPPED, "shares": shares, "train": {"epochs": epochs}}
+    study = load_study(_small(networks=[{"method": "dense"}, own]))
+    assert study.networks[1].stops(study.train_of(study.networks[1])) == stops
+
+
+@given(st.integers(2, 10_000), st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True), min_size=1, unique=True))
+def test_stops_by_shares_ascend_and_lie_within_the_training(epochs, shares):
+    stops = EarlyStopped(**STOPPED, shares=tuple(sorted(shares))).stops(Train(epochs=epochs))
+    assert list(stops) == sorted(set(stops))
+    assert 1 <= stops[0] <= stops[-1] < epochs
+
+
+def test_the_shipped_studies_stop_where_their_published_results_did():
+    stops = {
+        "digits": (20, (6, 8, 10, 12, 14, 16, 18)),
+        "fashion": (30, (8, 11, 14, 17, 20, 23, 26)),
+        "paper-short": (100, (5, 10, 20, 30, 40, 50, 60, 65, 70, 75, 80, 85, 90, 95)),
+        "paper": (300, (1, 2, 3, 4, 6, 7, 10, 13, 17, 23, 31, 41, 54, 72, 96, 128, 170, 226)),
+    }
+    for name, (epochs, expected) in stops.items():
+        study = load_study(name)
+        [entry] = [n for n in study.networks if isinstance(n, EarlyStopped)]
+        assert (study.train.epochs, entry.stops(study.train)) == (epochs, expected)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 10, 1000])
+@pytest.mark.parametrize("name", sorted(builtin_studies()))
+def test_shipped_studies_can_be_made_shorter_and_longer(name, epochs):
+    study = load_study(name, [f"train.epochs={epochs}"])
+    assert study.train.epochs == epochs
+    assert load_study(tomllib.loads(to_toml(study))) == study
+
+
+def test_imp_returns_to_the_end_of_epoch_1_or_of_a_single_epoch_to_the_initialisation():
+    def rewind(*overrides):
+        return load_study(_small(), overrides).networks[1].rewind
+
+    assert rewind() == rewind("train.epochs=2") == "epoch 1"
+    assert rewind("train.epochs=1") == rewind("networks.1.train.epochs=1") == "init"
+    assert rewind("train.epochs=1", "networks.1.train.epochs=4") == "epoch 1"
+    with pytest.raises(UsageError, match=r"networks\.1\.rewind: 'epoch 1' is not before the end of training"):
+        rewind("train.epochs=1", "networks.1.rewind=epoch 1")
 
 
 def test_the_stops_of_300_epochs():
@@ -328,6 +394,9 @@ networks = st.one_of(
     st.fixed_dictionaries(
         {"method": st.just("early-stopped"), "train": trains},
         optional={"epochs": st.sampled_from([[1], [1, 2]]) | st.none()},
+    ),
+    st.fixed_dictionaries(
+        {"method": st.just("early-stopped"), "train": trains, "shares": st.sampled_from([[0.5], [0.1, 1 / 3]])},
     ),
     st.fixed_dictionaries(
         {"method": st.just("butterfly"), "columns": st.sampled_from(["channel-first", "kernel-first"])},
@@ -497,6 +566,16 @@ def test_the_default_stops_count_as_those_that_they_are(taken):
     assert {1, 10} < set(default.networks[3].stops(default.train))
     found = difference(default, few) if taken else difference(few, default)
     assert (found is not None) == taken
+
+
+def test_a_folder_is_continued_whichever_way_its_stops_are_named():
+    epochs, shares = _stopped([10, 50]), _stopped(shares=[0.1, 0.5])
+    more, fewer = _stopped(shares=[0.1, 0.2, 0.5]), _stopped(shares=[0.1])
+    assert difference(epochs, shares) is None
+    assert difference(shares, epochs) is None
+    assert difference(epochs, more) is None
+    for old in (epochs, shares, more):
+        assert difference(old, fewer) == "network 'early' lacks epochs that the folder has"
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _network_name(network: Mapping[str, Any]) -> str:
 
 def _network_text(network: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in network.items() if k not in ("method", "name") and v not in ({}, None)}
-    if network.get("method") == STOPPED and not network.get("epochs"):
+    if network.get("method") == STOPPED and not network.get("epochs") and not network.get("shares"):
         rest["epochs"] = "about twenty, evenly spaced on a log scale"
     return _text(rest) or "as above"
 

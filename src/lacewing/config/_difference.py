@@ -36,7 +36,8 @@ def difference(old: Study, new: Study) -> str | None:
         if isinstance(network, EarlyStopped) and isinstance(other, EarlyStopped):
             if not set(network.stops(old.train_of(network))) <= set(other.stops(new.train_of(other))):
                 return f"network '{name}' lacks epochs that the folder has"
-            was["epochs"] = now["epochs"]
+            for way in ("epochs", "shares"):  # two ways to name the same stops
+                was[way] = now[way]
         changed = _first_difference(was, now)
         if changed:
             return f"network '{name}': {changed}"

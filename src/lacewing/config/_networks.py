@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lacewing.config._parts import Part, Train
 
@@ -57,21 +57,42 @@ class EarlyStopped(Network):
     """The dense network after fewer epochs of its schedule: what stopping early would have given, as a control."""
 
     method: Literal["early-stopped"]
-    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None  # None: see `stops`
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] | None = None  # of epochs
 
     @field_validator("epochs")
     @classmethod
-    def _ascending(cls, epochs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _ascending_epochs(cls, epochs: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if epochs is not None and list(epochs) != sorted(set(epochs)):
             raise ValueError(f"{list(epochs)} must ascend, no epoch twice")
         return epochs
 
+    @field_validator("shares")
+    @classmethod
+    def _ascending_shares(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if shares is not None and list(shares) != sorted(set(shares)):
+            raise ValueError(f"{list(shares)} must ascend, no share twice")
+        return shares
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> EarlyStopped:
+        if self.epochs is not None and self.shares is not None:
+            raise ValueError("give either epochs or shares (of the epochs of training), not both")
+        return self
+
     def stops(self, train: Train) -> tuple[int, ...]:
-        """The epochs after which the dense network is observed: its own, or about twenty, evenly spaced in log."""
+        """The epochs after which the dense network is observed, ascending.
+
+        Its own ``epochs``; or ``shares`` of the epochs of training, rounded, at least 1 and before the last; or about
+        twenty, evenly spaced in log. Empty where training takes one epoch.
+        """
         if self.epochs is not None:
             return self.epochs
-        spaced = {round(train.epochs ** (i / 20)) for i in range(20)}
-        return tuple(sorted(spaced - {train.epochs}))
+        if self.shares is not None:
+            spaced = {min(max(round(share * train.epochs), 1), train.epochs - 1) for share in self.shares}
+        else:
+            spaced = {round(train.epochs ** (i / 20)) for i in range(20)}
+        return tuple(sorted(spaced - {0, train.epochs}))
 
 
 class Butterfly(Network):

@@ -39,6 +39,25 @@ class Study(Part):
             return {**fields, "data": {**drawn, "population": 0.1}}
         return fields
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rewind_of_one_epoch(cls, fields: Any) -> Any:
+        """IMP returns to the initialisation where the study does not say otherwise and trains for a single epoch.
+
+        Its usual point of return, the end of epoch 1, would be the end of the training.
+        """
+        if not isinstance(fields, dict) or not isinstance(fields.get("networks"), list | tuple):
+            return fields
+
+        def settled(network: Any) -> Any:
+            if not isinstance(network, dict) or network.get("method") != "imp" or "rewind" in network:
+                return network
+            trains = [train for train in (fields.get("train"), network.get("train")) if isinstance(train, dict)]
+            epochs = [train["epochs"] for train in trains if "epochs" in train]
+            return {**network, "rewind": "init"} if epochs and epochs[-1] == 1 else network
+
+        return {**fields, "networks": [settled(network) for network in fields["networks"]]}
+
     @field_validator("schema_")
     @classmethod
     def _known_schema(cls, schema: int) -> int:
@@ -78,7 +97,8 @@ class Study(Part):
                 )
             if isinstance(network, EarlyStopped):
                 self._stops_fit(network, f"networks.{index}", train)
-            recipe = network.model_dump_json(exclude={"name", "train", "levels", "epochs"}) + train.model_dump_json()
+            rest = {"name", "train", "levels", "epochs", "shares"}
+            recipe = network.model_dump_json(exclude=rest) + train.model_dump_json()
             other = recipes.setdefault(recipe, names[index])
             if other != names[index]:
                 raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
@@ -89,10 +109,10 @@ class Study(Part):
             raise ValueError(
                 f"{where}: networks in stacks cannot be stopped early; set train.stack to 1, or leave it out"
             )
-        if max(network.stops(train), default=train.epochs) >= train.epochs:
+        if network.epochs is not None and network.epochs[-1] >= train.epochs:
             raise ValueError(
-                f"{where}.epochs: all must be before the last one (train.epochs = {train.epochs}); stop earlier or "
-                "train longer"
+                f"{where}.epochs: all must be before the last one (train.epochs = {train.epochs}); stop earlier, train "
+                "longer, or give shares of the training instead of epochs"
             )
 
     def train_of(self, network: Network, where: str = "train") -> Train:

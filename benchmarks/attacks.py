@@ -12,7 +12,6 @@ process so far, inputs included.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from lacewing._machine import usable_cores
 from lacewing.attacks import lira, rmia
 from lacewing.attacks._lira import MIN_STD
 
@@ -126,7 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     print(
         f"{given.records:,} records, K = {given.references}, Q = {given.queries}, Z = {given.population:,}; loops run "
-        f"on {min(given.records, given.loop_records):,} records, extrapolated; {os.cpu_count()} cores"
+        f"on {min(given.records, given.loop_records):,} records, extrapolated; {usable_cores()} cores"
     )
     print(f"{'attack':<34}{'lacewing':>10}{'loop':>10}{'ratio':>8}{'peak RSS':>11}")
     compare_lira(given)

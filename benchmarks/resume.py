@@ -39,7 +39,7 @@ def fabricate(store: Store, count: int, size: int) -> None:
 
         def write(folder: Path, name: str = "signals.npz" if number < count // 2 else "scores.npz") -> None:
             (folder / name).write_bytes(rng.bytes(size))
-            (folder / "metrics.json").write_text("x" * 2000)
+            (folder / "metrics.json").write_text("x" * 2000, encoding="utf-8")
 
         store.publish(key_of(number), {"job": f"dense/target/{number}", "finished": 0.0}, write)
     os.sync()

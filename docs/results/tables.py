@@ -36,9 +36,9 @@ def main(folder: Path) -> None:
 
 def with_tables(page: str, folder: Path) -> str:
     """A page whose tables are those of the folder's results."""
-    with (folder / "results.csv").open(newline="") as file:
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["role"] == "target" and row["attack"]]
-    tradeoff = json.loads((folder / "tradeoff.json").read_text())
+    tradeoff = json.loads((folder / "tradeoff.json").read_text("utf-8"))
     made: Mapping[str, Callable[[], str]] = {
         "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
         "slopes": lambda: slopes(tradeoff),

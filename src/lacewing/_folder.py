@@ -40,7 +40,7 @@ def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
     if not (folder / "study.toml").is_file() or not (folder / "plan.json").is_file():
         raise FolderError(f"{folder} is no run folder (no study.toml and plan.json); `lacewing run` makes one.")
     try:
-        facts = json.loads((folder / "plan.json").read_text())
+        facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         schema = facts["schema"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise FolderError(f"{folder}/plan.json is damaged; run the study again with --out another folder.") from None
@@ -59,7 +59,7 @@ def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
 
 def read_failed(folder: Path) -> list[str]:
     try:
-        return list(json.loads((folder / "failed.json").read_text()))
+        return list(json.loads((folder / "failed.json").read_text(encoding="utf-8")))
     except (OSError, json.JSONDecodeError):
         return []
 

@@ -30,5 +30,7 @@ def init(folder: Path | str) -> Path:
         for template in (resources.files("lacewing") / "templates").iterdir():
             # Code is stored as .py.txt: it belongs to a project of its own, not to the package's modules.
             (project / template.name.removesuffix(".txt")).write_bytes(template.read_bytes())
-        project.replace(folder)  # atomic; fails where the folder was filled meanwhile
+        if folder.exists():
+            folder.rmdir()  # Windows renames nothing onto a folder; fails where it was filled meanwhile
+        project.replace(folder)
     return folder

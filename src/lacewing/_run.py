@@ -211,7 +211,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     store = Store(target)
     with store.lock():
         for name in ("study.toml", "plan.json"):
-            write_atomically(target / name, (places[0] / name).read_text())
+            write_atomically(target / name, (places[0] / name).read_bytes())
         failed = [sentence for place in places for sentence in read_failed(place)]
         copy(store, available(store, plan, [Store(place) for place in places], weights=False))
         for job in plan.attacks:  # its networks may have met only here

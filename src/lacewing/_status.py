@@ -57,7 +57,7 @@ def status(folder: Path) -> dict[str, Any]:
 def under_way(folder: Path) -> bool:
     """Whether a run holds the folder now. Asks for a shared lock, which takes it from nobody, and lets go at once."""
     try:
-        with (folder / ".lock").open() as handle:
+        with (folder / ".lock").open(encoding="utf-8") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -424,6 +425,9 @@ def _print_json(document: Any) -> None:
 
 def main() -> NoReturn:
     """The command ``lacewing``: every error becomes one sentence on standard error and its documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console's code page may lack characters that we print
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -451,7 +455,7 @@ def _report(error: BaseException) -> int:
     code = exit_code(error)
     if code == OUR_FAULT:
         path = Path(f"lacewing-fault-{os.getpid()}.txt")
-        path.write_text("".join(traceback.format_exception(error)))
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
         say(
             f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report "
             "it with that file to the project's issue tracker.",

@@ -109,7 +109,9 @@ class Store:
         aside.mkdir(parents=True)
         write(aside)
         files = {path.name: sha256(path) for path in sorted(aside.iterdir())}
-        (aside / "job.json").write_text(json.dumps({**facts, "key": key, "files": files}, indent=1, sort_keys=True))
+        (aside / "job.json").write_text(
+            json.dumps({**facts, "key": key, "files": files}, indent=1, sort_keys=True), encoding="utf-8"
+        )
         for path in aside.iterdir():
             sync(path)
         sync(aside)
@@ -139,7 +141,7 @@ class Store:
             FolderError: another process holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a") as handle:
+        with (self.folder / ".lock").open("a", encoding="utf-8") as handle:
             deadline = time.monotonic() + _LOCK_PATIENCE
             while True:
                 try:

@@ -62,7 +62,7 @@ def _start() -> subprocess.Popen[str]:
         [sys.executable, "-P", "-m", "lacewing._audit._worker"],  # -P: the path given, and nothing before it
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path(), WORKING: "1"},
         start_new_session=True,  # Ctrl-C reaches this process alone
     )

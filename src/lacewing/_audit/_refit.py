@@ -11,7 +11,6 @@ import inspect
 import io
 import json
 import math
-import os
 import random
 import sys
 import time
@@ -28,6 +27,7 @@ import numpy as np
 from lacewing._audit import _pool
 from lacewing._audit._inputs import Data, Form
 from lacewing._files import write_atomically
+from lacewing._machine import usable_cores
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 
@@ -201,12 +201,12 @@ def write_work(folder: Path, work: Work) -> None:
         "white_box": work.white_box,
         "signals": work.signals,
     }
-    (folder / "work.json").write_text(json.dumps(about))
+    (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def read_work(folder: Path, refit: Refit) -> Work:
     """The inverse of ``write_work``."""
-    about = json.loads((folder / "work.json").read_text())
+    about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
     kind, columns, dtypes = (about["form"][name] for name in ("kind", "columns", "dtypes"))
     form = Form(kind, tuple(columns), tuple(dtypes))
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
@@ -315,7 +315,7 @@ def _address(refit: Refit) -> dict[str, str] | None:
 def _guarded(script: Path) -> bool:
     """Whether a script keeps what it does under ``if __name__ == "__main__":``, so that a worker can import it."""
     try:
-        tree = ast.parse(script.read_text())
+        tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError):
         return False
     tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
@@ -323,7 +323,7 @@ def _guarded(script: Path) -> bool:
 
 
 def _cores(processes: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if processes is None else processes
+    return usable_cores() if processes is None else processes
 
 
 def _as_function(model: Any) -> Callable[[Any], Any]:

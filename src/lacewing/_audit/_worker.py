@@ -84,6 +84,6 @@ def _end_with(tasks: IO[str], inbox: queue.Queue[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    private = os.fdopen(os.dup(1), "w")  # what user code prints must not mix with our lines
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what user code prints must not mix with our lines
     os.dup2(2, 1)
     serve(sys.stdin, private)

@@ -126,7 +126,7 @@ def _window(side: str, way: str, numbers: Sequence[int], device: str, environmen
             [sys.executable, "-P", "-c", _child.START, side, str(number), device, way],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **environment, "PYTHONPATH": search_path()},
         )
         for number in numbers

@@ -135,13 +135,13 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
         steps_each = math.ceil(members * (1 - job.train.holdout) / kind.batch_size)
         return left[job.key] * steps_each * step_of[kind] + _asked(prepared) * forward
 
-    each = max(answer["resident"] for answer in answers) + _data_bytes(prepared, members)
+    resident = [answer["resident"] for answer in answers if answer["resident"] is not None]
     return {
         "device": prepared.device,
         "processes": workers,
         "timed_at_once": len(answers),
         "seconds": round(start + _makespan(prepared, left, seconds, workers), 1),
-        "memory_bytes": each * workers,
+        "memory_bytes": (max(resident) + _data_bytes(prepared, members)) * workers if resident else None,
         "step_bytes": max(answer["peak"] for answer in answers),
         "kinds": [
             {**kind.as_dict(), "networks": used[kind], "step_seconds": step_of[kind], "timed": step is not None}
@@ -289,7 +289,7 @@ def _start() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, **local.WORKER_ENVIRONMENT, "PYTHONPATH": local.search_path()},
     )
 
@@ -333,7 +333,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         count = here["processes"]
         workers = f"{count} worker{'s' * (count > 1)}"
         lines.append(
-            f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_bytes(here['memory_bytes'])} "
+            f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
             f"of memory (a training itself {_bytes(here['step_bytes'])})"
         )
         lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
@@ -360,6 +360,10 @@ def _line(there: Mapping[str, Any]) -> str:
         f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "
         f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}"
     )
+
+
+def _memory(count: float | None) -> str:
+    return "an unknown amount" if count is None else _bytes(count)
 
 
 def _bytes(count: float) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import nn
 
 from lacewing import models
 from lacewing._bench._measure import bytes_of, peak_bytes, sgd, training_step
+from lacewing._machine import peak_memory
 from lacewing.config import Butterfly, Imp, Study, Train, chain_settings, load_study
 from lacewing.guard import Guard
 from lacewing.masks import prunable
@@ -143,7 +143,8 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
 
     Returns:
         ``start``: seconds that a process takes before its first step; ``steps``: seconds of a step, None where time
-        was up; ``forward``: seconds of an answer; ``peak``: bytes of a step; ``resident``: bytes of this process.
+        was up; ``forward``: seconds of an answer; ``peak``: bytes of a step; ``resident``: bytes of this process,
+        None where the system does not say.
     """
     begin = time.perf_counter()
     bench.step(kinds[0], min(SMALL, batches[0]), min(SMALL, batches[0]), 0.0)  # libraries choose their kernels
@@ -172,7 +173,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
         "steps": steps,
         "forward": _forward(bench, kinds[0], seconds / 8, (steps[0] or 0.0) / batches[0]),
         "peak": _peak(bench, kinds[0], min(SMALL, batches[0]), batches[0]),
-        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "resident": peak_memory(),
     }
 
 
@@ -232,6 +233,6 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
 
 
 if __name__ == "__main__":
-    private = os.fdopen(os.dup(1), "w")  # what user code prints must not mix with our lines
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what user code prints must not mix with our lines
     os.dup2(2, 1)
     serve(sys.stdin, private)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from lacewing._machine import usable_cores
 from lacewing.config import Study
 from lacewing.engine._pool import Event, Pool
 from lacewing.store import Store
@@ -25,7 +26,8 @@ _KEEP_MEMORY = {  # else glibc returns and fetches the memory of every activatio
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-WORKER_ENVIRONMENT = {**_KEEP_MEMORY, **_ONE_THREAD}
+_STREAMS = {"PYTHONIOENCODING": "utf-8:backslashreplace"}  # whatever the console's code page
+WORKER_ENVIRONMENT = {**_KEEP_MEMORY, **_ONE_THREAD, **_STREAMS}
 
 
 def pool(
@@ -69,7 +71,7 @@ class _Process:
             [sys.executable, "-P", "-m", "lacewing.engine.worker"],  # -P: the path given, and nothing before it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path()},
             pass_fds=(lock.fileno(),),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then asks workers to stop
@@ -107,4 +109,4 @@ def search_path() -> str:
 
 def default_processes(device: str) -> int:
     """One worker a core on the CPU; one on a GPU."""
-    return 1 if device == "cuda" else len(os.sched_getaffinity(0))
+    return 1 if device == "cuda" else usable_cores()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lacewing import data, jobs
+from lacewing._machine import usable_cores
 from lacewing.config import Study, load_study
 from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event, Pool
@@ -102,7 +103,7 @@ def _connect(ray: Any, processes: int | None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:  # workers find what this process finds
-        options |= {"num_cpus": processes or len(os.sched_getaffinity(0)), "include_dashboard": False}
+        options |= {"num_cpus": processes or usable_cores(), "include_dashboard": False}
     try:
         host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if port.isdigit():  # Ray itself tries for minutes

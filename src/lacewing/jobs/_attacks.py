@@ -39,7 +39,7 @@ def run_attack(store: Store, job: AttackJob) -> None:
 
     def write(folder: Path) -> None:
         np.savez_compressed(folder / "scores.npz", **arrays)
-        (folder / "metrics.json").write_text(json.dumps(plain, indent=1, default=_plain))
+        (folder / "metrics.json").write_text(json.dumps(plain, indent=1, default=_plain), encoding="utf-8")
 
     store.publish(job.key, {"job": job.id, "finished": time.time()}, write)
 
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 def load_network(store: Store, job: NetworkJob) -> NetworkResult:
     """The result of a finished network job."""
-    found = json.loads((store.job(job.key) / "metrics.json").read_text())
+    found = json.loads((store.job(job.key) / "metrics.json").read_text(encoding="utf-8"))
     curve = tuple(Epoch(**epoch) for epoch in found.pop("curve"))
     # The plan's name for it, which may be another than that under which it was trained.
     return NetworkResult(**{**found, "network": job.network, "method": job.method}, curve=curve)
@@ -152,7 +152,7 @@ def load_attacks(store: Store, ran: Iterable[AttackJob]) -> list[AttackResult]:
     for job in ran:
         if job.target.key not in networks:
             networks[job.target.key] = load_network(store, job.target)
-        found = json.loads((store.job(job.key) / "metrics.json").read_text())
+        found = json.loads((store.job(job.key) / "metrics.json").read_text(encoding="utf-8"))
         metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
         with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as read:
             arrays: dict[str, Any] = {name: held(job, name, read[name]) for name in _ARRAYS}

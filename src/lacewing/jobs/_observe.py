@@ -74,7 +74,7 @@ def publish(
             if (folder / name).is_file():
                 (folder_ / name).write_bytes((folder / name).read_bytes())
         _save("signals.npz", arrays, folder_)
-        (folder_ / "metrics.json").write_text(json.dumps(dataclasses.asdict(result), indent=1))
+        (folder_ / "metrics.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")
 
     work.store.publish(job.key, {**_facts(work, job.id), "seconds": round(seconds, 2)}, write)
     work.store.drop_work(job.key)

@@ -1,0 +1,64 @@
+"""What this machine lets a process use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_FILES = Path("/")  # where the system's files begin; tests set another
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, at least 1: by its affinity, and by the quotas of its Linux cgroups.
+
+    A quota of 2.5 cores counts as 2, since a third worker would make all three wait.
+    """
+    if hasattr(os, "process_cpu_count"):  # Python 3.13; follows -X cpu_count too
+        count = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count()
+    return max(1, min([count or 1, *(int(quota) for quota in _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores that each cgroup of this process, or one above it, grants; those without a limit are left out."""
+    try:
+        lines = (_FILES / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:  # 0::/a/b of version 2, 4:cpu,cpuacct:/a/b of version 1
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not path.startswith("/") or not (number == "0" or "cpu" in controllers.split(",")):
+            continue
+        root = _FILES / "sys/fs/cgroup" / controllers
+        for place in (path, *map(str, PurePosixPath(path).parents)):  # in a container only the last may be there
+            folder = root / place.lstrip("/")
+            quota, period = _numbers(folder / "cpu.max", 2) or [
+                number for name in ("quota", "period") for number in _numbers(folder / f"cpu.cfs_{name}_us", 1) or [0]
+            ]
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _numbers(file: Path, count: int) -> list[int]:
+    """The whole numbers in a small file; none where it is not there or says "max"."""
+    try:
+        words = file.read_text(encoding="utf-8").split()
+        return [int(word) for word in words] if len(words) == count else []
+    except (OSError, ValueError):
+        return []
+
+
+def peak_memory() -> int | None:
+    """Bytes that this process held in memory at most; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

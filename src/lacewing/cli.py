@@ -14,9 +14,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lacewing._text import entry, say
-from lacewing.errors import DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
+from lacewing.errors import BAD_USAGE, DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # else help texts lose what stands in square brackets
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine: what sparsity costs, and saves, in time.")
@@ -30,8 +35,20 @@ ShowRecords = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from lacewing import __version__
+
+        print(f"lacewing {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """What does my network give away about its training records, how much of that does sparsity take back, and what
     does it cost in accuracy?
     """
@@ -64,7 +81,10 @@ def run(
     show_records: ShowRecords = False,
     as_json: Json = False,
 ) -> None:
-    """Run a study, or continue it: the same command again goes on where the folder stands."""
+    """Run a study, or continue it.
+
+    The same command again goes on where the folder stands.
+    """
     from lacewing import _run
 
     if keep not in ("all", "signals"):
@@ -90,7 +110,10 @@ def run(
 
 @app.command()
 def report(folder: Path, show_records: ShowRecords = False, as_json: Json = False) -> None:
-    """Write results.csv, tradeoff.json and the report of a run folder again."""
+    """Write the results and the report of a run folder again.
+
+    These are results.csv, tradeoff.json, report.html with its figures, and model_card.md.
+    """
     from lacewing import _run
 
     _print_result(_run.report(folder, show_records=show_records), as_json)
@@ -124,9 +147,10 @@ def export(
     network: Annotated[str, typer.Argument(help="imp-03, or imp-03/target/0.")],
     to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
 ) -> None:
-    """Write a network as an ordinary checkpoint that plain torch loads, or as an ONNX model; butterfly layers composed.
+    """Write a network as a checkpoint of plain torch, or as ONNX.
 
-    Both take standardised records, as in training. ONNX needs the extra: pip install 'lacewing[onnx]'.
+    Butterfly layers are composed. Both take standardised records, as in training. ONNX needs an extra; in a clone of
+    the project: pip install -c constraints.txt '.[onnx]'
     """
     from lacewing import _run
 
@@ -195,7 +219,10 @@ def compare(
     attack: Annotated[str, typer.Option(help="The attack whose success is compared.")] = "discriminator",
     as_json: Json = False,
 ) -> None:
-    """Compare what two networks of a run give away, on the same records."""
+    """Compare what two networks of a run give away.
+
+    Both are judged on the same records.
+    """
     from lacewing import _compare
 
     found = _compare.compare(folder, network_a, network_b, attack=attack)
@@ -219,7 +246,10 @@ def sparsify(
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation and of random scores.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Prune a model, or project it onto butterfly factors, in one shot; says what happened layer by layer."""
+    """Prune a model, or project it onto butterfly factors.
+
+    It happens in one shot, without training. The answer says layer by layer what was done.
+    """
     from lacewing import _sparsify
 
     found = _sparsify.sparsify_files(
@@ -242,7 +272,10 @@ def sparsify(
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to create.")]) -> None:
-    """Write a small project to start from: a model, a refit function, a study."""
+    """Write a small project to start from.
+
+    It has a model, a refit function and a study.
+    """
     from lacewing import _init
 
     say(_init.init(folder))
@@ -294,7 +327,10 @@ def bench_butterfly(
     out: Annotated[Path | None, typer.Option(help="Write butterfly.json, butterfly.txt and figures here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Linear layers and ResNet-20, dense, butterfly and pruned: time, share of the roofline, memory."""
+    """Time layers and networks, dense, butterfly and pruned.
+
+    These are linear layers and ResNet-20, with their share of the roofline and the memory they need.
+    """
     from lacewing import _bench
 
     found = _bench.butterfly(
@@ -318,7 +354,10 @@ def bench_train(
     stacks: Annotated[bool, typer.Option(help="Time perceptrons too.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Training: ResNet-20 against a plain loop, one network or several at once; perceptrons in stacks."""
+    """Time training against a plain loop.
+
+    It trains ResNet-20, one network or several at once, and perceptrons in stacks.
+    """
     from lacewing import _bench
 
     found = _bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
@@ -429,7 +468,11 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a console's code page may lack characters that we print
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="lacewing", standalone_mode=False)
+        if code == GATE_FAILED and sys.argv[1:2] in (["--show-completion"], ["--install-completion"]):
+            raise UsageError(
+                f"{sys.argv[1]} goes by the shell that calls it: call it in bash, zsh, fish or PowerShell."
+            )
         sys.stdout.flush()
     except SystemExit as end:  # click ends so, with 1, where standard output is closed (`lacewing ... | head`)
         sys.exit(IO_FAILED if end.code == 1 else end.code)
@@ -449,9 +492,13 @@ def _report(error: BaseException) -> int:
     # Typer brings a click of its own, whose exceptions are not those of the package click.
     told = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     if isinstance(error, told):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())  # type: ignore[attr-defined]
+            print(f"lacewing: name a command: {error.ctx.command_path} COMMAND.", file=sys.stderr)  # type: ignore[attr-defined]
+            return BAD_USAGE
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
         say(f"lacewing: {message}. See `lacewing --help`, `lacewing COMMAND --help`.", file=sys.stderr)
-        return 2
+        return BAD_USAGE
     code = exit_code(error)
     if code == OUR_FAULT:
         path = Path(f"lacewing-fault-{os.getpid()}.txt")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, needs_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], metadata: Mapping[str, str
         import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
-        raise UsageError(f"writing ONNX needs '{error.name}': pip install 'lacewing[onnx]'.") from None
+        raise needs_extra("writing ONNX", str(error.name), "onnx") from None
     import torch
 
     with _quiet():

@@ -51,3 +51,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+
+
+def needs_extra(what: str, package: str, extra: str) -> UsageError:
+    """The refusal of ``what`` where ``package``, which comes with our ``extra``, is not installed.
+
+    The command installs from a clone: as long as the project is not published, its bare name on a package index may
+    be anybody's.
+    """
+    return UsageError(
+        f"{what} needs the package {package}. In a clone of the project: pip install -c constraints.txt '.[{extra}]'"
+    )

@@ -206,12 +206,12 @@ def test_tensorboard_is_asked_for_before_anything_is_trained(small: ModuleType, 
     done = subprocess.run(
         [sys.executable, "-m", "lacewing", "run", str(study), "--out", "run", "--tensorboard", "scalars"],
         cwd=tmp_path,
-        env={**small.environment(), "PYTHONPATH": str(tmp_path)},
+        env={**small.environment(), "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert "pip install 'lacewing[tensorboard]'" in done.stderr
+    assert "pip install -c constraints.txt '.[tensorboard]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "scalars").exists()

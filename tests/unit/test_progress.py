@@ -164,6 +164,6 @@ def test_a_failure_stays_above_the_bars_and_its_line_goes(monkeypatch: pytest.Mo
 def test_without_the_package_tensorboard_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(UsageError, match=r"pip install 'lacewing\[tensorboard\]'"):
+    with pytest.raises(UsageError, match=r"the package tensorboard. .* -c constraints.txt '.\[tensorboard\]'"):
         Scalars(tmp_path / "scalars")
     assert not list(tmp_path.iterdir())

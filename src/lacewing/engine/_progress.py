@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lacewing._text import entry, say, visible
-from lacewing.errors import UsageError
+from lacewing.errors import needs_extra
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -168,9 +168,7 @@ class Scalars:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "--tensorboard needs the package tensorboard: pip install 'lacewing[tensorboard]'."
-            ) from None
+            raise needs_extra("--tensorboard", "tensorboard", "tensorboard") from None
         self.folder, self.writer = folder, SummaryWriter
         self.open: dict[str, Any] = {}
 

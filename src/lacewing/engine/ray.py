@@ -26,7 +26,7 @@ from lacewing.config import Study, load_study
 from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event, Pool
 from lacewing.engine.local import WORKER_ENVIRONMENT, search_path
-from lacewing.errors import FolderError, UsageError
+from lacewing.errors import FolderError, UsageError, needs_extra
 from lacewing.plan import Plan
 from lacewing.store import Files, Store, write_files
 
@@ -65,7 +65,7 @@ def pool(
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
     except ImportError:
-        raise UsageError("--engine ray needs the package ray: pip install 'lacewing[ray]'.") from None
+        raise needs_extra("--engine ray", "ray", "ray") from None
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, processes)

@@ -1,18 +1,48 @@
-"""Files that are never seen half-written."""
+"""Files that are never seen half-written, and folders from which no link leads out."""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
+from lacewing.errors import FolderError, UsageError
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` in one step: readers see the old content or the new, never a part."""
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of a file that is being written
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # else to open a pipe that nobody writes to would wait for ever
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
+_JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)  # Windows
+
+
+def write_atomically(path: Path, content: str | bytes, *, within: Path | None = None) -> None:
+    """Replace ``path`` in one step: readers see the old content or the new, never a part.
+
+    Args:
+        path: a link there is replaced, and what it leads to stays as it is.
+        content: text is written as UTF-8.
+        within: a folder whose content may come from somebody else: no link below it is followed.
+
+    Raises:
+        FolderError: a folder on the way from ``within`` to ``path`` is a link.
+        OSError: the file cannot be written; nothing is left of it.
+    """
+    if within is not None:
+        refuse_links(within, path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    # Exclusive: nobody can have put a link or a file under that name before.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+    descriptor = os.open(aside, flags, 0o666)
     try:
-        aside.write_bytes(content if isinstance(content, bytes) else content.encode())
-        sync(aside)
+        with open(descriptor, "wb") as stream:  # noqa: PTH123
+            stream.write(content if isinstance(content, bytes) else content.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -24,8 +54,70 @@ def sync(path: Path) -> None:
     posix = hasattr(os, "O_DIRECTORY")
     if not posix and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR | _BINARY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_link(path: Path) -> bool:
+    """Whether ``path`` is a symbolic link, or one of Windows' junctions."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
+
+
+def refuse_links(within: Path, path: Path) -> None:
+    """Refuse a path that a link below ``within`` could lead out of it; ``within`` itself may be one.
+
+    Raises:
+        FolderError: a link is on the way, or is the end of it.
+    """
+    here = within
+    for name in path.relative_to(within).parts:
+        here = here / name
+        if is_link(here):
+            raise FolderError(f"{here} is a link, and a run folder holds none: remove it, or copy what it leads to.")
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """An ordinary file, open to read.
+
+    Raises:
+        UsageError: it is no ordinary file: a folder, a pipe, a device.
+        OSError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder, where a file is wanted.") from None
+    with open(descriptor, "rb") as stream:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UsageError(f"{path} is no ordinary file: give a file, no folder, pipe or device.")
+        yield stream
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of an ordinary file of at most ``limit`` bytes.
+
+    Raises:
+        UsageError: it is larger, or no ordinary file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise UsageError(f"{path} is larger than {limit:,} bytes, which no such file is.")
+    return data
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process was writing into ``folder`` by `write_atomically`."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name) and (is_link(path) or path.is_file()):
+                path.unlink(missing_ok=True)

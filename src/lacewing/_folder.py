@@ -4,50 +4,82 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lacewing import jobs, risk
-from lacewing._files import write_atomically
+from lacewing._files import refuse_links, write_atomically
+from lacewing._formats import read_sealed, read_toml, seal
 from lacewing._report import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing._result import Result
 from lacewing.cautions import failures
-from lacewing.config import SCHEMA, Study, load_study
+from lacewing.config import SCHEMA, Study, load_study, to_toml
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
 from lacewing.store import Store
 from lacewing.tradeoff import as_json, tradeoff
 
+PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 
-def read_study(folder: Path) -> Study:
-    try:
-        return load_study(folder / "study.toml")
-    except UsageError as error:
-        raise FolderError(
-            f"{folder} holds no study that this version reads ({error}) Was it written by another version of lacewing?"
-        ) from None
+_Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class _Facts(BaseModel):
+    """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    study: dict[str, Any]
+    data_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    model: dict[str, Any]
+    shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
+    classes: _Count
+    command: str
 
 
 def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
-    """The study, plan and facts of a run folder, without data, user code or torch.
+    """The study, plan and facts of a run folder, from plan.json alone, without data, user code or torch.
+
+    study.toml is there to be read by people; `damage` says where it is not what the run wrote.
 
     Raises:
-        FolderError: there is no run folder, or of another schema.
+        FolderError: there is no run folder, or of another schema; plan.json is damaged or was altered.
     """
-    if not (folder / "study.toml").is_file() or not (folder / "plan.json").is_file():
-        raise FolderError(f"{folder} is no run folder (no study.toml and plan.json); `lacewing run` makes one.")
+    path = folder / PLAN
+    refuse_links(folder, path)
+    if not path.is_file():
+        raise FolderError(f"{folder} is no run folder (no {PLAN}); `lacewing run` makes one.")
     try:
-        facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        schema = facts["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise FolderError(f"{folder}/plan.json is damaged; run the study again with --out another folder.") from None
+        facts = read_sealed(path)
+    except UsageError as error:
+        raise FolderError(
+            f"{error} Take {PLAN} from a copy of the folder, or run the study again with --out another folder."
+        ) from None
+    schema = facts.pop("schema", None)
     if schema != SCHEMA:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
-    study = read_study(folder)
-    return study, make_plan(study, data_digest=facts["data_digest"], model=facts["model"]), facts
+    try:
+        known = _Facts.model_validate(facts)
+        study = load_study(known.study)
+        plan = make_plan(study, data_digest=known.data_digest, model=known.model)
+    except (ValidationError, UsageError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise FolderError(
+            f"{path} holds no study that this version reads ({what}) Was it written by another version of lacewing?"
+        ) from None
+    return study, plan, facts
+
+
+def claim(folder: Path, study: Study, facts: Mapping[str, Any]) -> None:
+    """Write down what a run folder is of, for `recorded`; the study also as TOML, to be read by people."""
+    content = {**facts, "schema": SCHEMA, "study": study.as_dict()}
+    write_atomically(folder / PLAN, seal(content), within=folder)
+    write_atomically(folder / "study.toml", to_toml(study), within=folder)
 
 
 def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
@@ -57,19 +89,60 @@ def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
     return "the source of model.factory has changed" if facts["model"] != others["model"] else None
 
 
+def write_failed(folder: Path, failed: Iterable[str]) -> None:
+    """Record the sentences of the jobs that failed in the last run."""
+    write_atomically(folder / "failed.json", seal({"failed": list(failed)}), within=folder)
+
+
 def read_failed(folder: Path) -> list[str]:
+    """The sentences of the jobs that failed in the last run.
+
+    Raises:
+        FolderError: failed.json is damaged or was altered.
+    """
+    path = folder / "failed.json"
+    refuse_links(folder, path)
     try:
-        return list(json.loads((folder / "failed.json").read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError):
+        found = read_sealed(path).get("failed")
+    except FileNotFoundError:
         return []
+    except UsageError as error:
+        raise FolderError(f"{error} Remove it; `lacewing run` writes it again.") from None
+    if not isinstance(found, list) or not all(isinstance(sentence, str) for sentence in found):
+        raise FolderError(f"{path} is no list of sentences. Remove it; `lacewing run` writes it again.")
+    return found
 
 
-def assemble(folder: Path, *, show_records: bool = False) -> Result:
-    """From what is finished: results.csv, tradeoff.json, figures, report, model card."""
+def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
+    """What of a run folder is lost or damaged: paths in it, each with the job that it is of.
+
+    A job that is not there yet is neither, nor is a file that was dropped on purpose, which its job.json records.
+    """
+    names = plan.names
+    for key in names:
+        store.whole(key)
+    found = [f"{path} of {names[key]}" for key, path in sorted(store.damaged, key=lambda d: d[1]) if key in names]
+    refuse_links(store.folder, store.folder / "study.toml")
+    try:
+        same = load_study(read_toml(store.folder / "study.toml")) == study
+    except (UsageError, FileNotFoundError):
+        same = False
+    return tuple(found) if same else (*found, "study.toml, which the next run writes again from plan.json")
+
+
+def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
+    """From what is finished: results.csv, tradeoff.json, figures, report, model card.
+
+    ``elsewhere`` is damage in folders that this one was made from.
+
+    Raises:
+        FolderError: see `recorded`; a link is in the folder; a finished job holds something else than what we write.
+    """
     study, plan, facts = recorded(folder)
     store = Store(folder)
     done = [job for job in plan.networks if jobs.finished(store, job)]
     networks = [jobs.load_network(store, job) for job in done]
+    damaged = (*elsewhere, *damage(store, study, plan))
     ran = [job for job in plan.attacks if jobs.attacked(store, job)]
     attacks = jobs.load_attacks(store, ran)
     tradeoffs = {name: tradeoff(attacks, attack=name) for name in _decided(study, attacks)}
@@ -77,11 +150,11 @@ def assemble(folder: Path, *, show_records: bool = False) -> Result:
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
-    write_atomically(folder / "results.csv", results_csv(networks, attacks))
+    write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
     if found:
         others = {name: as_json(each) for name, each in tradeoffs.items() if each is not found}
         document = as_json(found) | ({"other_attacks": others} if others else {})
-        write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1))
+        write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     if len(devices) > 1:
         signs = (*signs, f"The networks of this study were trained on different devices: {', '.join(devices)}.")
@@ -96,6 +169,7 @@ def assemble(folder: Path, *, show_records: bool = False) -> Result:
             failures=signs,
             environment=_environment(devices),
             jobs_failed=failed,
+            damaged=damaged,
             command=facts["command"],
             data_digest=facts["data_digest"],
             missing=len(plan.networks) - len(done),
@@ -107,7 +181,7 @@ def assemble(folder: Path, *, show_records: bool = False) -> Result:
             show_records=show_records,
         ),
     )
-    return Result(folder, tuple(networks), tuple(attacks), found, tuple(signs), tuple(failed), missing)
+    return Result(folder, tuple(networks), tuple(attacks), found, tuple(signs), tuple(failed), damaged, missing)
 
 
 def _decided(study: Study, attacks: Sequence[AttackResult]) -> list[str]:

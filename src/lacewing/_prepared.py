@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import jobs, models
-from lacewing._files import write_atomically
-from lacewing._folder import read_study, recorded, unlike
+from lacewing._folder import PLAN, claim, recorded, unlike
 from lacewing._reuse import available, copy
-from lacewing.config import SCHEMA, Attacks, EarlyStopped, Study, difference, load_study, to_toml
+from lacewing.config import Attacks, EarlyStopped, Study, difference, load_study
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.store import Store
@@ -49,7 +47,6 @@ class Prepared:
         self.study = _with_attacks(declared.resolved(self._precision(declared)))
         self.work = jobs.Workspace.open(self.study, self.store, self.data_root, device=self.device)
         self.facts: dict[str, Any] = {
-            "schema": SCHEMA,
             "data_digest": self.work.dataset.digest,
             "model": models.fingerprint(self.study.model),
             "shape": list(self.work.dataset.shape),
@@ -61,9 +58,9 @@ class Prepared:
         others = [self._other(Path(place)) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
         self.found = available(self.store, self.slice, others, weights=True)
         self.notes = [
-            f"--reuse {other.folder}: jobs/{key}/{name} is damaged or was altered since, and is not taken over."
+            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
             for other in others
-            for key, name in sorted(other.damaged)
+            for _, path in sorted(other.damaged)
         ]
         self.notes += [
             f"networks.{index}: there is no early stop, since training takes one epoch."
@@ -76,8 +73,8 @@ class Prepared:
         """A folder keeps the precision that it was begun with."""
         from lacewing.train import best_precision
 
-        if (self.folder / "study.toml").exists():
-            return "bf16" if read_study(self.folder).train.precision == "bf16" else "fp32"
+        if (self.folder / PLAN).exists():
+            return "bf16" if recorded(self.folder)[0].train.precision == "bf16" else "fp32"
         return best_precision(self.device)
 
     def _other(self, place: Path) -> Store:
@@ -116,7 +113,7 @@ class Prepared:
         Raises:
             FolderError: the folder is of another study, of an older schema, or of other data or model code.
         """
-        if (self.folder / "study.toml").exists():
+        if (self.folder / PLAN).exists():
             old, _, facts = recorded(self.folder)
             found = difference(old, self.study) or unlike(self.facts, facts)
             if found:
@@ -124,10 +121,9 @@ class Prepared:
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
                     f"{self.folder} it takes over what both have in common."
                 )
-        elif any(p.name not in (".lock", "plan.json") and p.suffix != ".part" for p in self.folder.iterdir()):
+        elif any(p.name not in (".lock", "study.toml") and p.suffix != ".part" for p in self.folder.iterdir()):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
-        write_atomically(self.folder / "plan.json", json.dumps(self.facts, indent=1, sort_keys=True))
-        write_atomically(self.folder / "study.toml", to_toml(self.study))
+        claim(self.folder, self.study, self.facts)
 
     def table(self) -> list[dict[str, Any]]:
         """See ``plan_table``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Result:
     tradeoff: TradeOff | None
     cautions: tuple[str, ...]  # signatures of a result that must be read with care
     failed: tuple[str, ...]  # jobs that failed, a sentence each
+    damaged: tuple[str, ...]  # files that are lost or are not what was published, each with the job that it is of
     missing: int  # planned networks and attacks that are not done
 
     @property
@@ -113,7 +115,16 @@ class Result:
                 lines.append(f"I can afford to lose 5 % accuracy: {choice.sentence}")
         lines += [f"note: {entry(sentence)}" for sentence in self.cautions]
         lines += [f"FAILED: {entry(sentence)}" for sentence in self.failed]
+        lines += lost_or_damaged(self.damaged)
         return "\n".join(lines)
+
+
+def lost_or_damaged(damaged: Sequence[str]) -> list[str]:
+    """Lines that name what is lost or damaged in a run folder, and say how it comes back; none where nothing is."""
+    if not damaged:
+        return []
+    count = f"{len(damaged)} file{'s' * (len(damaged) > 1)}"
+    return [f"LOST OR DAMAGED: {count}; `lacewing run` makes them again.", *(f"  {each}" for each in damaged)]
 
 
 def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import IO, Any, Literal
 
 from lacewing import _status, jobs, models
 from lacewing._files import write_atomically
-from lacewing._folder import assemble, read_failed, recorded, unlike
+from lacewing._folder import PLAN, assemble, claim, damage, read_failed, recorded, unlike, write_failed
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
@@ -87,6 +86,7 @@ def run(
     _writable(folder)
     with Store(folder).lock() as lock:
         prepared.claim()
+        prepared.store.tidy()
         prepared.take_over(keep)
         listeners = [listener for listener in (None if quiet else _progress(prepared), scalars) if listener]
 
@@ -112,7 +112,7 @@ def run(
             raise KeyboardInterrupt
         if not outcome.stopped:
             _drop_stale(prepared)
-        write_atomically(folder / "failed.json", json.dumps(outcome.failed))
+        write_failed(folder, outcome.failed)
         result = assemble(folder, show_records=show_records)
         if outcome.stopped and result.missing:
             why = "SIGTERM" if caught else "the budget is spent"
@@ -171,12 +171,13 @@ def plan_table(study: str | Path | Mapping[str, Any] = "digits", **options: Any)
 
 
 def status(folder: str | Path) -> dict[str, Any]:
-    """How far a run folder is, also while a study runs there. Imports no user code, and checks no digests.
+    """How far a run folder is, also while a study runs there. Imports no user code.
 
     Keys: ``study``; ``running``, whether a run holds the folder; ``networks``, ``attacks``, ``epochs``, each
     ``{"planned", "done"}``; ``methods``, networks by method, likewise; ``in_work``, a dict per network with saved state
     (``job``, ``epoch``, ``epochs``, ``saved``, and ``age`` in seconds); ``seconds_to_go``, rough and of the networks
-    alone, None before the first state is saved; ``failed``, a sentence per failed job.
+    alone, None before the first state is saved; ``failed``, a sentence per failed job;
+    ``damaged``, the files that are lost or damaged.
 
     Raises:
         FolderError: there is no run folder, or of another schema.
@@ -202,26 +203,27 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     if not folders:
         raise UsageError("merge: name at least one folder to join, as in `lacewing merge OUT DIR DIR`.")
     target = Path(out)
-    places = [Path(f) for f in folders] + ([target] if (target / "study.toml").exists() else [])
+    places = [Path(f) for f in folders] + ([target] if (target / PLAN).exists() else [])
     (study, plan, facts), *others = [recorded(place) for place in places]
     for place, (other, _, other_facts) in zip(places[1:], others, strict=True):
         found = difference(study, other) or difference(other, study) or unlike(facts, other_facts)
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
-    store = Store(target)
+    store, sources = Store(target), {place: Store(place) for place in places if place != target}
     with store.lock():
-        for name in ("study.toml", "plan.json"):
-            write_atomically(target / name, (places[0] / name).read_bytes())
+        claim(target, study, facts)
+        store.tidy()
         failed = [sentence for place in places for sentence in read_failed(place)]
-        copy(store, available(store, plan, [Store(place) for place in places], weights=False))
+        copy(store, available(store, plan, [*sources.values()], weights=False))
         for job in plan.attacks:  # its networks may have met only here
             if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
                 try:
                     jobs.run_attack(store, job)
                 except UsageError as error:
                     failed.append(f"{job.id}: {error}")
-        write_atomically(target / "failed.json", json.dumps(sorted({*failed})))
-        return assemble(target)
+        write_failed(target, sorted({*failed}))
+        lost = [f"{place}: {each}" for place, source in sources.items() for each in damage(source, study, plan)]
+        return assemble(target, elsewhere=lost)
 
 
 def export(folder: str | Path, network: str, to: str | Path) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lacewing import jobs
 from lacewing._folder import read_failed, recorded
+from lacewing._result import lost_or_damaged
 from lacewing._text import entry
 from lacewing.config import SCHEMA
 from lacewing.engine._progress import duration
@@ -23,19 +24,23 @@ Span = tuple[float, float]
 def status(folder: Path) -> dict[str, Any]:
     """See ``lacewing.status``.
 
-    Trusts job.json and the presence of files, where ``run`` and ``report`` check digests: a study may have thousands
-    of networks, and this is asked while they train.
+    Checks the digests of what it counts, and leaves those of weights to ``run`` and ``report``: a study may have
+    thousands of networks, and this is asked while they train.
 
     Raises:
-        FolderError: there is no run folder, or of another schema.
+        FolderError: there is no run folder, or of another schema; a file that says how far it is was altered.
     """
     study, plan, _ = recorded(folder)
+    names = plan.names
     store = Store(folder)
     published = _published(store)
     facts = {job.key: store.read_job(job.key) for job in plan.networks if job.key in published}
-    trained = {key: found for key, found in facts.items() if found and _has(store, key, jobs.NETWORK_FILES)}
-    done = [j for j in plan.networks if j.key in trained and all(probe in published for _, probe in j.probes)]
-    attacked = [job for job in plan.attacks if job.key in published and _has(store, job.key, jobs.ATTACK_FILES)]
+    trained = {key: found for key, found in facts.items() if found and store.done(key, *jobs.NETWORK_FILES)}
+    asked = {
+        probe for j in plan.networks for _, probe in j.probes if probe in published and store.done(probe, "probe.npz")
+    }
+    done = [j for j in plan.networks if j.key in trained and all(probe in asked for _, probe in j.probes)]
+    attacked = [job for job in plan.attacks if job.key in published and store.done(job.key, *jobs.ATTACK_FILES)]
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)
     reached = jobs.reached(plan.chains, trained, saved)
@@ -51,6 +56,7 @@ def status(folder: Path) -> dict[str, Any]:
         "in_work": [{**progress, "age": _age(progress)} for progress in saved.values()],
         "seconds_to_go": _seconds_to_go(plan.networks, trained, saved if running else {}, reached),
         "failed": read_failed(folder),
+        "damaged": sorted(f"{path} of {names[key]}" for key, path in store.damaged if key in names),
     }
 
 
@@ -72,10 +78,6 @@ def _published(store: Store) -> set[str]:
         return {path.name for path in (store.folder / "jobs").iterdir()}
     except FileNotFoundError:
         return set()
-
-
-def _has(store: Store, key: str, names: Collection[str]) -> bool:
-    return all((store.job(key) / name).is_file() for name in (*names, "job.json"))
 
 
 def _by_method(planned: Iterable[NetworkJob], done: Iterable[NetworkJob]) -> dict[str, dict[str, int]]:
@@ -154,4 +156,5 @@ def as_text(found: Mapping[str, Any]) -> str:
     for item in found["in_work"]:
         age = "" if item["age"] is None else f", saved {duration(item['age'])} ago"
         lines.append(f"in work: {entry(str(item['job']))}, epoch {item['epoch']} of {item['epochs']}{age}")
-    return "\n".join([*lines, *(f"FAILED: {entry(sentence)}" for sentence in found["failed"])])
+    lines += [f"FAILED: {entry(sentence)}" for sentence in found["failed"]]
+    return "\n".join([*lines, *lost_or_damaged(found["damaged"])])

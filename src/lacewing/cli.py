@@ -127,10 +127,12 @@ def status(folder: Path, as_json: Json = False) -> None:
     found = _run.status(folder)
     if as_json:
         _print_json(found)
-        return
-    from lacewing import _status
+    else:
+        from lacewing import _status
 
-    say(_status.as_text(found))
+        say(_status.as_text(found))
+    if found["damaged"]:
+        raise typer.Exit(JOBS_FAILED)
 
 
 @app.command()
@@ -430,13 +432,14 @@ def _print_result(result: Any, as_json: bool) -> None:
                 "tradeoff": tradeoff_json(result.tradeoff) if result.tradeoff else None,
                 "cautions": result.cautions,
                 "failed": result.failed,
+                "damaged": result.damaged,
                 "missing": result.missing,
             }
         )
     else:
         say(result)
         say(f"\nreport: {result.report}")
-    if result.failed:
+    if result.failed or result.damaged:
         raise typer.Exit(JOBS_FAILED)
 
 

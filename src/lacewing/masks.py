@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from lacewing._files import write_atomically
+from lacewing._formats import read_tensors
 from lacewing.errors import UsageError, did_you_mean
 
 Masks = dict[str, Tensor]
@@ -164,12 +164,11 @@ def load_masks(path: str | Path, model: nn.Module | None = None) -> Masks:
         UsageError: the file holds no masks, or those of another model.
         OSError: the file cannot be read.
     """
-    packed: dict[str, Tensor] | None = None
-    masks: Masks = {}
-    with suppress(SafetensorError, KeyError, ValueError, RuntimeError):
-        packed = load_file(path)
+    packed, _ = read_tensors(Path(path))
+    masks: Masks | None = None
+    with suppress(KeyError, ValueError, RuntimeError, TypeError):
         masks = unpack(packed)
-    if packed is None or len(packed) != 2 * len(masks):  # none at all is what a dense network has
+    if masks is None or len(packed) != 2 * len(masks):  # none at all is what a dense network has
         raise UsageError(f"{path} holds no masks; name a file that save_masks wrote.")
     if model is not None:
         check_masks(model, masks)

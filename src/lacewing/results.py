@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from lacewing.metrics import Estimate as Estimate
 
 Role = Literal["target", "shadow"]
 SCHEMA = 1
+_FROM_DISK = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a class of these
 STOPPED: Final = "early-stopped"  # the method of dense networks observed before their training's end: controls
 
 
@@ -29,6 +30,8 @@ def is_sparse(method: str) -> bool:
 class Epoch:
     """One epoch of training: mean loss and accuracy over the (augmented) training batches."""
 
+    __pydantic_config__: ClassVar = _FROM_DISK
+
     epoch: int
     loss: float
     accuracy: float
@@ -38,6 +41,8 @@ class Epoch:
 @dataclass(frozen=True, slots=True)
 class NetworkResult:
     """A trained network. Accuracies are shares in 0..1 on the records of its own role."""
+
+    __pydantic_config__: ClassVar = _FROM_DISK
 
     network: str  # "dense", "imp-03", "butterfly-s3-l2"
     method: str  # "dense", "imp", "butterfly", "early-stopped"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lacewing import cli
+from lacewing._formats import seal
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -52,6 +53,7 @@ def test_help_and_import_load_no_torch() -> None:
         sys.argv = ["lacewing", "--help"]
         import lacewing
         from lacewing import cli
+from lacewing._formats import seal
         try:
             cli.main()
         except SystemExit as end:
@@ -165,7 +167,7 @@ def test_a_folder_of_another_study_is_left_alone(refused: Any, small: ModuleType
 def test_a_folder_of_an_older_schema_is_refused(refused: Any, study: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "study.toml").write_text(study.read_text().replace("schema = 1", "schema = 0"))
-    (tmp_path / "run" / "plan.json").write_text('{"schema": 0}')
+    (tmp_path / "run" / "plan.json").write_text(seal({"schema": 0}))
     refused("run", study, "--out", tmp_path / "run", says="schema")
 
 

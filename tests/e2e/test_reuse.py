@@ -76,7 +76,7 @@ def test_a_network_that_was_altered_there_is_trained_here(small: ModuleType, fir
         first / "run" / "jobs" / key / "signals.npz"
     ).read_bytes()
     assert _facts(tmp_path / "run")[key] != _facts(first / "run")[key]
-    assert f"jobs/{key}/signals.npz is damaged or was altered since, and is not taken over." in done.stderr
+    assert f"jobs/{key}/signals.npz is lost, damaged or was altered since, and is not taken over." in done.stderr
 
 
 @pytest.fixture(scope="module")

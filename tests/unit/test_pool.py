@@ -343,7 +343,8 @@ def test_what_is_damaged_is_told_once_by_name_and_made_again(bench):
 
     def act(worker, task):
         if network.key in task["keys"]:  # the worker finds the first again, and another that only it reads
-            yield {"event": "damaged", "files": [[network.key, "signals.npz"], [network.key, "model.safetensors"]]}
+            found = ("signals.npz", "model.safetensors")
+            yield {"event": "damaged", "files": [[network.key, f"jobs/{network.key}/{name}"] for name in found]}
         yield from bench.works(worker, task)
 
     again = Store(bench.store.folder)
@@ -353,7 +354,7 @@ def test_what_is_damaged_is_told_once_by_name_and_made_again(bench):
     notes = [event["message"] for event in events if event["event"] == "note"]
     wanted = [(network, "signals.npz"), (network, "model.safetensors"), (other, "job.json"), (attack, "scores.npz")]
     assert sorted(notes) == sorted(
-        f"{job.id}: jobs/{job.key}/{name} is damaged or was altered; it is made again." for job, name in wanted
+        f"{job.id}: jobs/{job.key}/{name} is lost, damaged or was altered; it is made again." for job, name in wanted
     )
     assert (signals.read_bytes(), scores.read_bytes()) == content
     assert again.done(other.key, "metrics.json", "signals.npz")
@@ -385,4 +386,4 @@ def test_a_damaged_probe_is_told_by_its_networks_name(tmp_path):
     )
     (note,) = [event["message"] for event in events if event["event"] == "note"]
     assert Store(bench.store.folder).done(key, "probe.npz")  # it was asked again
-    assert note.startswith(f"the probe ({kind}) of {probed.id}: jobs/{key}/probe.npz is damaged")
+    assert note.startswith(f"the probe ({kind}) of {probed.id}: jobs/{key}/probe.npz is lost, damaged")

@@ -43,17 +43,17 @@ def write(folder: Path, data: ReportData) -> Path:
     """Write ``report.html``, ``figures/*.svg`` and ``model_card.md`` into ``folder``, each atomically.
 
     Returns the path of the page. Works for a half-finished study: what is missing is said on the page. Raises OSError
-    where ``folder`` cannot be written.
+    where ``folder`` cannot be written, FolderError where a link in it leads elsewhere.
     """
     from lacewing._report import _rocs
 
     rocs = _rocs.by_network(data)
     drawings = _draw(data) | {drawing.name: drawing for _, drawing in rocs}
     for drawing in drawings.values():
-        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg, within=folder)
     choices = [(label, drawing.name) for label, drawing in rocs]
-    write_atomically(folder / "report.html", _html(data, drawings, choices))
-    write_atomically(folder / "model_card.md", model_card(data))
+    write_atomically(folder / "report.html", _html(data, drawings, choices), within=folder)
+    write_atomically(folder / "model_card.md", model_card(data), within=folder)
     return folder / "report.html"
 
 

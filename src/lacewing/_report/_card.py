@@ -54,6 +54,9 @@ def _study_card(data: ReportData) -> str:
     if data.missing or data.jobs_failed:
         waiting = f"{data.missing} networks missing, {len(data.jobs_failed)} jobs failed"
         lines += [f"This study is not finished: {waiting}.", ""]
+    if data.damaged:
+        files = "\n".join(f"- {_text(each)}" for each in data.damaged)
+        lines += [f"Lost or damaged files of the run folder, {len(data.damaged)}:", "", files, ""]
     lines += [f"- What was attacked: {_text(_story.subtitle(data))}"]
     lines += [f"- Records: {_text(n_text(data))}; {seeds_text(seeds_of(data)) if seeds_of(data) else 'no seed yet'}"]
     if equal := _matched.answer(data.tradeoff):

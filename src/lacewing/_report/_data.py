@@ -81,6 +81,7 @@ class ReportData:
     missing: int  # planned networks that are not trained yet
     tradeoffs: Mapping[str, TradeOff] = field(default_factory=dict)  # by attack; those that lack are computed
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (network, attack): why it did not run
+    damaged: Sequence[str] = ()  # files of the run folder that are lost or damaged; nothing is made from them
     slices: Sequence[Slice] = ()
     vulnerable: Sequence[MostVulnerable] = ()
     selfchecks: Sequence[SelfCheck] = ()

@@ -333,6 +333,12 @@ def notes(data: ReportData) -> list[Note]:
             f"{', '.join(parts)}: every number below may still change. The command at the end of this page continues."
         )
         made.append(Note("unfinished", "This study is not finished", text))
+    if data.damaged:
+        text = (
+            f"{', '.join(data.damaged)}: nothing on this page is made from them, and what needs them is missing. The "
+            "command at the end of this page makes them again."
+        )
+        made.append(Note("failed", f"Lost or damaged files: {len(data.damaged)}", text))
     made += [Note("failed", "A job failed", text) for text in data.jobs_failed]
     for sentence in (*data.failures, *(data.tradeoff.notes if data.tradeoff is not None else ())):
         title, colon, rest = sentence.partition(": ")

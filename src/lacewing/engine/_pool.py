@@ -104,8 +104,7 @@ class Pool:
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
         self.waiting = [*self._chains(plan), *self._attacks(plan.attacks)]
-        self.names = {job.key: job.id for job in plan.networks} | {job.key: job.id for job in plan.attacks}
-        self.names |= {key: f"the probe ({kind}) of {job.id}" for job in plan.networks for kind, key in job.probes}
+        self.names = plan.names
         self._note_damage(self.store.damaged)
         if not self.waiting:
             return self.outcome
@@ -233,7 +232,7 @@ class Pool:
             if event["event"] == "epoch":
                 self._tell(event)
             elif event["event"] == "damaged":
-                self._note_damage((key, name) for key, name in event["files"])
+                self._note_damage((key, path) for key, path in event["files"])
             elif event["event"] == "done":
                 self._tell({"event": "done", "kind": task.kind, "name": task.name})
                 return True
@@ -298,9 +297,9 @@ class Pool:
 
     def _note_damage(self, files: Iterable[tuple[str, str]]) -> None:
         """Say what was found to be not what was published. It counts as not done, and so is made again."""
-        for key, name in sorted(files):
+        for key, path in sorted(files):
             if key in self.names:
-                self._note(f"{self.names[key]}: jobs/{key}/{name} is damaged or was altered; it is made again.")
+                self._note(f"{self.names[key]}: {path} is lost, damaged or was altered; it is made again.")
 
     def _note(self, message: str) -> None:
         if message not in self.noted:

@@ -1,12 +1,13 @@
 """What each kind of job does: train and observe the networks of a chain; attack one network."""
 
 from lacewing.jobs._attacks import FILES as ATTACK_FILES
-from lacewing.jobs._attacks import attacked, gather, load_attacks, load_network, run_attack
+from lacewing.jobs._attacks import attacked, gather, run_attack
 from lacewing.jobs._networks import drop_weights, run_chain
 from lacewing.jobs._plain import plain_model, plain_state
 from lacewing.jobs._progress import FILES as NETWORK_FILES
 from lacewing.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.jobs._stack import run_stack
+from lacewing.jobs._stored import load_attacks, load_network
 from lacewing.jobs._workspace import Keep, Report, Workspace
 
 __all__ = [

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, perform
-from lacewing.metrics import Estimate
+from lacewing.jobs._stored import SCORES, load_network, load_probe, load_signals
 from lacewing.plan import AttackJob, NetworkJob, Side, asked
-from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.store import Store
 
 FILES = ("metrics.json", "scores.npz")  # what an attack leaves
-_ARRAYS = tuple(f.name for f in dataclasses.fields(AttackResult) if f.name.endswith("_N"))
-_OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
 _POPULATION = 4  # in part_N
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def run_attack(store: Store, job: AttackJob) -> None:
     """Run an attack on the stored signals of its target and the networks beside it, and publish metrics and scores."""
     target = load_network(store, job.target)
     result = perform(ATTACKS[job.attack], gather(store, job), target, seed=job.seed)
-    seen = _signals(store, job.target)
+    seen = load_signals(store, job.target)
     if "canary_N" in seen:
         result = dataclasses.replace(result, canary_N=seen["canary_N"][seen["audited_N"]])
     plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    arrays = {name: plain.pop(name) for name in _ARRAYS}
+    arrays = {name: plain.pop(name) for name in SCORES}
     del plain["network"]
 
     def write(folder: Path) -> None:
@@ -72,9 +67,9 @@ def attacked(store: Store, job: AttackJob) -> bool:
 
 
 def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> Observed:
-    seen = _signals(store, network)
+    seen = load_signals(store, network)
     rows = seen["audited_N"]
-    answers = {name: values for kind in kinds for name, values in _probe(store, network, kind).items()}
+    answers = {name: values for kind in kinds for name, values in load_probe(store, network, kind).items()}
     return Observed(
         logits_NC=seen["logits_NC"][rows],
         label_N=seen["label_N"][rows],
@@ -87,13 +82,13 @@ def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> O
 
 def _references(store: Store, side: Side) -> References:
     """Other networks' answers on the records that ``side.network`` is audited on."""
-    rows = _signals(store, side.network)["audited_N"]
-    seen = [_signals(store, reference) for reference in side.references]
+    rows = load_signals(store, side.network)["audited_N"]
+    seen = [load_signals(store, reference) for reference in side.references]
     return References(
         logits_KNC=np.stack([one["logits_NC"][rows] for one in seen]),
         in_KN=np.stack([one["member_N"][rows] for one in seen]),
         name_K=tuple(reference.id for reference in side.references),
-        phi_KNQ=np.stack([_probe(store, one, "queries")["phi_NQ"][rows] for one in side.references]),
+        phi_KNQ=np.stack([load_probe(store, one, "queries")["phi_NQ"][rows] for one in side.references]),
     )
 
 
@@ -101,11 +96,11 @@ def _population(store: Store, network: NetworkJob, references: Sequence[NetworkJ
     """Records that no network trained on: set aside under random halves, from outside under the four-way split."""
 
     def answers(of: NetworkJob) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        seen = _signals(store, of)
+        seen = load_signals(store, of)
         rows = seen["part_N"] == _POPULATION
         if rows.any():
             return seen["logits_NC"][rows], seen["label_N"][rows]
-        answers = _probe(store, of, "population")
+        answers = load_probe(store, of, "population")
         return answers["population_logits_ZC"], answers["population_label_Z"]
 
     logits, label = answers(network)
@@ -113,48 +108,5 @@ def _population(store: Store, network: NetworkJob, references: Sequence[NetworkJ
     return Population(logits, label, others)
 
 
-def _signals(store: Store, network: NetworkJob) -> Arrays:
-    return _read(store.job(network.key) / "signals.npz")
-
-
-def _probe(store: Store, network: NetworkJob, kind: str) -> Arrays:
-    return _read(store.job(dict(network.probes)[kind]) / "probe.npz")
-
-
-@functools.lru_cache(maxsize=64)  # many attacks read the same networks; a finished job's files never change
-def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
 def _plain(value: Any) -> Any:
     return dict(value) if hasattr(value, "keys") else value.item()
-
-
-def load_network(store: Store, job: NetworkJob) -> NetworkResult:
-    """The result of a finished network job."""
-    found = json.loads((store.job(job.key) / "metrics.json").read_text(encoding="utf-8"))
-    curve = tuple(Epoch(**epoch) for epoch in found.pop("curve"))
-    # The plan's name for it, which may be another than that under which it was trained.
-    return NetworkResult(**{**found, "network": job.network, "method": job.method}, curve=curve)
-
-
-def load_attacks(store: Store, ran: Iterable[AttackJob]) -> list[AttackResult]:
-    """The results of finished attack jobs; what attacks on one network have in common is held once."""
-    networks: dict[str, NetworkResult] = {}
-    common: dict[tuple[str, str], npt.NDArray[Any]] = {}
-
-    def held(job: AttackJob, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        first = values if name in _OWN else common.setdefault((job.target.key, name), values)
-        return first if np.array_equal(first, values) else values
-
-    results = []
-    for job in ran:
-        if job.target.key not in networks:
-            networks[job.target.key] = load_network(store, job.target)
-        found = json.loads((store.job(job.key) / "metrics.json").read_text(encoding="utf-8"))
-        metrics = {name: None if e is None else Estimate(*e) for name, e in found.pop("metrics").items()}
-        with np.load(store.job(job.key) / "scores.npz", allow_pickle=False) as read:
-            arrays: dict[str, Any] = {name: held(job, name, read[name]) for name in _ARRAYS}
-        results.append(AttackResult(network=networks[job.target.key], metrics=metrics, **found, **arrays))
-    return results

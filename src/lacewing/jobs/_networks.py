@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lacewing import models
 from lacewing.attacks import ATTACKS
 from lacewing.config import Butterfly, EarlyStopped, Imp, chain_settings
-from lacewing.errors import BudgetSpent, FolderError, LacewingError
+from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError
 from lacewing.jobs._observe import members, probe, publish
 from lacewing.jobs._progress import finished, missing_stops, trained
 from lacewing.jobs._workspace import Workspace
@@ -111,8 +111,8 @@ def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) ->
     guard.origin = rewind_point(work, head, spec.rewind_epoch)
     if start:
         key = sequence[start].key
-        model.load_state_dict(load_tensors(work.store.job(key) / "model.safetensors"))
-        guard.masks = unpack(load_tensors(work.store.job(key) / "masks.safetensors"))
+        model.load_state_dict(load_tensors(work.store.need(key, "model.safetensors")))
+        guard.masks = unpack(load_tensors(work.store.need(key, "masks.safetensors")))
     current = itertools.count(start + 1 if start else 0)
 
     def fit(model: nn.Module, guard: Guard) -> None:
@@ -194,6 +194,18 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
 
 
+def saved_state(work: Workspace, job: NetworkJob, model: nn.Module) -> Progress | None:
+    """What an interrupted training goes on from; None where there is nothing, or where it is damaged, which is told."""
+    from lacewing.checkpoints import load_checkpoint
+
+    folder = work.store.work(job.key)
+    try:
+        return load_checkpoint(folder, set(model.state_dict()))
+    except UsageError:
+        work.store.damaged.add((job.key, f"work/{job.key}/checkpoint.safetensors"))
+        return None
+
+
 def _train(
     work: Workspace,
     job: NetworkJob,
@@ -236,7 +248,7 @@ def _train_and_publish(
     Raises:
         DivergedError, BudgetSpent: see ``run_chain``.
     """
-    from lacewing.checkpoints import load_checkpoint, save_checkpoint, save_tensors
+    from lacewing.checkpoints import save_checkpoint, save_tensors
 
     folder = work.store.work(job.key)
     saved, aside = time.monotonic(), 0.0  # seconds spent on observing its stops, by this process
@@ -264,7 +276,7 @@ def _train_and_publish(
             job,
             model,
             guard=guard,
-            progress=load_checkpoint(folder, set(model.state_dict())),
+            progress=saved_state(work, job, model),
             on_epoch=on_epoch,
             stop_after=job.stop,
         )

@@ -7,6 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import data
-from lacewing.errors import DivergedError
+from lacewing.errors import DivergedError, UsageError
 from lacewing.jobs._workspace import Workspace
 from lacewing.plan import NetworkJob
 from lacewing.results import Epoch, NetworkResult
@@ -60,7 +61,7 @@ def publish(
     Raises:
         DivergedError: it answers with NaN or infinity.
     """
-    from lacewing.checkpoints import save_tensors
+    from lacewing.checkpoints import load_sealed, save_tensors
     from lacewing.masks import pack
 
     folder = work.store.work(job.key)
@@ -71,7 +72,8 @@ def publish(
         if guard is not None:
             save_tensors(folder_ / "masks.safetensors", pack(guard.masks))
         for name in (f"rewind-{epoch}.safetensors" for epoch in rewinds):
-            if (folder / name).is_file():
+            with suppress(FileNotFoundError, UsageError):  # what is damaged is trained again when it is needed
+                load_sealed(folder / name)
                 (folder_ / name).write_bytes((folder / name).read_bytes())
         _save("signals.npz", arrays, folder_)
         (folder_ / "metrics.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")

@@ -22,7 +22,7 @@ def plain_state(
     from lacewing.checkpoints import load_tensors
     from lacewing.sparsify import butterfly, composed_state
 
-    state = load_tensors(store.job(job.key) / "model.safetensors")
+    state = load_tensors(store.need(job.key, "model.safetensors"))
     if isinstance(job.spec, Butterfly):
         with torch.random.fork_rng(devices=[]):
             model = models.build(study.model, shape, classes)

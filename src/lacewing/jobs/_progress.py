@@ -12,8 +12,8 @@ FILES = ("metrics.json", "signals.npz")  # what a trained network leaves for goo
 
 
 def trained(store: Store, job: NetworkJob) -> bool:
-    """Whether a network's results are there, unaltered; its weights may have been dropped."""
-    return store.done(job.key, *FILES)
+    """Whether a network's results are there, unaltered, and its weights too, unless these were dropped on purpose."""
+    return store.whole(job.key, *FILES)
 
 
 def finished(store: Store, job: NetworkJob) -> bool:

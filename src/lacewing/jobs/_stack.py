@@ -80,9 +80,9 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
         guard = Guard(model, spec.rewind)
         if place not in dead:
             guard.origin = single.rewind_point(work, head, spec.rewind_epoch)
-            model.load_state_dict(load_tensors(work.store.job(job.key) / "model.safetensors"))
+            model.load_state_dict(load_tensors(work.store.need(job.key, "model.safetensors")))
             if start:
-                guard.masks = unpack(load_tensors(work.store.job(job.key) / "masks.safetensors"))
+                guard.masks = unpack(load_tensors(work.store.need(job.key, "masks.safetensors")))
         models.append(model)
         guards.append(guard)
     for jobs in levels[start + 1 :]:
@@ -162,12 +162,7 @@ def _train(
 
 def _checkpoints(work: Workspace, jobs: Sequence[NetworkJob], models: Sequence[nn.Module]) -> list[Progress] | None:
     """The states of an interrupted level, all after the same epoch, or None."""
-    from lacewing.checkpoints import load_checkpoint
-
-    found = [
-        load_checkpoint(work.store.work(job.key), set(model.state_dict()))
-        for job, model in zip(jobs, models, strict=True)
-    ]
+    found = [single.saved_state(work, job, model) for job, model in zip(jobs, models, strict=True)]
     states = [state for state in found if state is not None]
     same = len({len(state.curve) for state in states}) == 1
     return states if len(states) == len(jobs) and same else None

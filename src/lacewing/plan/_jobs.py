@@ -97,6 +97,12 @@ class Plan:
         return tuple(job for chain in self.chains for job in chain)
 
     @property
+    def names(self) -> dict[str, str]:
+        """What people call each job, by its key: networks, the questions to them, attacks."""
+        found = {job.key: job.id for job in self.networks} | {job.key: job.id for job in self.attacks}
+        return found | {key: f"the probe ({kind}) of {job.id}" for job in self.networks for kind, key in job.probes}
+
+    @property
     def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:
         """The chains that are trained together, by the name of their stack."""
         found: dict[str, tuple[tuple[NetworkJob, ...], ...]] = {}

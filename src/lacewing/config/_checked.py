@@ -7,11 +7,22 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from lacewing.config._bounds import shown
 from lacewing.config._networks import KINDS
 from lacewing.config._parts import Part
 from lacewing.errors import UsageError, did_you_mean
 
 P = TypeVar("P", bound=Part)
+_MENDS = {  # by pydantic's name of the problem, where its own words are about Python
+    "int_type": "give a whole number",
+    "float_type": "give a number",
+    "bool_type": "give true or false",
+    "string_type": "give text, in quotes",
+    "tuple_type": "give a list",
+    "dict_type": "give a table of fields",
+    "model_type": "give a table of fields",
+    "model_attributes_type": "give a table of fields",
+}
 
 
 def validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
@@ -28,7 +39,7 @@ def validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
 
 def _sentence(error: ValidationError, part: type[Part]) -> str:
     """The first problem in one sentence that names the field and, for an unknown field, the nearest known one."""
-    problem = error.errors()[0]
+    problem = error.errors(include_url=False)[0]
     tags = set(KINDS)
     steps = [s for i, s in enumerate(problem["loc"]) if not (s in tags and i == 2)]  # drop the union's tag
     field = ".".join(str(s) for s in steps)
@@ -38,11 +49,15 @@ def _sentence(error: ValidationError, part: type[Part]) -> str:
         return f"'{field}' is missing; add it."
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         method = problem.get("ctx", {}).get("tag", "nothing")
-        return f"{field}.method is {method!r}; {did_you_mean(str(method), tags)}"
-    message = problem["msg"].removeprefix("Value error, ")
+        return f"{field}.method is {shown(method)}; {did_you_mean(str(method), tags)}"
+    message = _MENDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}."
-    return f"{field} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
+    if problem["type"] == "inside":
+        return f"{field}{'.' if field else ''}{message}."
+    if problem["type"] == "long":
+        return f"{field} {message}."
+    return f"{field} = {shown(problem['input'])}: {message[0].lower()}{message[1:]}."
 
 
 def _siblings(part: type[Part], loc: tuple[int | str, ...]) -> list[str]:

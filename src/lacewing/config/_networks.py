@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lacewing.config._bounds import ascending, at_most, folder_name, inside, no_longer_than, shown
 from lacewing.config._parts import Part, Train
 
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_FEWEST = 1e-12  # share of the weights below which no network has one left
+_FEW_STOPS = no_longer_than(1000, "each is observed and attacked like a network")
 
 
 class Network(Part):
     """What networks of every method share: a name, and any field of [train] for this network only."""
 
-    name: str | None = None
+    name: Annotated[str, folder_name] | None = None
     train: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, name: str | None) -> str | None:
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} must be lower-case letters, digits, '-' and '.'")
-        return name
 
 
 class Dense(Network):
@@ -36,16 +32,26 @@ class Imp(Network):
     """Iterative magnitude pruning: train, prune, rewind, train again; ``levels`` times."""
 
     method: Literal["imp"]
-    levels: Annotated[int, Field(ge=1)]
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the weights that remain, at each level
+    levels: Annotated[int, Field(ge=1), at_most(1000, "after that nothing is left to prune")]
+    fraction: Annotated[float, Field(ge=1e-3, lt=1)] = 0.2  # of the weights that remain, at each level
     rewind: str = "epoch 1"  # "init" or "epoch K"
 
     @field_validator("rewind")
     @classmethod
     def _point(cls, rewind: str) -> str:
-        if rewind != "init" and not re.fullmatch(r"epoch [1-9]\d*", rewind):
-            raise ValueError(f"{rewind!r} must be 'init' or 'epoch K' with K at least 1")
+        if rewind != "init" and not re.fullmatch(r"epoch [1-9][0-9]{0,5}", rewind):
+            raise ValueError(f"{shown(rewind)} must be 'init' or 'epoch K' with K from 1 to below train.epochs")
         return rewind
+
+    @model_validator(mode="after")
+    def _weights_are_left(self) -> Imp:
+        most = math.floor(math.log(_FEWEST) / math.log1p(-self.fraction))
+        if self.levels > most:
+            raise inside(
+                f"levels = {self.levels}: at most {most:,} with fraction = {self.fraction:g}, since after that nothing "
+                "is left to prune"
+            )
+        return self
 
     @property
     def rewind_epoch(self) -> int:
@@ -57,22 +63,21 @@ class EarlyStopped(Network):
     """The dense network after fewer epochs of its schedule: what stopping early would have given, as a control."""
 
     method: Literal["early-stopped"]
-    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] | None = None  # of epochs
-
-    @field_validator("epochs")
-    @classmethod
-    def _ascending_epochs(cls, epochs: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if epochs is not None and list(epochs) != sorted(set(epochs)):
-            raise ValueError(f"{list(epochs)} must ascend, no epoch twice")
-        return epochs
-
-    @field_validator("shares")
-    @classmethod
-    def _ascending_shares(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if shares is not None and list(shares) != sorted(set(shares)):
-            raise ValueError(f"{list(shares)} must ascend, no share twice")
-        return shares
+    epochs: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, strict=False), ascending("epoch"), _FEW_STOPS
+        ]
+        | None
+    ) = None
+    shares: (  # of the epochs of training
+        Annotated[
+            tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+            Field(min_length=1, strict=False),
+            ascending("share"),
+            _FEW_STOPS,
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> EarlyStopped:
@@ -99,8 +104,8 @@ class Butterfly(Network):
     """Convolutions of the last ``segments`` replaced by chains of ``factors`` Kronecker-sparse factors."""
 
     method: Literal["butterfly"]
-    segments: Annotated[int, Field(ge=1)] = 3
-    factors: Annotated[int, Field(ge=2)] = 2
+    segments: Annotated[int, Field(ge=1), at_most(100, "no model here has more")] = 3
+    factors: Annotated[int, Field(ge=2), at_most(20, "a chain of more saves nothing")] = 2
     columns: Literal["channel-first", "kernel-first"] = "channel-first"  # of a kernel: (C, kh, kw) or (kh, kw, C)
 
 

@@ -5,38 +5,63 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+from lacewing.config._bounds import ascending, at_most, distinct, inside, no_longer_than
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
+
+
+_PATIENCE = "each is a question to every record, of every network"
+_NUMBERS = "no training with more stays finite"
+_STANDARD = "records are standardised, and nothing is left of them under more"
+Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
 
 class Part(BaseModel):
-    """Base of every part of a study: immutable, and unknown fields are errors."""
+    """Base of every part of a study: immutable; unknown fields are errors, and so are values of another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Data(Part):
     """Which records, and how they are cut into target and shadow sets."""
 
-    dataset: str = "digits"  # a registry name or the path of an .npz with x and y
+    dataset: Annotated[str, Field(min_length=1)] = "digits"  # a registry name or the path of an .npz with x and y
     labels: Literal["fine", "coarse"] = "fine"  # cifar100 only
-    records: Annotated[int, Field(ge=1)] | None = None  # drawn at random before the split; None: all
+    # Drawn at random before the split; None: all.
+    records: Annotated[int, Field(ge=1), at_most(10**9, "no data set here has more")] | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of labels redrawn once, before the split
     split: Literal["four-way", "random-halves"] = "four-way"
     population: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share kept for nobody to train on; random-halves: 0.1
-    canaries: Annotated[int, Field(ge=0)] = 0  # records given a wrong label on purpose, audited separately as well
+    # Records given a wrong label on purpose, audited separately as well.
+    canaries: Annotated[int, Field(ge=0), at_most(10**9, "no data set here has more records")] = 0
     seed: Annotated[int, Field(ge=0)] = 0  # of the draw of records and of redrawn labels; the split follows run.seeds
+
+    @model_validator(mode="after")
+    def _canaries_are_records(self) -> Data:
+        if self.records is not None and self.canaries > self.records:
+            raise inside(f"canaries = {self.canaries:,} is more than data.records = {self.records:,}; lower it")
+        return self
 
 
 class Model(Part):
     """The network: a registry name with options, or a user's own factory ``package.module:function``."""
 
-    name: str | None = None
-    factory: str | None = None  # called as factory(shape, classes)
-    version: str = ""  # of a user's factory: change it when code outside its module changes what it builds
-    width: Annotated[int, Field(ge=1)] | None = None  # ResNets: channels of the first segment
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # mlp: sizes of the hidden layers
+    name: Word | None = None
+    factory: Word | None = None  # called as factory(shape, classes)
+    # Of a user's factory: change it when code outside its module changes what it builds.
+    version: Annotated[str, no_longer_than(200, "it is a name")] = ""
+    # ResNets: channels of the first segment; mlp: sizes of the hidden layers.
+    width: Annotated[int, Field(ge=1), at_most(1024, "a wider ResNet does not fit into memory")] | None = None
+    hidden: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1), at_most(2**16, "a larger layer does not fit into memory")], ...],
+            Field(strict=False),
+            no_longer_than(100, "a deeper perceptron is not trained"),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
@@ -52,15 +77,20 @@ class Model(Part):
 class Train(Part):
     """SGD with momentum, and everything else that changes what a network becomes."""
 
-    epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    epochs: Annotated[int, Field(ge=1), at_most(100_000, "every epoch is recorded")] = 30
+    batch_size: Annotated[int, Field(ge=1), at_most(10**6, "a batch is held in memory")] = 64
+    lr: Annotated[float, Field(gt=0), at_most(1e4, _NUMBERS)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0), at_most(1e4, _NUMBERS)] = 5e-4
     schedule: Literal["one-cycle", "step", "constant"] = "one-cycle"
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)  # step: shares of the epochs
+    milestones: Annotated[  # step: shares of the epochs
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+        Field(strict=False),
+        ascending("share"),
+        no_longer_than(100, "a schedule has far fewer steps"),
+    ] = (0.5, 0.75)
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # step: the factor at each milestone
-    augment: tuple[Literal["flip", "crop"], ...] = ()
+    augment: Annotated[tuple[Literal["flip", "crop"], ...], Field(strict=False), distinct("one")] = ()
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware gains from it
     channels_last: bool = True  # memory layout of images and convolutions
     holdout: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share of the training records kept aside for tuning
@@ -75,28 +105,36 @@ class Train(Part):
 class Signals(Part):
     """What the attacker measures beside the outputs: the local sensitivity of the softmax, and what attacks ask for."""
 
-    noise: Annotated[float, Field(gt=0)] = 1e-3  # e, in units of normalised inputs
-    draws: Annotated[int, Field(ge=1)] = 5
+    noise: Annotated[float, Field(gt=0), at_most(1e3, _STANDARD)] = 1e-3  # e, in units of normalised inputs
+    draws: Annotated[int, Field(ge=1), at_most(1000, _PATIENCE)] = 5
     # The rest is measured only where a declared attack needs it.
-    queries: Annotated[int, Field(ge=1)] = 4  # fixed queries of a record: itself, flipped, shifted ...
-    noise_sizes: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.1, 0.2, 0.4, 0.8)
-    noise_draws: Annotated[int, Field(ge=1)] = 2
+    queries: Annotated[int, Field(ge=1), at_most(256, _PATIENCE)] = 4  # fixed: the record, flipped, shifted ...
+    noise_sizes: Annotated[
+        tuple[Annotated[float, Field(gt=0), at_most(1e3, _STANDARD)], ...],
+        Field(min_length=1, strict=False),
+        ascending("size"),
+        no_longer_than(100, _PATIENCE),
+    ] = (0.1, 0.2, 0.4, 0.8)
+    noise_draws: Annotated[int, Field(ge=1), at_most(1000, _PATIENCE)] = 2
 
 
 class Attacks(Part):
     """Which attacks run on every target network; "all": every one that the study has what it takes for."""
 
-    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("discriminator",)
+    names: Annotated[
+        tuple[Word, ...],
+        Field(min_length=1, strict=False),
+        distinct("an attack"),
+        no_longer_than(200, "there are fewer attacks"),
+    ] = ("discriminator",)
 
 
 class Run(Part):
     """Repeats: each seed redraws the split, the initialisation and the order of training."""
 
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{list(seeds)} names a seed twice; a report never counts a seed twice")
-        return seeds
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1, strict=False),
+        distinct("a seed"),
+        no_longer_than(1000, "every network is trained for each of them"),
+    ] = (0, 1)

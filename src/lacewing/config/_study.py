@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lacewing.config._bounds import folder_name, no_longer_than, shown
 from lacewing.config._checked import validated
-from lacewing.config._networks import NAME, AnyNetwork, EarlyStopped, Imp, Network, level_name, network_name, stop_name
+from lacewing.config._networks import AnyNetwork, EarlyStopped, Imp, Network, level_name, network_name, stop_name
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
 
+MOST_NETWORKS, MOST_PAIRS = 10_000, 1_000_000
 SCHEMA = 1  # of studies, job keys and run folders; raised whenever an old run folder would mean something else
 
 
@@ -21,11 +23,15 @@ class Study(Part):
     """The whole declared experiment."""
 
     schema_: Annotated[int, Field(alias="schema")] = SCHEMA
-    name: str
+    name: Annotated[str, folder_name]
     data: Data = Data()
     model: Model
     train: Train = Train()
-    networks: Annotated[tuple[AnyNetwork, ...], Field(min_length=1)]
+    networks: Annotated[
+        tuple[AnyNetwork, ...],
+        Field(min_length=1, strict=False),
+        no_longer_than(1000, "every entry is at least one network for each seed"),
+    ]
     signals: Signals = Signals()
     attacks: Attacks = Attacks()
     run: Run = Run()
@@ -62,18 +68,12 @@ class Study(Part):
     @classmethod
     def _known_schema(cls, schema: int) -> int:
         if schema != SCHEMA:
-            raise ValueError(f"{schema} is not the schema of this version, which is {SCHEMA}")
+            raise ValueError(f"{shown(schema)} is not the schema of this version, which is {SCHEMA}")
         return schema
-
-    @field_validator("name")
-    @classmethod
-    def _folder_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} must be lower-case letters, digits, '-' and '.': it names a folder")
-        return name
 
     @model_validator(mode="after")
     def _networks_fit(self) -> Study:
+        self._plan_fits()
         names = [network_name(network) for network in self.networks]
         names += [level_name(n, level) for n in self.networks if isinstance(n, Imp) for level in range(n.levels + 1)]
         for index, n in enumerate(self.networks):
@@ -103,6 +103,25 @@ class Study(Part):
             if other != names[index]:
                 raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
         return self
+
+    def _plan_fits(self) -> None:
+        """Refuse, before a plan is made, one of more networks than any study has."""
+        each = 0
+        for index, n in enumerate(self.networks):
+            stops = n.stops(self.train_of(n, where=f"networks.{index}.train")) if isinstance(n, EarlyStopped) else ()
+            each += n.levels + 1 if isinstance(n, Imp) else len(stops) + 1
+        seeds = len(self.run.seeds)
+        planned = each * seeds * (2 if self.data.split == "four-way" else 1)
+        if planned > MOST_NETWORKS:
+            raise ValueError(
+                f"networks and run.seeds make {planned:,} networks: at most {MOST_NETWORKS:,}, since a study is "
+                "planned and reported as a whole; split it into several"
+            )
+        if planned * seeds > MOST_PAIRS:
+            raise ValueError(
+                f"run.seeds: {planned:,} networks of {seeds:,} seeds make {planned * seeds:,} pairs of a network and "
+                f"a reference: at most {MOST_PAIRS:,}, since attacks read them all; name fewer seeds"
+            )
 
     def _stops_fit(self, network: EarlyStopped, where: str, train: Train) -> None:
         if train.stack > 1:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lacewing.config._bounds import shown
 from lacewing.config._checked import validated
+from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
 from lacewing.config._study import Study
 from lacewing.errors import UsageError, did_you_mean
+
+LARGEST = 1 << 20  # bytes of a study file
+_MOST_DOTS = 2_000  # in a line
 
 
 def builtin_studies() -> dict[str, str]:
@@ -23,66 +29,125 @@ def builtin_studies() -> dict[str, str]:
 def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Study:
     """A study from a built-in name, a TOML file or a mapping, with ``a.b=c`` overrides applied.
 
+    A mapping may hold paths, and numbers and arrays of numpy, beside what TOML can say.
+
     Raises:
         UsageError: no such study, a TOML error, an unknown field or a bad value; the message names it and the mend.
     """
+    where = "study"
     if isinstance(study, Mapping):
-        fields, where = json.loads(json.dumps(study, default=str)), "study"  # str: a Path, a numpy number
-    else:
+        fields = plain(study, where)  # a copy, which --set may change
+    elif isinstance(study, str | Path):
         text, where = _study_text(str(study))
         try:
-            fields = tomllib.loads(text)
+            fields = _parsed(text, where)
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{where} is not valid TOML: {error}.") from None
+    else:
+        raise UsageError(f"study is a {type(study).__name__}; give a built-in name, a TOML file or a mapping.")
     for override in overrides:
         _set(fields, override)
-    return validated(Study, fields, where)
+    return validated(Study, plain(fields, where), where)
 
 
 def _study_text(study: str) -> tuple[str, str]:
     builtin = builtin_studies()
-    path = Path(study)
     if study in builtin:
         return builtin[study], f"study '{study}'"
-    if path.suffix == ".toml" or path.is_file():
-        try:
-            return path.read_text("utf-8"), str(path)
-        except FileNotFoundError:
-            raise UsageError(f"no study file {path}; check the path.") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not a text file; a study is written in TOML.") from None
-    raise UsageError(f"unknown study '{study}': {did_you_mean(study, builtin)} A study file ends in .toml.")
+    if len(study) > LONGEST_TEXT or "\0" in study:
+        raise UsageError(f"study {shown(study)} is neither a name nor the path of a file; check it.")
+    path = Path(study)
+    if path.suffix == ".toml" or os.path.isfile(path):  # noqa: PTH113  see `_file_text`
+        return _file_text(path), str(path)
+    raise UsageError(f"unknown study {shown(study)}: {did_you_mean(study, builtin)} A study file ends in .toml.")
+
+
+def _file_text(path: Path) -> str:
+    """The text of a file of at most ``LARGEST`` bytes.
+
+    Raises:
+        UsageError: there is no such file, it is a folder or a pipe, too large, or not UTF-8.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name that is too long
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} is a folder, or no file that can be read; give a study file, which ends in .toml."
+            )
+        raise UsageError(f"no study file {path}; check the path.")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UsageError(f"{path} has more than {LARGEST:,} bytes; a study is far smaller.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a text file in UTF-8; a study is written in TOML.") from None
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    """TOML as tomllib reads it.
+
+    Raises:
+        tomllib.TOMLDecodeError: it is no TOML.
+        UsageError: it is so nested, or its numbers are so long, that tomllib gives up.
+    """
+    # tomllib takes a time that grows with the square of the parts of a dotted key.
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise UsageError(f"{where} has a line with more than {_MOST_DOTS:,} dots; a study has no such line.")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply; a study has no lists of lists.") from None
+    except ValueError:  # of int(), for thousands of digits
+        raise UsageError(f"{where} holds a number of too many digits; give a smaller one.") from None
 
 
 def _set(fields: dict[str, Any], override: str) -> None:
     """Apply one ``a.b=c`` to nested dicts and lists; the value is TOML, or a bare string."""
+    if not isinstance(override, str):
+        raise UsageError(f"--set {shown(override)} must be text that reads field=value.")
+    told = f"--set {shown(override)}"
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
-        raise UsageError(f"--set {override!r} must read field=value, e.g. --set train.epochs=10.")
-    try:
-        value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        raise UsageError(f"{told} must read field=value, e.g. --set train.epochs=10.")
     *parents, last = path.strip().split(".")
+    if len(parents) > DEEPEST:
+        raise UsageError(f"{told}: the field lies more than {DEEPEST} tables deep; a study has no such field.")
+    value = _value(text, told)
     here: Any = fields
     for step in parents:
         if isinstance(here, list):
-            here = here[_index(here, step, override)]
+            here = here[_index(here, step, told)]
         elif isinstance(here, dict):
             here = here.setdefault(step, {})
         else:
-            raise UsageError(f"--set {override!r}: '{step}' is inside a plain value, not a table.")
+            raise UsageError(f"{told}: {shown(step)} is inside a plain value, not a table.")
     if isinstance(here, list):
-        here[_index(here, last, override)] = value
+        here[_index(here, last, told)] = value
     elif isinstance(here, dict):
         here[last] = value
     else:
-        raise UsageError(f"--set {override!r}: '{last}' is inside a plain value, not a table.")
+        raise UsageError(f"{told}: {shown(last)} is inside a plain value, not a table.")
 
 
-def _index(items: list[Any], step: str, override: str) -> int:
-    if not step.isdecimal() or int(step) >= len(items):
-        raise UsageError(f"--set {override!r}: '{step}' is not a position from 0 to {len(items) - 1} of that list.")
+def _value(text: str, told: str) -> Any:
+    """What stands behind the ``=``: one value in TOML, else the text itself."""
+    if len(text) > LARGEST:
+        raise UsageError(f"{told} is longer than {LARGEST:,} characters; write a study file.")
+    try:
+        found = _parsed(f"v = {text}", told)
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    if set(found) != {"v"}:
+        raise UsageError(f"{told} sets more than one field; give each its own --set.")
+    return found["v"]
+
+
+def _index(items: list[Any], step: str, told: str) -> int:
+    if not (step.isascii() and step.isdecimal() and len(step) < 9) or int(step) >= len(items):
+        raise UsageError(f"{told}: {shown(step)} is not a position from 0 to {len(items) - 1} of that list.")
     return int(step)
 
 

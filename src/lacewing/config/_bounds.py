@@ -1,0 +1,83 @@
+"""What a field of a study may hold at most, each bound with its reason, and how values are told in a sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+LONGEST_NAME = 64
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
+
+
+def at_most(most: float, why: str) -> AfterValidator:
+    """Refuse a number above ``most``; ``why`` ends the sentence "at most ..., since"."""
+
+    def check(value: float) -> float:
+        if value > most:
+            raise PydanticCustomError("above", "at most {most}, since {why}", {"most": f"{most:,}", "why": why})
+        return value
+
+    return AfterValidator(check)
+
+
+def no_longer_than(most: int, why: str) -> AfterValidator:
+    """Refuse a list or text of more than ``most`` items or characters."""
+
+    def check(value: Any) -> Any:
+        if len(value) > most:
+            unit = "characters" if isinstance(value, str) else "values"
+            words = {"length": f"{len(value):,}", "unit": unit, "most": f"{most:,}", "why": why}
+            raise PydanticCustomError("long", "has {length} {unit}: at most {most}, since {why}", words)
+        return value
+
+    return AfterValidator(check)
+
+
+def ascending(what: str) -> AfterValidator:
+    """Refuse a list that does not ascend, or holds a ``what`` twice."""
+
+    def check(values: tuple[float, ...]) -> tuple[float, ...]:
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"{shown(list(values))} must ascend, no {what} twice")
+        return values
+
+    return AfterValidator(check)
+
+
+def distinct(what: str) -> AfterValidator:
+    """Refuse a list that holds a ``what`` twice."""
+
+    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{shown(list(values))} names {what} twice")
+        return values
+
+    return AfterValidator(check)
+
+
+def inside(sentence: str) -> PydanticCustomError:
+    """The refusal of a part whose fields do not fit each other; the sentence begins with the name of one of them."""
+    return PydanticCustomError("inside", "{sentence}", {"sentence": sentence})
+
+
+def _folder_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{shown(name)} must be lower-case letters, digits, '-' and '.': it names a folder")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{shown(name)} has {len(name):,} characters: at most {LONGEST_NAME}, since it names a folder")
+    if name.endswith(".") or name.partition(".")[0] in _DEVICES:
+        raise ValueError(f"{name!r} cannot name a folder on Windows; choose another name")
+    return name
+
+
+folder_name = AfterValidator(_folder_name)
+
+
+def shown(value: object) -> str:
+    """A value as it is told in a sentence: its beginning where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} ..."

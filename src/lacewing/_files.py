@@ -91,13 +91,13 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
         UsageError: it is no ordinary file: a folder, a pipe, a device.
         OSError: it cannot be opened.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder, where a file is wanted.") from None
+    if path.is_dir():  # Windows does not open it, and elsewhere it cannot be read
+        raise UsageError(f"{path} is a folder, where a file is wanted.")
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{path} is no ordinary file: give a file, no folder, pipe or device.")
     with open(descriptor, "rb") as stream:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UsageError(f"{path} is no ordinary file: give a file, no folder, pipe or device.")
         yield stream
 
 

@@ -32,6 +32,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 JSON_BYTES = 64 << 20  # a training curve of 100,000 epochs has 12 MB
 TOML_BYTES = 1 << 20
 CSV_BYTES = 512 << 20
+_DOTS = 2_000  # in a line of TOML: the time that tomllib takes grows with the square of the parts of a dotted key
 _ANY_ARCHIVE = 1 << 30  # bytes that an archive may hold however small it is
 _RATIO = 200  # above that: bytes of content for each byte of the archive. Zeros reach 1,000, and so do bombs.
 _MEMBERS = 10_000
@@ -89,18 +90,27 @@ def _digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class NotTOML(UsageError):
+    """A text breaks the rules of TOML."""
+
+
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """The tables that TOML text holds.
 
     Raises:
-        UsageError: it is no TOML, nested too deeply, or holds a number of thousands of digits.
+        NotTOML: it is no TOML.
+        UsageError: it is nested too deeply, or holds a number of thousands of digits or a key of thousands of parts.
     """
+    if any(line.count(".") > _DOTS for line in text.split("\n")):
+        raise UsageError(f"{where} has a line with more than {_DOTS:,} dots; a study has no such line.")
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{where} is nested too deeply; a study needs three levels.") from None
-    except ValueError as error:  # TOMLDecodeError is of this kind, as is an integer of too many digits
-        raise UsageError(f"{where} is not valid TOML: {_short(error)}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise NotTOML(f"{where} is not valid TOML: {_short(error)}.") from None
+    except ValueError:  # of int()
+        raise UsageError(f"{where} holds a number of too many digits; give a smaller one.") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

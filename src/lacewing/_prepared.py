@@ -35,6 +35,7 @@ class Prepared:
     ) -> None:
         from lacewing.accounting import count_networks
         from lacewing.replay import recordings_for
+        from lacewing.signals import IMAGE_QUERIES
         from lacewing.train import choose_device
 
         declared = load_study(study, set)
@@ -46,6 +47,9 @@ class Prepared:
         self.data_root = Path(data_root) if data_root is not None else None
         self.study = _with_attacks(declared.resolved(self._precision(declared)))
         self.work = jobs.Workspace.open(self.study, self.store, self.data_root, device=self.device)
+        queries = self.study.signals.queries
+        if len(self.work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
+            raise UsageError(f"signals.queries = {queries}: at most {IMAGE_QUERIES}, since an image has no more.")
         self.facts: dict[str, Any] = {
             "data_digest": self.work.dataset.digest,
             "model": models.fingerprint(self.study.model),

@@ -21,6 +21,7 @@ _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not
 _CPU_INPUTS = 50 * 3 * 32 * 32
 _FEWEST = 8  # however large they are
 _SHIFTS = ((2, 2), (-2, -2), (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels (down, right)
+IMAGE_QUERIES = 2 + 2 * len(_SHIFTS)  # that there are of an image
 _QUERY_NOISE = 0.1  # of tabular queries, in standard deviations of each feature
 _FLIPPED = 0.02  # share of the binary features that a tabular query flips
 _GRADIENT_FLOATS = 8_000_000  # largest number of per-record gradient entries held at once: 32 MB
@@ -154,8 +155,8 @@ def probe(
     """
     if x.ndim not in (2, 4):
         raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
-    if queries < 0 or (x.ndim == 4 and queries > 2 + 2 * len(_SHIFTS)):
-        raise UsageError(f"queries = {queries} is out of range: images have 0 to {2 + 2 * len(_SHIFTS)} of them.")
+    if queries < 0 or (x.ndim == 4 and queries > IMAGE_QUERIES):
+        raise UsageError(f"queries = {queries} is out of range: images have 0 to {IMAGE_QUERIES} of them.")
     device = _device(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
     binary = torch.from_numpy(_binary(x)).to(device)

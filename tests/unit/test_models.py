@@ -116,7 +116,7 @@ def test_depths_that_no_resnet_has_are_an_error(depth):
 )
 def test_registry_models_that_cannot_be_built_are_an_error(model, shape, said):
     with pytest.raises(UsageError, match=said):
-        models.check(model, shape)
+        models.check(model, shape, 10)
     with pytest.raises(UsageError, match=said):
         models.build(model, shape, 10)
 
@@ -195,3 +195,35 @@ def test_fingerprints_follow_settings_source_and_version(factories):
 def test_a_factory_without_source_is_refused():
     with pytest.raises(UsageError, match="has no source file"):
         models.fingerprint(Model(factory="math:sqrt"))
+
+
+@pytest.mark.parametrize("depth", [8, 14, 20, 32, 44, 56])
+@pytest.mark.parametrize(("width", "channels", "classes"), [(16, 3, 10), (5, 1, 100)])
+def test_weights_are_counted_before_a_model_is_built(depth, width, channels, classes, monkeypatch):
+    model, shape = Model(name=f"resnet{depth}", width=width), (channels, 8, 8)
+    with torch.device("meta"):
+        network = models.build(model, shape, classes)
+    count = sum(p.numel() for p in network.parameters() if p.ndim > 1)
+    _assert_counted(model, shape, classes, count, monkeypatch)
+
+
+@pytest.mark.parametrize("hidden", [None, (), (7,), (30, 4)])
+def test_weights_of_a_perceptron_are_counted_before_it_is_built(hidden, monkeypatch):
+    model = Model(name="mlp", hidden=hidden)
+    count = sum(p.numel() for p in models.build(model, (2, 5), 3).parameters() if p.ndim > 1)
+    _assert_counted(model, (2, 5), 3, count, monkeypatch)
+
+
+def _assert_counted(model, shape, classes, count, monkeypatch):
+    monkeypatch.setattr(models, "MOST_WEIGHTS", count)
+    models.check(model, shape, classes)
+    monkeypatch.setattr(models, "MOST_WEIGHTS", count - 1)
+    with pytest.raises(UsageError, match=f"would have {count:,} weights here: at most {count - 1:,}"):
+        models.build(model, shape, classes)
+
+
+def test_a_model_that_no_memory_holds_is_refused():
+    with pytest.raises(UsageError, match=r"model\.hidden: 'mlp' would have 4,[\d,]+ weights here"):
+        models.build(Model(name="mlp", hidden=(2**16, 2**16)), (64,), 10)
+    with pytest.raises(UsageError, match=r"model\.width: 'resnet56' would have 3,[\d,]+ weights here"):
+        models.build(Model(name="resnet56", width=1024), (3, 32, 32), 10)

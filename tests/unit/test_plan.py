@@ -1,12 +1,13 @@
 """The plan: which jobs a study has, what they share, and that their keys follow exactly what changes a network."""
 
 import copy
+import hashlib
 
 import pytest
 
 from lacewing import jobs
 from lacewing.attacks import ATTACKS
-from lacewing.config import Dense, load_study
+from lacewing.config import Dense, builtin_studies, load_study
 from lacewing.errors import UsageError
 from lacewing.plan import make_plan, only, refusals
 
@@ -368,3 +369,22 @@ def test_slices_of_nothing_are_an_error(terms, said):
     with pytest.raises(UsageError) as caught:
         only(_plan(), terms)
     assert said in str(caught.value)
+
+
+def test_the_keys_of_the_shipped_studies_are_stable():
+    """Golden: a change makes every run folder in the world start anew."""
+    golden = {
+        "cifar10-small": "93be6d97a4b81a8af1c9bfdf45e367b90dfe965407013c90616118932dfd9c4f",
+        "digits": "c518411f9efd83156f0a7ad90037b72b0b7cf39cf322651f149ed52e30ac7169",
+        "digits-halves": "d2be89359df770076a9fdce64a617cf28cf7b1ea1be2ed3b1113fef824cae78c",
+        "fashion": "3f06d95f6914fc4e63393a0ee0f0782babd2382d090932a437b4f4408fd7b3cc",
+        "paper": "074b14191d2d47d055df1b3db7be0a9333e078abdeb8b148c557e3296176d3cd",
+        "paper-short": "73891fc2a571162580d864b5c12a0058f4fd61b8d0f308ab8f93cfe4155c51cc",
+    }
+    found = {}
+    for name in builtin_studies():
+        study = load_study(name, ["attacks.names=['discriminator']"]).resolved("fp32")
+        plan = make_plan(study, data_digest=DIGEST, model=study.model.model_dump(mode="json"))
+        keys = sorted(f"{job.id} {job.key}" for job in (*plan.networks, *plan.attacks))
+        found[name] = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    assert found == golden

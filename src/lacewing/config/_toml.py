@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lacewing._formats import TOML_BYTES, NotTOML, parse_toml, read_toml
 from lacewing.config._bounds import shown
 from lacewing.config._checked import validated
 from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
 from lacewing.config._study import Study
 from lacewing.errors import UsageError, did_you_mean
-
-LARGEST = 1 << 20  # bytes of a study file
-_MOST_DOTS = 2_000  # in a line
 
 
 def builtin_studies() -> dict[str, str]:
@@ -38,11 +35,7 @@ def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] =
     if isinstance(study, Mapping):
         fields = plain(study, where)  # a copy, which --set may change
     elif isinstance(study, str | Path):
-        text, where = _study_text(str(study))
-        try:
-            fields = _parsed(text, where)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{where} is not valid TOML: {error}.") from None
+        fields, where = _named(str(study))
     else:
         raise UsageError(f"study is a {type(study).__name__}; give a built-in name, a TOML file or a mapping.")
     for override in overrides:
@@ -50,58 +43,20 @@ def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] =
     return validated(Study, plain(fields, where), where)
 
 
-def _study_text(study: str) -> tuple[str, str]:
+def _named(study: str) -> tuple[dict[str, Any], str]:
+    """The fields of a built-in study or of a file, and what a sentence calls it."""
     builtin = builtin_studies()
     if study in builtin:
-        return builtin[study], f"study '{study}'"
+        return parse_toml(builtin[study], f"study '{study}'"), f"study '{study}'"
     if len(study) > LONGEST_TEXT or "\0" in study:
         raise UsageError(f"study {shown(study)} is neither a name nor the path of a file; check it.")
     path = Path(study)
-    if path.suffix == ".toml" or os.path.isfile(path):  # noqa: PTH113  see `_file_text`
-        return _file_text(path), str(path)
-    raise UsageError(f"unknown study {shown(study)}: {did_you_mean(study, builtin)} A study file ends in .toml.")
-
-
-def _file_text(path: Path) -> str:
-    """The text of a file of at most ``LARGEST`` bytes.
-
-    Raises:
-        UsageError: there is no such file, it is a folder or a pipe, too large, or not UTF-8.
-    """
-    if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name that is too long
-        if os.path.lexists(path):
-            raise UsageError(
-                f"{path} is a folder, or no file that can be read; give a study file, which ends in .toml."
-            )
+    is_file = os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
+    if path.suffix != ".toml" and not is_file:
+        raise UsageError(f"unknown study {shown(study)}: {did_you_mean(study, builtin)} A study file ends in .toml.")
+    if not is_file and not os.path.lexists(path):
         raise UsageError(f"no study file {path}; check the path.")
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UsageError(f"{path} has more than {LARGEST:,} bytes; a study is far smaller.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a text file in UTF-8; a study is written in TOML.") from None
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    """TOML as tomllib reads it.
-
-    Raises:
-        tomllib.TOMLDecodeError: it is no TOML.
-        UsageError: it is so nested, or its numbers are so long, that tomllib gives up.
-    """
-    # tomllib takes a time that grows with the square of the parts of a dotted key.
-    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-        raise UsageError(f"{where} has a line with more than {_MOST_DOTS:,} dots; a study has no such line.")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise
-    except RecursionError:
-        raise UsageError(f"{where} is nested too deeply; a study has no lists of lists.") from None
-    except ValueError:  # of int(), for thousands of digits
-        raise UsageError(f"{where} holds a number of too many digits; give a smaller one.") from None
+    return read_toml(path), str(path)
 
 
 def _set(fields: dict[str, Any], override: str) -> None:
@@ -134,11 +89,11 @@ def _set(fields: dict[str, Any], override: str) -> None:
 
 def _value(text: str, told: str) -> Any:
     """What stands behind the ``=``: one value in TOML, else the text itself."""
-    if len(text) > LARGEST:
-        raise UsageError(f"{told} is longer than {LARGEST:,} characters; write a study file.")
+    if len(text) > TOML_BYTES:
+        raise UsageError(f"{told} is longer than {TOML_BYTES:,} characters; write a study file.")
     try:
-        found = _parsed(f"v = {text}", told)
-    except tomllib.TOMLDecodeError:
+        found = parse_toml(f"v = {text}", told)
+    except NotTOML:
         return text.strip()
     if set(found) != {"v"}:
         raise UsageError(f"{told} sets more than one field; give each its own --set.")

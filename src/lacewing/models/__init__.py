@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
 _DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 NAMES = (*_DEPTHS, "mlp")
+WIDTH, HIDDEN = 16, (256, 256)  # of a ResNet and of a perceptron whose study does not say
+MOST_WEIGHTS = 2**28
 
 
-def check(model: Model, shape: tuple[int, ...]) -> None:
+def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
     """Refuse, without torch, a registry model that does not exist or cannot take records of ``shape``.
 
     Raises:
-        UsageError: unknown name, an option of another model, a ResNet on records that are no images.
+        UsageError: unknown name, an option of another model, a ResNet on records that are no images, more weights than
+            `MOST_WEIGHTS`.
     """
     if model.factory is not None:
         return
@@ -38,6 +42,27 @@ def check(model: Model, shape: tuple[int, ...]) -> None:
             f"model.name: '{model.name}' needs images (C, H, W), and this data set has records of shape {shape}; "
             "use 'mlp' or a factory of your own."
         )
+    weights = _weights(model, shape, classes)
+    if weights > MOST_WEIGHTS:
+        field = "hidden" if model.name == "mlp" else "width"
+        raise UsageError(
+            f"model.{field}: '{model.name}' would have {weights:,} weights here: "
+            f"at most {MOST_WEIGHTS:,}, since training holds four copies of them; make it smaller."
+        )
+
+
+def _weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
+    """Entries of the matrices and convolutions of a registry model, before there is one."""
+    if model.name == "mlp":
+        sizes = (math.prod(shape), *(HIDDEN if model.hidden is None else model.hidden), classes)
+        return sum(a * b for a, b in itertools.pairwise(sizes))
+    assert model.name is not None
+    blocks, width = (_DEPTHS[model.name] - 2) // 6, model.width or WIDTH
+    weights = 9 * width * (shape[0] + width)  # the stem, and the first convolution
+    weights += 9 * width**2 * (2 * blocks - 1)
+    for inputs, outputs in ((width, 2 * width), (2 * width, 4 * width)):
+        weights += (9 + 1) * inputs * outputs + 9 * outputs**2 * (2 * blocks - 1)  # 1: the shortcut
+    return weights + 4 * width * classes
 
 
 def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -53,7 +78,7 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     from torch import nn
 
-    check(model, shape)
+    check(model, shape, classes)
     if model.factory is not None:
         factory = load_function(model.factory, "model.factory")
         try:
@@ -71,11 +96,11 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     if model.name == "mlp":
         from lacewing.models.mlp import mlp
 
-        return mlp(math.prod(shape), classes, (256, 256) if model.hidden is None else model.hidden)
+        return mlp(math.prod(shape), classes, HIDDEN if model.hidden is None else model.hidden)
     from lacewing.models.resnet import ResNet
 
     assert model.name is not None
-    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or 16)
+    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or WIDTH)
 
 
 def fingerprint(model: Model) -> dict[str, Any]:

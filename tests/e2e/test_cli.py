@@ -53,7 +53,6 @@ def test_help_and_import_load_no_torch() -> None:
         sys.argv = ["lacewing", "--help"]
         import lacewing
         from lacewing import cli
-from lacewing._formats import seal
         try:
             cli.main()
         except SystemExit as end:

@@ -377,7 +377,7 @@ trains = st.fixed_dictionaries(
     {},
     optional={
         "epochs": st.integers(3, 400),
-        "lr": st.floats(1e-12, 1e4),
+        "lr": st.floats(1e-12, 1e12),
         "weight_decay": st.floats(0, 1e-3),
         "milestones": st.lists(st.floats(0.01, 0.99), max_size=3, unique=True).map(sorted),
         "augment": st.lists(st.sampled_from(["flip", "crop"]), max_size=2, unique=True),

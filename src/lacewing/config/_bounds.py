@@ -6,19 +6,32 @@ import re
 from typing import Any
 
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LONGEST_NAME = 64
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
 
 
+class BadValue(ValueError):
+    """Goes on from "<field> = <value>: "."""
+
+
+class BadLength(ValueError):
+    """Goes on from "<field> "."""
+
+
+class BadTogether(ValueError):
+    """Fields of a part that do not fit each other; goes on from the part, "<part>.", with the name of a field."""
+
+
 def at_most(most: float, why: str) -> AfterValidator:
     """Refuse a number above ``most``; ``why`` ends the sentence "at most ..., since"."""
 
+    told = f"{most:g}" if isinstance(most, float) else f"{most:,}"
+
     def check(value: float) -> float:
         if value > most:
-            raise PydanticCustomError("above", "at most {most}, since {why}", {"most": f"{most:,}", "why": why})
+            raise BadValue(f"at most {told}, since {why}")
         return value
 
     return AfterValidator(check)
@@ -30,8 +43,7 @@ def no_longer_than(most: int, why: str) -> AfterValidator:
     def check(value: Any) -> Any:
         if len(value) > most:
             unit = "characters" if isinstance(value, str) else "values"
-            words = {"length": f"{len(value):,}", "unit": unit, "most": f"{most:,}", "why": why}
-            raise PydanticCustomError("long", "has {length} {unit}: at most {most}, since {why}", words)
+            raise BadLength(f"has {len(value):,} {unit}: at most {most:,}, since {why}")
         return value
 
     return AfterValidator(check)
@@ -57,11 +69,6 @@ def distinct(what: str) -> AfterValidator:
         return values
 
     return AfterValidator(check)
-
-
-def inside(sentence: str) -> PydanticCustomError:
-    """The refusal of a part whose fields do not fit each other; the sentence begins with the name of one of them."""
-    return PydanticCustomError("inside", "{sentence}", {"sentence": sentence})
 
 
 def _folder_name(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lacewing.config._bounds import shown
+from lacewing.config._bounds import BadLength, BadTogether, BadValue, shown
 from lacewing.config._networks import KINDS
 from lacewing.config._parts import Part
 from lacewing.errors import UsageError, did_you_mean
@@ -51,12 +51,13 @@ def _sentence(error: ValidationError, part: type[Part]) -> str:
         method = problem.get("ctx", {}).get("tag", "nothing")
         return f"{field}.method is {shown(method)}; {did_you_mean(str(method), tags)}"
     message = _MENDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{field + ': ' if field else ''}{message}."
-    if problem["type"] == "inside":
-        return f"{field}{'.' if field else ''}{message}."
-    if problem["type"] == "long":
+    refusal = problem.get("ctx", {}).get("error")
+    if isinstance(refusal, BadTogether):
+        return f"{field + '.' if field else ''}{message}."
+    if isinstance(refusal, BadLength):
         return f"{field} {message}."
+    if problem["type"] == "value_error" and not isinstance(refusal, BadValue):
+        return f"{field + ': ' if field else ''}{message}."
     return f"{field} = {shown(problem['input'])}: {message[0].lower()}{message[1:]}."
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lacewing.config._bounds import ascending, at_most, folder_name, inside, no_longer_than, shown
+from lacewing.config._bounds import BadTogether, ascending, at_most, folder_name, no_longer_than, shown
 from lacewing.config._parts import Part, Train
 
 _FEWEST = 1e-12  # share of the weights below which no network has one left
@@ -47,7 +47,7 @@ class Imp(Network):
     def _weights_are_left(self) -> Imp:
         most = math.floor(math.log(_FEWEST) / math.log1p(-self.fraction))
         if self.levels > most:
-            raise inside(
+            raise BadTogether(
                 f"levels = {self.levels}: at most {most:,} with fraction = {self.fraction:g}, since after that nothing "
                 "is left to prune"
             )

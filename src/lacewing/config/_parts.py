@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lacewing.config._bounds import ascending, at_most, distinct, inside, no_longer_than
+from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, no_longer_than
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
 
 _PATIENCE = "each is a question to every record, of every network"
-_NUMBERS = "no training with more stays finite"
+_FLOATS = "the 32-bit numbers of training end soon after"
 _STANDARD = "records are standardised, and nothing is left of them under more"
 Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
@@ -41,7 +41,7 @@ class Data(Part):
     @model_validator(mode="after")
     def _canaries_are_records(self) -> Data:
         if self.records is not None and self.canaries > self.records:
-            raise inside(f"canaries = {self.canaries:,} is more than data.records = {self.records:,}; lower it")
+            raise BadTogether(f"canaries = {self.canaries:,} is more than data.records = {self.records:,}; lower it")
         return self
 
 
@@ -79,9 +79,9 @@ class Train(Part):
 
     epochs: Annotated[int, Field(ge=1), at_most(100_000, "every epoch is recorded")] = 30
     batch_size: Annotated[int, Field(ge=1), at_most(10**6, "a batch is held in memory")] = 64
-    lr: Annotated[float, Field(gt=0), at_most(1e4, _NUMBERS)] = 0.1
+    lr: Annotated[float, Field(gt=0), at_most(1e30, _FLOATS)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0), at_most(1e4, _NUMBERS)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0), at_most(1e30, _FLOATS)] = 5e-4
     schedule: Literal["one-cycle", "step", "constant"] = "one-cycle"
     milestones: Annotated[  # step: shares of the epochs
         tuple[Annotated[float, Field(gt=0, lt=1)], ...],

@@ -13,7 +13,7 @@ import numpy as np
 from lacewing import jobs, metrics
 from lacewing._folder import recorded
 from lacewing.config import SCHEMA
-from lacewing.errors import UsageError, did_you_mean
+from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats, Paired
 from lacewing.plan import Plan
 from lacewing.results import AttackResult
@@ -95,7 +95,7 @@ def compare(
     networks, or neither, trained on. Intervals are those of `metrics.paired`.
 
     Raises:
-        FolderError: no run folder.
+        FolderError: no run folder, or what is compared is damaged there.
         UsageError: no such network or attack, nothing attacked yet, no seed or no record in common.
     """
     place = Path(folder)
@@ -180,7 +180,11 @@ def _results(folder: Path, plan: Plan, name: str, attack: str) -> list[AttackRes
         known = {job.target.id if place else job.target.network for job in wanted}
         raise UsageError(f"no attacked network '{name}' in {folder}; {did_you_mean(name, known)}")
     store = Store(folder)
-    done = jobs.load_attacks(store, (job for job in found if jobs.attacked(store, job)))
+    whole = [job for job in found if jobs.attacked(store, job) and jobs.trained(store, job.target)]
+    if store.damaged:
+        path = min(path for _, path in store.damaged)
+        raise FolderError(f"{folder}/{path} is lost or damaged; `lacewing run` makes it again.")
+    done = jobs.load_attacks(store, whole)
     if not done:
         raise UsageError(f"{name} is not attacked yet in {folder}; continue the study with `lacewing run`.")
     return done

@@ -143,7 +143,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
     done = [job for job in plan.networks if jobs.finished(store, job)]
     networks = [jobs.load_network(store, job) for job in done]
     damaged = (*elsewhere, *damage(store, study, plan))
-    ran = [job for job in plan.attacks if jobs.attacked(store, job)]
+    ran = [job for job in plan.attacks if jobs.attacked(store, job) and jobs.trained(store, job.target)]
     attacks = jobs.load_attacks(store, ran)
     tradeoffs = {name: tradeoff(attacks, attack=name) for name in _decided(study, attacks)}
     found = next(iter(tradeoffs.values()), None)
@@ -239,12 +239,14 @@ def _vulnerable(results: Sequence[AttackResult], show_records: bool) -> list[Mos
 
 
 def _selfchecks(store: Store, ran: Sequence[AttackJob], attacks: Sequence[AttackResult]) -> tuple[SelfCheck, ...]:
-    """The audit's checks of itself, on the first network and attack of the study."""
+    """The audit's checks of itself, on the first attack of the study all of whose networks are there."""
     from lacewing._audit._selfchecks import selfchecks
 
-    if not attacks:
+    able = (pair for pair in zip(ran, attacks, strict=True) if all(jobs.finished(store, n) for n in pair[0].networks))
+    job, attack = next(able, (None, None))  # where a network that stands by is damaged, the next attack
+    if job is None or attack is None:
         return ()
-    return selfchecks(attacks[0], attacks[:1], jobs.gather(store, ran[0]), seed=0)
+    return selfchecks(attack, [attack], jobs.gather(store, job), seed=0)
 
 
 def _environment(devices: Sequence[str]) -> dict[str, str]:

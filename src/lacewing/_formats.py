@@ -13,10 +13,12 @@ import io
 import json
 import math
 import tomllib
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,7 +133,13 @@ def read_csv(path: Path) -> list[list[str]]:
         raise UsageError(f"{path} is no .csv file ({_short(error)}).") from None
 
 
-def read_npz(path: Path, only: Iterable[str] | None = None) -> Arrays:
+def array_names(path: Path) -> list[str]:
+    """The names of what an .npz file holds. Raises `UsageError` and `OSError`, see `read_arrays`."""
+    with _archive(path) as archive:
+        return [member.filename.removesuffix(".npy") for member in archive.infolist()]
+
+
+def read_arrays(path: Path, only: Iterable[str] | None = None) -> Arrays:
     """The arrays of an .npz file by name: numbers, truth values and plain text.
 
     Args:
@@ -143,34 +151,38 @@ def read_npz(path: Path, only: Iterable[str] | None = None) -> Arrays:
             the file can hold.
         OSError: the disk fails.
     """
+    with _archive(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        chosen = members if only is None else {name: members[name] for name in only if name in members}
+        return {name: _member(archive, member, f"{path}: {name}") for name, member in chosen.items()}
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An open .npz whose members have different names, and claim no more than it can hold."""
     with open_regular(path) as stream:
-        return _arrays(stream, str(path), None if only is None else frozenset(only))
-
-
-def _arrays(stream: BinaryIO, where: str, only: frozenset[str] | None) -> Arrays:
-    if stream.read(2) != b"PK":  # the start of every zip
-        raise UsageError(f"{where} is no .npz archive; write it with numpy.savez_compressed.")
-    size = stream.seek(0, io.SEEK_END)
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            members = archive.infolist()
-            names = [member.filename.removesuffix(".npy") for member in members]
-            if len(members) > _MEMBERS or len(set(names)) < len(names):
-                raise UsageError(f"{where} holds two arrays of one name, or over {_MEMBERS:,}; write it anew.")
-            claimed = sum(member.file_size for member in members)
-            if claimed > max(_ANY_ARCHIVE, _RATIO * size):
-                raise UsageError(
-                    f"{where} claims {claimed:,} bytes of content in {size:,}: no array of measured values is packed "
-                    "so closely. Write it with numpy.savez if it is yours."
-                )
-            chosen = [(n, m) for n, m in zip(names, members, strict=True) if only is None or n in only]
-            return {name: _member(archive, member, f"{where}: {name}") for name, member in chosen}
-    except UsageError:
-        raise
-    except Exception as error:  # a bad archive can raise nearly anything
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the start
+        if stream.read(2) != b"PK":  # the start of every zip
+            raise UsageError(f"{path} is no .npz archive; write it with numpy.savez_compressed.")
+        size = stream.seek(0, io.SEEK_END)
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                members = archive.infolist()
+                names = {member.filename.removesuffix(".npy") for member in members}
+                if len(members) > _MEMBERS or len(names) < len(members):
+                    raise UsageError(f"{path} holds two arrays of one name, or over {_MEMBERS:,}; write it anew.")
+                claimed = sum(member.file_size for member in members)
+                if claimed > max(_ANY_ARCHIVE, _RATIO * size):
+                    raise UsageError(
+                        f"{path} claims {claimed:,} bytes of content in {size:,}: no array of measured values is packed"
+                        " so closely. Write it with numpy.savez if it is yours."
+                    )
+                yield archive
+        except UsageError:
             raise
-        raise UsageError(f"{where} is no whole .npz archive ({_short(error)}); write it anew.") from None
+        except Exception as error:  # a bad archive can raise nearly anything
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: before the start
+                raise
+            raise UsageError(f"{path} is no whole .npz archive ({_short(error)}); write it anew.") from None
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> npt.NDArray[Any]:
@@ -224,6 +236,34 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UsageError(f"{path} is no whole safetensors file ({_short(error)}).") from None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state_dict of a .safetensors, .pt or .pth file, on the CPU; nothing in it is executed.
+
+    Raises:
+        UsageError: it is no such file, or holds more than names and tensors.
+        OSError: the disk fails.
+    """
+    import torch
+
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    try:
+        with open_regular(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged file makes torch warn before it fails
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise UsageError(f"{path} cannot be read as a state_dict of plain tensors ({type(error).__name__}).") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
+        raise UsageError(f"{path} holds no state_dict of plain tensors, names and tensors alone.")
+    return dict(state)
 
 
 def _short(error: BaseException) -> str:

@@ -411,7 +411,7 @@ def test_delta_out_of_range_is_refused() -> None:
     [
         ("own.npz", b"", "is empty"),
         ("own.csv", b"", "is empty"),
-        ("own.npz", b"score,member\n1,0\n", "is no .npz file"),
+        ("own.npz", b"score,member\n1,0\n", "is no .npz archive"),
         ("own.csv", b"PK\x03\x04\xff\xfe\x00", "is no .csv file"),
         ("own.txt", b"1", "neither .npz nor .csv"),
         ("own.csv", b"score,member\n", "1 line"),
@@ -420,6 +420,10 @@ def test_delta_out_of_range_is_refused() -> None:
         ("own.csv", b"scores,member\n1,0\n", "Unknown column 'scores': did you mean 'score'"),
         ("own.csv", b"score,member\n1,0\n,1\n", "score: line 3 holds '', which is no number"),
         ("own.csv", b"score,member\n1,0\nnan,1\n", "score holds 1 NaN"),
+        ("own.csv", b"score,member\n1_0,0\n2,1\n", "'1_0', which is no number"),
+        ("own.csv", "score,member\n١٢,0\n2,1\n".encode(), "which is no number"),
+        ("own.csv", b"score,member\n1,0\n\xff,1\n", "is no .csv file"),
+        ("own.csv", b'score,member\n"1,0\n2,1\n', "is no .csv file"),
         ("own.csv", b"logit_0,logit_2,label,member\n1,0,0,0\n", "'logit_1' is missing"),
     ],
 )
@@ -434,7 +438,7 @@ def test_no_file_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file"):
         audit_scores(tmp_path / "none.npz")
     np.savez(tmp_path / "pickled.npz", score=np.array([{}, 1], dtype=object), member=[0, 1])
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="dtype object, which is stored as a pickle"):
         audit_scores(tmp_path / "pickled.npz")
 
 

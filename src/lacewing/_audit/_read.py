@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lacewing._formats import Arrays, read_arrays, read_csv
 from lacewing.errors import UsageError, did_you_mean
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 NAMES = (  # of arrays; a .csv holds the first eight, logits and phi as columns logit_0, phi_0 ..
     "score",
@@ -54,14 +50,12 @@ def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
             raise UsageError(f"There is no file {path}.")
         if path.stat().st_size == 0:
             raise UsageError(f"{path} is empty.")
-        arrays = _npz(path) if path.suffix == ".npz" else _csv(path)
+        arrays = read_arrays(path) if path.suffix == ".npz" else _csv(path)
     for name, values in arrays.items():
         if name not in NAMES:
             raise UsageError(f"Unknown array '{name}': {did_you_mean(name, NAMES)}")
-        if not isinstance(values, np.ndarray):  # bytes: an .npz may hold any file
-            raise UsageError(f"{name} is no array: write the file with numpy.savez.")
         if name in _TEXT and values.dtype.kind not in "iuU":
-            arrays[name] = values.astype(np.str_)
+            arrays[name] = _words(name, values)
             continue
         if name not in _TEXT and values.dtype.kind not in "biuf":
             raise UsageError(f"{name} holds {values.dtype} values: give numbers.")
@@ -71,22 +65,8 @@ def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
     return arrays
 
 
-def _npz(path: Path) -> Arrays:
-    if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path} is no .npz file: write it with numpy.savez.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read ({error}): write plain arrays with numpy.savez.") from error
-
-
 def _csv(path: Path) -> Arrays:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file, strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no .csv file ({error}).") from error
+    rows = read_csv(path)
     if len(rows) < 2:
         raise UsageError(f"{path} has {len(rows)} line{'s' * (len(rows) != 1)}: give a header and a line a record.")
     header = [name.strip() for name in rows[0]]
@@ -115,10 +95,22 @@ def _csv(path: Path) -> Arrays:
     return arrays
 
 
+def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    """Names of classes or records: text, or what Python objects say of themselves where a mapping gives such."""
+    if values.dtype.kind not in "SOfb" or any(type(value) in (dict, list, tuple) for value in values.flat):
+        raise UsageError(f"{name} holds {values.dtype} values: give whole numbers or words.")
+    try:
+        return values.astype(np.str_)
+    except (UnicodeDecodeError, ValueError, TypeError) as error:
+        raise UsageError(f"{name} holds what is no text ({error}): give whole numbers or words.") from None
+
+
 def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
     values = np.empty(len(cells))
     for at, cell in enumerate(cells):
         try:
+            if "_" in cell or not cell.isascii():  # float takes 1_0 as 10, and the digits of every script
+                raise ValueError
             values[at] = float(_TRUTH.get(cell.lower(), cell))
         except ValueError:
             raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is no number.") from None

@@ -14,9 +14,8 @@ import math
 import random
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ import numpy as np
 from lacewing._audit import _pool
 from lacewing._audit._inputs import Data, Form
 from lacewing._files import write_atomically
+from lacewing._formats import read_arrays
 from lacewing._machine import usable_cores
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
@@ -268,8 +268,8 @@ def _source(refit: Refit) -> str | None:
 def _read(path: Path, work: Work) -> Answers:
     from lacewing._audit._ask import Answers
 
-    with np.load(path, allow_pickle=False) as found:
-        return Answers(**{name: found[name] for name in found.files if name not in ("in_N", "seconds", "signals")})
+    found = read_arrays(path)
+    return Answers(**{name: found[name] for name in found if name not in ("in_N", "seconds", "signals")})
 
 
 def _signals(work: Work, k: int) -> frozenset[str]:
@@ -279,16 +279,10 @@ def _signals(work: Work, k: int) -> frozenset[str]:
 
 def _seconds(path: Path, work: Work, k: int) -> float | None:
     """How long a finished reference took; None where there is none, it lacks a signal, or its file is damaged."""
-    try:
-        with (
-            path.open("rb") as stream,
-            np.load(stream, allow_pickle=False) as found,
-        ):  # np.load leaves it open if damaged
-            whole = {name: found[name] for name in found.files}  # reads, and so checks, every byte
-            if len(whole["logits_NC"]) == len(work.records) and _signals(work, k) <= set(whole["signals"].tolist()):
-                return float(whole["seconds"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass
+    with suppress(OSError, UsageError, ValueError, KeyError, TypeError):
+        whole = read_arrays(path)  # reads, and so checks, every byte
+        if len(whole["logits_NC"]) == len(work.records) and _signals(work, k) <= set(whole["signals"].tolist()):
+            return float(whole["seconds"])
     return None
 
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from lacewing import attacks as registry
 from lacewing._audit import _result
-from lacewing._audit._read import Arrays, read
+from lacewing._audit._read import read
 from lacewing._audit._result import Attacks, Audit
+from lacewing._formats import Arrays
 from lacewing.attacks import _logits, _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
 from lacewing.errors import UsageError

@@ -124,6 +124,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         choices=_declared.choices(data),
         threats=_declared.threat_models(data),
         environment=dict(data.environment),
+        trust=_declared.TRUST,
         command=data.command,
         glossary=_declared.GLOSSARY,
     )

@@ -24,6 +24,7 @@ from lacewing._report._data import (
     seeds_text,
     series,
 )
+from lacewing._report._declared import TRUST
 from lacewing._report._matrix import described
 from lacewing._text import visible
 from lacewing.results import AttackResult, Estimate
@@ -76,7 +77,7 @@ def _study_card(data: ReportData) -> str:
         lines.append("")
     lines += _checks(data.selfchecks)
     lines += [f"- {_text(sentence)}" for sentence in data.failures] + [""] * bool(data.failures)
-    lines.append(_text(_parts.untested((a.attack for a in data.attacks), data.registry)))
+    lines += [_text(_parts.untested((a.attack for a in data.attacks), data.registry)), "", TRUST]
     return "\n".join(lines) + "\n"
 
 

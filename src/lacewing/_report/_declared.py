@@ -8,6 +8,12 @@ from typing import Any, NamedTuple
 from lacewing._report._data import PAPER_ATTACK, ReportData, leading_attack, percent, random_halves
 from lacewing.results import STOPPED
 
+TRUST = (
+    "Every file that these numbers are made from had the SHA-256 that was recorded when it was written. That finds "
+    "damage and partial alteration. It does not find a run folder that was rewritten as a whole: results that somebody "
+    "sends you are worth what you trust the sender."
+)
+
 
 class Setting(NamedTuple):
     """A setting of the study and its value, as a person reads it."""

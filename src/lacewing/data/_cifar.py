@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lacewing.data._bytes import BROKEN_GZIP, read_limited, verify
+from lacewing.data._bytes import read_limited, verify
 from lacewing.data._dataset import Inputs, Labels
 from lacewing.data._pickles import load_plain
 from lacewing.errors import DataError
@@ -147,11 +147,14 @@ def _contents(files: Files, place: Path, binary: bool, mend: str) -> Iterator[tu
             with path.open("rb") as stream:
                 yield index, read_limited(stream, limit, str(path), mend), str(path)
         return
-    folder = files.binary_folder if binary else files.python_folder
+    folder, total = files.binary_folder if binary else files.python_folder, 0
     waiting = {f"{folder}/{name}": index for index, name in enumerate(names)}
     try:
         with tarfile.open(place, "r:gz") as tar:
             for member in tar:
+                total += member.size
+                if total > 2 * sum(limits):
+                    raise DataError(f"{place}: is altered (larger than the official archive); {mend}")
                 index = waiting.pop(member.name.removeprefix("./"), -1) if member.isreg() else -1
                 stream_or_none = tar.extractfile(member) if index >= 0 else None
                 if stream_or_none is not None:
@@ -160,8 +163,12 @@ def _contents(files: Files, place: Path, binary: bool, mend: str) -> Iterator[tu
                         yield index, read_limited(stream, limits[index], where, mend), where
                 if not waiting:
                     return
-    except (tarfile.TarError, *BROKEN_GZIP) as error:
-        raise DataError(f"{place}: is truncated or altered ({error}); {mend}") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive can raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(f"{place}: is truncated or altered ({error}); {mend}") from None
     raise DataError(f"{place}: is truncated or altered (it lacks {', '.join(waiting)}); {mend}")
 
 

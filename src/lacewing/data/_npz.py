@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lacewing._formats import array_names, read_arrays
 from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
-from lacewing.errors import DataError
+from lacewing.errors import DataError, UsageError
 
 _CHANNELS = (1, 3, 4)
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what a bad zip can raise
 _SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"
 
 
@@ -38,37 +35,17 @@ def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; data.dataset takes the path of an .npz with x and y.")
     try:
-        with path.open("rb") as stream:
-            if stream.read(2) != b"PK":  # the start of every zip; anything else numpy would try as a pickle
-                raise DataError(f"{path}: is not an .npz archive; {_SAVE}.")
-            stream.seek(0)
-            archive = np.load(stream, allow_pickle=False)
-            missing = [key for key in ("x", "y") if key not in archive.files]
-            if missing:
-                found = ", ".join(archive.files) or "nothing"
-                raise DataError(f"{path}: lacks the array {' and '.join(missing)} (it holds {found}); {_SAVE}.")
-            return _array(archive, "x", path), _array(archive, "y", path)
-    except (*_BROKEN, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an altered offset was sought
-            raise
-        raise DataError(f"{path}: is not a whole .npz archive ({error}); {_SAVE}.") from error
-
-
-def _array(archive: Any, key: str, path: Path) -> npt.NDArray[Any]:
-    try:
-        array = archive[key]
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path}: {key} has dtype object, which is stored as a pickle and never loaded: make it an array of "
-                f"numbers, e.g. np.stack({key})."
-            ) from error
-        raise DataError(f"{path}: the array {key} cannot be read ({error}); {_SAVE}.") from error
-    except _BROKEN as error:
-        raise DataError(f"{path}: the array {key} is truncated or altered ({error}); {_SAVE}.") from error
-    if not isinstance(array, np.ndarray):  # numpy hands back the bytes of a member that is no array
-        raise DataError(f"{path}: {key} is not an array; {_SAVE}.")
-    return array
+        names = array_names(path)
+        missing = [key for key in ("x", "y") if key not in names]
+        if missing:
+            found = ", ".join(names) or "nothing"
+            raise DataError(f"{path}: lacks the array {' and '.join(missing)} (it holds {found}); {_SAVE}.")
+        arrays = read_arrays(path, only=("x", "y"))
+    except DataError:
+        raise
+    except UsageError as error:
+        raise DataError(str(error)) from None
+    return arrays["x"], arrays["y"]
 
 
 def _numbers(x: npt.NDArray[Any], path: Path) -> Inputs:

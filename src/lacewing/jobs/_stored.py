@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lacewing._files import read_bounded
-from lacewing._formats import JSON_BYTES, Arrays, read_npz
+from lacewing._formats import JSON_BYTES, Arrays, read_arrays
 from lacewing.errors import FolderError, UsageError
 from lacewing.metrics import Estimate
 from lacewing.plan import AttackJob, NetworkJob
@@ -118,7 +118,7 @@ def load_probe(store: Store, network: NetworkJob, kind: str) -> Mapping[str, npt
 def _arrays(path: Path, needed: Iterable[str]) -> Arrays:
     """The arrays of a job's file: known names, kinds of elements, one length for each axis."""
     try:
-        found = read_npz(path)
+        found = read_arrays(path)
     except UsageError as error:
         raise _foreign(path, error) from None
     lacking = [name for name in needed if name not in found]

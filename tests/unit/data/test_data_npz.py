@@ -112,7 +112,7 @@ def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for end in (0, 1, 30, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:end])
-        with pytest.raises(DataError, match=r"own\.npz: "):
+        with pytest.raises(DataError, match=r"own\.npz"):
             load(str(path))
 
 
@@ -137,5 +137,5 @@ def test_files_that_are_no_archive_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("x,y\n1,2\n")
     np.array([{}], dtype=object).dump(tmp_path / "pickle.npz")
     for name in ("array.npz", "text.npz", "pickle.npz"):
-        with pytest.raises(DataError, match=rf"{name}: is "):
+        with pytest.raises(DataError, match=rf"{name} is no .npz archive"):
             load(str(tmp_path / name))

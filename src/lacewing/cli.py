@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from lacewing._files import write_atomically
 from lacewing._text import entry, say
 from lacewing.errors import BAD_USAGE, DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
 
@@ -505,10 +506,16 @@ def _report(error: BaseException) -> int:
     code = exit_code(error)
     if code == OUR_FAULT:
         path = Path(f"lacewing-fault-{os.getpid()}.txt")
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        found = "".join(traceback.format_exception(error))
+        try:
+            write_atomically(path, found.encode("utf-8", "backslashreplace"))
+            where = f"in {path}; please report it with that file"
+        except OSError:  # nothing can be written into the working directory
+            say(found, file=sys.stderr)
+            where = "above; please report it with that"
         say(
-            f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is in {path}; please report "
-            "it with that file to the project's issue tracker.",
+            f"lacewing: a fault of ours ({type(error).__name__}: {error}). The traceback is {where} to the project's "
+            "issue tracker.",
             file=sys.stderr,
         )
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -248,3 +249,31 @@ def test_forged_arrays_of_other_shapes_and_types_are_one_sentence(run: Path, cal
             lw.report(run)
     _resealed(folder, "scores.npz", packed(**whole))
     assert lw.report(run).damaged == ()
+
+
+def test_a_fault_of_ours_is_written_through_no_link(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("lacewing._run.status", fail)
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    name = f"lacewing-fault-{os.getpid()}.txt"
+    (tmp_path / name).symlink_to(victim)
+    code, _, err = call("status", tmp_path)
+    assert code == 70
+    assert name in err
+    assert victim.read_text() == "mine"
+    assert "RuntimeError: a fault" in (tmp_path / name).read_text()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr("lacewing.cli.write_atomically", refuse)
+    code, _, err = call("status", tmp_path)
+    assert code == 70
+    assert "Traceback" in err
+    assert "The traceback is above" in err

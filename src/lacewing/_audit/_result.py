@@ -20,7 +20,7 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing._audit import _answer
 from lacewing._audit._selfchecks import SelfCheck, selfchecks
-from lacewing._files import write_atomically
+from lacewing._files import remove_parts, write_atomically
 from lacewing._text import entry
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
@@ -148,6 +148,7 @@ class Audit:
     def save(self, path: Path | str | None = None) -> Path:
         """Write ``report.html``, ``model_card.md`` and ``audit.json`` into a folder; returns the folder."""
         folder = self._place(path)
+        remove_parts(folder)  # of an audit that was killed as it wrote
         self.report(folder)
         write_atomically(folder / "model_card.md", self.model_card())
         write_atomically(folder / "audit.json", json.dumps(self.as_json(), indent=1) + "\n")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= digits
 
-.PHONY: run test test-slow lint clean
+.PHONY: run test test-slow fuzz lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/lacewing run $(STUDY)
@@ -14,6 +14,9 @@ test: lint
 
 test-slow: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+fuzz: $(VENV)/.installed-dev # 5000 wrong inputs, about a quarter of an hour; CASE=1234 repeats one and shows what it prints
+	$(BIN)/python tests/fuzz/fuzz.py $(if $(CASE),--case $(CASE)) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

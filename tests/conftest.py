@@ -12,8 +12,25 @@ import pytest
 
 @pytest.fixture(scope="session")
 def reports() -> ModuleType:
-    """The synthetic studies of ``tests/report_data.py`` (loaded by path: test folders are not packages)."""
-    spec = importlib.util.spec_from_file_location("lacewing_report_data", Path(__file__).with_name("report_data.py"))
+    """The synthetic studies of ``tests/report_data.py``."""
+    return _load("report_data")
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> ModuleType:
+    """``tests/preloaded.py``."""
+    return _load("preloaded")
+
+
+@pytest.fixture(scope="session")
+def forging() -> ModuleType:
+    """``tests/forging.py``."""
+    return _load("forging")
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder, by its path: test folders are not packages."""
+    spec = importlib.util.spec_from_file_location(f"lacewing_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from lacewing.errors import FolderError, UsageError
+from lacewing.errors import FolderError, UsageError, about_folder
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of a file that is being written
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # else to open a pipe that nobody writes to would wait for ever
@@ -29,24 +29,25 @@ def write_atomically(path: Path, content: str | bytes, *, within: Path | None = 
 
     Raises:
         FolderError: a folder on the way from ``within`` to ``path`` is a link.
-        OSError: the file cannot be written; nothing is left of it.
+        OSError: the file cannot be written; nothing is left of it. A full disk is named with its folder and the mend.
     """
     if within is not None:
         refuse_links(within, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    # Exclusive: nobody can have put a link or a file under that name before.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
-    descriptor = os.open(aside, flags, 0o666)
-    try:
-        with open(descriptor, "wb") as stream:  # noqa: PTH123
-            stream.write(content if isinstance(content, bytes) else content.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with about_folder(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        # Exclusive: nobody can have put a link or a file under that name before.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+        descriptor = os.open(aside, flags, 0o666)
+        try:
+            with open(descriptor, "wb") as stream:  # noqa: PTH123
+                stream.write(content if isinstance(content, bytes) else content.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
 
 
 def sync(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lacewing import jobs, models
 from lacewing._folder import PLAN, claim, recorded, unlike
+from lacewing._locks import LOCK, RUN
 from lacewing._reuse import available, copy
 from lacewing.config import Attacks, EarlyStopped, Study, difference, load_study
 from lacewing.errors import FolderError, UsageError, did_you_mean
@@ -125,7 +126,7 @@ class Prepared:
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
                     f"{self.folder} it takes over what both have in common."
                 )
-        elif any(p.name not in (".lock", "study.toml") and p.suffix != ".part" for p in self.folder.iterdir()):
+        elif any(p.name not in (LOCK, RUN, "study.toml") and p.suffix != ".part" for p in self.folder.iterdir()):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
         claim(self.folder, self.study, self.facts)
 

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from lacewing import _status, jobs, models
 from lacewing._files import write_atomically
 from lacewing._folder import PLAN, assemble, claim, damage, read_failed, recorded, unlike, write_failed
+from lacewing._locks import hold
+from lacewing._machine import termination_signals
 from lacewing._prepared import Device
 from lacewing._prepared import Prepared as Prepared
 from lacewing._result import Result
@@ -22,7 +24,7 @@ from lacewing.config import difference
 from lacewing.engine import local
 from lacewing.engine._pool import Event, Pool, stop_after
 from lacewing.engine._progress import Progress, Scalars
-from lacewing.errors import BudgetSpent, FolderError, UsageError, did_you_mean
+from lacewing.errors import BudgetSpent, FolderError, UsageError, about_folder, did_you_mean
 from lacewing.store import Store
 
 
@@ -84,7 +86,7 @@ def run(
     )
     folder = prepared.folder
     _writable(folder)
-    with Store(folder).lock() as lock:
+    with hold(folder) as token, about_folder(folder):
         prepared.claim()
         prepared.store.tidy()
         prepared.take_over(keep)
@@ -98,7 +100,7 @@ def run(
             on_event({"event": "note", "message": note})
         try:
             with (
-                _pool(prepared, lock, engine, keep=keep, processes=processes, on_event=on_event) as pool,
+                _pool(prepared, token, engine, keep=keep, processes=processes, on_event=on_event) as pool,
                 _signals(pool.stop) as caught,
                 stop_after(pool, budget),
             ):
@@ -140,7 +142,7 @@ def _progress(prepared: Prepared) -> Progress:
 @contextmanager
 def _pool(
     prepared: Prepared,
-    lock: IO[str],
+    token: str,
     engine: str,
     *,
     keep: jobs.Keep,
@@ -150,7 +152,9 @@ def _pool(
     common: dict[str, Any] = {"device": prepared.device, "keep": keep, "on_event": on_event}
     if engine == "local":
         count = processes or local.default_processes(prepared.device)
-        yield local.pool(prepared.study, prepared.folder, lock, data_root=prepared.data_root, processes=count, **common)
+        yield local.pool(
+            prepared.study, prepared.folder, token, data_root=prepared.data_root, processes=count, **common
+        )
     else:
         from lacewing.engine import ray
 
@@ -210,7 +214,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
     store, sources = Store(target), {place: Store(place) for place in places if place != target}
-    with store.lock():
+    with hold(target), about_folder(target):
         claim(target, study, facts)
         store.tidy()
         failed = [sentence for place in places for sentence in read_failed(place)]
@@ -300,7 +304,7 @@ def _signals(stop: Callable[[], None]) -> Iterator[set[int]]:
         caught.add(number)
         stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, *termination_signals())}
     try:
         yield caught
     finally:

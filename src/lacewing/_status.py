@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from lacewing import jobs
 from lacewing._folder import read_failed, recorded
+from lacewing._locks import under_way
 from lacewing._result import lost_or_damaged
 from lacewing._text import entry
 from lacewing.config import SCHEMA
@@ -58,18 +58,6 @@ def status(folder: Path) -> dict[str, Any]:
         "failed": read_failed(folder),
         "damaged": sorted(f"{path} of {names[key]}" for key, path in store.damaged if key in names),
     }
-
-
-def under_way(folder: Path) -> bool:
-    """Whether a run holds the folder now. Asks for a shared lock, which takes it from nobody, and lets go at once."""
-    try:
-        with (folder / ".lock").open(encoding="utf-8") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _published(store: Store) -> set[str]:

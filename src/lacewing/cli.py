@@ -6,16 +6,30 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from lacewing._files import write_atomically
+from lacewing._machine import termination_signals
 from lacewing._text import entry, say
-from lacewing.errors import BAD_USAGE, DONE, GATE_FAILED, IO_FAILED, JOBS_FAILED, OUR_FAULT, UsageError, exit_code
+from lacewing.errors import (
+    BAD_USAGE,
+    DONE,
+    GATE_FAILED,
+    IO_FAILED,
+    JOBS_FAILED,
+    OUR_FAULT,
+    Terminated,
+    UsageError,
+    exit_code,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -472,7 +486,8 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a console's code page may lack characters that we print
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        code = app(prog_name="lacewing", standalone_mode=False)
+        with _terminations():
+            code = app(prog_name="lacewing", standalone_mode=False)
         if code == GATE_FAILED and sys.argv[1:2] in (["--show-completion"], ["--install-completion"]):
             raise UsageError(
                 f"{sys.argv[1]} goes by the shell that calls it: call it in bash, zsh, fish or PowerShell."
@@ -486,6 +501,23 @@ def main() -> NoReturn:
     except BaseException as error:
         sys.exit(_report(error))
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception. While networks train, ``run`` has a handler that saves them."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise Terminated
+
+    numbers = [number for number in termination_signals() if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _report(error: BaseException) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 DONE, GATE_FAILED, BAD_USAGE, JOBS_FAILED, OUR_FAULT, IO_FAILED, RUN_AGAIN, INTERRUPTED = 0, 1, 2, 3, 70, 74, 75, 130
 
@@ -32,10 +35,18 @@ class BudgetSpent(LacewingError):
     """Time is up, or SIGTERM came: the state is saved and the same command continues."""
 
 
+class Terminated(BaseException):
+    """SIGTERM came where nothing is in work that could be saved. No ``except Exception`` takes it for a failure."""
+
+    def __str__(self) -> str:
+        return "stopped by SIGTERM; what is finished is kept, and the same command continues."
+
+
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
     (UsageError, BAD_USAGE),
     (DivergedError, JOBS_FAILED),
     (BudgetSpent, RUN_AGAIN),
+    (Terminated, RUN_AGAIN),
     (KeyboardInterrupt, INTERRUPTED),
     (OSError, IO_FAILED),
 )
@@ -44,6 +55,31 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
 def exit_code(error: BaseException) -> int:
     """The documented exit code for ``error``; anything that is not in the table is a fault of ours (70)."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), OUR_FAULT)
+
+
+_NO_LOCKS = "its file system gives no locks, as some network file systems; give --out a folder on a local disk."
+_FULL = "the disk is full; make room, and give the same command again."
+_MENDS = {  # by the name of the error, since some systems lack some of them
+    **dict.fromkeys(("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"), _NO_LOCKS),
+    **dict.fromkeys(("ENOSPC", "EDQUOT"), _FULL),
+    "EROFS": "its file system can only be read; give another folder.",
+    **dict.fromkeys(("EACCES", "EPERM"), "no permission there; give another folder."),
+}
+
+
+@contextmanager
+def about_folder(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` that tells why a file cannot be written into one sentence: where, why, and the mend.
+
+    ``folder`` is named where the error itself names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        mend = next((text for name, text in _MENDS.items() if error.errno == getattr(errno, name, None)), None)
+        if mend is None:
+            raise
+        raise type(error)(f"{error.filename or folder}: {mend} ({error.strerror})") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

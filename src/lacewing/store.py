@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lacewing._files import is_link, open_regular, refuse_links, remove_parts, sync, write_atomically
 from lacewing._formats import read_json, read_sealed, seal
@@ -23,7 +22,6 @@ _NAME = re.compile(
     r"metrics\.json|(signals|probe|scores)\.npz|(model|masks|checkpoint|rewind-\d{1,9})\.safetensors|progress\.json"
 )
 _PUBLISHING = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.publishing")
-_LOCK_PATIENCE = 3.0  # seconds: workers of a killed run need a moment to notice and let go
 _PROGRESS_BYTES = 1 << 16
 _SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
 _digests: dict[tuple[int, ...], str] = {}  # of this process: a run asks several times what is done
@@ -214,28 +212,6 @@ class Store:
                 yield path.parent.name, found
             elif path.exists():
                 self._damage(path)
-
-    @contextmanager
-    def lock(self) -> Iterator[IO[str]]:
-        """Hold the folder for this process and the workers that inherit the yielded file.
-
-        Raises:
-            FolderError: another process holds it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a", encoding="utf-8") as handle:
-            deadline = time.monotonic() + _LOCK_PATIENCE
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise FolderError(
-                            f"{self.folder} is in use by another lacewing process; wait for it, or give --out DIR."
-                        ) from None
-                    time.sleep(0.05)
-            yield handle
 
 
 def write_files(folder: Path, files: Files) -> None:

@@ -12,7 +12,12 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
+
+from lacewing import _locks
+from lacewing._locks import hold
+from lacewing.errors import FolderError
 
 
 def start(small: ModuleType, study: Path, out: Path, *words: str) -> subprocess.Popen[str]:
@@ -177,6 +182,43 @@ def test_a_second_process_on_the_folder_is_told(small: ModuleType, study: Path, 
     run.communicate()
     assert second.returncode == 2
     assert "in use by another lacewing process" in second.stderr
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """What is in a folder, and when it was written."""
+    return {p: (s.st_ino, s.st_size, s.st_mtime_ns) for p in folder.rglob("*") for s in [p.lstat()]}
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_when_a_new_run_has_the_folder_no_worker_of_a_killed_one_writes_any_more(
+    kills: int, small: ModuleType, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.write_text(study.read_text().replace("epochs = 3", "epochs = 3000"))
+    out = tmp_path / "run"
+    for suspended in (True, *[False] * (kills - 1)):
+        run = start(small, study, out, "--processes", "2")
+        assert wait_for_epoch(run)
+        workers = psutil.Process(run.pid).children()
+        assert workers
+        if suspended:  # so that they cannot notice that the run is over
+            for worker in workers:
+                worker.suspend()
+        run.kill()
+        run.wait()
+        if suspended:
+            monkeypatch.setattr(_locks, "PATIENCE", 0.2)
+            with pytest.raises(FolderError, match="workers of a run that was killed are still ending"), hold(out):
+                raise AssertionError
+            for worker in workers:
+                worker.resume()
+        monkeypatch.setattr(_locks, "PATIENCE", 60.0)
+        with hold(out):
+            before = snapshot(out)
+            _, alive = psutil.wait_procs(workers, timeout=60)
+            assert not alive
+            assert snapshot(out) == before
+        run.communicate()
+    assert list(out.glob("work/*/checkpoint.safetensors"))
 
 
 def test_no_worker_outlives_a_killed_run(small: ModuleType, study: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 import lacewing as lw
 from lacewing._formats import seal
-from lacewing._status import at_once_before, under_way
-from lacewing.store import Store
+from lacewing._locks import hold, under_way
+from lacewing._status import at_once_before
 
 
 def wait_for(condition: Any, seconds: float = 60) -> Any:
@@ -108,11 +108,12 @@ def test_how_many_networks_trained_at_once() -> None:
 
 def test_probing_sees_a_lock_and_takes_none(tmp_path: Path) -> None:
     assert not under_way(tmp_path)
-    with Store(tmp_path).lock():
+    assert not list(tmp_path.iterdir())
+    with hold(tmp_path):
         assert under_way(tmp_path)
         assert under_way(tmp_path)
     assert not under_way(tmp_path)
-    with Store(tmp_path).lock():
+    with hold(tmp_path):
         pass
 
 

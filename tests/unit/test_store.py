@@ -25,6 +25,10 @@ def store(tmp_path):
     return Store(tmp_path / "run")
 
 
+def _environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 def _publish(store, key=KEY, **files):
     def write(folder):
         for name, text in (files or {METRICS: "1", WEIGHTS: "22"}).items():
@@ -332,51 +336,6 @@ def test_dropping_a_file_keeps_the_rest(store):
     assert not store.done(KEY, WEIGHTS)
     assert store.whole(KEY, METRICS)  # dropped on purpose, which job.json records
     assert store.damaged == set()
-
-
-# ----------------------------------------------------------------------------------------------------------------- lock
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from lacewing.store import Store
-with Store(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def _environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def test_a_second_process_is_refused_until_the_first_one_dies(store, monkeypatch):
-    monkeypatch.setattr(store_module, "_LOCK_PATIENCE", 0.0)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(store.folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=_environment(),
-    ) as holder:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(FolderError, match="in use by another lacewing process"), store.lock():
-            pass
-        holder.kill()
-        holder.wait()
-        with store.lock() as handle:
-            assert not handle.closed
-    with store.lock():
-        pass
-
-
-def test_the_lock_is_released_by_an_error_and_not_shared_within_a_process(store, monkeypatch):
-    monkeypatch.setattr(store_module, "_LOCK_PATIENCE", 0.0)
-    with store.lock(), pytest.raises(FolderError, match="in use"), Store(store.folder).lock():
-        pass
-    with pytest.raises(ZeroDivisionError), store.lock():
-        raise ZeroDivisionError
-    with store.lock():
-        pass
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

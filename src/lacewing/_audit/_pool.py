@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from lacewing._audit._worker import WORKING
-from lacewing.engine.local import WORKER_ENVIRONMENT, search_path
+from lacewing.engine.local import WORKER_ENVIRONMENT, own_group, search_path
 from lacewing.errors import UsageError
 
 Task = Mapping[str, Any]
@@ -64,7 +64,7 @@ def _start() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         encoding="utf-8",
         env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path(), WORKING: "1"},
-        start_new_session=True,  # Ctrl-C reaches this process alone
+        **own_group(),  # Ctrl-C reaches this process alone
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lacewing import jobs, models
 from lacewing.engine._pool import Event
-from lacewing.errors import BudgetSpent, LacewingError
+from lacewing.errors import BudgetSpent, LacewingError, about_folder
 from lacewing.plan import NetworkJob, make_plan
 from lacewing.results import Epoch
 
@@ -38,13 +38,14 @@ class Performer:
         """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
         keys = task["keys"]
         try:
-            if task["kind"] == "chain":
-                jobs.run_chain(self.work, [self.networks[key] for key in keys])
-            elif task["kind"] == "stack":
-                chains = self.stacks[str(self.networks[keys[0]].stack)]
-                jobs.run_stack(self.work, [[job for job in chain if job.key in keys] for chain in chains])
-            else:
-                jobs.run_attack(self.work.store, self.attacks[keys[0]])
+            with about_folder(self.work.store.folder):
+                if task["kind"] == "chain":
+                    jobs.run_chain(self.work, [self.networks[key] for key in keys])
+                elif task["kind"] == "stack":
+                    chains = self.stacks[str(self.networks[keys[0]].stack)]
+                    jobs.run_stack(self.work, [[job for job in chain if job.key in keys] for chain in chains])
+                else:
+                    jobs.run_attack(self.work.store, self.attacks[keys[0]])
         except BudgetSpent:
             return {"event": "stopped"}
         except BaseException as error:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lacewing._machine import usable_cores
 from lacewing.config import Study
@@ -33,7 +33,7 @@ WORKER_ENVIRONMENT = {**_KEEP_MEMORY, **_ONE_THREAD, **_STREAMS}
 def pool(
     study: Study,
     folder: Path,
-    lock: IO[str],
+    token: str,
     *,
     data_root: Path | None,
     device: str,
@@ -46,7 +46,7 @@ def pool(
     Args:
         study: resolved.
         folder: the run folder, which this process holds.
-        lock: the held lock; workers inherit it.
+        token: of this run, see ``_locks``.
         data_root: where data sets lie.
         device: "cpu" or "cuda".
         keep: "all" or "signals".
@@ -56,25 +56,25 @@ def pool(
     setup = {
         "study": study.as_dict(),
         "folder": str(folder),
+        "token": token,
         "data_root": str(data_root) if data_root else None,
         "device": device,
         "keep": keep,
     }
-    return Pool(Store(folder), lambda: _Process(setup, lock), processes, on_event=on_event)
+    return Pool(Store(folder), lambda: _Process(setup), processes, on_event=on_event)
 
 
 class _Process:
     """A worker process, which speaks JSON lines."""
 
-    def __init__(self, setup: dict[str, Any], lock: IO[str]) -> None:
+    def __init__(self, setup: dict[str, Any]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "lacewing.engine.worker"],  # -P: the path given, and nothing before it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
             env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path()},
-            pass_fds=(lock.fileno(),),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then asks workers to stop
+            **own_group(),  # Ctrl-C reaches this process alone, which then asks workers to stop
         )
         self.send(setup)
 
@@ -99,6 +99,13 @@ class _Process:
             self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+def own_group() -> dict[str, Any]:
+    """Options that keep a process out of reach of the Ctrl-C that is meant for this one."""
+    if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):  # Windows
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def search_path() -> str:

@@ -11,10 +11,12 @@ import os
 import queue
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from lacewing import jobs
+from lacewing._locks import join
 from lacewing.config import load_study
 from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event
@@ -42,25 +44,27 @@ def serve(tasks: IO[str], events: IO[str]) -> None:
     threading.Thread(target=read, daemon=True).start()
     setup = inbox.get()
     try:
-        work = jobs.Workspace.open(
-            load_study(setup["study"]),
-            Store(Path(setup["folder"])),
-            Path(setup["data_root"]) if setup["data_root"] else None,
-            device=setup["device"],
-            keep=setup["keep"],
-            stop=stop.is_set,
-            report=reporter(send),
-        )
-        performer = Performer(work)
+        with join(Path(setup["folder"]), setup["token"]):  # until the process ends
+            performer = Performer(
+                jobs.Workspace.open(
+                    load_study(setup["study"]),
+                    Store(Path(setup["folder"])),
+                    Path(setup["data_root"]) if setup["data_root"] else None,
+                    device=setup["device"],
+                    keep=setup["keep"],
+                    stop=stop.is_set,
+                    report=reporter(send),
+                )
+            )
+            send({"event": "ready"})
+            while True:
+                event = performer.perform(inbox.get())
+                if performer.work.store.damaged:
+                    send({"event": "damaged", "files": sorted(performer.work.store.damaged)})
+                send(event)
     except BaseException as error:
-        send(failure(error))
-        return
-    send({"event": "ready"})
-    while True:
-        event = performer.perform(inbox.get())
-        if work.store.damaged:
-            send({"event": "damaged", "files": sorted(work.store.damaged)})
-        send(event)
+        with suppress(BrokenPipeError):  # the run is over
+            send(failure(error))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from lacewing.errors import (
     BAD_USAGE,
     DONE,
     GATE_FAILED,
+    INTERRUPTED,
     IO_FAILED,
     JOBS_FAILED,
     OUR_FAULT,
@@ -493,6 +494,8 @@ def main() -> NoReturn:
                 f"{sys.argv[1]} goes by the shell that calls it: call it in bash, zsh, fish or PowerShell."
             )
         sys.stdout.flush()
+        if code == INTERRUPTED:  # Typer has taken the interrupt for an ending of its own, without a word
+            raise KeyboardInterrupt
     except SystemExit as end:  # click ends so, with 1, where standard output is closed (`lacewing ... | head`)
         sys.exit(IO_FAILED if end.code == 1 else end.code)
     except BrokenPipeError:

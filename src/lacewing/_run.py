@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from lacewing import _status, jobs, models
+from lacewing import _numbers, _status, jobs, models
 from lacewing._files import write_atomically
 from lacewing._folder import PLAN, assemble, claim, damage, read_failed, recorded, unlike, write_failed
 from lacewing._locks import hold
@@ -26,6 +26,8 @@ from lacewing.engine._pool import Event, Pool, stop_after
 from lacewing.engine._progress import Progress, Scalars
 from lacewing.errors import BudgetSpent, FolderError, UsageError, about_folder, did_you_mean
 from lacewing.store import Store
+
+LONGEST_BUDGET = 10 * 366 * 24 * 3600  # seconds
 
 
 def run(
@@ -50,7 +52,8 @@ def run(
     Args:
         study: a built-in name, a TOML file, or a mapping with the same fields.
         out: the run folder; ``runs/<name>`` if not given.
-        budget: seconds after which work stops cleanly: training at an epoch's end, questions between networks.
+        budget: seconds, at most ten years, after which work stops cleanly: training at an epoch's end, questions
+            between networks.
         only: train a slice, e.g. ``{"role": "target", "seed": "0"}``.
         reuse: other run folders, from which finished networks and attacks of the same recipe are copied.
         keep: "signals" drops weights as soon as nothing planned needs them.
@@ -71,6 +74,8 @@ def run(
         UsageError: the study, the data or the folder is not right.
         BudgetSpent: the budget is spent, or SIGTERM came; call again to continue.
     """
+    processes = _numbers.processes(processes)
+    budget = None if budget is None else _numbers.number("budget", budget, 0, LONGEST_BUDGET, why="in seconds")
     if engine not in ("local", "ray"):
         raise UsageError(f"--engine {engine}: {did_you_mean(engine, ('local', 'ray'))}")
     scalars = Scalars(Path(tensorboard)) if tensorboard is not None else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lacewing import _numbers
 from lacewing._audit._files import load_weights
 from lacewing._files import write_atomically
 from lacewing.errors import UsageError, did_you_mean
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 Method = Literal["magnitude", "random", "butterfly"]
 METHODS = ("magnitude", "random", "butterfly")
+MOST_AXES, MOST_VALUES, MOST_CLASSES = 8, 2**24, 100_000
 SCOPES = ("global", "per-layer", "erk")
 
 
@@ -82,6 +86,7 @@ def sparsify_files(
     from lacewing.masks import pack
 
     _check(to, parts_to, method, density, pattern, scope, factors)
+    seed = _numbers.seed(seed, "--seed")
     torch.manual_seed(seed)
     network = _built(model, shape, classes)
     if weights is not None:
@@ -134,8 +139,10 @@ def _check(
         raise UsageError(f"--scope: unknown scope '{scope}'; {did_you_mean(scope, SCOPES)}")
     if (density is None) == (pattern is None):
         raise UsageError("give either --density 0.1 or --pattern 2:4.")
-    if density is not None and not 0 < density <= 1:
-        raise UsageError(f"--density {density:g} must lie between 0 and 1.")
+    if density is not None and (isinstance(density, bool) or not 0 < density <= 1):
+        raise UsageError(f"--density {density!r} must lie between 0 and 1.")
+    if factors is not None:
+        _numbers.whole("--factors", factors, 2, 20, why="since a chain of more saves nothing")
     if pattern is not None:
         _pattern(pattern)
     given = {
@@ -150,8 +157,8 @@ def _check(
 
 def _pattern(text: str) -> tuple[int, int]:
     n, colon, m = text.partition(":")
-    if not (colon and n.isdecimal() and m.isdecimal()):
-        raise UsageError(f"--pattern {text!r} must read N:M, e.g. 2:4.")
+    if not (colon and re.fullmatch(r"[0-9]{1,4}", n) and re.fullmatch(r"[0-9]{1,4}", m) and 0 < int(n) < int(m)):
+        raise UsageError(f"--pattern {text[:20]!r} must read N:M, N from 1 and M up to 9999 and larger, e.g. 2:4.")
     return int(n), int(m)
 
 
@@ -160,6 +167,13 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
 
     if (shape is None) != (classes is None):
         raise UsageError("--shape and --classes belong together: give both, or neither.")
+    if shape is not None:
+        if len(shape) > MOST_AXES or math.prod(shape) > MOST_VALUES:
+            raise UsageError(
+                f"--shape {','.join(map(str, shape))[:40]}: at most {MOST_AXES} numbers with a product of at most "
+                f"{MOST_VALUES:,}, since one record has to fit into memory."
+            )
+        _numbers.whole("--classes", classes, 1, MOST_CLASSES, why="the outputs of one network")
     factory = load_function(model, "--model")
     arguments = () if shape is None else (shape, classes)
     try:

@@ -388,21 +388,24 @@ def _terms(text: str | None) -> dict[str, str] | None:
     pairs = [item.partition("=") for item in text.split(",")]
     if not all(name.strip() and equals and value.strip() for name, equals, value in pairs):
         raise UsageError(f"--only {text!r} must read field=value,field=value, e.g. role=target,seed=0.")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    terms = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(terms) < len(pairs):
+        raise UsageError(f"--only {text[:60]!r} names a field twice; a slice has one value of each.")
+    return terms
 
 
 def _whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
-        raise UsageError(f"{option} {text!r} must be whole numbers with commas between, e.g. {example}.")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,99}", text):
+        raise UsageError(f"{option} {text[:60]!r} must be whole numbers with commas between, e.g. {example}.")
     return tuple(int(number) for number in text.split(","))
 
 
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)", text.strip())
     if not found:
-        raise UsageError(f"--budget {text!r} must be a number with s, m or h, e.g. 9m.")
+        raise UsageError(f"--budget {text[:60]!r} must be a number with s, m or h, e.g. 9m.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 

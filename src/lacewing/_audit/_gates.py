@@ -17,6 +17,7 @@ from lacewing.results import AttackResult
 
 Side = Literal["low", "value", "high"]
 METRICS = ("auc", "advantage", "balanced_accuracy", "epsilon", "tpr@FPR")
+MOST_EPSILON = 1_000  # that is asked about; no sample tells one above the logarithm of its size
 EXAMPLE = "lira.tpr@0.001 > 0.02"
 _OPERATORS = {">": operator.gt, ">=": operator.ge}
 _FORM = re.compile(
@@ -70,6 +71,9 @@ def parse(text: str) -> Gate:
         raise UsageError(f"--fail-if {text!r}: '.{side}' is no side of an interval: give low, value or high.")
     if metric == "epsilon" and side != "low":
         raise UsageError(f"--fail-if {text!r}: epsilon is a lower bound, which has no '{side}': leave it out.")
+    most = MOST_EPSILON if metric == "epsilon" else 1
+    if not -1 <= float(found["bound"]) <= most:
+        raise UsageError(f"--fail-if {text!r}: {metric} lies between -1 and {most:,}, so this is never or always true.")
     _known(attack, text, ())
     return Gate(
         text=text.strip(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import models
+from lacewing import _numbers, models
 from lacewing._audit import _files, _inputs, _refit, _result
 from lacewing._audit._inputs import Data
 from lacewing._audit._result import Attacks, Audit
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lacewing._audit._ask import Answers
 
 SHARE, LEAST_POPULATION = 0.2, 100  # of the non-members, set aside where no population is given
+MOST_REFERENCES, MOST_QUERIES = 1_024, 256
 _NEED_REFERENCES = frozenset({"shadow", "references", "in-references"})
 
 
@@ -85,9 +86,11 @@ def audit(
     from lacewing._audit import _ask
 
     _ask.check_model(model, "model")
-    _check_references(refit, references, processes)
-    if queries < 1:
-        raise UsageError(f"queries = {queries} is out of range: give at least 1, the record itself.")
+    _check_references(refit, references)
+    processes = _numbers.processes(processes)
+    queries = _numbers.whole("queries", queries, 1, MOST_QUERIES, why="1 being the record itself")
+    seed = _seed(seed, refit)
+    _result.check_delta(delta)
     chosen = _result.chosen(attacks)
     notes: list[str] = []
     inside, outside = _inputs.read(members, "members"), _inputs.read(nonmembers, "nonmembers")
@@ -200,15 +203,21 @@ def audit_model_files(
 # ---------------------------------------------------------------------------------------------------------- the parts
 
 
-def _check_references(refit: object, references: int, processes: int | None) -> None:
+def _check_references(refit: object, references: int) -> None:
+    _numbers.whole("references", references, 0, MOST_REFERENCES, why="each being a training of its own")
     if refit is None and references:
         raise UsageError(f"references = {references} needs refit: the function (x, y, seed) -> model that trains them.")
     if refit is not None and not callable(refit):
         raise UsageError(f"refit is a {type(refit).__name__}: give a function (x, y, seed) -> model.")
     if refit is not None and references < 2:
         raise UsageError(f"references = {references} is too few for refit: give at least 2, better 8 or more.")
-    if processes is not None and processes < 1:
-        raise UsageError(f"processes = {processes} is out of range: give at least 1.")
+
+
+def _seed(seed: int, refit: object) -> int:
+    if refit is None:
+        return _numbers.seed(seed)
+    most = (2**32 - 1 - MOST_REFERENCES) // 1000
+    return _numbers.whole("seed", seed, 0, most, why="since refit gets 1000 * seed + k, and numpy takes 32 bits")
 
 
 def _population(

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -356,8 +357,8 @@ def chosen(attacks: Attacks) -> list[Attack]:
 
 def check_delta(delta: float) -> None:
     """Raises `UsageError` unless 0 < delta < 1; for callers with hours of work before the first bound."""
-    if not 0.0 < delta < 1.0:
-        raise UsageError(f"delta = {delta} is out of range: give a number between 0 and 1, such as 1e-5.")
+    if isinstance(delta, bool) or not isinstance(delta, Real) or not 0.0 < delta < 1.0:
+        raise UsageError(f"delta = {delta!r} is out of range: give a number between 0 and 1, such as 1e-5.")
 
 
 def _cannot(attack: Attack, evidence: Evidence, network: NetworkResult) -> str | None:

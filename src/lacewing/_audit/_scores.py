@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lacewing import _numbers
 from lacewing import attacks as registry
 from lacewing._audit import _result
 from lacewing._audit._read import read
@@ -70,6 +71,8 @@ def audit_scores(
     Raises:
         UsageError: the file or an array is not as described, or a named attack cannot run.
     """
+    seed = _numbers.seed(seed)
+    _result.check_delta(delta)
     arrays = read(source)
     member = _member(arrays)
     record = _record(arrays, len(member))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lacewing import _numbers
 from lacewing._bench import _linear, _networks, _page, _train
 from lacewing._bench._measure import DTYPES, Machine, native_dtypes
 from lacewing._files import write_atomically
@@ -18,6 +19,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.sparsify.chain import Chain
 from lacewing.train import choose_device
 
+MOST_SIZE, MOST_BATCH, MOST_ENTRIES, MOST_SETTINGS = 16_384, 2**20, 2**28, 20
 SIZES = (256, 1024, 4096)
 BATCHES = {"cpu": (1, 64, 1024), "cuda": (1, 64, 1024, 16384)}
 
@@ -75,8 +77,15 @@ def butterfly(
     for name in chosen:
         if name not in DTYPES:
             raise UsageError(f"--dtype {name}: {did_you_mean(name, DTYPES)}")
-    if threads < 1 or min((*sizes, *(batches or ()))) < 1 or seconds <= 0:
-        raise UsageError("threads, sizes, batches and seconds must be above 0.")
+    _numbers.whole("threads", threads, 1, 1_024)
+    _check_seconds(seconds)
+    for name, most, values in (("sizes", MOST_SIZE, sizes), ("batches", MOST_BATCH, batches or (1,))):
+        if not 1 <= len(values) <= MOST_SETTINGS:
+            raise UsageError(f"{name}: {len(values):,} are given; give 1 to {MOST_SETTINGS}.")
+        for value in values:
+            _numbers.whole(name, value, 1, most, why="since matrices of it have to fit into memory")
+    if max(sizes) * max(batches or (1,)) > MOST_ENTRIES:
+        raise UsageError(f"sizes and batches: the largest of both have a product above {MOST_ENTRIES:,}; lower one.")
     chains = {n: Chain.monarch(n, n) for n in sizes}  # refuses a prime size now
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -145,8 +154,8 @@ def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stac
         UsageError: what is asked cannot be measured here.
     """
     kind = choose_device(device)
-    if seconds <= 0 or repeats < 1:
-        raise UsageError("seconds and repeats must be above 0.")
+    _check_seconds(seconds)
+    _numbers.whole("repeats", repeats, 1, 1_000)
     routes = []
     for route in _train.routes(kind, seconds, repeats):
         _tell(f"{route.name}: {route.rate:,.0f} images/s")
@@ -164,6 +173,11 @@ def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stac
     finally:
         torch.set_num_threads(before)
     return TrainBenchmark(machine, routes, floors, stacked)
+
+
+def _check_seconds(seconds: float) -> None:
+    if _numbers.number("seconds", seconds, 0, 3_600, why="since each way is timed for so long") == 0:
+        raise UsageError("seconds must be above 0.")
 
 
 def _tell(line: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lacewing import jobs
+from lacewing import _numbers, jobs
 from lacewing._prepared import Prepared
 from lacewing.config import Study, load_study
 from lacewing.engine import local
@@ -73,6 +73,7 @@ def planned(
     """The plan, and its estimate; see ``estimate``."""
     from lacewing._estimate._machines import parse
 
+    processes = _numbers.processes(processes)
     named = parse(on)  # refuses what is unknown before anything is read
     options["set"] = tuple(options.get("set", ()))
     begin = time.perf_counter()

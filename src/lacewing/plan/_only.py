@@ -25,6 +25,8 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
         if term not in fields:
             raise UsageError(f"--only: unknown field '{term}'; {did_you_mean(term, fields)}")
 
+    terms = {term: str(value) for term, value in terms.items()}  # a seed is a number in Python
+
     def wanted(job: NetworkJob) -> bool:
         return all(str(getattr(job, term)) == value for term, value in terms.items())
 
@@ -38,7 +40,7 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
         if found := highest.get(chain[0].stack or chain[0].key):
             chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(network_name(j.spec), 0)))
     if not chains:
-        asked = ",".join(f"{k}={v}" for k, v in terms.items())
+        asked = ",".join(f"{k}={v[:40]}" for k, v in terms.items())
         raise UsageError(f"--only {asked}: no network of the study fits; `lacewing run ... --dry-run` lists them.")
     keys = {job.key for chain in chains for job in chain}
     # A slice needs nothing of others: a mask to impose comes from a network of its own or the network waits.

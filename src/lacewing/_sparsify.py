@@ -139,8 +139,8 @@ def _check(
         raise UsageError(f"--scope: unknown scope '{scope}'; {did_you_mean(scope, SCOPES)}")
     if (density is None) == (pattern is None):
         raise UsageError("give either --density 0.1 or --pattern 2:4.")
-    if density is not None and (isinstance(density, bool) or not 0 < density <= 1):
-        raise UsageError(f"--density {density!r} must lie between 0 and 1.")
+    if density is not None and not 0 < density <= 1:
+        raise UsageError(f"--density {density:g} must lie between 0 and 1.")
     if factors is not None:
         _numbers.whole("--factors", factors, 2, 20, why="since a chain of more saves nothing")
     if pattern is not None:

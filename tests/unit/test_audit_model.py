@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lacewing import metrics
-from lacewing._audit import _files, _inputs, _refit
+from lacewing._audit import _inputs, _refit
 from lacewing._audit._model import audit, audit_model_files
 from lacewing.errors import UsageError
+from lacewing.models import load_function
 
 
 @pytest.fixture(autouse=True)
@@ -369,7 +370,7 @@ def test_bad_files_are_refused_by_name(files):
         ({"weights": files / "w.bin"}, "weights: w.bin must be"),
         ({"weights": files / "code.pt"}, "weights: .* cannot be read"),
         ({"weights": files / "other.safetensors"}, "weights: .* does not fit"),
-        ({"model": "own_factory_module:nake"}, "has no 'nake'"),
+        ({"model": "own_factory_module:nake"}, "has no function 'nake'"),
         ({"refit": "own_factory_module", "references": 2}, "refit: 'own_factory_module' must read"),
         ({"refit": "own_factory_module:nake", "references": 2}, "refit: .* did you mean 'make'"),
         ({"refit": "no_such_module:f", "references": 2}, "refit: cannot import"),
@@ -379,4 +380,4 @@ def test_bad_files_are_refused_by_name(files):
 
 
 def test_a_function_is_found_by_its_path():
-    assert _files.function("numpy:median", "refit") is np.median
+    assert load_function("numpy:median", "refit") is np.median

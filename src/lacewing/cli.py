@@ -33,14 +33,14 @@ from lacewing.errors import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,  # else help texts lose what stands in square brackets
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="List, check and download data sets.")
+data_app = typer.Typer(invoke_without_command=True)
 app.add_typer(data_app, name="data")
-bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine: what sparsity costs, and saves, in time.")
+bench_app = typer.Typer(invoke_without_command=True)
 app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -59,8 +59,28 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _need_command(context: typer.Context) -> None:
+    """Without a command the help is shown; the exit code is that of wrong usage, so that no script passes by it."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise UsageError(f"name a command: {context.command_path} COMMAND.")
+
+
+@data_app.callback()
+def _data(context: typer.Context) -> None:
+    """List, check and download data sets."""
+    _need_command(context)
+
+
+@bench_app.callback()
+def _benchmarks(context: typer.Context) -> None:
+    """Measure this machine: what sparsity costs, and saves, in time."""
+    _need_command(context)
+
+
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
@@ -68,6 +88,7 @@ def _main(
     """What does my network give away about its training records, how much of that does sparsity take back, and what
     does it cost in accuracy?
     """
+    _need_command(context)
 
 
 @app.command()
@@ -534,10 +555,6 @@ def _report(error: BaseException) -> int:
     # Typer brings a click of its own, whose exceptions are not those of the package click.
     told = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     if isinstance(error, told):
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.ctx.get_help())  # type: ignore[attr-defined]
-            print(f"lacewing: name a command: {error.ctx.command_path} COMMAND.", file=sys.stderr)  # type: ignore[attr-defined]
-            return BAD_USAGE
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
         say(f"lacewing: {message}. See `lacewing --help`, `lacewing COMMAND --help`.", file=sys.stderr)
         return BAD_USAGE

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from lacewing.attacks import ATTACKS
 from lacewing.config import builtin_studies
@@ -71,16 +70,3 @@ def test_every_table_can_be_made_of_every_study(study: str, name: str, monkeypat
     assert page.endswith("|\n\nAfter.\n")
     assert len({line.count("|") for line in page.splitlines() if line.startswith("|")}) == 1
     assert tables.with_tables(page, ROOT / "docs" / "results" / study) == page
-
-
-def test_the_code_of_the_page_on_sparsity_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    names: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sparsity.md").read_text(), re.DOTALL)
-    assert len(blocks) > 6
-    for block in blocks:
-        exec(block, names)

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,17 @@ PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
+class _Precision(BaseModel):
+    """What `precision = "auto"` became, and why."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    chosen: Literal["fp32", "bf16"]
+    why: Annotated[str, Field(max_length=1000)]
+    step_seconds: dict[Literal["fp32", "bf16"], float]
+    records: int | None
+
+
 class _Facts(BaseModel):
     """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
 
@@ -40,6 +51,7 @@ class _Facts(BaseModel):
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
     command: str
+    precision: _Precision | None = None
 
 
 def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
@@ -167,7 +179,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
             attacks=attacks,
             tradeoff=found,
             failures=signs,
-            environment=_environment(devices),
+            environment=_environment(devices, facts.get("precision")),
             jobs_failed=failed,
             damaged=damaged,
             command=facts["command"],
@@ -181,7 +193,17 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
             show_records=show_records,
         ),
     )
-    return Result(folder, tuple(networks), tuple(attacks), found, tuple(signs), tuple(failed), damaged, missing)
+    return Result(
+        folder,
+        tuple(networks),
+        tuple(attacks),
+        found,
+        tuple(signs),
+        tuple(failed),
+        damaged,
+        missing,
+        facts.get("precision"),
+    )
 
 
 def _decided(study: Study, attacks: Sequence[AttackResult]) -> list[str]:
@@ -249,11 +271,12 @@ def _selfchecks(store: Store, ran: Sequence[AttackJob], attacks: Sequence[Attack
     return selfchecks(attack, [attack], jobs.gather(store, job), seed=0)
 
 
-def _environment(devices: Sequence[str]) -> dict[str, str]:
+def _environment(devices: Sequence[str], precision: Mapping[str, Any] | None) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("lacewing", "torch", "numpy", "scikit-learn")}
     return {
         **versions,
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": ", ".join(devices),
+        **({"precision": f"{precision['chosen']}, since {precision['why']}"} if precision else {}),
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lacewing import jobs, models
+from lacewing import _auto, jobs, models
 from lacewing._folder import PLAN, claim, recorded, unlike
 from lacewing._locks import LOCK, RUN
 from lacewing._reuse import available, copy
@@ -46,11 +46,14 @@ class Prepared:
         self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
         recordings_for(self.device)  # refuses what LACEWING_STEPS asks for before anything is written
         self.data_root = Path(data_root) if data_root is not None else None
-        self.study = _with_attacks(declared.resolved(self._precision(declared)))
-        self.work = jobs.Workspace.open(self.study, self.store, self.data_root, device=self.device)
-        queries = self.study.signals.queries
-        if len(self.work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
+        work = jobs.Workspace.open(_with_attacks(declared), self.store, self.data_root, device=self.device)
+        queries = work.study.signals.queries
+        if len(work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
             raise UsageError(f"signals.queries = {queries}: at most {IMAGE_QUERIES}, since an image has no more.")
+        places = [Path(place) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
+        self.precision = _auto.decide(work, self.folder, places, elsewhere=elsewhere)
+        self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
+        self.work = replace(work, study=self.study)
         self.facts: dict[str, Any] = {
             "data_digest": self.work.dataset.digest,
             "model": models.fingerprint(self.study.model),
@@ -58,9 +61,11 @@ class Prepared:
             "classes": self.work.dataset.classes,
             "command": self.command,
         }
+        if self.precision is not None:
+            self.facts["precision"] = self.precision.as_dict()
         self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
         self.slice = _only(self.plan, only)
-        others = [self._other(Path(place)) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
+        others = [self._other(place) for place in places]
         self.found = available(self.store, self.slice, others, weights=True)
         self.notes = [
             f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
@@ -72,15 +77,10 @@ class Prepared:
             for index, network in enumerate(self.study.networks)
             if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
         ]
+        if self.precision is not None:
+            fresh = not (self.folder / PLAN).exists()
+            self.notes += _auto.notes(declared, self.precision, fresh=fresh, sliced=bool(only))
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
-
-    def _precision(self, declared: Study) -> Literal["fp32", "bf16"]:
-        """A folder keeps the precision that it was begun with."""
-        from lacewing.train import best_precision
-
-        if (self.folder / PLAN).exists():
-            return "bf16" if recorded(self.folder)[0].train.precision == "bf16" else "fp32"
-        return best_precision(self.device)
 
     def _other(self, place: Path) -> Store:
         """Another run folder that has something of this plan.

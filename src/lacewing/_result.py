@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Result:
     failed: tuple[str, ...]  # jobs that failed, a sentence each
     damaged: tuple[str, ...]  # files that are lost or are not what was published, each with the job that it is of
     missing: int  # planned networks and attacks that are not done
+    precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
 
     @property
     def report(self) -> Path:

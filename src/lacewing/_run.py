@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import _numbers, _status, jobs, models
+from lacewing._auto import apart
 from lacewing._files import write_atomically
 from lacewing._folder import PLAN, assemble, claim, damage, read_failed, recorded, unlike, write_failed
 from lacewing._locks import hold
@@ -215,7 +216,9 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
     places = [Path(f) for f in folders] + ([target] if (target / PLAN).exists() else [])
     (study, plan, facts), *others = [recorded(place) for place in places]
     for place, (other, _, other_facts) in zip(places[1:], others, strict=True):
-        found = difference(study, other) or difference(other, study) or unlike(facts, other_facts)
+        found = (
+            apart(study, other) or difference(study, other) or difference(other, study) or unlike(facts, other_facts)
+        )
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
     store, sources = Store(target), {place: Store(place) for place in places if place != target}

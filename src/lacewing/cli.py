@@ -438,7 +438,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     if as_json:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
-        document |= {"estimate": found, "notes": prepared.notes}
+        document |= {"precision": prepared.facts.get("precision"), "estimate": found, "notes": prepared.notes}
         _print_json(document)
         return
     say(
@@ -474,6 +474,7 @@ def _print_result(result: Any, as_json: bool) -> None:
                 "failed": result.failed,
                 "damaged": result.damaged,
                 "missing": result.missing,
+                "precision": result.precision,
             }
         )
     else:

@@ -73,13 +73,7 @@ def train(
     device = next(model.parameters()).device
     channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x, y, config, normalisation, device, channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=True if recordings is not None and device.type == "cuda" else None,
-    )
+    optimizer = sgd(model, config, fused=True if recordings is not None and device.type == "cuda" else None)
     progress = _restore(progress or Progress(), model, optimizer)
     if guard is not None:
         guard.attach(optimizer)
@@ -147,15 +141,34 @@ def _one_by_one(
     for lr, (inputs, labels) in zip(rates, batches.epoch(seed), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            logits = model(inputs)
-        loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        loss, logits = train_step(model, inputs, labels, optimizer, config.precision)
         loss_sum += loss.detach() * len(labels)
         right += (logits.detach().argmax(1) == labels).sum()
     return loss_sum, right
+
+
+def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.optim.SGD:
+    """The optimiser that every network is trained with."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
+
+
+def train_step(
+    model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward, optimiser; the mean loss, and the logits (B, C)."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = model(inputs)
+    loss = F.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss, logits
 
 
 def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: Masks) -> Replay | None:
@@ -240,11 +253,3 @@ def choose_device(device: str) -> Literal["cpu", "cuda"]:
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def best_precision(device: str) -> Literal["fp32", "bf16"]:
-    """``bf16`` where the hardware multiplies it natively, else ``fp32``; emulated bf16 is ten times slower."""
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"

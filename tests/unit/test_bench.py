@@ -207,6 +207,9 @@ def test_the_train_command_prints_its_routes_and_runs_no_file_of_the_working_dir
     found = json.loads(done.stdout)
     assert [route["name"] for route in found["routes"][:2]] == list(_train.PLAIN.values())
     assert found["routes"][0]["ratio"] == 1.0
-    assert [route["networks"] for route in found["routes"][2:]] == sorted({1, os.cpu_count(), 2 * os.cpu_count()})
+    counts = sorted({1, os.cpu_count(), 2 * os.cpu_count()})
+    assert [route["networks"] for route in found["routes"][2:]] == counts * len(_measure.native_dtypes("cpu"))
+    assert found["auto"]["chosen"] in _measure.native_dtypes("cpu")
+    assert set(found["auto"]["step_seconds"]) in (set(), {"fp32", "bf16"})
     assert len(found["stacks"]) == len(_train.SHAPES) * len(_train.STACKS)
     assert all(row["ratio"] == pytest.approx(row["loop"] / row["stack"]) for row in found["stacks"])

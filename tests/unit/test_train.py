@@ -14,7 +14,7 @@ from torch import nn
 from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.train import Progress, best_precision, lay_out, lr_at, stream, survives_channels_last, train
+from lacewing.train import Progress, lay_out, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 
@@ -322,7 +322,3 @@ def test_tabular_records_are_standardised_by_feature():
     progress = train(nn.Linear(4, 2), x, y, _config(augment=(), epochs=30), normalisation=(mean, std), seed=0)
     assert isinstance(progress, Progress)
     assert progress.curve[-1].loss < progress.curve[0].loss
-
-
-def test_automatic_precision_is_one_that_the_device_has():
-    assert best_precision("cpu") in ("fp32", "bf16")

@@ -16,6 +16,7 @@ from lacewing._bench import _linear, _networks, _page, _train
 from lacewing._bench._measure import DTYPES, Machine, native_dtypes
 from lacewing._files import write_atomically
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.precision import Choice
 from lacewing.sparsify.chain import Chain
 from lacewing.train import choose_device
 
@@ -124,6 +125,7 @@ class TrainBenchmark:
 
     machine: Machine
     routes: Sequence[_train.Route]
+    auto: Choice
     floors: Sequence[_train.Floor]
     stacks: Sequence[_train.StackRow]
 
@@ -133,12 +135,13 @@ class TrainBenchmark:
             "schema": 1,
             "machine": asdict(self.machine),
             "routes": [asdict(route) for route in self.routes],
+            "auto": self.auto.as_dict(),
             "floors": [asdict(floor) for floor in self.floors],
             "stacks": [{**asdict(row), "ratio": row.ratio} for row in self.stacks],
         }
 
     def __str__(self) -> str:
-        return _train.text(self.machine, self.routes, self.floors, self.stacks)
+        return _train.text(self.machine, self.routes, self.auto, self.floors, self.stacks)
 
 
 def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stacks: bool = True) -> TrainBenchmark:
@@ -160,6 +163,7 @@ def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stac
     for route in _train.routes(kind, seconds, repeats):
         _tell(f"{route.name}: {route.rate:,.0f} images/s")
         routes.append(route)
+    auto = _train.automatic(kind)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -172,7 +176,7 @@ def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stac
             stacked.append(row)
     finally:
         torch.set_num_threads(before)
-    return TrainBenchmark(machine, routes, floors, stacked)
+    return TrainBenchmark(machine, routes, auto, floors, stacked)
 
 
 def _check_seconds(seconds: float) -> None:

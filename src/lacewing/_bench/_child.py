@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from lacewing import data, models
 from lacewing.config import Model, Train
 from lacewing.replay import recordings_for
-from lacewing.train import best_precision, train
+from lacewing.train import train
 
 LR = 0.01
 SIZES = {"cpu": (128, 512), "cuda": (256, 15_000)}  # batch, and images of a pass, which is short beside the window
@@ -63,25 +63,22 @@ def images(count: int, seed: int) -> tuple[Any, Any]:
     return rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, count)
 
 
-def ours(seed: int, device: str, way: str, on_pass: Callable[[Any], None]) -> None:
-    """Train as a worker of the local engine does: augmented batch by batch, channels last, precision "auto"."""
+def settings(device: str, precision: str) -> Train:
+    """What ours trains with."""
+    fields = {"epochs": 1_000_000, "batch_size": SIZES[device][0], "lr": LR, "schedule": "constant"}
+    return Train.model_validate({**fields, "augment": ("flip", "crop"), "precision": precision})
+
+
+def ours(seed: int, device: str, way: str, precision: str, on_pass: Callable[[Any], None]) -> None:
+    """Train as a worker of the local engine does: augmented batch by batch, channels last."""
     torch.set_num_threads(1)
-    batch, count = SIZES[device]
-    x, y = images(count, seed)
-    config = Train(
-        epochs=1_000_000,
-        batch_size=batch,
-        lr=LR,
-        schedule="constant",
-        augment=("flip", "crop"),
-        precision=best_precision(device),
-    )
-    model = _network(seed).to(device)
+    x, y = images(SIZES[device][1], seed)
+    model = network(seed).to(device)
     train(
         model,
         x,
         y,
-        config,
+        settings(device, precision),
         normalisation=data.normalisation(x),
         seed=seed,
         on_epoch=on_pass,
@@ -120,7 +117,7 @@ def plain(threads: int, device: str, way: str, on_pass: Callable[[Any], None]) -
     loader: Any = DataLoader(Augmented(count), batch, shuffle=True)
     if way == "ready":
         loader = [(inputs.to(device), labels.to(device)) for inputs, labels in loader]
-    model = _network(0).to(device).train()
+    model = network(0).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     while True:
         for inputs, labels in loader:
@@ -132,15 +129,19 @@ def plain(threads: int, device: str, way: str, on_pass: Callable[[Any], None]) -
         on_pass(None)
 
 
-def _network(seed: int) -> torch.nn.Module:
+def network(seed: int) -> torch.nn.Module:
+    """A fresh ResNet-20."""
     torch.manual_seed(seed)
     return models.build(Model(name="resnet20"), (3, 32, 32), 10)
 
 
-def main(side: str, number: str, device: str, way: str) -> None:
+def main(side: str, number: str, device: str, way: str, precision: str) -> None:
     """Train as "plain" with ``number`` threads or as "lacewing" with that seed, and print what was counted."""
     on_pass, times = after_each_pass()
     try:
-        (ours if side == "lacewing" else plain)(int(number), device, way, on_pass)
+        if side == "plain":
+            plain(int(number), device, way, on_pass)
+        else:
+            ours(int(number), device, way, precision, on_pass)
     except WindowOver:
         print(json.dumps([SIZES[device][1] * (len(times) - 1), times[-1] - times[0]]), flush=True)

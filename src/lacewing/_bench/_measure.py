@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lacewing._machine import usable_cores
-from lacewing.train import best_precision
+from lacewing.precision import PRECISIONS, multiplies_bf16
 
 ROUNDS = 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -211,7 +211,7 @@ class Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def native_dtypes(device: str) -> tuple[str, ...]:
     """fp32, and bf16 where the hardware multiplies it."""
-    return ("fp32", "bf16") if best_precision(device) == "bf16" else ("fp32",)
+    return PRECISIONS if multiplies_bf16(device) else PRECISIONS[:1]
 
 
 def processor() -> str:

@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from lacewing import models
+from lacewing import data, models
 from lacewing._bench import _child
-from lacewing._bench._measure import ROUNDS, Machine, counted, interleaved
+from lacewing._bench._measure import ROUNDS, Machine, counted, interleaved, native_dtypes
 from lacewing._text import say
 from lacewing.config import Model, Train
 from lacewing.engine.local import WORKER_ENVIRONMENT, default_processes, search_path
 from lacewing.errors import UsageError
+from lacewing.precision import Choice, choose
 from lacewing.replay import WAYS
 from lacewing.stack import train_stack
-from lacewing.train import best_precision, train
+from lacewing.train import train
 
 PLAIN = {"loader": "plain loop, fp32, DataLoader", "ready": "plain loop, fp32, batches ready"}
 STACKS = (1, 4, 16)
+_Side = tuple[str, str, int, str]  # whose loop, way, networks at once, precision
 SHAPES = ((16,), (64,), (128,), (256, 256))  # hidden layers
 FEATURES, CLASSES, RECORDS, STACK_BATCH = 446, 30, 1600, 32  # as Location-30 has them
 
@@ -87,31 +89,40 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
     """
     cores = default_processes("cpu")
     threads = {name: str(cores) for name in WORKER_ENVIRONMENT if name.endswith("_NUM_THREADS")}
-    sides: list[tuple[str, str, int]] = [("plain", way, 1) for way in PLAIN]
-    if device == "cpu":
-        sides += [("lacewing", "eager", count) for count in sorted({1, cores, 2 * cores})]
-    else:
-        sides += [("lacewing", way, count) for way in WAYS for count in (1, 2, 4)]
-    rates: dict[tuple[str, str, int], list[float]] = {side: [] for side in sides}
+    sides: list[_Side] = [("plain", way, 1, "fp32") for way in PLAIN]
+    ways, counts = (["eager"], sorted({1, cores, 2 * cores})) if device == "cpu" else (WAYS, [1, 2, 4])
+    for precision in native_dtypes(device):
+        sides += [("lacewing", way, count, precision) for way in ways for count in counts]
+    rates: dict[_Side, list[float]] = {side: [] for side in sides}
     for _ in range(repeats):
-        for side, way, count in sides:
+        for measured in sides:
+            side, way, count, precision = measured
             numbers = [cores] if side == "plain" else list(range(count))
             environment = threads if side == "plain" else WORKER_ENVIRONMENT
             try:
-                rates[side, way, count].append(_window(side, way, numbers, device, environment, seconds))
+                words = [device, way, precision]
+                rates[measured].append(_window(side, numbers, words, environment, seconds))
             except UsageError as error:  # on a GPU, where what can be compiled and recorded is the machine's affair
                 if way not in WAYS[1:]:
                     raise
-                say(f"{_name(device, way, count)}: left out: {error}", file=sys.stderr)
+                say(f"{_name(device, way, count, precision)}: left out: {error}", file=sys.stderr)
     plain = rates[sides[0]]
-    for side, way, count in (measured for measured in sides if len(rates[measured]) == repeats):
-        name = PLAIN[way] if side == "plain" else _name(device, way, count)
-        yield _route(name, count, rates[side, way, count], plain, _child.SIZES[device][0])
+    for measured in (each for each in sides if len(rates[each]) == repeats):
+        side, way, count, precision = measured
+        name = PLAIN[way] if side == "plain" else _name(device, way, count, precision)
+        yield _route(name, count, rates[measured], plain, _child.SIZES[device][0])
 
 
-def _name(device: str, way: str, count: int) -> str:
+def automatic(device: str) -> Choice:
+    """The precision that a study of ResNet-20 with ``precision = "auto"`` is trained in here."""
+    x, y = _child.images(_child.SIZES["cpu"][1], 0)
+    config = _child.settings(device, "auto")
+    return choose(partial(_child.network, 0), x, y, config, normalisation=data.normalisation(x), device=device)
+
+
+def _name(device: str, way: str, count: int, precision: str) -> str:
     how = "" if device == "cpu" else f"{way}, "
-    return f"lacewing, {best_precision(device)}, {how}{count} network{'s' * (count > 1)} at once"
+    return f"lacewing, {precision}, {how}{count} network{'s' * (count > 1)} at once"
 
 
 def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[float], batch: int) -> Route:
@@ -119,11 +130,11 @@ def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[flo
     return Route(name, networks, median(rates), min(rates), max(rates), ratio, 1000 * batch * networks / median(rates))
 
 
-def _window(side: str, way: str, numbers: Sequence[int], device: str, environment: Any, seconds: float) -> float:
+def _window(side: str, numbers: Sequence[int], words: Sequence[str], environment: Any, seconds: float) -> float:
     """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", _child.START, side, str(number), device, way],
+            [sys.executable, "-P", "-c", _child.START, side, str(number), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -147,7 +158,7 @@ def _window(side: str, way: str, numbers: Sequence[int], device: str, environmen
             process.wait()
     if not all(count for count, _ in counts):
         raise UsageError(
-            f"--seconds {seconds:g} hold no whole pass over {_child.SIZES[device][1]:,} images here; give more."
+            f"--seconds {seconds:g} hold no whole pass over {_child.SIZES[words[0]][1]:,} images here; give more."
         )
     return float(sum(count / took for count, took in counts))
 
@@ -190,7 +201,9 @@ def stacks(seconds: float) -> Iterator[StackRow]:
             yield StackRow(hidden, count, times["loop"].median / steps, times["stack"].median / steps)
 
 
-def text(machine: Machine, found: Sequence[Route], floors: Sequence[Floor], stacked: Sequence[StackRow]) -> str:
+def text(
+    machine: Machine, found: Sequence[Route], auto: Choice, floors: Sequence[Floor], stacked: Sequence[StackRow]
+) -> str:
     """The tables that ``lacewing bench train`` prints."""
     width = max(len(route.name) for route in found) + 2
     lines = [
@@ -202,6 +215,7 @@ def text(machine: Machine, found: Sequence[Route], floors: Sequence[Floor], stac
     for route in found:
         rates = "".join(f"{rate:>10,.0f}" for rate in (route.rate, route.low, route.high))
         lines.append(f"{route.name:<{width}}{rates}{route.ratio:>9.2f}{route.step:>11.1f}")
+    lines.append(f'precision = "auto" takes {auto}')
     for one in floors:
         lines.append(
             f"floor of a step on one {'core' if machine.device == 'cpu' else 'GPU'}, {one.dtype}: arithmetic "

@@ -91,7 +91,7 @@ class Train(Part):
     ] = (0.5, 0.75)
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # step: the factor at each milestone
     augment: Annotated[tuple[Literal["flip", "crop"], ...], Field(strict=False), distinct("one")] = ()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware gains from it
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: timed when the run folder is made
     channels_last: bool = True  # memory layout of images and convolutions
     holdout: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share of the training records kept aside for tuning
     stack: Annotated[int, Field(ge=1, le=256)] = 1  # mlp: networks of so many seeds trained at once

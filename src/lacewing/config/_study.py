@@ -142,16 +142,36 @@ class Study(Part):
         """
         return validated(Train, {**self.train.model_dump(), **network.train}, where)
 
+    def undecided(self) -> tuple[str, ...]:
+        """The fields, as ``--set`` names them, whose ``precision = "auto"`` must be decided; stacks train in fp32."""
+        asked = {}
+        for index, network in enumerate(self.networks):
+            train = self.train_of(network)
+            if train.precision == "auto" and train.stack == 1:
+                own = "precision" in network.train
+                asked[f"networks.{index}.train.precision" if own else "train.precision"] = True
+        return tuple(asked)
+
     def resolved(self, precision: Literal["fp32", "bf16"]) -> Study:
-        """The study with ``precision = "auto"`` decided, as the run folder records it."""
+        """The study with ``precision = "auto"`` decided, as the run folder records it; a stack trains in fp32.
 
-        def settle(fields: dict[str, Any]) -> dict[str, Any]:
-            decided = "fp32" if fields.get("stack", self.train.stack) > 1 else precision
-            return {**fields, "precision": decided} if fields.get("precision") == "auto" else fields
+        Raises:
+            UsageError: two networks are made alike now.
+        """
+        train = self.train
+        if train.precision == "auto":
+            train = train.model_copy(update={"precision": "fp32" if train.stack > 1 else precision})
 
-        networks = tuple(n.model_copy(update={"train": settle(n.train)}) for n in self.networks)
-        train = self.train.model_copy(update=settle(self.train.model_dump()))
-        return self.model_copy(update={"train": train, "networks": networks})
+        def settle(network: AnyNetwork) -> dict[str, Any]:
+            asked = self.train_of(network)
+            decided = "fp32" if asked.stack > 1 else precision
+            if asked.precision != "auto" or ("precision" not in network.train and decided == train.precision):
+                return network.train
+            return {**network.train, "precision": decided}
+
+        networks = tuple(n.model_copy(update={"train": settle(n)}) for n in self.networks)
+        decided = self.model_copy(update={"train": train, "networks": networks})
+        return validated(Study, decided.as_dict(), "study")
 
     def as_dict(self) -> dict[str, Any]:
         """The study as plain JSON data, defaults included."""

@@ -175,11 +175,13 @@ def test_a_dry_run_stands_where_the_model_cannot_be_timed(
         "import os, torch\n"
         "class Net(torch.nn.Linear):\n"
         "    def forward(self, x):\n"
-        f"        {body}\n"
+        f"        if len(x) > 8: {body}\n"
+        "        return super().forward(x.flatten(1))\n"
         "def net(shape, classes):\n"
         "    return Net(64, classes)\n"
     )
-    study.write_text(study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"'))
+    text = study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"')
+    study.write_text(text.replace("[train]", '[train]\nprecision = "fp32"'))
     done = small.lacewing("run", study, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "6 networks, 0 done" in done.stdout

@@ -80,6 +80,7 @@ class Prepared:
         if self.precision is not None:
             fresh = not (self.folder / PLAN).exists()
             self.notes += _auto.notes(declared, self.precision, fresh=fresh, sliced=bool(only))
+        jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 
     def _other(self, place: Path) -> Store:

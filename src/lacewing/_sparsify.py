@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lacewing import _numbers
 from lacewing._audit._files import load_weights
 from lacewing._files import write_atomically
+from lacewing._user_code import user_code
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.models import load_function
 
@@ -176,15 +177,9 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
         _numbers.whole("--classes", classes, 1, MOST_CLASSES, why="the outputs of one network")
     factory = load_function(model, "--model")
     arguments = () if shape is None else (shape, classes)
-    try:
+    mend = "; if it needs the shape of a record and the number of classes, give --shape and --classes"
+    with user_code(f"--model: {model}", "" if arguments else mend):
         network = factory(*arguments)
-    except Exception as error:
-        hint = (
-            ""
-            if arguments
-            else "; if it needs the shape of a record and the number of classes, give --shape and --classes"
-        )
-        raise UsageError(f"--model: {model} failed with {type(error).__name__}: {error}{hint}.") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"--model: {model} returned a {type(network).__name__}; it must return a torch.nn.Module.")
     return network

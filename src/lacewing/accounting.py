@@ -9,16 +9,20 @@ from torch import Tensor, nn
 
 from lacewing import models
 from lacewing.config import Butterfly, Imp, Study, chain_settings
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, UserCodeError
 from lacewing.masks import prunable
 from lacewing.plan import Plan
 from lacewing.sparsify import butterfly, remaining
 
 
 def dense_model(study: Study, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The study's dense model without values, on torch's meta device: what densities are counted against."""
-    with torch.device("meta"):
-        return models.build(study.model, shape, classes)
+    """The study's dense model, without values where its factory needs none: what densities are counted against."""
+    try:
+        with torch.device("meta"):
+            return models.build(study.model, shape, classes)
+    except UserCodeError:
+        with torch.random.fork_rng([]):
+            return models.build(study.model, shape, classes)
 
 
 def describe(model: nn.Module, dense: nn.Module, masks: dict[str, Tensor]) -> dict[str, Any]:

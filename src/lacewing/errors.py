@@ -27,6 +27,13 @@ class FolderError(UsageError):
     """A run folder is of another study, of an older schema, or in use by another process."""
 
 
+class UserCodeError(UsageError):
+    """Code of the user's failed: a model, its factory, a training function, a data set. Its lines follow the sentence.
+
+    Before the first training it ends the command; in a job the study goes on without that job.
+    """
+
+
 class DivergedError(LacewingError):
     """A network's loss became NaN or infinite. The study goes on without that network."""
 

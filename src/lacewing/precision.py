@@ -85,7 +85,10 @@ def choose(
         try:
             records = _records(_step(build(), x, y, config, normalisation, _FEW), config.batch_size, len(y), clock)
             found = timed(_step(build(), x, y, config, normalisation, records), clock=clock)
-        except Exception as error:  # a model that cannot be trained in one of them, or at all, as will be seen
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a model that cannot be trained in one of them, or at all, as will be seen
             return Choice("fp32", f"a step of this model fails in bf16 or in both ({type(error).__name__})", {})
     return decide(found, records)
 

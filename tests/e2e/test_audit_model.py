@@ -177,7 +177,9 @@ def test_worker_processes_give_what_one_process_gives(own, tmp_path, monkeypatch
 
     monkeypatch.setenv("STOP_AT", "2")
     monkeypatch.setenv("STOP_BY", "error")
-    with pytest.raises(UsageError, match=r"refit failed on reference 3 \(150 records, seed 2\).*RuntimeError: stopped"):
+    with pytest.raises(
+        UsageError, match=r"refit of reference 3 \(150 records, seed 2\) failed with RuntimeError: stopped"
+    ):
         audit(model, members, nonmembers, processes=2, **options)
 
 
@@ -281,7 +283,7 @@ def test_a_classifier_that_is_no_module_is_audited_through_functions(own):
     ("refit", "says"),
     [
         (lambda x, y, seed: None, "refit returned None"),
-        (lambda x, y: nn.Linear(20, 2), "refit failed on reference 1 .* TypeError"),
+        (lambda x, y: nn.Linear(20, 2), "refit of reference 1 .* failed with TypeError"),
         (lambda x, y, seed: lambda x: x, "refit returned a function and model is a torch module"),
         (lambda x, y, seed: nn.Linear(20, 3), "reference 1 answers 3 classes and model 2"),
         (lambda x, y, seed: nn.Linear(7, 2), "reference 1 failed on records"),

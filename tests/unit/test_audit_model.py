@@ -277,7 +277,7 @@ class Estimator:
         (lambda x: np.zeros((5, 3)), r"shape \(5, 3\) to 120 records"),
         (lambda x: np.full((len(x), 3), -np.inf), "model answered NaN or infinite.*floor log-probabilities"),
         (lambda x: {"logits": x}, "model answered object"),
-        (network(9), r"model failed on records of shape \(6,\) and dtype float32 with RuntimeError"),
+        (network(9), r"model, asked about records of shape \(6,\) and dtype float32, failed with RuntimeError"),
     ],
 )
 def test_bad_models_are_refused_with_the_mend(model, says):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lacewing import data as datasets
 from lacewing._audit._inputs import Data, Form
+from lacewing._user_code import user_code
 from lacewing.attacks._logits import refuse_probabilities
 from lacewing.errors import UsageError
 from lacewing.signals import gradient_norms, measuring, observe, probe
@@ -70,7 +71,7 @@ def ask(
     if x.dtype.kind == "f" and _all_float(records.form):
         x = x.astype(np.float32)
         scale = datasets.normalisation(x)
-        network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype)
+        network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype, who=who)
         if "sensitivity" in signals:
             found["sensitivity_N"] = observe(
                 network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size
@@ -96,10 +97,12 @@ def ask(
                 found["right_NS"] = probes.right_NS
     if isinstance(model, nn.Module) and "gradients" in signals:
         masks = _masks(model)
-        parts = [
-            gradient_norms(model, _tensor(model, x[rows]), torch.from_numpy(y[rows]), masks=masks)
-            for rows in np.array_split(np.arange(len(x)), -(-len(x) // _BATCH))
-        ]
+        blocks = np.array_split(np.arange(len(x)), -(-len(x) // _BATCH))
+        with user_code(f"{who}, asked for the gradients of single records,", own_frames=True):
+            parts = [
+                gradient_norms(model, _tensor(model, x[rows]), torch.from_numpy(y[rows]), masks=masks)
+                for rows in blocks
+            ]
         found["gradient_N2"] = np.concatenate(parts)
     return Answers(logits, population_logits, **found)
 
@@ -158,18 +161,13 @@ def _logits(model: Model, records: Data, who: str) -> Array:
     x = records.x
     step = _BATCH if isinstance(model, nn.Module) else _CALLABLE_BATCH
     batches = [x[start : start + step] for start in range(0, len(x), step)]
-    try:
+    mend = "; give x as float32 if its values are quantities" if x.dtype.kind in "iu" else ""
+    with user_code(f"{who}, asked about records of shape {x.shape[1:]} and dtype {x.dtype},", mend):
         if isinstance(model, nn.Module):
             with torch.no_grad(), measuring(model):
                 parts = [_numpy(model(_tensor(model, batch))) for batch in batches]
         else:
             parts = [_numpy(model(records.form.records(batch))) for batch in batches]
-    except Exception as error:
-        hint = "; give x as float32 if its values are quantities" if x.dtype.kind in "iu" else ""
-        raise UsageError(
-            f"{who} failed on records of shape {x.shape[1:]} and dtype {x.dtype} with {type(error).__name__}: "
-            f"{error}{hint}."
-        ) from error
     for part, batch in zip(parts, batches, strict=True):
         if part.dtype.kind not in "iuf" or part.ndim != 2 or len(part) != len(batch) or part.shape[1] < 2:
             raise UsageError(
@@ -221,8 +219,11 @@ def _all_float(form: Form) -> bool:
 class _Standardised(nn.Module):
     """The user's model behind standardised inputs, so that noise is in units of their standard deviation."""
 
-    def __init__(self, model: Model, mean: Array, std: Array, *, ndim: int, form: Form, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, model: Model, mean: Array, std: Array, *, ndim: int, form: Form, dtype: np.dtype[Any], who: str
+    ) -> None:
         super().__init__()
+        self.who = who
         shape = (1, -1) + (1,) * (ndim - 2)
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         device = torch.device("cpu") if parameter is None else parameter.device
@@ -239,7 +240,8 @@ class _Standardised(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of standardised inputs."""
         raw = inputs * self.std + self.mean
-        if hasattr(self, "inner"):
-            answer: Tensor = self.inner(raw.to(self.precision))
-            return answer
-        return torch.from_numpy(_numpy(self.call(self.form.records(raw.numpy().astype(self.dtype)))))
+        with user_code(f"{self.who}, asked about noisy or shifted records,"):
+            if hasattr(self, "inner"):
+                answer: Tensor = self.inner(raw.to(self.precision))
+                return answer
+            return torch.from_numpy(_numpy(self.call(self.form.records(raw.numpy().astype(self.dtype)))))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lacewing._user_code import user_code
 from lacewing.errors import UsageError
 
 LEAST = 10  # records of a kind
@@ -129,8 +130,11 @@ def _is_tensor(given: Any) -> bool:
 def _items(given: Any, name: str) -> tuple[Any, Any]:
     """(x, y) of a data set that hands out one (x, y) at a time."""
     xs, ys = [], []
-    for index in range(len(given)):
-        item = given[index]
+    with user_code(f"{name}: its length"):
+        count = len(given)
+    for index in range(count):
+        with user_code(f"{name}: item {index}"):
+            item = given[index]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise UsageError(f"{name}[{index}] is a {type(item).__name__}: each item of a data set must be (x, y).")
         xs.append(item[0])

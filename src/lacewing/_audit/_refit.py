@@ -28,6 +28,7 @@ from lacewing._audit._inputs import Data, Form
 from lacewing._files import write_atomically
 from lacewing._formats import read_arrays
 from lacewing._machine import usable_cores
+from lacewing._user_code import user_code
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 
@@ -162,13 +163,9 @@ def train_one(work: Work, k: int, path: Path) -> float:
     part = work.records.at(work.in_KN[k])
     form = work.records.form
     with _seeded(work.seed_K[k]):
-        try:
-            model = work.refit(form.records(part.x), form.labels(part.y), work.seed_K[k])
-        except Exception as error:
-            raise UsageError(
-                f"refit failed on {who} ({len(part)} records, seed {work.seed_K[k]}) with {type(error).__name__}: "
-                f"{error}."
-            ) from error
+        x, y = form.records(part.x), form.labels(part.y)
+        with user_code(f"refit of {who} ({len(part)} records, seed {work.seed_K[k]})"):
+            model = work.refit(x, y, work.seed_K[k])
         if model is None:
             raise UsageError("refit returned None: it must return the trained model.")
         if work.white_box and not isinstance(model, nn.Module):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lacewing import jobs, models
-from lacewing.engine._pool import Event
+from lacewing._user_code import blamed, told
+from lacewing.engine._pool import OUT_OF_MEMORY, Event
 from lacewing.errors import BudgetSpent, LacewingError, about_folder
 from lacewing.plan import NetworkJob, make_plan
 from lacewing.results import Epoch
@@ -49,8 +50,19 @@ class Performer:
         except BudgetSpent:
             return {"event": "stopped"}
         except BaseException as error:
-            return failure(error)
+            return self._of_user(keys, error) or failure(error)
         return {"event": "done"}
+
+    def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
+        """What failed in the user's model, which costs the job alone: as an event; None for anything else."""
+        factory = self.work.study.model.factory
+        memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
+        if factory is None or memory or isinstance(error, KeyboardInterrupt) or not blamed(error):
+            return None
+        running = (self.networks[key] for key in keys if key in self.networks)
+        name = next((job.id for job in running if not jobs.finished(self.work.store, job)), "")
+        event = failure(told(f"{name}: model.factory: {factory}", error))
+        return {**event, "user_code": True}
 
 
 def reporter(send: Callable[[Event], None]) -> jobs.Report:

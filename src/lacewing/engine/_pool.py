@@ -14,7 +14,7 @@ from lacewing.plan import AttackJob, NetworkJob, Plan
 from lacewing.store import Store
 
 Event = dict[str, Any]
-_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of torch on a GPU, Python, numpy
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of torch on a GPU, Python, numpy
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class Pool:
                 return True
             elif event["event"] == "stopped":
                 return True
-            elif event["event"] == "failed" and event.get("error") in _OUT_OF_MEMORY:
+            elif event["event"] == "failed" and event.get("error") in OUT_OF_MEMORY:
                 self._out_of_memory(task)
                 return False  # what it still holds of the memory is the others'
             elif event["event"] == "failed":
@@ -268,7 +268,9 @@ class Pool:
 
     def _fail(self, task: Task, event: Event) -> None:
         message = event["message"]
-        if event.get("os_error"):
+        if event.get("user_code"):
+            self._fail_alone(task, message)
+        elif event.get("os_error"):
             self._abandon(OSError(message))
         elif event.get("traceback"):
             self._abandon(RuntimeError(event["traceback"]))
@@ -276,14 +278,19 @@ class Pool:
             getattr(errors, event.get("error", ""), Exception), errors.UsageError
         ):
             self._abandon(errors.UsageError(message))
-        elif task.kind == "attack":
-            self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
         else:
-            done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
-            behind = len(task.keys) - done - 1
-            if behind > 0:
-                message += f" The {behind} networks behind it in its sequence were not trained."
-            self._failed(message)
+            self._fail_alone(task, message)
+
+    def _fail_alone(self, task: Task, message: str) -> None:
+        """A task's failure that leaves the others as they are; ``message`` names the job, lines may follow it."""
+        if task.kind == "attack":
+            return self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
+        done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
+        behind = len(task.keys) - done - 1
+        sentence, *lines = message.split("\n")
+        if behind > 0:
+            sentence += f" The {behind} networks behind it in its sequence were not trained."
+        self._failed("\n".join([sentence, *lines]))
 
     def _failed(self, message: str) -> None:
         """One job's failure, which leaves the others as they are."""

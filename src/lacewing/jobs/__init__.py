@@ -8,6 +8,7 @@ from lacewing.jobs._progress import FILES as NETWORK_FILES
 from lacewing.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.jobs._stack import run_stack
 from lacewing.jobs._stored import load_attacks, load_network
+from lacewing.jobs._trial import try_networks
 from lacewing.jobs._workspace import Keep, Report, Workspace
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "run_chain",
     "run_stack",
     "trained",
+    "try_networks",
 ]

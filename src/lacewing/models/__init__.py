@@ -8,6 +8,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
+from lacewing._user_code import user_code
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.models._load import load_function as load_function
@@ -81,13 +82,11 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     check(model, shape, classes)
     if model.factory is not None:
         factory = load_function(model.factory, "model.factory")
-        try:
+        with user_code(
+            f"model.factory: {model.factory}(shape={shape}, classes={classes})",
+            "; it must accept the shape of a record and the number of classes",
+        ):
             network = factory(shape, classes)
-        except Exception as error:
-            raise UsageError(
-                f"model.factory: {model.factory}(shape={shape}, classes={classes}) failed with "
-                f"{type(error).__name__}: {error}; it must accept the shape of a record and the number of classes."
-            ) from error
         if not isinstance(network, nn.Module):
             raise UsageError(
                 f"model.factory: {model.factory} returned a {type(network).__name__}; it must return a torch.nn.Module."

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from lacewing.errors import UsageError, did_you_mean
+from lacewing._user_code import belongs_to_user, user_code
+from lacewing.errors import UsageError, UserCodeError, did_you_mean
 
 _NAME = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 
@@ -36,15 +37,17 @@ def load_function(path: str, field: str) -> Callable[..., Any]:
     module_name, name = found.groups()
     _admit_working_directory(module_name)
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
+        with user_code(f"{field}: importing '{module_name}'", "; mend the module"):
+            module = importlib.import_module(module_name)
+    except UserCodeError as error:
+        cause = error.__cause__
+        absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if absent is None or not f"{module_name}.".startswith(f"{absent}."):
+            raise
         raise UsageError(
-            f"{field}: cannot import '{module_name}' ({error}); run from its folder, or add that to PYTHONPATH."
-        ) from error
-    except Exception as error:
-        raise UsageError(
-            f"{field}: importing '{module_name}' failed with {type(error).__name__}: {error}; mend the module."
-        ) from error
+            f"{field}: cannot import '{module_name}' ({cause}); run from its folder, or add that to PYTHONPATH."
+        ) from cause
+    belongs_to_user(module_name)
     try:
         function = getattr(module, name)
     except AttributeError:

@@ -77,7 +77,11 @@ def imp(
             guard.masks = prune(model, guard.masks, keep=keep, score=score, scope=scope, ignore=ignore)
             guard.rewind()
         if number > start or start == 0:
-            fit(model, guard)
+            try:
+                fit(model, guard)
+            except Exception as error:
+                error.add_note(f"lacewing: raised by fit at level {number} of imp")
+                raise
             guard.detach()
             _check_zeros(model, guard.masks)
         yield Level(number, dict(guard.masks))

@@ -82,9 +82,10 @@ def choose(
         return Choice("bf16", "this GPU multiplies bf16 natively (not timed)", {})
     with _one_thread(), torch.random.fork_rng([]):
         torch.manual_seed(0)
+        model = build()
         try:
-            records = _records(_step(build(), x, y, config, normalisation, _FEW), config.batch_size, len(y), clock)
-            found = timed(_step(build(), x, y, config, normalisation, records), clock=clock)
+            records = _records(_step(model, x, y, config, normalisation, _FEW), config.batch_size, len(y), clock)
+            found = timed(_step(model, x, y, config, normalisation, records), clock=clock)
         except (
             Exception,
             SystemExit,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from lacewing.errors import UserCodeError
+from lacewing.errors import Terminated, UserCodeError
 
 _SHOWN = 5  # innermost frames: a recursion has a thousand
 _LONGEST = 600  # characters of what the exception says
@@ -31,7 +31,7 @@ def belongs_to_user(module: str) -> None:
 
 @contextmanager
 def user_code(place: str, mend: str = "", *, own_frames: bool = False) -> Iterator[None]:
-    """Run code of the user's: what it raises becomes `UserCodeError`, ``sys.exit()`` too; Ctrl-C goes through.
+    """Run code of the user's: what it raises becomes `UserCodeError`, ``sys.exit()`` too; signals go through.
 
     Args:
         place: which field or argument the code is, and what it was asked to do: the begin of a sentence.
@@ -40,7 +40,7 @@ def user_code(place: str, mend: str = "", *, own_frames: bool = False) -> Iterat
     """
     try:
         yield
-    except (KeyboardInterrupt, GeneratorExit, UserCodeError):
+    except (KeyboardInterrupt, Terminated, GeneratorExit, UserCodeError):
         raise
     except BaseException as error:
         if own_frames and not blamed(error):

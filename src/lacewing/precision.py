@@ -86,10 +86,8 @@ def choose(
         try:
             records = _records(_step(model, x, y, config, normalisation, _FEW), config.batch_size, len(y), clock)
             found = timed(_step(model, x, y, config, normalisation, records), clock=clock)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a model that cannot be trained in one of them, or at all, as will be seen
+        except (Exception, SystemExit) as error:
+            # A model that fails in fp32 as well is refused by the trial that follows.
             return Choice("fp32", f"a step of this model fails in bf16 or in both ({type(error).__name__})", {})
     return decide(found, records)
 

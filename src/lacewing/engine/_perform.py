@@ -10,7 +10,7 @@ from typing import Any
 from lacewing import jobs, models
 from lacewing._user_code import blamed, told
 from lacewing.engine._pool import OUT_OF_MEMORY, Event
-from lacewing.errors import BudgetSpent, LacewingError, about_folder
+from lacewing.errors import BudgetSpent, LacewingError, Terminated, about_folder
 from lacewing.plan import NetworkJob, make_plan
 from lacewing.results import Epoch
 
@@ -56,8 +56,10 @@ class Performer:
     def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
         """What failed in the user's model, which costs the job alone: as an event; None for anything else."""
         factory = self.work.study.model.factory
+        if isinstance(error, OSError) and error.__cause__ is not None:
+            error = error.__cause__  # as it was before it was said in our words
         memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
-        if factory is None or memory or isinstance(error, KeyboardInterrupt) or not blamed(error):
+        if factory is None or memory or isinstance(error, KeyboardInterrupt | Terminated) or not blamed(error):
             return None
         running = (self.networks[key] for key in keys if key in self.networks)
         name = next((job.id for job in running if not jobs.finished(self.work.store, job)), "")

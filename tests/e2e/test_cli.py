@@ -127,7 +127,7 @@ def test_what_is_wrong_is_named_with_its_mend(refused: Any, words: list[str], sa
         ({"x": np.full((50, 4), np.inf, np.float32), "y": np.arange(50) % 2}, "Inf"),
         ({"x": np.zeros((50, 4), np.float32), "y": np.arange(50) % 2 - 1}, "-1"),
         ({"x": np.zeros((50, 4), np.float32), "y": (np.arange(50) % 2) * 7}, "7"),
-        ({"x": np.zeros((20, 4), np.float32), "y": np.arange(20) % 2}, "at least 40 records"),
+        ({"x": np.eye(20, 4, dtype=np.float32), "y": np.arange(20) % 2}, "at least 40 records"),
     ],
 )
 def test_a_bad_npz_is_refused(refused: Any, tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
@@ -141,7 +141,7 @@ def test_a_toml_typo_names_file_and_line(refused: Any, tmp_path: Path) -> None:
 
 
 def test_an_altered_data_file_is_refused(refused: Any, tmp_path: Path) -> None:
-    np.savez(tmp_path / "location30.npz", x=np.zeros((5010, 446), np.uint8), y=np.arange(5010) % 30)
+    np.savez(tmp_path / "location30.npz", x=np.eye(5010, 446, dtype=np.uint8), y=np.arange(5010) % 30)
     refused("data", "check", "location30", "--data-root", tmp_path, says="location30")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import _numbers
+from lacewing import _numbers, metrics
 from lacewing import attacks as registry
 from lacewing._audit import _result
 from lacewing._audit._read import read
@@ -189,6 +189,7 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
         record_N=record,
         phi_NQ=_fitting("phi", arrays, (n, None)),
     )
+    _compare_members(observed, notes)
     references = _references(arrays, observed)
     population = _population(arrays, classes, 0 if references is None else len(references))
     evidence = Evidence(observed, references, population)
@@ -200,6 +201,23 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
         return evidence
     notes.append(f"Reference network {k} serves as the shadow network, on the same records as the target.")
     return replace(evidence, shadow=_shadow(arrays, evidence, k))
+
+
+def _compare_members(seen: Observed, notes: list[str]) -> None:
+    """Say where labels or members do not fit the outputs, which every attack would take for a fact."""
+    right = int((np.argmax(seen.logits_NC, axis=1) == seen.label_N).sum())
+    n, classes = len(seen.label_N), seen.classes
+    if metrics.clopper_pearson(right, n)[0] <= 1 / classes:
+        notes.append(
+            f"The model is right about {right} of {n} records, no better than chance with {classes} classes: are the "
+            "labels those of these records, and the columns of logits in the order of the classes?"
+        )
+    surer = metrics.auc(_logits.log_true_class_probability(seen.logits_NC, seen.label_N), seen.member_N)
+    if surer.high < 0.5:
+        notes.append(
+            f"The model is surer of records that are no members (AUC of the loss {surer.value:.3f}): is member the "
+            "other way round? Give 1 for records that the model trained on."
+        )
 
 
 def _references(arrays: Arrays, observed: Observed) -> References | None:
@@ -227,12 +245,28 @@ def _references(arrays: Arrays, observed: Observed) -> References | None:
             )
     _fitting("reference_sensitivity", arrays, (k, n))
     logits = _fitting("reference_logits", arrays, (k, n, observed.classes))
+    if logits is not None:
+        _refuse_twins("logits", observed.logits_NC, logits)
+    if phi is not None and observed.phi_NQ is not None:
+        _refuse_twins("phi", observed.phi_NQ, phi)
     if logits is None:
         assert phi is not None
         # Logits of the given log-odds: right for the given class, which is all that attacks read of references.
         logits = np.full((k, n, observed.classes), -math.log(observed.classes - 1))
         np.put_along_axis(logits, observed.label_N[None, :, None], phi[:, :, :1].astype(np.float64), axis=2)
     return References(logits, inside.astype(np.bool_), tuple(f"reference {i}" for i in range(k)), phi)
+
+
+def _refuse_twins(name: str, own: npt.NDArray[Any], others: npt.NDArray[Any]) -> None:
+    """Refuse a reference whose answers are, to the last bit, the model's or another reference's."""
+    seen = {own.astype(np.float64).tobytes(): name}
+    for index, answers in enumerate(others):
+        content = answers.astype(np.float64).tobytes()
+        if content in seen:
+            raise UsageError(
+                f"reference_{name}[{index}] is the same as {seen[content]}: give what other networks answered."
+            )
+        seen[content] = f"reference_{name}[{index}]"
 
 
 def _population(arrays: Arrays, classes: int, k: int) -> Population | None:

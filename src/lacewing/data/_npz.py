@@ -28,6 +28,8 @@ def read_npz(path: Path, name: str | None = None) -> Dataset:
     inputs = _numbers(_layout(x, path), path)
     if len(inputs) != len(labels):
         raise DataError(f"{path}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
+    if np.array_equal(inputs[0], inputs[-1]) and (inputs == inputs[0]).all():
+        raise DataError(f"{path}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
     return make_dataset(name or path.name, inputs, labels, int(labels.max()) + 1)
 
 
@@ -98,5 +100,9 @@ def _labels(y: npt.NDArray[Any], path: Path) -> Labels:
         raise DataError(
             f"{path}: y: labels must be 0..K-1; found {len(found)} different values in {found[0]}..{found[-1]}: "
             "y = np.unique(y, return_inverse=True)[1] renumbers them."
+        )
+    if 2 * len(found) > len(y):
+        raise DataError(
+            f"{path}: y: {len(found)} classes of {len(y)} records: y must hold each record's class, not its number."
         )
     return y.astype(np.int64)

@@ -42,7 +42,7 @@ def test_shapes_become_tabular_or_channels_first(
 def test_numbers_become_uint8_or_float32_and_labels_int64(
     tmp_path: Path, given_dtype: str, dtype: str, label_dtype: str
 ) -> None:
-    x = np.arange(24).reshape(12, 2) % 2
+    x = np.arange(24).reshape(12, 2) // 2 % 2
     data = load(saved(tmp_path, x=x.astype(given_dtype), y=Y.astype(label_dtype)))
     assert data.x.dtype == np.dtype(dtype)
     assert data.y.dtype == np.int64
@@ -51,7 +51,7 @@ def test_numbers_become_uint8_or_float32_and_labels_int64(
 
 
 def test_integers_outside_a_byte_keep_their_values(tmp_path: Path) -> None:
-    x = np.array([[-1, 300]] * 12)
+    x = np.array([[-1, 300], [2, -5]] * 6)
     np.testing.assert_array_equal(load(saved(tmp_path, x=x, y=Y)).x, x.astype(np.float32))
 
 
@@ -66,17 +66,19 @@ def test_the_digest_follows_the_content_and_not_the_file(tmp_path: Path) -> None
 
 
 def with_value(value: float) -> np.ndarray:
-    x = np.zeros((12, 2))
+    x = np.arange(24.0).reshape(12, 2)
     x[5, 1] = value
     return x
 
 
-GOOD = np.zeros((12, 2))
+GOOD = np.arange(24.0).reshape(12, 2)
 
 
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
+        ({"x": GOOD * 0, "y": Y}, r"all 12 records of x are the same"),
+        ({"x": GOOD, "y": np.arange(12)}, r"12 classes of 12 records: y must hold each record's class"),
         ({"x": GOOD}, r"lacks the array y \(it holds x\)"),
         ({"a": GOOD}, r"lacks the array x and y"),
         ({"x": GOOD, "y": Y[:-1]}, r"x holds 12 records and y 11 labels"),

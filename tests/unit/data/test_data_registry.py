@@ -45,7 +45,7 @@ def test_real_data_has_the_registered_digest_and_description(name: str) -> None:
 
 
 def test_an_unexpected_digest_is_an_error(tmp_path: Path) -> None:
-    x = np.zeros((60, 446), np.uint8)
+    x = np.arange(60 * 446, dtype=np.uint8).reshape(60, 446)
     np.savez(tmp_path / "location30.npz", x=x, y=np.arange(60) % 30)
     with pytest.raises(DataError, match=r"location30: the records of its files in .* are not the published ones"):
         data.load("location30", tmp_path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +38,19 @@ def start(small: ModuleType, study: Path, out: Path, *words: str) -> subprocess.
     )
 
 
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short folder for temporary files, since paths of sockets must be short."""
+    with tempfile.TemporaryDirectory(prefix="lw", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def left_in(temporary: Path) -> list[Path]:
+    """What is not torch's own."""
+    return [path for path in temporary.iterdir() if not path.name.startswith("torchinductor")]
+
+
 def same_results(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("results.csv", "tradeoff.json"))
 
@@ -44,9 +60,23 @@ def actors(run: subprocess.Popen[str]) -> list[psutil.Process]:
     return [p for p in psutil.Process(run.pid).children(recursive=True) if p.cmdline()[:1] == ["ray::_Actor.run"]]
 
 
+def listening(run: subprocess.Popen[str]) -> set[str]:
+    """The addresses on which a run and its processes listen."""
+    mine = {run.pid, *(process.pid for process in psutil.Process(run.pid).children(recursive=True))}
+    return {c.laddr.ip for c in psutil.net_connections("inet") if c.pid in mine and c.status == psutil.CONN_LISTEN}
+
+
+def loopback(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
 def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
-    small: ModuleType, study: Path, tmp_path: Path
+    small: ModuleType, study: Path, tmp_path: Path, temporary: Path
 ) -> None:
+    """Beside it: nothing listens on the network, no file of the working directory is run, nothing private stays."""
+    for name in ("dill", "cuda", "yaml"):
+        (study.parent / f"{name}.py").write_text("open(__file__ + '.was-run', 'w').close()\n", encoding="utf-8")
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 60"))
     assert small.lacewing("run", study, "--out", tmp_path / "local").returncode == 0
     run = start(small, study, tmp_path / "ray")
@@ -54,11 +84,42 @@ def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
     assert any("imp-01" in line for line in run.stderr)  # a chain is under way, its first network is back
     first = actors(run)
     assert len(first) == 2
+    addresses = listening(run)
+    assert addresses
+    assert all(map(loopback, addresses)), addresses
+    folders = [path for path in temporary.glob("lacewing-*") if path.is_dir()]
+    assert folders
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+    assert list(temporary.glob("lacewing-*/lacewing-*/run"))  # of the workers
     for worker in first:
         worker.send_signal(signal.SIGKILL)
     _, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     assert same_results(tmp_path / "ray", tmp_path / "local")
+    assert left_in(temporary) == []
+    assert not list(study.parent.glob("*.was-run"))
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_leaves_of_private_data_goes_at_the_next_start(
+    small: ModuleType, study: Path, tmp_path: Path, temporary: Path
+) -> None:
+    study.write_text(study.read_text().replace("epochs = 3", "epochs = 3000"))
+    run = start(small, study, tmp_path / "killed")
+    assert run.stderr is not None
+    assert any("epoch" in line for line in run.stderr)
+    processes = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.communicate()
+    psutil.wait_procs(processes, timeout=60)
+    left = [path for path in temporary.glob("lacewing-*") if path.is_dir()]
+    assert left
+    assert {path.stat().st_mode & 0o777 for path in left} == {0o700}
+    study.write_text(study.read_text().replace("epochs = 3000", "epochs = 3"))
+    run = start(small, study, tmp_path / "next")
+    _, err = run.communicate(timeout=300)
+    assert run.returncode == 0, err
+    assert left_in(temporary) == []
 
 
 @pytest.mark.slow

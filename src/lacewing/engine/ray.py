@@ -7,15 +7,16 @@ and the chain begins again behind the last one that came back.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import queue
+import secrets
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lacewing._machine import usable_cores
 from lacewing.config import Study, load_study
 from lacewing.engine._perform import Performer, failure, reporter
 from lacewing.engine._pool import Event, Pool
+from lacewing.engine._private import PrivateFolder, parent_of_sockets, private_folder
 from lacewing.engine.local import WORKER_ENVIRONMENT, search_path
 from lacewing.errors import FolderError, UsageError, needs_extra
 from lacewing.plan import Plan
@@ -32,6 +34,9 @@ from lacewing.store import Files, Store, write_files
 
 RETRIES = 3
 GPU_SHARE = 0.5  # of a GPU for each worker: small networks leave most of one idle
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": Ray serves this machine alone; on Linux too
+_TOKEN = secrets.token_hex(32)  # of clusters of this process; else Ray writes one into the home folder
+_PATIENCE = 30  # seconds in which a worker removes its folder
 
 
 @contextmanager
@@ -61,27 +66,21 @@ def pool(
     Raises:
         UsageError: Ray is not installed, or there is no cluster at that address.
     """
-    try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-    except ImportError:
-        raise needs_extra("--engine ray", "ray", "ray") from None
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, processes)
-    try:
+    with _connected(processes) as (ray, private):
         gpus = GPU_SHARE if device == "cuda" else 0
-        room: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        room: dict[str, float] = ray.cluster_resources()
         places = int(min(room.get("CPU", 0), room.get("GPU", 0) / gpus if gpus else math.inf))
         if places < 1:
             raise UsageError(
                 f"--engine ray --device {device}: the cluster has no {'GPU' if gpus else 'CPU'} to work on."
             )
         environment = {**WORKER_ENVIRONMENT, "PYTHONPATH": search_path()}
+        if private is not None:
+            environment["TMPDIR"] = str(private)  # what a worker that is killed leaves there goes with the cluster
         if "LACEWING_STEPS" in os.environ:
             environment["LACEWING_STEPS"] = os.environ["LACEWING_STEPS"]
         actor = ray.remote(_Actor).options(
-            num_cpus=1, num_gpus=gpus, max_concurrency=2, runtime_env={"env_vars": environment}
+            num_cpus=1, num_gpus=gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
         keys = frozenset(job.key for job in plan.networks)
         setup = {"study": study.as_dict(), "device": device, "keep": keep, "keys": keys}
@@ -94,23 +93,103 @@ def pool(
             on_event=on_event,
             retries=RETRIES,
         )
-    finally:
-        if ours:
-            ray.shutdown()
 
 
-def _connect(ray: Any, processes: int | None) -> None:
+@contextmanager
+def _connected(processes: int | None) -> Iterator[tuple[Any, Path | None]]:
+    """Ray with a cluster; and the private folder of a cluster of our own, which ends and goes with the run."""
     address = os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:  # workers find what this process finds
-        options |= {"num_cpus": processes or usable_cores(), "include_dashboard": False}
+    alone = address in (None, "", "local")
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": None if alone else address}
+    if alone:
+        wanted |= {_LOOPBACK: "0"} | ({} if "RAY_AUTH_TOKEN_PATH" in os.environ else {"RAY_AUTH_TOKEN": _TOKEN})
+    with _environment({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE"), **wanted}):
+        try:
+            import ray
+        except ImportError:
+            raise needs_extra("--engine ray", "ray", "ray") from None
+        if ray.is_initialized():
+            yield ray, None
+        elif alone:
+            with private_folder(parent_of_sockets()) as private:
+                try:
+                    _start(ray, private, processes or usable_cores())
+                    yield ray, private
+                finally:
+                    ray.shutdown()
+        else:
+            try:
+                _connect(ray, str(address))
+                yield ray, None
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of the environment, None removes one, for Ray and the processes that it starts."""
+    before = {name: os.environ.get(name) for name in wanted}
+    _set(wanted)
     try:
-        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _start(ray: Any, private: Path, cores: int) -> None:
+    """A cluster of this machine alone, on the loopback interface; whoever connects needs the token.
+
+    Raises:
+        UsageError: Ray listens on another interface.
+    """
+    import ray._private.ray_constants as constants
+
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False  # where Ray was imported before
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cores,
+            include_dashboard=False,
+            _temp_dir=str(private / "ray"),  # a folder in ours, since Ray opens it to every account
+            _node_ip_address="127.0.0.1",
+            **_quiet(ray),
+        )
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+    host = ray.get_runtime_context().gcs_address.rpartition(":")[0].strip("[]")
+    if not ipaddress.ip_address(host).is_loopback:
+        raise UsageError(
+            f"--engine ray: Ray {ray.__version__} listens on {host} and not on the loopback interface alone; install "
+            "a version from 2.60 on, or set RAY_ADDRESS to a cluster."
+        )
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
         if port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, **options)
+        ray.init(address=address, **_quiet(ray))
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"--engine ray: no cluster at RAY_ADDRESS={address}: {str(error).splitlines()[0]}") from None
+
+
+def _quiet(ray: Any) -> dict[str, Any]:
+    """Options without messages, and without the working directory on the search path of the workers."""
+
+    class Job(ray.job_config.JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:  # else Ray puts it, and the script's folder, first
+            return True
+
+    return {"log_to_driver": False, "logging_level": "ERROR", "job_config": Job()}
 
 
 class _Remote:
@@ -164,6 +243,8 @@ class _Remote:
         return self.why
 
     def close(self) -> None:
+        with suppress(self.ray.exceptions.RayError):  # it ends as it answers, or is gone
+            self.ray.get(self.actor.close.remote(), timeout=_PATIENCE)
         self.ray.kill(self.actor, no_restart=True)
 
 
@@ -174,7 +255,8 @@ class _Actor:
         self.setup, self.dataset = setup, dataset
         self.inbox: queue.Queue[Event] = queue.Queue()
         self.stopping = threading.Event()
-        self.store = _Outbox(Path(tempfile.mkdtemp(prefix="lacewing-")), self.inbox.put)
+        self.private = PrivateFolder()
+        self.store = _Outbox(self.private.path / "run", self.inbox.put)
         self.opened: Performer | None = None
 
     def _open(self) -> Performer:
@@ -201,7 +283,7 @@ class _Actor:
         except BaseException as error:
             yield failure(error)
             return
-        shutil.rmtree(self.store.folder)
+        shutil.rmtree(self.store.folder, ignore_errors=True)
         for key, (facts, files) in given.items():
             if files:
                 self.store.receive(key, facts, files)
@@ -222,6 +304,11 @@ class _Actor:
     def stop(self) -> None:
         """Save the state at the end of the epoch, and end the task."""
         self.stopping.set()
+
+    def close(self) -> None:
+        """Remove what is here, and end, whatever is being done."""
+        self.private.remove()
+        os._exit(0)
 
 
 class _Outbox(Store):

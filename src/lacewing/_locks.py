@@ -42,6 +42,7 @@ def hold(folder: Path) -> Iterator[str]:
     busy = f"{folder} is in use by another lacewing process; wait for it, or give --out DIR."
     with _taken(folder / LOCK, deadline, busy):
         token = secrets.token_hex(16)
+        _ordinary(folder / RUN)
         with about_folder(folder):
             write_atomically(folder / RUN, token)
         ending = f"{folder}: workers of a run that was killed are still ending; give the command again in a moment."

@@ -153,9 +153,8 @@ def test_what_is_no_ordinary_file_is_refused_and_not_followed(
 ) -> None:
     folder.mkdir()
     plant(folder / name)
-    if name != RUN:  # a new file takes the place of the token's
-        with pytest.raises(FolderError, match="is not an ordinary file; remove it"), hold(folder):
-            raise AssertionError
+    with pytest.raises(FolderError, match="is not an ordinary file; remove it"), hold(folder):
+        raise AssertionError
     if name != LOCK:
         assert not under_way(folder)
     else:

@@ -195,3 +195,17 @@ def test_every_text_that_is_read_or_written_names_its_encoding() -> None:
     assert len(SOURCES) > 100
     found = {str(path): lines for path in SOURCES if (lines := unnamed(path.read_text(encoding="utf-8")))}
     assert found == {}
+
+
+# ------------------------------------------------------------------------------------------------------------ spawn
+
+
+def test_no_file_does_its_work_when_it_is_imported() -> None:
+    """Where processes are spawned and not forked, each imports the script that started it."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        called = [node for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+        assert {ast.unparse(node).partition("(")[0] for node in called} <= {"app.add_typer"}, path
+        if path.name == "__main__.py" or path.parts[-2] in ("examples", "benchmarks", "results"):
+            tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
+            assert any("__name__ == '__main__'" in test for test in tests), path

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import lacewing as lw
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -84,3 +89,63 @@ def test_make_clean_keeps_results() -> None:
     shown = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert ".venv" in shown
     assert "runs" not in shown
+
+
+@pytest.mark.slow
+def test_the_lowest_declared_versions_run_a_study(tmp_path: Path) -> None:
+    """All core packages at their lower bounds, torch apart: it is the present one, for its builds are large."""
+    place = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True, capture_output=True)
+    python = next(path for path in (place / "bin" / "python", place / "Scripts" / "python.exe") if path.exists())
+    lowest = [
+        f"{name}=={part.version}"
+        for name, requirement in CORE.items()
+        for part in requirement.specifier
+        if part.operator == ">=" and name != "torch"
+    ]
+    assert len(lowest) == len(CORE) - 1
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *lowest],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode and re.search("No matching distribution|connection|Temporary failure", done.stderr):
+        pytest.skip(f"no package index with these versions can be reached: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    borrowed = tmp_path / "borrowed"
+    borrowed.mkdir()
+    for name in ("torch", "lacewing"):
+        lend(name, borrowed)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(lw.__file__).parents[1]), str(borrowed)])}
+    ask = "import sys; from importlib.metadata import version; print(*(f'{n}=={version(n)}' for n in sys.argv[1:]))"
+    names = [text.partition("==")[0] for text in lowest]
+    told = subprocess.run([python, "-P", "-c", ask, *names], env=environment, capture_output=True, text=True).stdout
+    assert all(
+        Version(is_.split("==")[1]) == Version(want.split("==")[1])
+        for is_, want in zip(told.split(), lowest, strict=True)
+    )
+    small = ["train.epochs=1", "run.seeds=[0]", 'networks=[{method="dense"},{method="imp",levels=1}]']
+    for words in (["run", "digits", "--out", "run", *(word for text in small for word in ("--set", text))], ["--help"]):
+        done = subprocess.run(
+            [python, "-P", "-m", "lacewing", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def lend(name: str, folder: Path) -> None:
+    """Links to the files of an installed distribution and of what it alone needs, for another environment."""
+    found = metadata.distribution(name)
+    for file in found.files or ():
+        top = file.parts[0]
+        if top in ("..", "__pycache__") or top.endswith(".pth") or (folder / top).exists():
+            continue
+        (folder / top).symlink_to(Path(str(found.locate_file(top))))
+    for text in found.requires or ():
+        needed = Requirement(text)
+        if canonicalize_name(needed.name) not in CORE and (not needed.marker or needed.marker.evaluate({"extra": ""})):
+            lend(needed.name, folder)

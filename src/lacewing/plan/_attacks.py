@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,7 +75,7 @@ class Networks:
 
         Under random-halves a network's complement is none: its membership would give away the attacked one's.
         """
-        same = [job for job in self.own() if job.network == of.network and job is not of]
+        same = [job for job in self._named[of.network] if job is not of]
         if self.halves:
             barred = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
             same = [job for job in same if job.seed not in barred]
@@ -84,10 +85,10 @@ class Networks:
         """The dense version of a network and, for a pruned one, the levels between, the dense one first."""
         if of.method == "dense":
             return ()
-        for chain in self.chains:
-            if of in chain and isinstance(of.spec, Imp):
-                return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
-        kin = [j for j in self.own() if j.method == "dense" and (j.role, j.seed) == (of.role, of.seed)]
+        if isinstance(of.spec, Imp):
+            chain = self._chains[of.key]
+            return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
+        kin = self._alike["dense", of.role, of.seed]
         named = [j for j in kin if j.network == "dense"] or kin
         return (named[0],) if len(named) == 1 else ()
 
@@ -100,23 +101,43 @@ class Networks:
             return next(iter(self.denser(shadow)), None)
         if kind == "mismatched":
             return self._mismatched(shadow)
-        for chain in self.chains:
-            for job in chain:
-                if job.imposed is not None and job.imposed.mask.key == target.key:
-                    return job
-        return None
+        return self._imposed.get(target.key)
 
     def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
         """The level before (the one after, for the first); for butterfly networks the next entry of the study."""
         if isinstance(shadow.spec, Imp):
-            chain = next(c for c in self.chains if shadow in c)
+            chain = self._chains[shadow.key]
             kin = {j.level: j for j in chain if j.level and j.spec == shadow.spec}
             return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
-        kin_ = [j for j in self.own() if (j.method, j.role, j.seed) == (shadow.method, shadow.role, shadow.seed)]
+        kin_ = self._alike[shadow.method, shadow.role, shadow.seed]
         return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
 
     def _at(self, network: str, role: str, seed: int) -> NetworkJob | None:
         return self._places.get((network, role, seed))
+
+    @cached_property
+    def _chains(self) -> dict[str, Sequence[NetworkJob]]:
+        return {job.key: chain for chain in self.chains for job in chain}
+
+    @cached_property
+    def _imposed(self) -> dict[str, NetworkJob]:
+        """By the key of a target: the shadow under its mask."""
+        return {job.imposed.mask.key: job for chain in self.chains for job in chain if job.imposed is not None}
+
+    @cached_property
+    def _named(self) -> dict[str, list[NetworkJob]]:
+        found = defaultdict[str, list[NetworkJob]](list)
+        for job in self.own():
+            found[job.network].append(job)
+        return found
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, str, int], list[NetworkJob]]:
+        """By method, role and seed."""
+        found = defaultdict[tuple[str, str, int], list[NetworkJob]](list)
+        for job in self.own():
+            found[job.method, job.role, job.seed].append(job)
+        return found
 
     @cached_property
     def _places(self) -> dict[tuple[str, str, int], NetworkJob]:

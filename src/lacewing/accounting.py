@@ -63,7 +63,13 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
         if isinstance(job.spec, Imp):
             if not weights:
                 raise UsageError(f"network '{job.network}': the model has no convolution or linear weight to prune.")
-            nonzero = parameters - weights + remaining(weights, job.level, job.spec.fraction)
+            left = remaining(weights, job.level, job.spec.fraction)
+            if job.level and left == remaining(weights, job.level - 1, job.spec.fraction):
+                raise UsageError(
+                    f"network '{job.network}': {job.spec.fraction:g} of {left:,} weights is none, so this level would "
+                    "prune nothing; lower levels, or raise fraction."
+                )
+            nonzero = parameters - weights + left
         elif isinstance(job.spec, Butterfly):
             model = dense_model(study, shape, classes)
             try:

@@ -65,7 +65,7 @@ class Kind:
     def train(self, records: int, batch_size: int) -> Train:
         """Settings of a training that is timed: as the study has them, with a rate that moves nothing."""
         return Train(
-            epochs=10**6,
+            epochs=10**5,
             batch_size=min(batch_size, records),
             lr=1e-6,
             schedule="constant",

@@ -32,7 +32,7 @@ class Imp(Network):
     """Iterative magnitude pruning: train, prune, rewind, train again; ``levels`` times."""
 
     method: Literal["imp"]
-    levels: Annotated[int, Field(ge=1), at_most(1000, "after that nothing is left to prune")]
+    levels: Annotated[int, Field(ge=1), at_most(200, "after that nothing is left to prune")]
     fraction: Annotated[float, Field(ge=1e-3, lt=1)] = 0.2  # of the weights that remain, at each level
     rewind: str = "epoch 1"  # "init" or "epoch K"
 

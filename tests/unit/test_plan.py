@@ -383,7 +383,7 @@ def test_the_keys_of_the_shipped_studies_are_stable():
     }
     found = {}
     for name in builtin_studies():
-        study = load_study(name, ["attacks.names=['discriminator']"]).resolved("fp32")
+        study = load_study(name, ["attacks.names=['discriminator']", "train.precision=fp32"]).resolved("fp32")
         plan = make_plan(study, data_digest=DIGEST, model=study.model.model_dump(mode="json"))
         keys = sorted(f"{job.id} {job.key}" for job in (*plan.networks, *plan.attacks))
         found[name] = hashlib.sha256("\n".join(keys).encode()).hexdigest()

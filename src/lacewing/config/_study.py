@@ -15,7 +15,7 @@ from lacewing.config._checked import validated
 from lacewing.config._networks import AnyNetwork, EarlyStopped, Imp, Network, level_name, network_name, stop_name
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
 
-MOST_NETWORKS, MOST_PAIRS = 10_000, 250_000
+MOST_NETWORKS, MOST_PAIRS = 10_000, 300_000
 SCHEMA = 1  # of studies, job keys and run folders; raised whenever an old run folder would mean something else
 
 

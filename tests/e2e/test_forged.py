@@ -6,9 +6,10 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -68,6 +69,17 @@ class Made(NamedTuple):
     def rows(self) -> list[str]:
         """Of its results.csv."""
         return (self.folder / "run" / "results.csv").read_text().splitlines()
+
+
+def rest_slow(values: Iterable[Any], *fast: Any) -> list[Any]:
+    """Parameters of which these run in `make test`, and all in `make test-slow`."""
+    listed = list(values)
+    assert set(fast) <= set(listed)
+    marks = [() if value in fast else (pytest.mark.slow,) for value in listed]
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=mark)
+        for value, mark in zip(listed, marks, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +256,17 @@ PARTLY: dict[str, Forge] = {
 }
 
 
-@pytest.mark.parametrize("what", PARTLY)
+@pytest.mark.parametrize(
+    "what",
+    rest_slow(
+        PARTLY,
+        "a network's test accuracy",
+        "an attack's scores",
+        "a number and its digest",
+        "a job under another key",
+        "lost scores",
+    ),
+)
 def test_what_was_altered_in_part_is_named_and_never_used(what: str, made: Made, tmp_path: Path) -> None:
     fields = list(csv.reader(made.rows))
     for name, ended, place in (tries := attempt(made, tmp_path, PARTLY[what])):
@@ -308,7 +330,7 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("name", rest_slow(NAMES, "../../../x", "C:\\x", "extra.txt"), ids=ascii)
 def test_no_name_from_disk_leads_anywhere(name: str, made: Made, forging: ModuleType, tmp_path: Path) -> None:
     """The digests are consistent: the names alone are not ours."""
 
@@ -337,7 +359,9 @@ def test_no_name_from_disk_leads_anywhere(name: str, made: Made, forging: Module
     assert not Path("/tmp/lacewing-forged").exists()
 
 
-@pytest.mark.parametrize("key", ["..", "../../..", "x", "0" * 63, "A" * 64, "\x1b[2J"], ids=ascii)
+@pytest.mark.parametrize(
+    "key", rest_slow(("..", "../../..", "x", "0" * 63, "A" * 64, "\x1b[2J"), "../../.."), ids=ascii
+)
 def test_folders_that_are_no_keys_are_left_alone(key: str, made: Made, tmp_path: Path) -> None:
     def forge(run: Path, outside: Path) -> None:
         if ".." not in key:
@@ -355,7 +379,8 @@ def test_folders_that_are_no_keys_are_left_alone(key: str, made: Made, tmp_path:
 # Links, pipes and folders where files should be.
 
 FILES = ("study.toml", "plan.json", "failed.json", "results.csv", "tradeoff.json", "report.html", "model_card.md")
-PLACES = (*FILES, ".lock", "jobs", "figures", "work", "figures/tradeoff.svg", "JOB", "JOB/job.json",
+LOCKS = (".lock", ".run", f".worker-{'0' * 32}.lock")
+PLACES = (*FILES, *LOCKS, "jobs", "figures", "work", "figures/tradeoff.svg", "JOB", "JOB/job.json",
           "JOB/metrics.json", "JOB/signals.npz", "JOB/model.safetensors", "ATTACK/scores.npz")  # fmt: skip
 
 
@@ -373,7 +398,7 @@ def _aside(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", rest_slow(PLACES, "jobs", "figures", "JOB", "JOB/metrics.json", "results.csv"))
 def test_no_link_is_followed(place: str, made: Made, tmp_path: Path) -> None:
     """To a copy of the very thing outside, which every digest fits."""
 
@@ -383,16 +408,17 @@ def test_no_link_is_followed(place: str, made: Made, tmp_path: Path) -> None:
         if path.exists():
             path.rename(target)
         else:
-            target.mkdir() if place == "work" else target.write_text("")
+            target.mkdir() if place == "work" else target.write_text("a canary")
         path.symlink_to(target)
 
     for each in attempt(made, tmp_path, forge, ("status", "report", "merge", "run", "export")):
         if each.ended.code == 2:
-            assert "link" in each.ended.err, each
+            assert re.search("link|no ordinary file|not an ordinary file|not trained yet", each.ended.err), each
 
 
 @pytest.mark.parametrize(
-    "place", ["results.csv", "tradeoff.json", "report.html", "figures/tradeoff.svg", "failed.json"]
+    "place",
+    rest_slow(("results.csv", "tradeoff.json", "report.html", "figures/tradeoff.svg", "failed.json"), "results.csv"),
 )
 def test_nothing_is_written_through_a_link_that_leads_nowhere_yet(place: str, made: Made, tmp_path: Path) -> None:
     def forge(run: Path, outside: Path) -> None:
@@ -412,8 +438,15 @@ def test_links_under_the_names_of_unfinished_files_are_not_followed(made: Made, 
     attempt(made, tmp_path, forge, ("report", "run"))
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder"])
-@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("jobs", "work", "JOB")])
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    rest_slow(
+        [(place, kind) for place in PLACES if place not in ("jobs", "work", "JOB") for kind in ("pipe", "folder")],
+        ("plan.json", "pipe"),
+        ("JOB/metrics.json", "pipe"),
+        ("failed.json", "folder"),
+    ),
+)
 def test_pipes_and_folders_in_the_place_of_files_hold_nothing_up(
     place: str, kind: str, made: Made, tmp_path: Path
 ) -> None:
@@ -444,8 +477,18 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("content", [*WRONG, *RAW])
-@pytest.mark.parametrize("place", DOCUMENTS)
+@pytest.mark.parametrize(
+    ("place", "content"),
+    rest_slow(
+        [(place, content) for place in DOCUMENTS for content in (*WRONG, *RAW)],
+        ("plan.json", "deep"),
+        ("plan.json", "not text"),
+        ("failed.json", "number"),
+        ("JOB/job.json", "long number"),
+        ("JOB/metrics.json", "list"),
+        ("ATTACK/metrics.json", "null"),
+    ),
+)
 def test_documents_of_another_type_are_bad_input(
     place: str, content: str, made: Made, forging: ModuleType, tmp_path: Path
 ) -> None:

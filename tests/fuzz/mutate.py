@@ -134,7 +134,10 @@ def reworded(random: Random, text: str) -> str:
 
 def json_text(random: Random, content: bytes) -> bytes:
     """A JSON document with one value replaced by another of any type, a name changed, or the whole made odd."""
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):  # it was altered before
+        return damaged(random, content)
     kind = random.randrange(12)
     if kind == 0:
         return json.dumps(value(random)).encode()

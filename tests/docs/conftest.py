@@ -53,6 +53,7 @@ hidden = [16]
 [train]
 epochs = 2
 batch_size = 20
+precision = "fp32"
 [[networks]]
 method = "dense"
 [[networks]]
@@ -78,6 +79,7 @@ hidden = [16]
 [train]
 epochs = 2
 batch_size = 20
+precision = "fp32"
 [[networks]]
 method = "dense"
 [attacks]

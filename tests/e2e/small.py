@@ -20,6 +20,7 @@ hidden = [16]
 [train]
 epochs = 3
 batch_size = 20
+precision = "fp32"
 [[networks]]
 method = "dense"
 [[networks]]

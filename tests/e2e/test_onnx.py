@@ -23,7 +23,7 @@ STUDY = {
     "name": "onnx",
     "data": {"dataset": "digits", "records": 80},
     "model": {"name": "resnet8", "width": 8},
-    "train": {"epochs": 2, "batch_size": 20},
+    "train": {"epochs": 2, "batch_size": 20, "precision": "fp32"},
     "networks": [
         {"method": "dense"},
         {"method": "imp", "levels": 1, "fraction": 0.5},
@@ -141,7 +141,7 @@ def test_a_users_model_must_be_the_one_that_was_trained(tmp_path: Path, monkeypa
     source.write_text(FACTORY)
     monkeypatch.syspath_prepend(tmp_path)
     study = STUDY | {"model": {"factory": f"{source.stem}:network"}, "networks": [{"method": "dense"}]}
-    study["train"] = {"epochs": 2, "batch_size": 20}
+    study["train"] = {"epochs": 2, "batch_size": 20, "precision": "fp32"}
     folder = lw.run(study, out=tmp_path / "run", only={"role": "target"}, quiet=True).folder
     before = torch.get_rng_state()
     path = lw.export(folder, "dense", tmp_path / "own.onnx")

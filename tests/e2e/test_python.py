@@ -43,7 +43,7 @@ def test_exported_networks_load_without_lacewing(tmp_path: Path) -> None:
         "name": "export",
         "data": {"dataset": "digits", "records": 80},
         "model": {"name": "resnet8", "width": 8},
-        "train": {"epochs": 2, "batch_size": 20},
+        "train": {"epochs": 2, "batch_size": 20, "precision": "fp32"},
         "networks": [{"method": "dense"}, {"method": "butterfly", "segments": 3, "factors": 2}],
         "run": {"seeds": [0]},
     }
@@ -73,7 +73,7 @@ def test_an_exported_butterfly_answers_as_the_signals_say(tmp_path: Path) -> Non
         "name": "same",
         "data": {"dataset": "digits"},
         "model": {"name": "resnet8", "width": 8},
-        "train": {"epochs": 1, "batch_size": 50},
+        "train": {"epochs": 1, "batch_size": 50, "precision": "fp32"},
         "networks": [{"method": "butterfly", "segments": 2, "factors": 3, "name": "dense"}],
         "run": {"seeds": [0]},
     }

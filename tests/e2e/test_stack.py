@@ -102,7 +102,7 @@ def test_a_network_that_diverges_leaves_the_others_of_its_stack_alone(
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('name = "mlp"\nhidden = [16]', 'name = "resnet8"'), ("stack = 4", 'stack = 4\nprecision = "bf16"')],
+    [('name = "mlp"\nhidden = [16]', 'name = "resnet8"'), ('precision = "fp32"', 'precision = "bf16"')],
 )
 def test_what_does_not_stack_is_refused(small: ModuleType, stacked: Path, tmp_path: Path, old: str, new: str) -> None:
     stacked.write_text(stacked.read_text().replace(old, new))
@@ -114,7 +114,9 @@ def test_what_does_not_stack_is_refused(small: ModuleType, stacked: Path, tmp_pa
 
 def test_a_key_tells_the_size_of_the_stack_and_the_place_in_it(stacked: Path) -> None:
     def keys(*changes: str) -> dict[str, str]:
-        study = load_study(stacked, changes).resolved("bf16")  # stacks are trained in fp32 all the same
+        study = load_study(stacked, ('train.precision="auto"', *changes)).resolved(
+            "bf16"
+        )  # stacks are trained in fp32 all the same
         assert study.train.precision == "fp32" or study.train.stack == 1
         return {job.id: job.key for job in make_plan(study, data_digest="0" * 64, model={}).networks}
 

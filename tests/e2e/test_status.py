@@ -180,8 +180,7 @@ def test_a_dry_run_stands_where_the_model_cannot_be_timed(
         "def net(shape, classes):\n"
         "    return Net(64, classes)\n"
     )
-    text = study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"')
-    study.write_text(text.replace("[train]", '[train]\nprecision = "fp32"'))
+    study.write_text(study.read_text().replace('name = "mlp"\nhidden = [16]', 'factory = "own_net:net"'))
     done = small.lacewing("run", study, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "6 networks, 0 done" in done.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,25 @@ def test_every_table_can_be_made_of_every_study(study: str, name: str, monkeypat
     assert page.endswith("|\n\nAfter.\n")
     assert len({line.count("|") for line in page.splitlines() if line.startswith("|")}) == 1
     assert tables.with_tables(page, ROOT / "docs" / "results" / study) == page
+
+
+@pytest.mark.parametrize("study", ["cifar10-small", "digits-halves"])
+def test_blocks_of_results_are_the_means_of_their_csv(study: str) -> None:
+    folder = ROOT / "docs" / "results" / study
+    with (folder / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["role"] == "target" and row["attack"]]
+    columns = {"AUC": "auc", "TPR at 1 % FPR": "tpr_at_fpr_0.01"}
+    blocks = re.findall(r"^```text\n(.*?)^```$", (folder / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    compared = 0
+    for table in (part for block in blocks for part in block.split("\n\n")):
+        head, *lines = table.strip().splitlines()
+        titles = [title for title in columns if title in head]
+        networks = re.findall(r"(?:dense|imp-\d+|butterfly\S+)", head)
+        each = [columns[title] for title in titles for _ in range(len(networks) // len(titles))]
+        for line in lines:
+            attack, *shown = line.split()
+            for network, column, value in zip(networks, each, shown, strict=True):
+                of = [float(row[column]) for row in rows if (row["attack"], row["network"]) == (attack, network)]
+                assert value == (f"{statistics.mean(of):.3f}" if of else "–"), (attack, network, column)
+                compared += 1
+    assert compared > 150

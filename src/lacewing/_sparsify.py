@@ -143,7 +143,7 @@ def _check(
     if density is not None and not 0 < density <= 1:
         raise UsageError(f"--density {density:g} must lie between 0 and 1.")
     if factors is not None:
-        _numbers.whole("--factors", factors, 2, 20, why="since a chain of more saves nothing")
+        _numbers.whole("--factors", factors, 2, 8, why="since to find a chain of more takes too long")
     if pattern is not None:
         _pattern(pattern)
     given = {

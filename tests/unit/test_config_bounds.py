@@ -208,7 +208,7 @@ def test_large_studies_that_somebody_may_run_are_not_refused():
     load_study("paper", ["run.seeds=[" + ",".join(map(str, range(40))) + "]"])
     load_study("digits-halves", ["run.seeds=[" + ",".join(map(str, range(256))) + "]"])
     load_study(_small(), ["train.epochs=100000", "signals.queries=256", "signals.draws=1000", "networks.1.levels=39"])
-    load_study(_small(), [f"run.seeds=[0, {2**63 - 1}]", f"data.seed={2**63 - 1}", "networks.2.factors=10"])
+    load_study(_small(), [f"run.seeds=[0, {2**63 - 1}]", f"data.seed={2**63 - 1}", "networks.2.factors=8"])
 
 
 # -------------------------------------------------------------------------------------------------------------- reading

@@ -105,7 +105,7 @@ class Butterfly(Network):
 
     method: Literal["butterfly"]
     segments: Annotated[int, Field(ge=1), at_most(100, "no model here has more")] = 3
-    factors: Annotated[int, Field(ge=2), at_most(20, "a chain of more saves nothing")] = 2
+    factors: Annotated[int, Field(ge=2), at_most(8, "to find a chain of more takes too long")] = 2
     columns: Literal["channel-first", "kernel-first"] = "channel-first"  # of a kernel: (C, kh, kw) or (kh, kw, C)
 
 

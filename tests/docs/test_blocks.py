@@ -61,7 +61,7 @@ class Reader:
         self.place, self.names, self.finished = place, names, finished
         self.printed: list[str] = []  # by the last command
         self.absent: list[str] = []  # commands for which there is no data
-        self.planned: set[str] = set()  # commands that ran
+        self.performed: set[str] = set()  # commands
 
     def __call__(self, example: Example) -> None:
         remarks = dict(above(example))
@@ -137,10 +137,10 @@ class Reader:
             words.insert(1, "--dry-run")
         elif self.dry and "run" in words[:3] and "--dry-run" not in words:
             words.insert(end, "--dry-run")
-        script = " ".join(map(quoted, [*words, *self.extra]))
-        if self.dry and script in self.planned:  # a plan leaves nothing behind: once is enough
+        script = " ".join(map(quoted, [*words, *(word for word in self.extra if word not in words)]))
+        if (self.dry or self.extra) and script in self.performed:  # what was made small comes down to the same
             return
-        self.planned.add(script)
+        self.performed.add(script)
         self.shell(script)
 
     def shell(self, script: str) -> None:

@@ -53,9 +53,7 @@ class Model(Part):
     # Of a user's factory: change it when code outside its module changes what it builds.
     version: Annotated[str, no_longer_than(200, "it is a name")] = ""
     # ResNets: channels of the first segment; mlp: sizes of the hidden layers.
-    width: Annotated[int, Field(ge=1), at_most(256, "small images need no wider network")] | None = (
-        None
-    )
+    width: Annotated[int, Field(ge=1), at_most(256, "small images need no wider network")] | None = None
     hidden: (
         Annotated[
             tuple[Annotated[int, Field(ge=1), at_most(2**16, "a larger layer does not fit into memory")], ...],

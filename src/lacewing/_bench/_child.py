@@ -65,7 +65,7 @@ def images(count: int, seed: int) -> tuple[Any, Any]:
 
 def settings(device: str, precision: str) -> Train:
     """What ours trains with."""
-    fields = {"epochs": 1_000_000, "batch_size": SIZES[device][0], "lr": LR, "schedule": "constant"}
+    fields = {"epochs": 100_000, "batch_size": SIZES[device][0], "lr": LR, "schedule": "constant"}
     return Train.model_validate({**fields, "augment": ("flip", "crop"), "precision": precision})
 
 

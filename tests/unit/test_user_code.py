@@ -288,7 +288,7 @@ def test_one_of_our_own_models_that_fails_is_a_fault_of_ours(
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 1 / 0)
     study = study_file(own, "x:y")
     study.write_text(study.read_text().replace('factory = "x:y"', 'name = "mlp"'))
-    code, _, err = command("run", study, "--dry-run")
+    code, _, err = command("run", study, "--dry-run", "--set", "train.batch_size=13")  # the last batch: one record
     assert code == 70
     assert "a fault of ours (ZeroDivisionError" in err
 

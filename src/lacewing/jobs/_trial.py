@@ -24,8 +24,9 @@ _FEW = 8  # records that a network is tried on, where a batch has as many
 def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     """Train each distinct architecture for two steps on a few records, and ask it in evaluation mode.
 
-    The batches are no larger than the study's; where its last batch holds a single record, so does one of them. The
-    random streams of the caller stay as they were.
+    The batches are no larger than the study's; where its last batch holds a single record, so does one of them. Models
+    of the registry, which are known to work, are tried in that case alone. The random streams of the caller stay as
+    they were.
 
     Raises:
         UserCodeError: the model fails.
@@ -41,11 +42,14 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
         chain = chain_settings(job.spec) if isinstance(job.spec, Butterfly) else None
         alike.setdefault(repr((chain, job.train.precision, job.train.channels_last)), []).append(job)
     for jobs in alike.values():
-        with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
-            _try(work, jobs)
+        recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
+        lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
+        if lonely or work.study.model.factory is not None:
+            with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
+                _try(work, jobs, lonely)
 
 
-def _try(work: Workspace, jobs: Sequence[NetworkJob]) -> None:
+def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     import torch
     from torch.nn.parameter import is_lazy
 
@@ -76,8 +80,6 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob]) -> None:
 
     optimizer = sgd(model, job.train.model_copy(update={"lr": 1e-9}))
     few = min(_FEW, max(other.train.batch_size for other in jobs))
-    recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
-    lonely = next((found for other in recipes.values() if (found := _last_of_one(work, other))), "")
     for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
         model.train()
         inputs, labels = batch(count)

@@ -502,6 +502,43 @@ def test_documents_of_another_type_are_bad_input(
             assert each.ended.code in (2, 3), each
 
 
+IMPOSSIBLE = {
+    "a negative density": ("JOB/metrics.json", "density", -0.5),
+    "a density over 1": ("JOB/metrics.json", "density_prunable", 1.5),
+    "an accuracy over 1": ("JOB/metrics.json", "test_accuracy", 1.5),
+    "fewer parameters than none": ("JOB/metrics.json", "parameters", -1),
+    "more non-zero than parameters": ("JOB/metrics.json", "nonzero", 10**9),
+    "another seed": ("JOB/metrics.json", "seed", 7),
+    "another role": ("JOB/metrics.json", "role", "shadow"),
+    "a role that is none": ("JOB/metrics.json", "role", "owner"),
+    "another attack": ("ATTACK/metrics.json", "attack", "entropy"),
+    "fewer members": ("ATTACK/metrics.json", "n_members", 3),
+    "an AUC over 1": ("ATTACK/metrics.json", "metrics.auc", [1.5, 1.4, 1.6]),
+    "an AUC outside its interval": ("ATTACK/metrics.json", "metrics.auc", [0.9, 0.2, 0.3]),
+    "an interval the wrong way round": ("ATTACK/metrics.json", "metrics.auc", [0.5, 0.6, 0.4]),
+    "an unknown metric": ("ATTACK/metrics.json", "metrics.other", [0.5, 0.4, 0.6]),
+}
+
+
+@pytest.mark.parametrize("what", rest_slow(IMPOSSIBLE, "a negative density", "an AUC outside its interval"))
+def test_what_cannot_be_is_refused_though_every_digest_fits(
+    what: str, made: Made, forging: ModuleType, tmp_path: Path
+) -> None:
+    place, field, value = IMPOSSIBLE[what]
+
+    def forge(run: Path, outside: Path) -> None:
+        path = _path(run, place)
+        document = forging.read(path)
+        *above, last = field.split(".")
+        (document[above[0]] if above else document)[last] = value
+        forging.write(path, document)
+        forging.reseal(run)
+
+    (tried,) = attempt(made, tmp_path, forge, ("report",))
+    assert tried.ended.code == 2, tried
+    assert "metrics.json" in tried.ended.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("place", DOCUMENTS)
 def test_fields_of_another_type_are_bad_input(place: str, made: Made, forging: ModuleType, tmp_path: Path) -> None:

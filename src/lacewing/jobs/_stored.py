@@ -17,7 +17,7 @@ from lacewing._formats import JSON_BYTES, Arrays, read_arrays
 from lacewing.errors import FolderError, UsageError
 from lacewing.metrics import Estimate
 from lacewing.plan import AttackJob, NetworkJob
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import METRICS, AttackResult, NetworkResult
 from lacewing.store import Store
 
 # The arrays that jobs publish: the kinds of their elements. The letters after the last underscore are the axes.
@@ -32,6 +32,8 @@ _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say
 SCORES = ("record_N", "member_N", "hit_N", "correct_N", "score_N", "label_N", "confidence_N", "canary_N")
 _OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
 
+_SHARES = ("density", "density_prunable", "train_accuracy", "test_accuracy", "clean_test_accuracy", "holdout_accuracy")
+_ROUNDING = 1e-9  # of the ends of intervals
 _NETWORK = TypeAdapter(NetworkResult)
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 
@@ -61,6 +63,17 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         found = _NETWORK.validate_json(read_bounded(path, JSON_BYTES))
     except (ValidationError, UsageError) as error:
         raise _foreign(path, error) from None
+    shares = (
+        "density",
+        "density_prunable",
+        "train_accuracy",
+        "test_accuracy",
+        "clean_test_accuracy",
+        "holdout_accuracy",
+    )
+    wrong = [name for name in shares if not 0 <= (getattr(found, name) or 0) <= 1]  # nan is wrong, too
+    if wrong or not 0 <= found.nonzero <= found.parameters:
+        raise FolderError(f"{path}: {(*wrong, 'nonzero')[0]} is a number that no network has; {_MEND}")
     if (found.role, found.seed) != (job.role, job.seed):
         raise FolderError(f"{path} is of {found.id}, not of {job.id}; {_MEND}")
     # The plan's name for it, which may be another than that under which it was trained.
@@ -97,11 +110,22 @@ def load_attacks(store: Store, ran: Iterable[AttackJob]) -> list[AttackResult]:
             len(arrays["member_N"]) - members,
         ):
             raise FolderError(f"{path} does not fit {job.id} or the scores beside it; {_MEND}")
+        if wrong := [name for name, e in found.metrics.items() if not _possible(name, e)]:
+            raise FolderError(f"{path}: {wrong[0][:40]!r} is no measure with its interval; {_MEND}")
         fields = found.model_dump()
         fields["metrics"] = {name: None if e is None else Estimate(*e) for name, e in found.metrics.items()}
         kept: dict[str, Any] = {name: held(job, name, arrays[name]) for name in SCORES}
         results.append(AttackResult(network=networks[job.target.key], **fields, **kept))
     return results
+
+
+def _possible(name: str, estimate: tuple[float, float, float] | None) -> bool:
+    """Whether a metric is known and lies in its interval; rates and accuracies within 0 and 1."""
+    if name not in METRICS or estimate is None:
+        return name in METRICS
+    value, low, high = estimate
+    inside = low - _ROUNDING <= value <= high + _ROUNDING
+    return inside and (name in ("defence", "advantage") or (low >= -_ROUNDING and high <= 1 + _ROUNDING))
 
 
 def load_signals(store: Store, network: NetworkJob) -> Mapping[str, npt.NDArray[Any]]:

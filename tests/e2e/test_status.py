@@ -152,7 +152,7 @@ def test_a_run_on_a_terminal_shows_the_study_its_networks_and_its_attacks(
 
 def test_a_dry_run_ends_with_an_estimate(small: ModuleType, study: Path, finished: Path, tmp_path: Path) -> None:
     words = ("run", study, "--dry-run", "--estimate", "h100:8")
-    done = small.lacewing(*words, "--out", tmp_path / "run")
+    done = small.lacewing(*words, "--out", tmp_path / "run", "--set", "train.precision='auto'")
     assert done.returncode == 0, done.stderr
     here, steps, there = done.stdout.splitlines()[-3:]
     assert here.startswith("  here, ")

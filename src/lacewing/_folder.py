@@ -98,7 +98,8 @@ def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
     """How the data or the model's code of two run folders differ; None: they do not."""
     if facts["data_digest"] != others["data_digest"]:
         return "the data set's content is another"
-    return "the source of model.factory has changed" if facts["model"] != others["model"] else None
+    changed = facts["model"].get("source") != others["model"].get("source")  # `difference` compares the settings
+    return "the source of model.factory has changed" if changed else None
 
 
 def write_failed(folder: Path, failed: Iterable[str]) -> None:

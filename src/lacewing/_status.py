@@ -82,6 +82,12 @@ def _age(progress: Mapping[str, Any]) -> float | None:
     return max(0.0, round(time.time() - saved, 1)) if isinstance(saved, int | float) else None
 
 
+def _is_timed(facts: Mapping[str, Any]) -> bool:
+    """Whether job.json tells when a network was finished, and what it took: any digest may be written by a forger."""
+    values = [facts.get("seconds"), facts.get("finished")]
+    return all(isinstance(value, int | float) and 0 <= value < 1e12 for value in values)
+
+
 def _seconds_to_go(
     planned: Sequence[NetworkJob],
     trained: Mapping[str, dict[str, Any]],
@@ -94,9 +100,7 @@ def _seconds_to_go(
     tell; None before any state is saved.
     """
     timed = [
-        (job, found)
-        for job in planned
-        if job.stop is None and (found := trained.get(job.key)) and {"seconds", "finished"} <= found.keys()
+        (job, found) for job in planned if job.stop is None and (found := trained.get(job.key)) and _is_timed(found)
     ]
     if not timed:
         spent = sum(progress.get("seconds", 0.0) for progress in in_work.values())

@@ -504,6 +504,7 @@ def test_documents_of_another_type_are_bad_input(
 
 IMPOSSIBLE = {
     "a negative density": ("JOB/metrics.json", "density", -0.5),
+    "no density": ("JOB/metrics.json", "density", 0.0),
     "a density over 1": ("JOB/metrics.json", "density_prunable", 1.5),
     "an accuracy over 1": ("JOB/metrics.json", "test_accuracy", 1.5),
     "fewer parameters than none": ("JOB/metrics.json", "parameters", -1),

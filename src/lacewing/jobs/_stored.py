@@ -72,8 +72,9 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         "holdout_accuracy",
     )
     wrong = [name for name in shares if not 0 <= (getattr(found, name) or 0) <= 1]  # nan is wrong, too
-    if wrong or not 0 <= found.nonzero <= found.parameters:
-        raise FolderError(f"{path}: {(*wrong, 'nonzero')[0]} is a number that no network has; {_MEND}")
+    wrong += ["density"] * (found.density == 0) + ["nonzero"] * (not 0 < found.nonzero <= found.parameters)
+    if wrong:
+        raise FolderError(f"{path}: {wrong[0]} is a number that no network has; {_MEND}")
     if (found.role, found.seed) != (job.role, job.seed):
         raise FolderError(f"{path} is of {found.id}, not of {job.id}; {_MEND}")
     # The plan's name for it, which may be another than that under which it was trained.

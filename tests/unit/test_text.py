@@ -68,6 +68,7 @@ def test_status_shows_sentences_of_files_on_lines_of_their_own() -> None:
         "seconds_to_go": None,
         "in_work": [{"job": f"dense\n{HOSTILE}", "epoch": 1, "epochs": 2, "age": None}],
         "failed": [f"{HOSTILE}\nstudy fine"],
+        "damaged": [],
     }
     text = as_text(found)
     assert f"in work: dense\n    {SEEN}, epoch 1 of 2" in text

@@ -127,7 +127,7 @@ class Prepared:
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
                     f"{self.folder} it takes over what both have in common."
                 )
-        elif any(p.name not in (LOCK, RUN, "study.toml") and p.suffix != ".part" for p in self.folder.iterdir()):
+        elif any(p.name not in (LOCK, RUN) and p.suffix != ".part" for p in self.folder.iterdir()):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
         claim(self.folder, self.study, self.facts)
 

@@ -114,6 +114,17 @@ def test_an_altered_study_is_not_used_and_written_again(run: Path, call: Call, s
     assert path.read_text() == whole
 
 
+def test_a_folder_that_holds_a_study_of_somebodys_is_no_run_folder(call: Call, study: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    text = "# my own words\n" + study.read_text()
+    (mine / "study.toml").write_text(text)
+    code, _, err = call("run", mine / "study.toml", "--out", mine)
+    assert code == 2
+    assert "not empty and is no run folder" in err
+    assert (mine / "study.toml").read_text() == text
+
+
 PLANS = {
     "a flipped bit": lambda text: text.replace("digits", "dig\x00ts"),
     "no text": lambda text: b"\xff\xfe" + text.encode(),

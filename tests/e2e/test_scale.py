@@ -60,7 +60,7 @@ def test_what_is_damaged_is_named_and_made_again(small: ModuleType, study: Path,
 
     said = _resumed(small, study, run, finished)
     assert said == sorted(
-        f"{name}: jobs/{folder.name}/{file} is damaged or was altered; it is made again."
+        f"{name}: jobs/{folder.name}/{file} is lost, damaged or was altered; it is made again."
         for name, folder, file in [
             ("imp-01/target/0", truncated, "signals.npz"),
             ("discriminator on dense/target/0", altered, "scores.npz"),
@@ -75,16 +75,17 @@ def test_what_is_damaged_is_named_and_made_again(small: ModuleType, study: Path,
 def test_damaged_weights_are_named_where_they_are_needed(
     small: ModuleType, study: Path, finished: Path, run: Path
 ) -> None:
-    """The next level starts from them; its shadow, whose weights are whole, is not trained again."""
+    """They are made again, to the same bytes; its shadow, whose weights are whole, is not trained again."""
     jobs = _ids(run)
     before, shadow = jobs["imp-01/target/0"], jobs["imp-01/shadow/0"] / "job.json"
+    whole, kept = (before / "model.safetensors").read_bytes(), shadow.read_bytes()
     _flip(before / "model.safetensors")
-    kept = shadow.read_bytes()
-    assert _resumed(small, study, run, finished) == []  # nobody asks for them
-    (run / "results.csv").unlink()
-    shutil.rmtree(jobs["imp-02/target/0"])
     (said,) = _resumed(small, study, run, finished)
-    assert said == f"imp-01/target/0: jobs/{before.name}/model.safetensors is damaged or was altered; it is made again."
+    assert (before / "model.safetensors").read_bytes() == whole
+    assert (
+        said
+        == f"imp-01/target/0: jobs/{before.name}/model.safetensors is lost, damaged or was altered; it is made again."
+    )
     assert shadow.read_bytes() == kept
 
 
@@ -110,8 +111,10 @@ def test_a_folder_copied_while_it_was_written_and_rubbish_in_work_are_in_nobodys
     (run / ".results.csv.123.part").write_text("half a ta")
 
     status = small.lacewing("status", run, "--json")
-    assert status.returncode == 0, status.stderr
+    assert status.returncode == 3, status.stderr
     assert json.loads(status.stdout)["networks"] == {"planned": 6, "done": 4}
+    said = _resumed(small, study, run, finished)
+    assert f"imp-01/target/0: jobs/{half.name}/job.json is lost, damaged or was altered; it is made again." in said
     assert _resumed(small, study, run, finished) == []
     assert _ids(run).keys() == jobs.keys()
     assert not (work / half.name).exists()

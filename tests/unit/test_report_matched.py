@@ -75,7 +75,7 @@ def _number(text: str) -> float:
 
 def _result(data: Any, folder: Path) -> Result:
     networks, attacks = tuple(data.networks), tuple(data.attacks)
-    return Result(folder, networks, attacks, data.tradeoff, tuple(data.failures), (), 0)
+    return Result(folder, networks, attacks, data.tradeoff, tuple(data.failures), (), (), 0)
 
 
 def test_a_study_shows_its_sparse_networks_as_it_does_without_early_stops(data: Any, plain: Any) -> None:

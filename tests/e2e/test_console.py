@@ -26,6 +26,7 @@ def test_an_audit_prints_utf_8_whatever_the_code_page(encoding: str, tmp_path: P
     assert "gate failed" in err
 
 
+@pytest.mark.slow
 def test_a_run_survives_what_a_factory_prints(small: ModuleType, study: Path, tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(
         "import torch\n"

@@ -288,6 +288,7 @@ def test_an_early_stop_is_exported(whole: Path, tmp_path: Path) -> None:
     assert not any(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_the_plan_and_the_status_count_early_stops_apart_from_what_is_trained(
     small: ModuleType, study: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -331,6 +332,7 @@ def test_early_stops_added_to_a_finished_folder_make_it_the_larger_study(
     assert "network 'early' is missing, which the folder has" in refused.stderr
 
 
+@pytest.mark.slow
 def test_slices_without_weights_merge_to_the_whole(small: ModuleType, study: Path, whole: Path, tmp_path: Path) -> None:
     study.write_text(with_stops(study.read_text()))
     for role in ("target", "shadow"):

@@ -63,6 +63,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_study_is_ready_to_run(project: Path, small: ModuleType) -> None:
     done = small.lacewing("run", "study.toml", "--dry-run", cwd=project)
     assert done.returncode == 0, done.stderr

@@ -71,6 +71,7 @@ def loopback(address: str) -> bool:
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_chain_is_replaced_and_nothing_changes(
     small: ModuleType, study: Path, tmp_path: Path, temporary: Path
 ) -> None:

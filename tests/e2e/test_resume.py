@@ -36,6 +36,7 @@ def wait_for_epoch(run: subprocess.Popen[str]) -> bool:
     return any("epoch" in line for line in run.stderr)
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(small: ModuleType, study: Path, tmp_path: Path) -> None:
     """The process itself and its real workers; test_kills.py has a thousand kills."""
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 100"))
@@ -190,7 +191,8 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, int, int]]:
     return {p: (s.st_ino, s.st_size, s.st_mtime_ns) for p in folder.rglob("*") for s in [p.lstat()]}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_when_a_new_run_has_the_folder_no_worker_of_a_killed_one_writes_any_more(
     kills: int, small: ModuleType, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

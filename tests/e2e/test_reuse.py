@@ -97,7 +97,9 @@ def test_networks_without_weights_are_taken_over_where_nothing_needs_these(
     assert _facts(tmp_path / "same").items() <= _facts(without_weights).items()
 
 
-@pytest.mark.parametrize("change", ["networks.1.levels=2", 'attacks.names=["label-augmentation"]'])
+@pytest.mark.parametrize(
+    "change", ["networks.1.levels=2", pytest.param('attacks.names=["label-augmentation"]', marks=pytest.mark.slow)]
+)
 def test_networks_without_weights_are_trained_where_something_needs_these(
     small: ModuleType, first: Path, without_weights: Path, tmp_path: Path, change: str
 ) -> None:
@@ -123,6 +125,7 @@ def test_what_is_taken_over_leaves_no_weights_under_keep_signals(
     assert _rows(tmp_path / "run") == [row for row in _rows(first / "run") if row["seed"] == "1"]
 
 
+@pytest.mark.slow
 def test_what_was_asked_of_another_training_is_not_taken_over(small: ModuleType, first: Path, tmp_path: Path) -> None:
     """The same network, trained to other bits elsewhere: probes and attacks there are not about the one here."""
     shutil.copytree(first / "run", tmp_path / "other")

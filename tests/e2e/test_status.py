@@ -166,7 +166,10 @@ def test_a_dry_run_ends_with_an_estimate(small: ModuleType, study: Path, finishe
 
 @pytest.mark.parametrize(
     ("body", "why"),
-    [("raise RuntimeError('needs a\\nGPU')", "RuntimeError: needs a GPU"), ("os._exit(7)", "exit code 7")],
+    [
+        ("raise RuntimeError('needs a\\nGPU')", "RuntimeError: needs a GPU"),
+        pytest.param("os._exit(7)", "exit code 7", marks=pytest.mark.slow),
+    ],
 )
 def test_a_dry_run_stands_where_the_model_cannot_be_timed(
     body: str, why: str, small: ModuleType, study: Path, tmp_path: Path

@@ -72,7 +72,7 @@ def test_no_command_runs_a_file_of_the_working_directory(command: str, small: Mo
     assert were_run(folder) == []
 
 
-@pytest.mark.parametrize("way", [("-m", "lacewing"), ("-P", "-m", "lacewing")])
+@pytest.mark.parametrize("way", [pytest.param(("-m", "lacewing"), marks=pytest.mark.slow), ("-P", "-m", "lacewing")])
 def test_a_factory_in_the_working_directory_still_serves_run_and_export(
     way: tuple[str, ...], small: ModuleType, study: Path
 ) -> None:

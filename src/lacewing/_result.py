@@ -125,7 +125,8 @@ def lost_or_damaged(damaged: Sequence[str]) -> list[str]:
     if not damaged:
         return []
     count = f"{len(damaged)} file{'s' * (len(damaged) > 1)}"
-    return [f"LOST OR DAMAGED: {count}; `lacewing run` makes them again.", *(f"  {each}" for each in damaged)]
+    them = "them" if len(damaged) > 1 else "it"
+    return [f"LOST OR DAMAGED: {count}; `lacewing run` makes {them} again.", *(f"  {each}" for each in damaged)]
 
 
 def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:

@@ -523,6 +523,11 @@ def main() -> NoReturn:
             raise KeyboardInterrupt
     except SystemExit as end:  # click ends so, with 1, where standard output is closed (`lacewing ... | head`)
         sys.exit(IO_FAILED if end.code == 1 else end.code)
+    except KeyError as error:
+        asked = "_LACEWING_COMPLETE" in os.environ  # Typer reads what the shell typed from variables beside it
+        sys.exit(
+            _report(UsageError(f"completion lacks the variable {error}; unset _LACEWING_COMPLETE.") if asked else error)
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more, and complains
         sys.exit(IO_FAILED)

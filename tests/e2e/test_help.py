@@ -153,3 +153,10 @@ def test_completion_of_an_unknown_shell_is_wrong_usage_and_no_failed_gate(
     code, _, err = call(monkeypatch, capsys, option)
     assert code == 2
     assert f"{option} goes by the shell that calls it" in err.splitlines()[-1]
+
+
+def test_completion_without_what_was_typed_is_wrong_usage_and_no_fault_of_ours(tmp_path: Path) -> None:
+    done = command_line(_LACEWING_COMPLETE="complete_bash")
+    assert done.returncode == 2, done.stderr
+    assert "completion lacks the variable" in done.stderr
+    assert "unset _LACEWING_COMPLETE" in done.stderr

@@ -142,6 +142,7 @@ def test_an_altered_artefact_is_found_and_made_again(small: ModuleType, study: P
     assert (out / "results.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_slices_of_two_machines_merge_to_the_whole(
     small: ModuleType, study: Path, tmp_path: Path, finished: Path
 ) -> None:
@@ -174,6 +175,7 @@ def test_one_worker_and_two_give_the_same_bytes(small: ModuleType, study: Path, 
     assert (out / "results.csv").read_bytes() == (finished / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_folder_is_told(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 3000"))
     out = tmp_path / "run"
@@ -224,6 +226,7 @@ def test_when_a_new_run_has_the_folder_no_worker_of_a_killed_one_writes_any_more
     assert list(out.glob("work/*/checkpoint.safetensors"))
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_run(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 3000"))
     out = tmp_path / "run"

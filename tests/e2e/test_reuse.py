@@ -38,6 +38,7 @@ def first(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 ATTACKS = ("--set", 'attacks.names=["loss", "gradient-norm"]')
 
 
+@pytest.mark.slow
 def test_what_a_change_leaves_as_it_is_is_taken_over(small: ModuleType, first: Path, tmp_path: Path) -> None:
     """One seed less, another setting of queries: nothing is trained, asked or attacked but what is new."""
     change = ("--set", "run.seeds=[1]", "--set", "signals.queries=2")
@@ -97,9 +98,8 @@ def test_networks_without_weights_are_taken_over_where_nothing_needs_these(
     assert _facts(tmp_path / "same").items() <= _facts(without_weights).items()
 
 
-@pytest.mark.parametrize(
-    "change", ["networks.1.levels=2", pytest.param('attacks.names=["label-augmentation"]', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("change", ["networks.1.levels=2", 'attacks.names=["label-augmentation"]'])
+@pytest.mark.slow
 def test_networks_without_weights_are_trained_where_something_needs_these(
     small: ModuleType, first: Path, without_weights: Path, tmp_path: Path, change: str
 ) -> None:

@@ -65,7 +65,9 @@ def test_the_planted_files_are_run_where_the_working_directory_is_searched(tmp_p
     assert were_run(tmp_path)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] * (c in ("dry run", "bench"))) for c in COMMANDS]
+)
 def test_no_command_runs_a_file_of_the_working_directory(command: str, small: ModuleType, folder: Path) -> None:
     done = small.lacewing(*COMMANDS[command], cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -63,15 +63,7 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         found = _NETWORK.validate_json(read_bounded(path, JSON_BYTES))
     except (ValidationError, UsageError) as error:
         raise _foreign(path, error) from None
-    shares = (
-        "density",
-        "density_prunable",
-        "train_accuracy",
-        "test_accuracy",
-        "clean_test_accuracy",
-        "holdout_accuracy",
-    )
-    wrong = [name for name in shares if not 0 <= (getattr(found, name) or 0) <= 1]  # nan is wrong, too
+    wrong = [name for name in _SHARES if not 0 <= (getattr(found, name) or 0) <= 1]  # nan is wrong, too
     wrong += ["density"] * (found.density == 0) + ["nonzero"] * (not 0 < found.nonzero <= found.parameters)
     if wrong:
         raise FolderError(f"{path}: {wrong[0]} is a number that no network has; {_MEND}")

@@ -7,12 +7,21 @@ raises `UsageError` where scores are not finite, lengths differ, or members or n
 from lacewing.metrics._checks import Bools, Estimate, Floats
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
 from lacewing.metrics._epsilon import EpsilonAudit, epsilon_audit, epsilon_lower_bound, one_run_epsilon
+from lacewing.metrics._epsilon_more import (
+    EPSILON_ASSUMED,
+    epsilon_gaussian_dp,
+    epsilon_hull_bonferroni_split,
+    one_run_fdp_epsilon,
+    one_run_gaussian_dp_epsilon,
+    other_epsilon_bounds,
+)
 from lacewing.metrics._intervals import clopper_pearson, resampled_means
 from lacewing.metrics._paired import Metric, Paired, paired
 from lacewing.metrics._roc import auc, roc, tpr_at_fpr
 from lacewing.metrics._summary import summary
 
 __all__ = [
+    "EPSILON_ASSUMED",
     "Bools",
     "EpsilonAudit",
     "Estimate",
@@ -26,8 +35,13 @@ __all__ = [
     "clopper_pearson",
     "defence",
     "epsilon_audit",
+    "epsilon_gaussian_dp",
+    "epsilon_hull_bonferroni_split",
     "epsilon_lower_bound",
     "one_run_epsilon",
+    "one_run_fdp_epsilon",
+    "one_run_gaussian_dp_epsilon",
+    "other_epsilon_bounds",
     "paired",
     "resampled_means",
     "roc",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -48,14 +49,13 @@ def epsilon_audit(
 ) -> EpsilonAudit:
     """`epsilon_lower_bound` with the threshold behind it, the observed rates there, and who is told apart."""
     scores, member = checked(scores_N, member_N)
-    _check_delta(delta)
+    check_delta(delta)
     check_confidence(confidence)
     fp, tp = roc_counts(scores, member)
     n, m = int(fp[-1]), int(tp[-1])
     fpr_up = simultaneous_upper(n, math.sqrt(confidence))[fp]
     fnr_up = simultaneous_upper(m, math.sqrt(confidence))[m - tp]
-    with np.errstate(divide="ignore"):
-        by_side = np.stack([_log_ratio(fnr_up, fpr_up, delta), _log_ratio(fpr_up, fnr_up, delta)])
+    by_side = np.stack([log_ratio(fnr_up, fpr_up, delta), log_ratio(fpr_up, fnr_up, delta)])
     side, step = np.unravel_index(int(by_side.argmax()), by_side.shape)
     bound = float(by_side[side, step])
     if bound <= 0:
@@ -81,24 +81,21 @@ def one_run_epsilon(
     (as many guesses as there are scores that far out), never chosen to make the bound large. Raises `UsageError` unless
     0 <= n_correct <= n_guesses <= n_canaries, n_canaries >= 1 and delta lies in 0..1.
     """
-    if not 0 <= n_correct <= n_guesses <= n_canaries or n_canaries < 1:
-        raise UsageError(
-            f"n_correct = {n_correct}, n_guesses = {n_guesses}, n_canaries = {n_canaries}: give 0 <= n_correct <= "
-            "n_guesses <= n_canaries with at least one canary."
-        )
-    _check_delta(delta)
+    check_guesses(n_guesses, n_correct, n_canaries)
+    check_delta(delta)
     check_confidence(confidence)
     alpha = 1.0 - confidence
+    return largest_rejected(lambda epsilon: _one_run_p(n_guesses, n_correct, n_canaries, delta, epsilon) < alpha)
 
-    def rejected(epsilon: float) -> bool:
-        return _one_run_p(n_guesses, n_correct, n_canaries, delta, epsilon) < alpha
 
+def largest_rejected(rejected: Callable[[float], bool], tolerance: float = 1e-12) -> float:
+    """The largest value >= 0 that is rejected, from below (0 where none is); ``rejected`` turns to False once."""
     if not rejected(0.0):
         return 0.0
     low, high = 0.0, 1.0
     while rejected(high):
         low, high = high, 2 * high
-    while high - low > 1e-12 * max(1.0, high):
+    while high - low > tolerance * max(1.0, high):
         middle = (low + high) / 2
         low, high = (middle, high) if rejected(middle) else (low, middle)
     return low
@@ -120,14 +117,24 @@ def _one_run_p(r: int, v: int, m: int, delta: float, epsilon: float) -> float:
     return min(1.0, tail + 2.0 * m * delta * mean_mass)
 
 
-def _log_ratio(
+def log_ratio(
     numerator_error: npt.NDArray[np.float64], denominator_error: npt.NDArray[np.float64], delta: float
 ) -> npt.NDArray[np.float64]:
+    """The epsilon that two error rates rule out, log((1 - delta - first)/second); -inf where the first is too large."""
     power = np.maximum(1.0 - delta - numerator_error, 0.0)
-    found: npt.NDArray[np.float64] = np.log(power) - np.log(denominator_error)
+    with np.errstate(divide="ignore"):
+        found: npt.NDArray[np.float64] = np.log(power) - np.log(denominator_error)
     return found
 
 
-def _check_delta(delta: float) -> None:
+def check_guesses(n_guesses: int, n_correct: int, n_canaries: int) -> None:
+    if not 0 <= n_correct <= n_guesses <= n_canaries or n_canaries < 1:
+        raise UsageError(
+            f"n_correct = {n_correct}, n_guesses = {n_guesses}, n_canaries = {n_canaries}: give 0 <= n_correct <= "
+            "n_guesses <= n_canaries with at least one canary."
+        )
+
+
+def check_delta(delta: float) -> None:
     if not 0.0 <= delta <= 1.0:
         raise UsageError(f"delta = {delta} is out of range: give a probability between 0 and 1, such as 1e-5.")

@@ -175,6 +175,7 @@ def audit(names: Sequence[str] = tuple(BATTERY), n: int = 1000, leak: float | No
         },
         "selfchecks": CHECKED,
         "epsilon": {a.attack: metrics.Estimate(0.5, 0.25, 0.75) for a in attacks[:3]},
+        "epsilon_other": {a.attack: {"hull_bonferroni_split": 0.125, "gaussian_dp": 3.5} for a in attacks[:3]},
         "delta": 1e-5,
         "notes": ("20 % of the non-members were set aside as population.",),
     }

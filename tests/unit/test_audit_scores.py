@@ -72,6 +72,11 @@ def test_given_scores_are_measured_as_they_are() -> None:
     assert auc.value == pytest.approx(roc_auc_score(given["member"], given["score"]), abs=1e-12)
     assert found.metrics["balanced_accuracy"] is None
     assert audit.epsilon == {"scores": metrics.epsilon_lower_bound(given["score"], given["member"], 1e-4, 0.95)}
+    others = metrics.other_epsilon_bounds(given["score"], given["member"], 1e-4, 0.95)
+    assert audit.epsilon_other == {"scores": others}
+    told = audit.as_json()
+    assert told["attacks"][0]["epsilon_other"] == others
+    assert set(told["epsilon_assumed"]) == set(others)
     assert set(audit.refused) == set(registry.ATTACKS)
     assert len(found.correct_N) == 0
     assert np.isnan(found.network.train_accuracy)

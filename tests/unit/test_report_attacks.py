@@ -323,6 +323,10 @@ def test_audit_page_answers_first_and_says_what_did_not_run(reports: ModuleType,
         assert f"{name} {why}" in shown
     assert "Self-check failed: planted leak" in shown
     assert "≥ 0.25" in shown  # of an estimate the lower end
+    assert "ε, as above Bonferroni over hull thresholds Only if Gaussian-DP" in shown
+    for a in audit.attacks[:3]:
+        assert f"{a.attack} ≥ 0.25 ≥ 0.12 ≥ 3.50" in shown
+    assert "Only if Gaussian-DP. It is valid only if the training is Gaussian-DP" in shown
     assert "Not tested:" in shown
     assert "lira-offline" in shown[shown.index("Not tested:") :]
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -332,9 +336,17 @@ def test_audit_page_answers_first_and_says_what_did_not_run(reports: ModuleType,
 
 
 def test_audit_without_an_attack_still_makes_a_page(reports: ModuleType, tmp_path: Path) -> None:
-    nothing = reports.audit(names=(), epsilon={}, selfchecks=(), notes=())
+    nothing = reports.audit(names=(), epsilon={}, epsilon_other={}, selfchecks=(), notes=())
     assert audit_answer(nothing)[0] == "No answer: no attack has run."
+    assert "Other lower bounds" not in report.write_audit(tmp_path, nothing).read_text(encoding="utf-8")
     assert "no attack has run yet" in report.write_audit(tmp_path, nothing).read_text(encoding="utf-8")
+
+
+def test_the_bound_of_a_single_attack_is_no_largest_of_several(reports: ModuleType) -> None:
+    (said,) = (s for s in audit_answer(reports.audit(names=("loss",), n=60))[1] if "ε" in s)
+    assert said.endswith("gives ε ≥ 0.25 at δ = 1e-05, at 95\u202f%.")
+    (said,) = (s for s in audit_answer(reports.audit(names=("loss", "population"), n=60))[1] if "ε" in s)
+    assert said.endswith("the largest of 2 at less.")
 
 
 def test_two_results_of_one_attack_are_no_audit(reports: ModuleType, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Audit:
     refused: Mapping[str, str] = field(default_factory=dict)  # attack -> what it lacks, a sentence
     selfchecks: tuple[SelfCheck, ...] = ()
     epsilon: Mapping[str, float] = field(default_factory=dict)  # attack -> lower bound at ``delta``, 95 % confidence
+    epsilon_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # attack -> name -> bound
     delta: float = DELTA
     notes: tuple[str, ...] = ()
     folder: Path | None = None  # where the report was written
@@ -164,6 +165,7 @@ class Audit:
             "sentence": self.sentence,
             "confidence": CONFIDENCE,
             "delta": self.delta,
+            "epsilon_assumed": dict(metrics.EPSILON_ASSUMED) if self.epsilon_other else {},
             "model": {name: _plain(getattr(network, name)) for name in facts},
             "attacks": [
                 {
@@ -177,6 +179,7 @@ class Audit:
                         for name, found in result.metrics.items()
                     },
                     "epsilon_low": self.epsilon.get(result.attack),
+                    "epsilon_other": dict(self.epsilon_other.get(result.attack, {})),
                     "notes": _plain(dict(result.notes)),
                 }
                 for result in self.attacks
@@ -333,6 +336,10 @@ def finish(
             result.attack: float(
                 metrics.epsilon_lower_bound(result.score_N, result.member_N, delta=delta, confidence=CONFIDENCE)
             )
+            for result in results
+        },
+        epsilon_other={
+            result.attack: metrics.other_epsilon_bounds(result.score_N, result.member_N, delta, CONFIDENCE)
             for result in results
         },
         delta=delta,

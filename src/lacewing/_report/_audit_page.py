@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from lacewing._report import _page, _parts
 from lacewing._report._data import SelfCheck, in_order, number, percent, percent_range, registered
 from lacewing.errors import UsageError
+from lacewing.metrics import EPSILON_ASSUMED
 from lacewing.results import AttackResult, Estimate
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
+
+
+_KINDS = {"hull_bonferroni_split": "Bonferroni over hull thresholds", "gaussian_dp": "Only if Gaussian-DP"}
 
 
 class Audit(Protocol):
@@ -28,6 +32,8 @@ class Audit(Protocol):
     def selfchecks(self) -> Sequence[SelfCheck]: ...
     @property
     def epsilon(self) -> Mapping[str, float | Estimate]: ...  # attack: lower bound
+    @property
+    def epsilon_other(self) -> Mapping[str, Mapping[str, float]]: ...  # attack: name of a bound: lower bound
     @property
     def delta(self) -> float: ...  # of these bounds
     @property
@@ -70,7 +76,12 @@ def answer(audit: Audit) -> tuple[str, list[str]]:
         most = max(bounds, key=bounds.__getitem__)
         more.append(
             f"Read as an audit of differential privacy, “{most}” gives ε ≥ {number(bounds[most], 2)} at δ = "
-            f"{audit.delta:g}; each attack's bound holds at 95\u202f% by itself, the largest of {len(bounds)} at less."
+            f"{audit.delta:g}"
+            + (
+                f"; each attack's bound holds at 95\u202f% by itself, the largest of {len(bounds)} at less."
+                if len(bounds) > 1
+                else ", at 95\u202f%."
+            )
         )
     failed = sum(not c.passed for c in audit.selfchecks)
     if failed:
@@ -117,6 +128,18 @@ def refusals(audit: Audit, registry: Mapping[str, Attack]) -> list[tuple[str, st
     return [(", ".join(of_reason), why) for why, of_reason in names.items()]
 
 
+def other_bounds(audit: Audit) -> list[tuple[str, list[str]]]:
+    """Each attack with its bounds on epsilon as text: the page's own, then those of `_KINDS`; the largest first."""
+    ranked = sorted(audit.epsilon_other, key=lambda name: -_bound(audit.epsilon.get(name, 0.0)))
+    return [
+        (
+            name,
+            [_epsilon(audit.epsilon.get(name)), *(_epsilon(audit.epsilon_other[name].get(kind)) for kind in _KINDS)],
+        )
+        for name in ranked
+    ]
+
+
 def _epsilon(bound: float | Estimate | None) -> str:
     """A lower bound on epsilon; of an estimate its lower end, since that is what holds at 95 %."""
     if bound is None:
@@ -153,6 +176,8 @@ def page(audit: Audit) -> str:
         notes=list(audit.notes),
         delta=f"{audit.delta:g}",
         bounded=bool(audit.epsilon),
+        other_bounds=other_bounds(audit),
+        kinds=[(title, EPSILON_ASSUMED[kind]) for kind, title in _KINDS.items()],
         untested=_parts.untested(by_attack, registry, audit.refused),
     )
 

@@ -16,10 +16,12 @@ from lacewing.config import SCHEMA
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats, Paired
 from lacewing.plan import Plan
-from lacewing.results import AttackResult
+from lacewing.results import STOPPED, AttackResult
 from lacewing.store import Store
 
 FPRS = (0.01, 0.001)
+FEWEST = 3  # seeds, or cuts, of a sentence that gives a verdict
+EXPLORATORY = "An exploratory comparison: one of many that could be made."
 
 
 @dataclass(frozen=True)
@@ -89,32 +91,40 @@ def compare(
         network_a: ``imp-03`` (every seed) or ``imp-03/target/0`` (one). Names without a seed are paired by seed.
         network_b: the same; differences are a - b.
         attack: whose scores and decisions are compared.
-        resamples: bootstrap draws behind each interval.
+        resamples: bootstrap draws behind each interval that is over records.
 
     Test accuracy is that on shared records outside both training sets; leakage is measured on shared records that both
-    networks, or neither, trained on. Intervals are those of `metrics.paired`.
+    networks, or neither, trained on. Intervals are those of `metrics.paired`: over seeds; under random halves over the
+    cuts of the records, since the networks of seeds 2j and 2j + 1 are trained on the two halves of one; over records
+    where there is one of these alone. The sentence says "higher", "lower" or "not told apart" from three seeds (cuts)
+    on, and of no network that was stopped early: nobody would ship it, and it is no recipe of its own.
 
     Raises:
         FolderError: no run folder, or what is compared is damaged there.
         UsageError: no such network or attack, nothing attacked yet, no seed or no record in common.
     """
     place = Path(folder)
-    _, plan, _ = recorded(place)
+    study, plan, _ = recorded(place)
     _check_attack(plan, attack)
     a, b = (_results(place, plan, name, attack) for name in (network_a, network_b))
     pairs, notes = _pairs(a, b, network_a, network_b)
     shared = [_Shared.of(first, second) for first, second in pairs]
-    rows = [_accuracy_row(shared, resamples), *_leakage_rows(shared, resamples)]
+    halves = study.data.split == "random-halves"
+    groups = [first.network.seed // 2 if halves else s for s, (first, _) in enumerate(pairs)]
+    rows = [_accuracy_row(shared, groups, resamples), *_leakage_rows(shared, groups, resamples)]
     n_members = sum(int(s.member.sum()) for s in shared)
     n_nonmembers = sum(int((~s.member).sum()) for s in shared)
     dropped = sum(s.dropped for s in shared)
     if dropped:
         notes = (*notes, f"{dropped} shared records are left out: one network trained on them and the other did not.")
-    interval = "paired bootstrap over records"
-    if len(pairs) > 1:
-        interval = f"paired bootstrap over {len(pairs)} seeds, then over the records of each"
-    elif not any("/" in name for name in (network_a, network_b)):
-        notes = (*notes, "One seed: the spread over seeds is not in the intervals.")
+    count = len(set(groups))
+    unit = "cuts of the records" if halves else "seeds"
+    stopped = any(STOPPED in (first.network.method, second.network.method) for first, second in pairs)
+    verdict = count >= FEWEST and not stopped
+    if stopped:
+        notes = (*notes, "No verdict is given on a network that was stopped early.")
+    elif not verdict:
+        notes = (*notes, f"No verdict is given with fewer than {FEWEST} {unit}.")
     return Comparison(
         first=network_a,
         second=network_b,
@@ -123,10 +133,18 @@ def compare(
         n_members=n_members,
         n_nonmembers=n_nonmembers,
         rows=tuple(rows),
-        interval=interval,
-        sentence=_sentence(network_a, network_b, attack, rows, len(pairs), n_members, n_nonmembers),
-        notes=notes,
+        interval=_interval(len(pairs), count, halves),
+        sentence=_sentence(network_a, network_b, attack, rows, len(pairs), n_members, n_nonmembers, verdict=verdict),
+        notes=(*notes, EXPLORATORY),
     )
+
+
+def _interval(pairs: int, count: int, halves: bool) -> str:
+    if count == 1:
+        of = "one cut of the records" if pairs > 1 else "one pair of networks"
+        return f"paired bootstrap over the records of {of}; the spread over seeds is not in them"
+    unit = "cuts of the records, each the mean of its seeds 2j and 2j + 1" if halves else "seeds"
+    return f"Student's t over {count} {unit}"
 
 
 @dataclass(frozen=True)
@@ -209,8 +227,8 @@ def _pairs(
     return pairs, ((f"Left out, since the other network has none of its seed: {', '.join(alone)}.",) if alone else ())
 
 
-def _accuracy_row(shared: Sequence[_Shared], resamples: int) -> Row:
-    """Accuracy on non-members as twice a balanced accuracy whose members are all right: the same bootstrap serves."""
+def _accuracy_row(shared: Sequence[_Shared], groups: Sequence[int], resamples: int) -> Row:
+    """Accuracy on non-members as twice a balanced accuracy whose members are all right: the same interval serves."""
     pairs = []
     for s in shared:
         one, two = s.both(lambda r: r.correct_N)
@@ -220,41 +238,35 @@ def _accuracy_row(shared: Sequence[_Shared], resamples: int) -> Row:
         [two for _, two in pairs],
         [s.member for s in shared],
         "balanced_accuracy",
+        groups=groups,
         resamples=resamples,
     )
     low, high = (2 * end for end in found.difference[1:])
     return Row("test_accuracy", 2 * found.first - 1, 2 * found.second - 1, 2 * found.difference.value, low, high)
 
 
-def _leakage_rows(shared: Sequence[_Shared], resamples: int) -> list[Row]:
+def _leakage_rows(shared: Sequence[_Shared], groups: Sequence[int], resamples: int) -> list[Row]:
+    def found(values: Sequence[tuple[Floats, Floats]], metric: metrics.Metric, fpr: float = 0.01) -> Paired:
+        firsts, seconds = zip(*values, strict=True)
+        member = [s.member for s in shared]
+        return metrics.paired(list(firsts), list(seconds), member, metric, groups=groups, fpr=fpr, resamples=resamples)
+
     rows = []
     if all(r.hit_N.size for s in shared for r in (s.first, s.second)):
         decided = [s.both(lambda r: r.hit_N == r.member_N) for s in shared]
-        rows.append(_row("balanced_accuracy", _paired(shared, decided, "balanced_accuracy", resamples)))
+        rows.append(_row("balanced_accuracy", found(decided, "balanced_accuracy")))
     else:
         rows.append(_absent("balanced_accuracy", "the attack makes no decisions"))
     scores = [s.both(lambda r: r.score_N) for s in shared]
-    rows.append(_row("auc", _paired(shared, scores, "auc", resamples)))
+    rows.append(_row("auc", found(scores, "auc")))
     fewest = min(int((~s.member).sum()) for s in shared)
     for fpr in FPRS:
         name = f"tpr_at_fpr_{fpr:g}"
         if fpr * fewest > 1 - 1e-9:
-            rows.append(_row(name, _paired(shared, scores, "tpr_at_fpr", resamples, fpr)))
+            rows.append(_row(name, found(scores, "tpr_at_fpr", fpr)))
         else:
             rows.append(_absent(name, f"needs {round(1 / fpr)} shared non-members in each pair, and one has {fewest}"))
     return rows
-
-
-def _paired(
-    shared: Sequence[_Shared],
-    values: Sequence[tuple[Floats, Floats]],
-    metric: metrics.Metric,
-    resamples: int,
-    fpr: float = 0.01,
-) -> Paired:
-    firsts, seconds = zip(*values, strict=True)
-    member = [s.member for s in shared]
-    return metrics.paired(list(firsts), list(seconds), member, metric, fpr=fpr, resamples=resamples)
 
 
 def _row(measure: str, found: Paired) -> Row:
@@ -275,13 +287,24 @@ def _signed(e: Estimate) -> str:
     return f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
 
 
-def _sentence(a: str, b: str, attack: str, rows: Sequence[Row], pairs: int, n_members: int, n_nonmembers: int) -> str:
+def _sentence(
+    a: str,
+    b: str,
+    attack: str,
+    rows: Sequence[Row],
+    pairs: int,
+    n_members: int,
+    n_nonmembers: int,
+    *,
+    verdict: bool,
+) -> str:
     accuracy = rows[0]
     leak = next(row for row in rows[1:] if row.difference is not None)
     named = {"balanced_accuracy": "balanced accuracy", "auc": "AUC"}[leak.measure]
+    of_accuracy, of_leak = (f" {_verdict(row)}," if verdict else "" for row in (accuracy, leak))
     return (
-        f"{a} against {b}: test accuracy {_verdict(accuracy)}, {_cells(accuracy)[2]}; leakage to the attack '{attack}' "
-        f"({named}) {_verdict(leak)}, {_cells(leak)[2]} (n = {n_members} members and {n_nonmembers} non-members, "
+        f"{a} against {b}: test accuracy{of_accuracy} {_cells(accuracy)[2]}; leakage to the attack '{attack}' "
+        f"({named}){of_leak} {_cells(leak)[2]} (n = {n_members} members and {n_nonmembers} non-members, "
         f"{pairs} seed{'s' * (pairs > 1)})."
     )
 

@@ -105,6 +105,8 @@ METRICS = (  # the order of results.csv; each with _low and _high
     "defence",
     "advantage",
     "oracle_balanced_accuracy",
+    "realised_fpr_0.01",  # of non-members at or above the threshold of the TPR at that FPR
+    "realised_fpr_0.001",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import lacewing as lw
 from lacewing import jobs, metrics
@@ -54,6 +55,10 @@ def test_two_networks_over_seeds_have_the_differences_of_their_results(run: lw.R
     assert measured["test_accuracy"][:3] == pytest.approx((*accuracies, accuracies[0] - accuracies[1]))
     assert measured["test_accuracy"][3] <= measured["test_accuracy"][2] <= measured["test_accuracy"][4]
     assert measured["tpr_at_fpr_0.001"] == (None,) * 5
+    each = [a.metrics["auc"].value - b.metrics["auc"].value for a, b in zip(sparse, dense, strict=True)]
+    expected = stats.ttest_1samp(each, 0).confidence_interval(0.95)
+    assert measured["auc"][3:] == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.interval == "Student's t over 2 seeds"
     assert compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=200) == found
 
 
@@ -79,12 +84,14 @@ def test_one_seed_is_the_paired_metric_of_that_seed(run: lw.Result) -> None:
     expected = metrics.paired(first.score_N, second.score_N, first.member_N, resamples=300)
     assert rows(found)["auc"] == pytest.approx((expected.first, expected.second, *expected.difference), abs=1e-12)
     assert found.pairs == (("imp-01/target/1", "dense/target/1"),)
+    assert found.interval.startswith("paired bootstrap over the records of one pair of networks")
 
 
 def test_the_comparison_prints_as_a_sentence_and_a_table(run: lw.Result) -> None:
     found = compare(run.folder, "imp-01", "dense", attack=ATTACK, resamples=100)
     assert found.sentence in str(found)
     assert "imp-01 against dense: test accuracy" in found.sentence
+    assert "exploratory" in str(found)
     assert f"n = {found.n_members} members" in found.sentence
     assert "needs 1000 shared non-members" in str(found)
     assert found._repr_html_().count("<tr>") == len(found.rows) + 1
@@ -109,6 +116,66 @@ def test_networks_of_two_seeds_are_compared_where_they_share_members(run: lw.Res
     members = [{*r.record_N[r.member_N]} for r in found_in(run, "dense/target/0", "dense/target/1")]
     assert found.n_members == len(members[0] & members[1])
     assert any("left out" in note for note in found.notes)
+
+
+def verdicts(found: Comparison) -> int:
+    return sum(found.sentence.count(word) for word in ("higher", "lower", "not told apart"))
+
+
+def test_two_seeds_have_numbers_and_no_verdict(run: lw.Result) -> None:
+    for names in (("imp-01", "dense"), ("imp-01/target/0", "dense/target/0")):
+        found = compare(run.folder, *names, attack=ATTACK, resamples=100)
+        assert verdicts(found) == 0
+        assert "No verdict is given with fewer than 3 seeds." in found.notes
+        row = next(row for row in found.rows if row.measure == "balanced_accuracy")
+        assert f"(balanced accuracy) {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" in found.sentence
+
+
+@pytest.fixture(scope="module")
+def halves(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Result:
+    """Random halves under six seeds: three cuts of the records."""
+    study = tomllib.loads(small.STUDY)
+    study["data"]["split"] = "random-halves"
+    study["networks"][1]["levels"], study["train"]["epochs"] = 1, 1
+    study |= {"attacks": {"names": [ATTACK]}, "run": {"seeds": [0, 1, 2, 3, 4, 5]}}
+    return lw.run(study, out=tmp_path_factory.mktemp("halves") / "run", processes=1, quiet=True)
+
+
+def test_under_random_halves_the_two_seeds_of_a_cut_count_once(
+    halves: lw.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compare(halves.folder, "imp-01", "dense", attack=ATTACK)
+    auc = {r.network.id: r.metrics["auc"].value for r in halves.attacks}
+    each = np.array([auc[f"imp-01/target/{seed}"] - auc[f"dense/target/{seed}"] for seed in range(6)])
+    expected = stats.ttest_1samp(each.reshape(3, 2).mean(axis=1), 0).confidence_interval(0.95)
+    assert rows(found)["auc"][2:] == pytest.approx((each.mean(), expected.low, expected.high), abs=1e-12)
+    assert "over 3 cuts" in found.interval
+    assert verdicts(found) == 2
+    assert "6 seeds" in found.sentence
+    load = jobs.load_attacks
+    monkeypatch.setattr(jobs, "load_attacks", lambda *of: [r for r in load(*of) if r.network.seed < 4])
+    two = compare(halves.folder, "imp-01", "dense", attack=ATTACK)
+    assert "over 2 cuts" in two.interval
+    assert verdicts(two) == 0
+    monkeypatch.setattr(jobs, "load_attacks", lambda *of: [r for r in load(*of) if r.network.seed < 2])
+    assert "over the records of one cut" in compare(halves.folder, "imp-01", "dense", attack=ATTACK).interval
+
+
+def test_a_network_that_was_stopped_early_gets_no_verdict(halves: lw.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = jobs.load_attacks
+
+    def stopped(*of: Any) -> list[Any]:
+        return [
+            dataclasses.replace(r, network=dataclasses.replace(r.network, method="early-stopped"))
+            if r.network.network == "dense"
+            else r
+            for r in load(*of)
+        ]
+
+    monkeypatch.setattr(jobs, "load_attacks", stopped)
+    found = compare(halves.folder, "imp-01", "dense", attack=ATTACK)
+    assert verdicts(found) == 0
+    assert any("stopped early" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

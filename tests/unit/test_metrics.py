@@ -78,42 +78,34 @@ def test_auc_of_perfect_separation_has_the_interval_of_independent_pairs():
     assert metrics.auc(~member, member) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 12)))
 
 
-@given(labelled_scores(), st.floats(0.05, 0.95))
-def test_tpr_at_fpr_is_the_best_threshold_by_brute_force(data, fpr):
-    scores, member = data
-    if fpr * (~member).sum() < 1:
-        with pytest.raises(UsageError, match="non-members"):
-            metrics.tpr_at_fpr(scores, member, fpr)
-        return
-    thresholds = [*np.unique(scores), np.inf]
-    allowed = [t for t in thresholds if (scores[~member] >= t).mean() <= fpr]
-    best = max((scores[member] >= t).mean() for t in allowed)
-    found = metrics.tpr_at_fpr(scores, member, fpr)
-    assert found.value == best
-    k = round(best * int(member.sum()))
-    assert found[1:] == metrics.clopper_pearson(k, int(member.sum()))
-
-
-def test_tpr_at_fpr_needs_one_over_fpr_nonmembers_exactly():
-    member = np.arange(2000) < 1000
-    scores = member + np.linspace(0, 0.5, 2000)
-    assert metrics.tpr_at_fpr(scores, member, 0.001).value == 1.0
-    with pytest.raises(UsageError, match="at least 1000 non-members: 999"):
-        metrics.tpr_at_fpr(scores[:-1], member[:-1], 0.001)
-
-
 @given(labelled_scores())
-def test_balanced_accuracy_equals_scikit_learn_and_averages_exact_intervals(data):
+def test_balanced_accuracy_equals_scikit_learn_and_joins_the_exact_intervals_of_both_rates(data):
     scores, member = data
     decision = scores > 0
     found = metrics.balanced_accuracy(decision, member)
     assert found.value == pytest.approx(balanced_accuracy_score(member, decision), abs=1e-12)
-    ends = [
-        stats.binomtest(int(right.sum()), len(right)).proportion_ci(0.975, method="exact")
-        for right in (decision[member], ~decision[~member])
-    ]
-    assert found.low == pytest.approx((ends[0].low + ends[1].low) / 2, abs=1e-12)
-    assert found.high == pytest.approx((ends[0].high + ends[1].high) / 2, abs=1e-12)
+    rates = [(int(right.sum()), len(right)) for right in (decision[member], ~decision[~member])]
+    ends = [stats.binomtest(*rate).proportion_ci(0.95, method="exact") for rate in rates]
+    below = math.sqrt(sum((k / n - end.low) ** 2 for (k, n), end in zip(rates, ends, strict=True))) / 2
+    above = math.sqrt(sum((end.high - k / n) ** 2 for (k, n), end in zip(rates, ends, strict=True))) / 2
+    assert found.low == pytest.approx(found.value - below, abs=1e-12)
+    assert found.high == pytest.approx(found.value + above, abs=1e-12)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize("p", [(0.5, 0.5), (0.6, 0.55), (0.9, 0.4), (0.97, 0.6)])
+def test_balanced_accuracy_covers_hardly_more_than_it_promises_by_enumeration(p):
+    """Every outcome of 60 members and 50 non-members with its exact probability: no simulation."""
+    sizes, weights = (60, 50), []
+    for n, rate in zip(sizes, p, strict=True):
+        weights.append(stats.binom.pmf(np.arange(n + 1), n, rate))
+    member, truth, covered = np.arange(110) < 60, sum(p) / 2, 0.0
+    for x in np.flatnonzero(weights[0] > 1e-6):
+        for y in np.flatnonzero(weights[1] > 1e-6):
+            decision = np.concatenate([np.arange(60) < x, np.arange(50) >= y])
+            found = metrics.balanced_accuracy(decision, member)
+            covered += weights[0][x] * weights[1][y] * (found.low <= truth <= found.high)
+    assert 0.945 <= covered <= 0.98
 
 
 def test_guessing_has_one_half_inside_its_interval_at_the_nominal_rate_or_more():
@@ -121,7 +113,7 @@ def test_guessing_has_one_half_inside_its_interval_at_the_nominal_rate_or_more()
     member = np.arange(160) < 80
     guesses = [rng.random(160) for _ in range(600)]
     accuracy = [metrics.balanced_accuracy(g > 0.5, member) for g in guesses]
-    assert np.mean([e.low <= 0.5 <= e.high for e in accuracy]) >= 0.95
+    assert 0.935 <= np.mean([e.low <= 0.5 <= e.high for e in accuracy]) <= 0.985
     area = [metrics.auc(g, member) for g in guesses]
     assert 0.925 <= np.mean([e.low <= 0.5 <= e.high for e in area]) <= 0.98
 
@@ -173,6 +165,8 @@ def test_the_summary_has_every_metric_of_the_table_and_none_for_what_is_not_allo
         "defence": metrics.defence(accuracy),
         "advantage": metrics.advantage(accuracy),
         "oracle_balanced_accuracy": metrics.best_threshold_accuracy(scores, member),
+        "realised_fpr_0.01": metrics.realised_fpr(scores, member, 0.01),
+        "realised_fpr_0.001": None,
     }
     undecided = metrics.summary(scores, member, fprs=(0.1,))
     assert {name for name, value in undecided.items() if value is None} == {"balanced_accuracy", "defence", "advantage"}

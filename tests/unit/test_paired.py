@@ -94,15 +94,59 @@ def test_zero_is_covered_at_about_the_nominal_rate_when_nothing_differs(metric, 
 def test_zero_is_covered_over_seeds_that_differ_among_themselves():
     """Networks that differ from seed to seed, in no direction on the whole: the spread over seeds must be seen."""
     rng = np.random.default_rng(2)
-    over_seeds, records_alone = [], []
-    for _ in range(120):
+    over_seeds, records_alone = {2: [], 3: [], 8: []}, []
+    for _ in range(300):
         seeds = [two_networks(60, rng, gap=rng.normal(0, 0.5)) for _ in range(8)]
-        found = metrics.paired(*(list(column) for column in zip(*seeds, strict=True)), resamples=200).difference
-        over_seeds.append(found.low <= 0 <= found.high)
-        alone = metrics.paired(*seeds[0], resamples=200).difference
-        records_alone.append(alone.low <= 0 <= alone.high)
-    assert np.mean(over_seeds) >= 0.9
+        for first, covered in over_seeds.items():
+            found = metrics.paired(*(list(column) for column in zip(*seeds[:first], strict=True))).difference
+            covered.append(found.low <= 0 <= found.high)
+        if len(records_alone) < 100:
+            alone = metrics.paired(*seeds[0], resamples=200).difference
+            records_alone.append(alone.low <= 0 <= alone.high)
+    assert all(0.92 <= np.mean(covered) <= 0.98 for covered in over_seeds.values())
     assert np.mean(records_alone) < 0.7  # so that the assertion above could fail
+
+
+def four_seeds():
+    """Scores of four seeds, the differences of seed 0 and 1 (and of 2 and 3) alike."""
+    rng = np.random.default_rng(6)
+    seeds = [two_networks(80, rng, gap=gap) for gap in (0.1, 0.15, 0.6, 0.7)]
+    columns = [list(column) for column in zip(*seeds, strict=True)]
+    return columns, [metrics.auc(a, m).value - metrics.auc(b, m).value for a, b, m in seeds]
+
+
+def test_the_interval_over_seeds_is_students_t_of_their_differences_by_scipy():
+    columns, each = four_seeds()
+    found = metrics.paired(*columns, confidence=0.9)
+    expected = stats.ttest_1samp(each, 0).confidence_interval(0.9)
+    assert found.difference == pytest.approx((np.mean(each), expected.low, expected.high), abs=1e-12)
+    assert (found.seeds, found.groups, found.over) == (4, 4, "seeds")
+    assert metrics.paired(*columns, groups=(9, 2, 5, 1), confidence=0.9) == found  # each a group of its own
+
+
+def test_seeds_of_one_group_are_averaged_and_count_once():
+    columns, each = four_seeds()
+    found = metrics.paired(*columns, groups=(0, 0, 1, 1))
+    means = [np.mean(each[:2]), np.mean(each[2:])]
+    expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert found.difference == pytest.approx((np.mean(each), expected.low, expected.high), abs=1e-12)
+    assert (found.seeds, found.groups, found.over) == (4, 2, "groups")
+    uneven = metrics.paired(*columns, groups=(7, 7, 7, 3))  # a mean of the two groups, not of the four seeds
+    assert uneven.difference.value == pytest.approx((np.mean(each[:3]) + each[3]) / 2, abs=1e-12)
+    assert uneven.first - uneven.second == pytest.approx(uneven.difference.value, abs=1e-12)
+
+
+def test_one_group_has_the_interval_over_records():
+    columns, each = four_seeds()
+    pair = [column[:2] for column in columns]
+    found = metrics.paired(*pair, groups=(0, 0), resamples=3000)
+    assert (found.seeds, found.groups, found.over) == (2, 1, "records")
+    assert found.difference.value == pytest.approx(np.mean(each[:2]), abs=1e-12)
+    error = math.hypot(*(delong_difference(*seed)[1] for seed in zip(*pair, strict=True))) / 2
+    width = 2 * stats.norm.ppf(0.975) * error
+    assert found.difference.high - found.difference.low == pytest.approx(width, rel=0.08)
+    alone = metrics.paired(*(column[0] for column in columns))
+    assert (alone.seeds, alone.groups, alone.over) == (1, 1, "records")
 
 
 def test_a_difference_is_found_is_antisymmetric_and_deterministic():
@@ -139,6 +183,7 @@ def test_bad_input_is_named():
         (lambda: metrics.paired(first, second, member, "tpr_at_fpr", fpr=0.01), "100 non-members"),
         (lambda: metrics.paired(first, second, member, resamples=5), "resamples"),
         (lambda: metrics.paired(first, second, member, confidence=95), "confidence"),
+        (lambda: metrics.paired(first, second, member, groups=[0, 0]), "2 numbers for 1 seeds"),
     ):
         with pytest.raises(UsageError, match=named):
             call()

@@ -14,6 +14,8 @@ COLUMNS = (
     "tpr_at_fpr_0.01,tpr_at_fpr_0.01_low,tpr_at_fpr_0.01_high,tpr_at_fpr_0.001,tpr_at_fpr_0.001_low,"
     "tpr_at_fpr_0.001_high,defence,defence_low,defence_high,advantage,advantage_low,advantage_high,"
     "oracle_balanced_accuracy,oracle_balanced_accuracy_low,oracle_balanced_accuracy_high,"
+    "realised_fpr_0.01,realised_fpr_0.01_low,realised_fpr_0.01_high,"
+    "realised_fpr_0.001,realised_fpr_0.001_low,realised_fpr_0.001_high,"
     "clean_test_accuracy,holdout_accuracy"
 )
 

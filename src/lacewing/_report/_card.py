@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _MEASURED = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "balanced accuracy")
 _INTERVALS = (
-    "Intervals are 95 %: DeLong for AUC, exact (Clopper-Pearson) for rates, 97.5 % for both rates that the balanced "
-    "accuracy averages."
+    "Intervals are 95 %: DeLong for AUC; for a TPR one that lets the threshold move; for the balanced accuracy the "
+    "exact (Clopper-Pearson) ones of both rates, joined."
 )
 
 

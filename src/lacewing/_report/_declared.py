@@ -127,7 +127,8 @@ def choices(data: ReportData) -> list[Declared]:
         ),
         Declared(
             "Intervals",
-            "95\u202f%: exact (Clopper-Pearson) for rates; 97.5\u202f% for both that A averages; DeLong for AUC",
+            "95\u202f%: exact (Clopper-Pearson) for accuracies; for A those of its two rates, joined (MOVER); for a "
+            "TPR at an FPR one that lets the threshold move; DeLong for AUC",
             "ours",
         ),
         Declared("Slope", "least squares through the origin over the networks in the paper's band", "ours"),

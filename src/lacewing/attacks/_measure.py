@@ -30,12 +30,9 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
     member, scores = observed.member_N, np.asarray(scored.scores_N, np.float64)
     if scores.shape != member.shape or not np.isfinite(scores).all():
         raise UsageError(f"The attack '{attack.name}' gave scores that are not one finite number a record.")
-    n_nonmembers = int((~member).sum())
-    accuracy = None if scored.decision_N is None else metrics.balanced_accuracy(scored.decision_N, member)
-    at = {
-        f"tpr_at_fpr_{rate:g}": metrics.tpr_at_fpr(scores, member, rate) if rate * n_nonmembers > 1 - 1e-9 else None
-        for rate in RATES
-    }
+    found = metrics.summary(scores, member, scored.decision_N, fprs=RATES)
+    if scored.oracle is not None:
+        found["oracle_balanced_accuracy"] = scored.oracle
     hit = np.zeros(0, bool) if scored.decision_N is None else scored.decision_N == member
     return AttackResult(
         network=network,
@@ -43,15 +40,8 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
         variant=scored.variant,
         threat_model=attack.threat_model,
         n_members=int(member.sum()),
-        n_nonmembers=n_nonmembers,
-        metrics={
-            "balanced_accuracy": accuracy,
-            "auc": metrics.auc(scores, member),
-            **at,
-            "defence": None if accuracy is None else metrics.defence(accuracy),
-            "advantage": None if accuracy is None else metrics.advantage(accuracy),
-            "oracle_balanced_accuracy": scored.oracle or metrics.best_threshold_accuracy(scores, member),
-        },
+        n_nonmembers=int((~member).sum()),
+        metrics=found,
         notes={"classes": observed.classes, **scored.notes},
         record_N=observed.record_N.astype(np.int64),
         member_N=member,

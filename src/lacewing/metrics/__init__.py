@@ -17,11 +17,15 @@ from lacewing.metrics._epsilon_more import (
 )
 from lacewing.metrics._intervals import clopper_pearson, resampled_means
 from lacewing.metrics._paired import Metric, Paired, paired
-from lacewing.metrics._roc import auc, roc, tpr_at_fpr
+from lacewing.metrics._roc import auc, roc
 from lacewing.metrics._summary import summary
+from lacewing.metrics._tail import least_nonmembers, realised_fpr, tpr_at_fpr
+
+VERSION = 2  # of the numbers that are stored of an attack, part of its key: raise it where they are computed otherwise
 
 __all__ = [
     "EPSILON_ASSUMED",
+    "VERSION",
     "Bools",
     "EpsilonAudit",
     "Estimate",
@@ -38,11 +42,13 @@ __all__ = [
     "epsilon_gaussian_dp",
     "epsilon_hull_bonferroni_split",
     "epsilon_lower_bound",
+    "least_nonmembers",
     "one_run_epsilon",
     "one_run_fdp_epsilon",
     "one_run_gaussian_dp_epsilon",
     "other_epsilon_bounds",
     "paired",
+    "realised_fpr",
     "resampled_means",
     "roc",
     "summary",

@@ -1,4 +1,4 @@
-"""Two networks attacked on the same records: the difference of their metrics, with a paired bootstrap interval."""
+"""Two networks attacked on the same records: the difference of their metrics, with its interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics._checks import Bools, Estimate, Floats, check_confidence, checked
 from lacewing.metrics._decisions import balanced_accuracy
-from lacewing.metrics._roc import auc, tpr_at_fpr
+from lacewing.metrics._roc import auc
+from lacewing.metrics._tail import tpr_at_fpr
 
 Metric = Literal["auc", "balanced_accuracy", "tpr_at_fpr"]
 _CELLS = 4_000_000  # drawn records held in memory at once: some 100 MB
@@ -30,6 +31,8 @@ class Paired(NamedTuple):
     n_members: int  # over all seeds
     n_nonmembers: int
     seeds: int
+    groups: int  # S of the interval: seeds, or groups of seeds; 1: the interval is over records
+    over: Literal["records", "seeds", "groups"]  # what the interval is over
 
 
 def paired(
@@ -38,12 +41,13 @@ def paired(
     member: npt.ArrayLike | Sequence[npt.ArrayLike],
     metric: Metric = "auc",
     *,
+    groups: Sequence[int] | None = None,
     fpr: float = 0.01,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Paired:
-    """The difference of a metric of two networks on the same records, with its percentile bootstrap interval.
+    """The difference of a metric of two networks on the same records, with its interval over seeds.
 
     Args:
         first: N scores of the first network (decisions, 0 or 1, for ``balanced_accuracy``), or a sequence of such
@@ -51,20 +55,22 @@ def paired(
         second: the same of the second network: the same seeds, the same records in the same order.
         member: the same for membership, which both networks share.
         metric: ``auc``, ``balanced_accuracy`` (of decisions) or ``tpr_at_fpr``.
-        fpr: of ``tpr_at_fpr``; the empirical FPR of each draw is at most this.
+        groups: a number a seed; the differences of seeds with one number are averaged first and count as one. For
+            seeds that are not independent, such as two whose networks trained on the two halves of one cut.
+        fpr: of ``tpr_at_fpr``; the empirical FPR of each seed, or draw, is at most this.
         confidence: of the interval.
-        resamples: bootstrap draws B.
+        resamples: bootstrap draws B of the interval over records.
         seed: of the draws; equal seeds give equal intervals.
 
-    Members and non-members are drawn apart, the same rows for both networks (Efron and Tibshirani, An Introduction to
-    the Bootstrap, 1993, ch. 13). With several seeds a draw first takes seeds with replacement, then the records of
-    each (two-stage bootstrap: Davison and Hinkley, Bootstrap Methods, 1997, section 3.8), and the percentiles are
-    those of the expanded interval, since a bootstrap of few seeds is too narrow (Hesterberg, The American Statistician
-    69, 2015). The interval is then wide where records, not seeds, make the noise: part of it counts twice. Two or
-    three seeds can still miss a spread that is far larger than the records' noise.
+    With two or more seeds (or groups) the interval is Student's t of their S differences, S - 1 degrees of freedom:
+    mean +- t sd/sqrt(S). It speaks of the two recipes and assumes independent seeds with nearly normal differences.
+
+    With one, it is the percentile bootstrap over records, which speaks of these networks alone: what another seed
+    would give is not in it. Members and non-members are drawn apart, the same rows for both networks (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), and those of each seed of a group for themselves.
 
     Raises:
-        UsageError: lengths or seeds differ, bad values, an unknown metric, fewer non-members than ``fpr`` needs.
+        UsageError: lengths, seeds or groups differ, bad values, an unknown metric, too few non-members for ``fpr``.
     """
     known = ("auc", "balanced_accuracy", "tpr_at_fpr")
     if metric not in known:
@@ -77,34 +83,45 @@ def paired(
         raise UsageError(
             f"first has {len(firsts)} seeds, second {len(seconds)}, member {len(members)}: give the same seeds to each."
         )
-    values_S2, drawn_S = [], []
+    group_of = list(range(len(firsts))) if groups is None else list(groups)
+    if len(group_of) != len(firsts):
+        raise UsageError(f"groups has {len(group_of)} numbers for {len(firsts)} seeds: give one a seed.")
+    values_S2, kept = [], []
     for a, b, kinds in zip(firsts, seconds, members, strict=True):
         pair = [checked(scores, kinds) for scores in (a, b)]
         values_S2.append([_value(metric, scores, is_member, fpr) for scores, is_member in pair])
-        drawn_S.append(([_drawn(metric, scores, is_member, fpr) for scores, is_member in pair], pair[0][1]))
-    rng = np.random.default_rng(seed)
-    seeds = len(drawn_S)
-    chosen_BS = rng.integers(seeds, size=(resamples, seeds)) if seeds > 1 else np.zeros((resamples, 1), np.int64)
-    difference_BS = np.zeros((resamples, seeds))
-    for s, (of_pair, is_member) in enumerate(drawn_S):
-        wanted = chosen_BS == s
-        difference_BS[wanted] = _differences(of_pair, is_member, int(wanted.sum()), rng)
-    tail = _tail(confidence, seeds)
-    low, high = np.quantile(difference_BS.mean(axis=1), (tail, 1.0 - tail))
-    one, two = (math.fsum(column) / seeds for column in zip(*values_S2, strict=True))
-    n_members = sum(int(is_member.sum()) for _, is_member in drawn_S)
-    n_nonmembers = sum(int((~is_member).sum()) for _, is_member in drawn_S)
-    return Paired(Estimate(one - two, float(low), float(high)), one, two, n_members, n_nonmembers, seeds)
+        kept.append(pair)
+    by_group: dict[int, list[int]] = {}
+    for s, group in enumerate(group_of):
+        by_group.setdefault(group, []).append(s)
+    one_G, two_G = (
+        [math.fsum(values_S2[s][side] for s in of) / len(of) for of in by_group.values()] for side in (0, 1)
+    )
+    one, two = (math.fsum(values_G) / len(by_group) for values_G in (one_G, two_G))
+    over: Literal["records", "seeds", "groups"] = "seeds" if len(by_group) == len(firsts) else "groups"
+    if len(by_group) > 1:
+        half = _half_width([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
+        difference = Estimate(one - two, one - two - half, one - two + half)
+    else:
+        over, rng = "records", np.random.default_rng(seed)
+        drawn_B = np.zeros(resamples)
+        for pair in kept:
+            of_pair = [_drawn(metric, scores, is_member, fpr) for scores, is_member in pair]
+            drawn_B += _differences(of_pair, pair[0][1], resamples, rng) / len(kept)
+        tail = (1.0 - confidence) / 2
+        low, high = np.quantile(drawn_B, (tail, 1.0 - tail))
+        difference = Estimate(one - two, float(low), float(high))
+    n_members = sum(int(pair[0][1].sum()) for pair in kept)
+    n_nonmembers = sum(int((~pair[0][1]).sum()) for pair in kept)
+    return Paired(difference, one, two, n_members, n_nonmembers, len(firsts), len(by_group), over)
 
 
-def _tail(confidence: float, seeds: int) -> float:
-    """The share of draws beyond each end. For S seeds Hesterberg's Phi(-sqrt(S/(S - 1)) t), t of S - 1 degrees."""
-    from scipy.special import ndtr, stdtrit
+def _half_width(values_S: Sequence[float], confidence: float) -> float:
+    """Half of Student's t interval of a mean."""
+    from scipy.special import stdtrit
 
-    tail = (1.0 - confidence) / 2
-    if seeds == 1:
-        return tail
-    return float(ndtr(math.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, tail)))
+    seeds = len(values_S)
+    return float(stdtrit(seeds - 1, 0.5 + confidence / 2) * np.std(values_S, ddof=1) / math.sqrt(seeds))
 
 
 def _by_seed(values: npt.ArrayLike | Sequence[npt.ArrayLike]) -> list[npt.ArrayLike]:

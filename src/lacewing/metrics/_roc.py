@@ -1,4 +1,4 @@
-"""ROC curve, AUC and TPR at a low FPR of an attack's scores."""
+"""ROC curve and AUC of an attack's scores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.errors import UsageError
 from lacewing.metrics._checks import Bools, Estimate, Floats, check_confidence, checked
-from lacewing.metrics._intervals import beta_interval, clopper_pearson
+from lacewing.metrics._intervals import beta_interval
 
 
 def roc(scores_N: npt.ArrayLike, member_N: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -44,26 +43,6 @@ def auc(scores_N: npt.ArrayLike, member_N: npt.ArrayLike, confidence: float = 0.
     centre = math.log(value / (1.0 - value))
     half = float(ndtri(0.5 + confidence / 2)) * math.sqrt(variance) / (value * (1.0 - value))
     return Estimate(value, expit(centre - half), expit(centre + half))
-
-
-def tpr_at_fpr(scores_N: npt.ArrayLike, member_N: npt.ArrayLike, fpr: float, confidence: float = 0.95) -> Estimate:
-    """The largest TPR whose empirical FPR is at most ``fpr`` (no interpolation), with its Clopper-Pearson interval.
-
-    The interval is that of the TPR at the threshold found. Raises `UsageError` (refuses) where ``fpr`` is below
-    1/non-members: no threshold could show so small a rate.
-    """
-    scores, member = checked(scores_N, member_N)
-    n = int((~member).sum())
-    if not 0.0 < fpr < 1.0:
-        raise UsageError(f"fpr = {fpr} is out of range: give a rate between 0 and 1.")
-    if fpr * n < 1.0 - 1e-9:
-        raise UsageError(
-            f"A TPR at an FPR of {fpr:g} needs at least {math.ceil(1 / fpr - 1e-9)} non-members: {n} given."
-        )
-    fp, tp = roc_counts(scores, member)
-    k = int(tp[np.searchsorted(fp, math.floor(fpr * n + 1e-9), side="right") - 1])
-    m = int(tp[-1])
-    return Estimate(k / m, *clopper_pearson(k, m, confidence))
 
 
 def roc_counts(scores: Floats, member: Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy.typing as npt
 
-from lacewing.metrics._checks import Estimate, checked
+from lacewing.metrics._checks import Bools, Estimate, Floats, checked
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
-from lacewing.metrics._roc import auc, tpr_at_fpr
+from lacewing.metrics._roc import auc
+from lacewing.metrics._tail import realised_fpr, tpr_at_fpr
 
 
 def summary(
@@ -20,20 +21,23 @@ def summary(
 ) -> dict[str, Estimate | None]:
     """Balanced accuracy, AUC, TPR at each FPR, defence, advantage and the oracle's balanced accuracy, with intervals.
 
-    None stands for what the records do not allow: a TPR at an FPR below 1/non-members, and whatever is made of
+    Beside each ``tpr_at_fpr_X`` stands ``realised_fpr_X``, the share of non-members at or above its threshold. None
+    stands for what the records do not allow: both of these at an FPR below 1/non-members, and whatever is made of
     decisions where there are none.
     """
     scores, member = checked(scores_N, member_N)
     nonmembers = int((~member).sum())
     accuracy = None if decision_N is None else balanced_accuracy(decision_N, member)
+
+    def at(of: Callable[[Floats, Bools, float], Estimate], name: str) -> dict[str, Estimate | None]:
+        return {f"{name}_{fpr:g}": of(scores, member, fpr) if fpr * nonmembers > 1 - 1e-9 else None for fpr in fprs}
+
     return {
         "balanced_accuracy": accuracy,
         "auc": auc(scores, member),
-        **{
-            f"tpr_at_fpr_{fpr:g}": tpr_at_fpr(scores, member, fpr) if fpr * nonmembers > 1 - 1e-9 else None
-            for fpr in fprs
-        },
+        **at(tpr_at_fpr, "tpr_at_fpr"),
         "defence": None if accuracy is None else defence(accuracy),
         "advantage": None if accuracy is None else advantage(accuracy),
         "oracle_balanced_accuracy": best_threshold_accuracy(scores, member),
+        **at(realised_fpr, "realised_fpr"),
     }

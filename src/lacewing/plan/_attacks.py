@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lacewing import metrics
 from lacewing.attacks import ATTACKS, Attack
 from lacewing.config import SCHEMA, Imp, Study, canonical_key
 from lacewing.plan._jobs import AttackJob, NetworkJob, Side
@@ -178,6 +179,7 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
         if f"{kind}-shadow" in needs and (job := networks.other_shadow(kind, target)) is not None
     )
     config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": name, "seed": target.seed}
+    config["metrics"] = metrics.VERSION
     config |= {"target": target.key, "shadow": taught.network.key if taught else None}
     for label, one in (("target", known), ("shadow", taught)):
         for kind in ("references", "related"):

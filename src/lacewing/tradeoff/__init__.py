@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Estimate, advantage, clopper_pearson
+from lacewing.metrics import Estimate, advantage, balanced_accuracy
 from lacewing.results import SCHEMA, STOPPED, AttackResult, is_sparse
 from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
 from lacewing.tradeoff._matched import matches, on_the_way
@@ -161,10 +161,7 @@ def as_json(tradeoff: TradeOff) -> dict[str, Any]:
 
 
 def _dense_accuracy(dense: Sequence[AttackResult], draws: Draws | None) -> Estimate | None:
-    """A0, the mean over seeds; its interval from the draws over seeds, or exact over the records of all seeds.
-
-    The exact one averages Clopper-Pearson intervals of TPR and TNR at 97.5 % each, as for a single network.
-    """
+    """A0, the mean over seeds; its interval from the draws over seeds, or that of the records of all seeds as one."""
     if not dense:
         return None
     value = math.fsum(map(attack_accuracy, dense)) / len(dense)
@@ -172,8 +169,7 @@ def _dense_accuracy(dense: Sequence[AttackResult], draws: Draws | None) -> Estim
         return estimate_of(value, draws.a0_B)
     member = np.concatenate([r.member_N for r in dense])
     hit = np.concatenate([r.hit_N for r in dense])
-    shares = [clopper_pearson(int(hit[kind].sum()), int(kind.sum()), 0.975) for kind in (member, ~member)]
-    return Estimate(value, *(float(end) for end in np.mean(shares, axis=0)))
+    return Estimate(value, *balanced_accuracy(hit == member, member)[1:])
 
 
 def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:

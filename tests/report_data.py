@@ -135,7 +135,6 @@ def attack(
     member = np.repeat([True, False], n)
     score = rng.normal(0, 1, 2 * n) + strength * member
     decided = score > strength / 2
-    balanced = metrics.balanced_accuracy(decided, member) if decides else None
     correct = np.where(member, rng.random(2 * n) < network.train_accuracy, rng.random(2 * n) < network.test_accuracy)
     return AttackResult(
         network=network,
@@ -144,15 +143,7 @@ def attack(
         threat_model="black-box outputs and sensitivity; one shadow network trained alike on other records",
         n_members=n,
         n_nonmembers=n,
-        metrics={
-            "balanced_accuracy": balanced,
-            "auc": metrics.auc(score, member),
-            "tpr_at_fpr_0.01": metrics.tpr_at_fpr(score, member, 0.01) if n >= 100 else None,
-            "tpr_at_fpr_0.001": metrics.tpr_at_fpr(score, member, 0.001) if n >= 1000 else None,
-            "defence": metrics.defence(balanced) if balanced else None,
-            "advantage": metrics.advantage(balanced) if balanced else None,
-            "oracle_balanced_accuracy": metrics.best_threshold_accuracy(score, member),
-        },
+        metrics=metrics.summary(score, member, decided if decides else None),
         notes={"chosen": "mlp 30-30", "signal": "softmax", "norm": "L2"},
         record_N=np.arange(2 * n),
         member_N=member,

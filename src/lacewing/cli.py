@@ -209,7 +209,7 @@ def audit(
     attack: Annotated[list[str] | None, typer.Option(help="Run this attack; may be repeated. Default: all.")] = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option("--fail-if", help="Exit 1 if true of the interval's lower end: 'lira.tpr@0.001 > 0.02'."),
+        typer.Option("--fail-if", help="Exit 1 if true of the interval's lower end: 'lira.tpr@0.01 > 0.05'."),
     ] = None,
     delta: Annotated[float, typer.Option(help="Delta of the epsilon bounds.")] = 1e-5,
     seed: Annotated[int, typer.Option(min=0, help="Of attacks that learn, and of references.")] = 0,

@@ -97,6 +97,7 @@ class AttackResult:
         return metrics.roc(self.score_N, self.member_N) if self.score_N.size else (np.zeros(0), np.zeros(0))
 
 
+REALISED = ("realised_fpr_0.01", "realised_fpr_0.001")  # of non-members at or above the threshold of that TPR at FPR
 METRICS = (  # the order of results.csv; each with _low and _high
     "balanced_accuracy",
     "auc",
@@ -105,9 +106,21 @@ METRICS = (  # the order of results.csv; each with _low and _high
     "defence",
     "advantage",
     "oracle_balanced_accuracy",
-    "realised_fpr_0.01",  # of non-members at or above the threshold of the TPR at that FPR
-    "realised_fpr_0.001",
+    *REALISED,
 )
+
+
+def by_realised_fpr(results: Iterable[AttackResult], metric: str) -> list[tuple[Estimate, list[str]]]:
+    """Each realised FPR with the attacks whose threshold shows it, the most common one first; none where refused.
+
+    ``metric`` is one of the ``realised_fpr_X`` of `METRICS`. Attacks without equal scores share one.
+    """
+    names: dict[Estimate, list[str]] = {}
+    for result in results:
+        found = result.metrics.get(metric)
+        if found is not None:
+            names.setdefault(found, []).append(result.attack)
+    return sorted(names.items(), key=lambda each: -len(each[1]))
 
 
 def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:

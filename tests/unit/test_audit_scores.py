@@ -284,6 +284,27 @@ def test_leakage_in_the_tail_alone_is_found() -> None:
     assert "Leakage found at low false-positive rates" in _answer.sentence([result(score, member)])
 
 
+def test_the_realised_fpr_is_printed_with_the_attacks_that_show_it() -> None:
+    member = np.arange(2000) < 1000
+    smooth = np.random.default_rng(8).normal(member * 1.0, 1)
+    tied = np.where(smooth > 1.5, 1.5, smooth)  # some 7 % of the non-members share the highest score
+    ones = [result(smooth, member, name) for name in "abcde"]
+    low, high = (100 * end for end in metrics.clopper_pearson(10, 1000))
+    said = f"1.00 % [{low:.2f}, {high:.2f}]"
+    at_1, at_01 = _answer.realised(ones)
+    assert at_1 == f"realised FPR of TPR at 1 % FPR: {said}"
+    assert at_01.startswith("realised FPR of TPR at 0.1 % FPR: 0.10 % [0.00, ")
+    (line, _) = _answer.realised([*ones, result(tied, member, "tied")])
+    none = 100 * metrics.clopper_pearson(0, 1000)[1]
+    assert line.endswith(f": {said} (5 attacks); 0.00 % [0.00, {none:.2f}] (tied)")
+    few = np.arange(100) < 50
+    assert _answer.realised([result(np.arange(100.0), few)]) == []
+    audit = audit_scores({"score": tied, "member": member})
+    assert _answer.realised(audit.attacks)[0] in str(audit)
+    assert audit.table()[0]["realised_fpr_0.01"] == 0.0
+    assert audit.as_json()["attacks"][0]["metrics"]["realised_fpr_0.01"]["high"] == pytest.approx(none / 100)
+
+
 def test_the_answer_names_the_strongest_and_never_says_safe() -> None:
     rng = np.random.default_rng(7)
     member = np.arange(600) < 300

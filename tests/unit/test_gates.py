@@ -123,13 +123,32 @@ def test_what_was_not_measured_is_refused(audit: Audit) -> None:
         failed(audit, "lira.auc > 0.9")
     with pytest.raises(UsageError, match="did not run"):
         failed(audit, "scores.auc > 0.9")
-    with pytest.raises(UsageError, match="needs at least 1000 non-members: 200 given"):
-        failed(audit, "loss.tpr@0.001 > 0.9")
+    for side in ("value", "high"):
+        with pytest.raises(UsageError, match="needs at least 1000 non-members: 200 given"):
+            failed(audit, f"loss.tpr@0.001.{side} > 0.9")
+
+
+def test_a_gate_on_a_lower_end_that_is_always_zero_is_refused_with_the_count_that_it_needs(audit: Audit) -> None:
+    for rate, count in (("0.01", "368"), ("0.001", "3,688")):
+        with pytest.raises(UsageError, match=f"fewer than {count} non-members, and there are 200, .* could never fail"):
+            failed(audit, f"loss.tpr@{rate} > 0")
+    assert failed(audit, "loss.tpr@0.01.high > 0")  # the other ends can be compared
+    assert failed(audit, "loss.tpr@0.01.value >= 0")
+    assert metrics.least_nonmembers(0.0183) <= 200
+    failed(audit, "loss.tpr@0.0183 > 0")
+
+
+def test_a_gate_compares_the_valid_lower_end_not_the_narrower_one(audit: Audit) -> None:
+    found = result(audit, "loss")
+    valid, narrow = (metrics.tpr_at_fpr(found.score_N, found.member_N, 0.1, form=form) for form in ("valid", "narrow"))
+    assert valid.low < narrow.low
+    assert not failed(audit, f"loss.tpr@0.1 > {(valid.low + narrow.low) / 2:.12f}")
+    assert failed(audit, f"loss.tpr@0.1 > {valid.low - 1e-9:.12f}")
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    metric=st.sampled_from(["auc", "epsilon", "tpr@0.01", "tpr@0.2.high", "auc.high"]),
+    metric=st.sampled_from(["auc", "epsilon", "tpr@0.02", "tpr@0.2.high", "auc.high"]),
     bound=st.floats(0, 1),
     less=st.floats(0, 1),
 )

@@ -17,6 +17,7 @@ import pytest
 
 from lacewing import _report as report
 from lacewing._report import _declared, _figures, _plane, _story, _svg, _table
+from lacewing.results import REALISED
 from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
 HOSTILE = "<script>alert('x')</script>"
@@ -144,6 +145,8 @@ def test_every_number_of_the_results_is_in_the_table(data: Any, html: str) -> No
         )
         shown = {cell.sort: cell.interval for cell in row.cells}
         for name, estimate in attack.metrics.items():
+            if name in REALISED:  # results.csv alone has them
+                continue
             if estimate is None:
                 assert any(cell.interval == "n too small" for cell in row.cells)
                 continue

@@ -23,7 +23,7 @@ from lacewing._report._audit_page import answer as audit_answer
 from lacewing._text import visible
 from lacewing.cautions import failures
 from lacewing.errors import UsageError
-from lacewing.results import AttackResult
+from lacewing.results import AttackResult, Estimate
 from lacewing.tradeoff import tradeoff
 
 NAMES = (
@@ -333,6 +333,23 @@ def test_audit_page_answers_first_and_says_what_did_not_run(reports: ModuleType,
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
     assert not re.search(r"https?:|@import|\bsrc=", text)
+
+
+def test_audit_page_shows_the_realised_fpr_beside_the_rate_asked_for(reports: ModuleType, tmp_path: Path) -> None:
+    audit = reports.audit(names=("discriminator", "loss", "population"), n=150)
+    low, high = (100 * end for end in metrics.clopper_pearson(1, 150))
+    here = f"0.67\u202f% ({low:.2f} to {high:.2f}\u202f%)"
+    text = unescape(report.write_audit(tmp_path, audit).read_text(encoding="utf-8"))
+    assert f"Realised FPR at 1\u202f%: {here}." in text
+    assert f"accused wrongly (here 0.67\u202f%, 95\u202f% interval {low:.2f} to {high:.2f}\u202f%)" in text
+    saturated = dataclasses.replace(
+        audit.attacks[0], metrics={**audit.attacks[0].metrics, "realised_fpr_0.01": Estimate(0.0, 0.0, 0.024)}
+    )
+    audit.attacks = (saturated, *audit.attacks[1:])
+    text = unescape(report.write_audit(tmp_path, audit).read_text(encoding="utf-8"))
+    assert (
+        f"Realised FPR at 1\u202f%: {here} for loss, population; 0.00\u202f% (0.00 to 2.40\u202f%) for discrim" in text
+    )
 
 
 def test_audit_without_an_attack_still_makes_a_page(reports: ModuleType, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from lacewing import metrics
 from lacewing.errors import UsageError
 from lacewing.metrics import Estimate
-from lacewing.results import AttackResult
+from lacewing.results import REALISED, AttackResult, by_realised_fpr
 
 TAIL = 0.01  # the false-positive rate at which the tail is tested
+_NAMED = 4  # attacks that a line lists by name; more are counted
 _ERROR = 0.05  # chance of finding leakage somewhere where there is none
 
 
@@ -91,8 +92,26 @@ def shown(estimate: Estimate | None) -> str:
     return "–" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _percent(e: Estimate) -> str:
-    return f"{100 * e.value:.1f} % [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+def realised(results: Sequence[AttackResult]) -> list[str]:
+    """A line a rate: which FPR the thresholds of TPR at FPR show among these non-members, and for which attacks."""
+    lines = []
+    for metric, rate in zip(REALISED, ("1 %", "0.1 %"), strict=True):
+        shown = []
+        for found, names in by_realised_fpr(results, metric):
+            of = "" if len(names) == len(results) else f" ({_listed(names)})"
+            shown.append(f"{_percent(found, 2)}{of}")
+        if shown:
+            lines.append(f"realised FPR of TPR at {rate} FPR: {'; '.join(shown)}")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} attacks"
+
+
+def _percent(e: Estimate, digits: int = 1) -> str:
+    value, low, high = (f"{100 * share:.{digits}f}" for share in e)
+    return f"{value} % [{low}, {high}]"
 
 
 def _auc(result: AttackResult) -> Estimate:

@@ -1,4 +1,4 @@
-"""Gates for CI: ``lira.tpr@0.001 > 0.02`` fails an audit whose leakage is established above a bound."""
+"""Gates for CI: ``lira.tpr@0.01 > 0.05`` fails an audit whose leakage is established above a bound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lacewing.results import AttackResult
 Side = Literal["low", "value", "high"]
 METRICS = ("auc", "advantage", "balanced_accuracy", "epsilon", "tpr@FPR")
 MOST_EPSILON = 1_000  # that is asked about; no sample tells one above the logarithm of its size
-EXAMPLE = "lira.tpr@0.001 > 0.02"
+EXAMPLE = "lira.tpr@0.01 > 0.05"
 _OPERATORS = {">": operator.gt, ">=": operator.ge}
 _FORM = re.compile(
     r"\s*(?P<attack>[\w-]+)\.(?P<metric>[a-z_]+)(?:@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))?(?:\.(?P<side>[a-z]+))?"
@@ -90,7 +90,8 @@ def check(gates: Iterable[Gate], audit: Audit) -> tuple[Verdict, ...]:
     """What each gate finds in the audit; a gate on several attacks fails where one of them is over the bound.
 
     Raises `UsageError` (nothing passes unmeasured) where the attack did not run, makes no decisions and the metric
-    needs some, or the FPR is below 1/non-members.
+    needs some, the FPR is below 1/non-members, or the lower end of the TPR at that FPR is 0 whatever the scores are, so
+    that the gate could never fail (`metrics.least_nonmembers`).
     """
     return tuple(_verdict(gate, audit) for gate in gates)
 
@@ -155,8 +156,15 @@ def _number(gate: Gate, result: AttackResult, audit: Audit) -> float | None:
         return audit.epsilon[result.attack]
     found: Estimate | None
     if gate.fpr is not None:
+        least = metrics.least_nonmembers(gate.fpr)
+        if gate.side == "low" and result.n_nonmembers < least:
+            raise UsageError(
+                f"--fail-if {gate.text!r}: with fewer than {least:,} non-members, and there are "
+                f"{result.n_nonmembers:,}, the lower end of a TPR at an FPR of {gate.fpr:g} is 0, so that this gate "
+                "could never fail: give more non-members or a higher rate, or compare .value or .high."
+            )
         try:
-            found = metrics.tpr_at_fpr(result.score_N, result.member_N, gate.fpr)
+            found = metrics.tpr_at_fpr(result.score_N, result.member_N, gate.fpr, form="valid")
         except UsageError as error:
             raise UsageError(f"--fail-if {gate.text!r}: {error}") from error
     else:

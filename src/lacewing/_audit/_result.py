@@ -26,7 +26,7 @@ from lacewing._text import entry
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.results import AttackResult, NetworkResult, with_ends
+from lacewing.results import REALISED, AttackResult, NetworkResult, with_ends
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ class Audit:
         rows = []
         for result in sorted(self.attacks, key=_auc_value, reverse=True):
             row: dict[str, Any] = {"attack": result.attack, "variant": result.variant}
-            for name in (*_SHOWN.values(), "advantage", "oracle_balanced_accuracy"):
+            for name in (*_SHOWN.values(), "advantage", "oracle_balanced_accuracy", *REALISED):
                 row |= with_ends(name, result.metrics.get(name))
             row["epsilon_low"] = self.epsilon.get(result.attack)
             row |= {"n_members": result.n_members, "n_nonmembers": result.n_nonmembers}
@@ -212,6 +212,7 @@ class Audit:
             f"n = {best.n_members} members, {best.n_nonmembers} non-members; 95 % intervals; epsilon at delta = "
             f"{self.delta:g}; – stands where n or the attack does not allow the number."
         )
+        lines += _answer.realised(self.attacks)
         said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
         said += [f"note: {note}" for note in self.notes]
         lines += map(entry, [*said, *self._not_run()])

@@ -10,7 +10,7 @@ from lacewing._report import _page, _parts
 from lacewing._report._data import SelfCheck, in_order, number, percent, percent_range, registered
 from lacewing.errors import UsageError
 from lacewing.metrics import EPSILON_ASSUMED
-from lacewing.results import AttackResult, Estimate
+from lacewing.results import REALISED, AttackResult, Estimate, by_realised_fpr
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -40,6 +40,9 @@ class Audit(Protocol):
     def notes(self) -> Sequence[str]: ...
 
 
+_NAMED = 4  # attacks that a sentence lists by name; more are counted
+
+
 class AuditRow(NamedTuple):
     """One attack's numbers as text, each with its interval."""
 
@@ -66,9 +69,9 @@ def answer(audit: Audit) -> tuple[str, list[str]]:
         if rated:
             top, e = max(rated, key=lambda each: each[1].value)
             more.append(
-                f"While {at} of the non-members are accused wrongly, “{top.attack}” finds {percent(e.value)} of the "
-                f"members (95\u202f% interval {percent_range(e.low, e.high)}; the best of {len(rated)} attacks, so a "
-                "little too high)."
+                f"With at most {at} of the non-members accused wrongly{_here(top, metric)}, “{top.attack}” finds "
+                f"{percent(e.value)} of the members (95\u202f% interval {percent_range(e.low, e.high)}; the best of "
+                f"{len(rated)} attacks, so a little too high)."
             )
             break
     bounds = {name: _bound(bound) for name, bound in audit.epsilon.items()}
@@ -87,6 +90,31 @@ def answer(audit: Audit) -> tuple[str, list[str]]:
     if failed:
         more.append(f"{failed} of {len(audit.selfchecks)} self-checks failed: read every number with care.")
     return audit.sentence, more
+
+
+def _here(result: AttackResult, metric: str) -> str:
+    found = result.metrics.get(metric.replace("tpr_at", "realised"))
+    if found is None:
+        return ""
+    return f" (here {percent(found.value, 2)}, 95\u202f% interval {percent_range(found.low, found.high, 2)})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} attacks"
+
+
+def realised(audit: Audit) -> list[str]:
+    """A sentence a rate: the FPR that the thresholds of TPR at FPR show, with the attacks of each."""
+    said = []
+    for metric, at in zip(REALISED, ("1\u202f%", "0.1\u202f%"), strict=True):
+        found = [
+            f"{percent(e.value, 2)} ({percent_range(e.low, e.high, 2)})"
+            + ("" if len(names) == len(audit.attacks) else f" for {_listed(names)}")
+            for e, names in by_realised_fpr(audit.attacks, metric)
+        ]
+        if found:
+            said.append(f"Realised FPR at {at}: {'; '.join(found)}.")
+    return said
 
 
 def rows(audit: Audit, registry: Mapping[str, Attack]) -> list[AuditRow]:
@@ -168,6 +196,7 @@ def page(audit: Audit) -> str:
         first=first,
         more=more,
         rows=rows(audit, registry),
+        realised=realised(audit),
         figures={drawing.name: drawing},
         svg=_page.inlined({drawing.name: drawing}),
         drawing_name=drawing.name,

@@ -22,7 +22,7 @@ from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
 from lacewing.store import Store
-from lacewing.tradeoff import as_json, tradeoff
+from lacewing.tradeoff import answers, as_json, tradeoff
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 
@@ -158,15 +158,19 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
     damaged = (*elsewhere, *damage(store, study, plan))
     ran = [job for job in plan.attacks if jobs.attacked(store, job) and jobs.trained(store, job.target)]
     attacks = jobs.load_attacks(store, ran)
-    tradeoffs = {name: tradeoff(attacks, attack=name) for name in _decided(study, attacks)}
+    halves = study.data.split == "random-halves"
+    tradeoffs = {
+        name: tradeoff(attacks, attack=name, networks=networks, halves=halves) for name in _decided(study, attacks)
+    }
     found = next(iter(tradeoffs.values()), None)
+    declared = answers(study.tradeoff, attacks, networks, halves=halves)
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
     write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
-    if found:
+    if found or declared:
         others = {name: as_json(each) for name, each in tradeoffs.items() if each is not found}
-        document = as_json(found) | ({"other_attacks": others} if others else {})
+        document = as_json(found, declared) | ({"other_attacks": others} if others else {})
         write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     if len(devices) > 1:
@@ -187,6 +191,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
             data_digest=facts["data_digest"],
             missing=len(plan.networks) - len(done),
             tradeoffs=tradeoffs,
+            answers=declared,
             refused=refusals(study),
             slices=_slices(parts),
             vulnerable=_vulnerable(parts, show_records),
@@ -204,6 +209,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
         damaged,
         missing,
         facts.get("precision"),
+        declared,
     )
 
 

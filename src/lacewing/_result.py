@@ -12,7 +12,7 @@ from typing import Any
 from lacewing._report import equal_accuracy
 from lacewing._text import entry
 from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
-from lacewing.tradeoff import Choice, TradeOff, afford
+from lacewing.tradeoff import Answer, Choice, TradeOff, afford
 
 _COLUMNS = 8  # networks that a terminal shows side by side
 
@@ -30,6 +30,7 @@ class Result:
     damaged: tuple[str, ...]  # files that are lost or are not what was published, each with the job that it is of
     missing: int  # planned networks and attacks that are not done
     precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
+    answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
 
     @property
     def report(self) -> Path:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from lacewing import metrics
+from lacewing._formats import read_csv
 from lacewing._text import cell
+from lacewing.errors import UsageError
 from lacewing.metrics import Estimate as Estimate
 
 Role = Literal["target", "shadow"]
+Kind = Literal["dense", "sparse", "control"]
 SCHEMA = 1
 _FROM_DISK = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a class of these
 STOPPED: Final = "early-stopped"  # the method of dense networks observed before their training's end: controls
@@ -56,6 +62,10 @@ class NetworkResult:
     test_accuracy: float
     clean_test_accuracy: float | None = None  # against the labels before redrawing; None without label noise
     holdout_accuracy: float | None = None  # on the part of the training data held out for tuning
+    # On records that no network trains on and nobody audits: the same in every seed. None: the study has none.
+    population_accuracy: float | None = None
+    family: str = ""  # recipes that are compared as one: a [[networks]] entry, or several that declare it
+    kind: Kind | None = None  # dense: what the others are measured against; None: not known
     curve: tuple[Epoch, ...] = ()
 
     @property
@@ -123,6 +133,23 @@ def by_realised_fpr(results: Iterable[AttackResult], metric: str) -> list[tuple[
     return sorted(names.items(), key=lambda each: -len(each[1]))
 
 
+_ABOUT = (
+    "network",
+    "method",
+    "role",
+    "seed",
+    "density",
+    "density_prunable",
+    "parameters",
+    "nonzero",
+    "train_accuracy",
+    "test_accuracy",
+)
+_ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
+_LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind")
+_NETWORK = TypeAdapter(NetworkResult)
+
+
 def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """A metric and the ends of its interval as three columns, ``name``, ``name_low`` and ``name_high``."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (None, None, None), strict=True))
@@ -134,21 +161,63 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
     It holds no times, paths or machine facts, so that equal runs give equal bytes. Words that a spreadsheet would
     compute as a formula begin with an apostrophe.
     """
-    about = ("network", "method", "role", "seed", "density", "density_prunable", "parameters", "nonzero")
-    accuracies = ("train_accuracy", "test_accuracy", "clean_test_accuracy", "holdout_accuracy")
-    attack = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
     measured = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
     by_network: dict[str, list[AttackResult]] = {}
     for result in attacks:
         by_network.setdefault(result.network.id, []).append(result)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["schema", *about, *accuracies[:2], *attack, *measured, *accuracies[2:]])
+    table.writerow(["schema", *_ABOUT, *_ATTACK, *measured, *_LATER])
     for network in networks:
         for found in by_network.get(network.id, [None]):
-            row = [SCHEMA, *(getattr(network, name) for name in (*about, *accuracies[:2]))]
-            row += [getattr(found, name) if found else None for name in attack]
+            row = [SCHEMA, *(getattr(network, name) for name in _ABOUT)]
+            row += [getattr(found, name) if found else None for name in _ATTACK]
             for metric in METRICS:
                 row += (found.metrics.get(metric) if found else None) or (None, None, None)
-            table.writerow(map(cell, [*row, *(getattr(network, name) for name in accuracies[2:])]))
+            table.writerow(map(cell, [*row, *(getattr(network, name) for name in _LATER)]))
     return text.getvalue()
+
+
+def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[AttackResult]]:
+    """The networks and attacks of a results.csv, without what it does not hold: curves, notes, records and scores.
+
+    With `lacewing.tradeoff.tradeoff` slopes, differences and their intervals over seeds are computed from it again.
+
+    Raises:
+        UsageError: it is no results.csv of this schema; the sentence names the line and the column.
+        OSError: it cannot be read.
+    """
+    place = Path(path)
+    head, *rows = read_csv(place) or [[]]
+    lacking = [name for name in ("schema", *_ABOUT, *_ATTACK) if name not in head]
+    if lacking:
+        raise UsageError(f"{place} is no results.csv: the column {lacking[0]} is missing.")
+    networks: dict[str, NetworkResult] = {}
+    attacks = []
+    for number, cells in enumerate(rows, 2):
+        if len(cells) != len(head):
+            raise UsageError(f"{place}, line {number}: {len(cells)} cells under {len(head)} columns.")
+        row = {name: value.removeprefix("'") for name, value in zip(head, cells, strict=True) if value != ""}
+        try:
+            found = _NETWORK.validate_strings({name: row[name] for name in (*_ABOUT, *_LATER) if name in row})
+            network = networks.setdefault(found.id, found)
+            if network != found or row["schema"] != str(SCHEMA):
+                raise ValueError("the network's columns differ from an earlier line" if network != found else "schema")
+            if "attack" in row:
+                measured = {metric: _estimate(row, metric) for metric in METRICS if metric in head}
+                plain = {name: row[name] for name in ("attack", "variant", "threat_model")}
+                counts = {name: int(row[name]) for name in ("n_members", "n_nonmembers")}
+                attacks.append(AttackResult(network=network, metrics=measured, **plain, **counts))  # type: ignore[arg-type]
+        except (ValidationError, ValueError, KeyError) as error:
+            what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+            raise UsageError(f"{place}, line {number}: {what} is not what this version writes.") from None
+    return list(networks.values()), attacks
+
+
+def _estimate(row: Mapping[str, str], metric: str) -> Estimate | None:
+    """A metric of a row of results.csv; ends that the file leaves out are nan."""
+    if metric not in row:
+        return None
+    ends = (row.get(f"{metric}{end}") for end in ("_low", "_high"))
+    low, high = (math.nan if end is None else float(end) for end in ends)
+    return Estimate(float(row[metric]), low, high)

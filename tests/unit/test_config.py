@@ -514,6 +514,7 @@ def test_no_field_is_forgotten_above():
     changed = {change.partition("=")[0] for change in CHANGES}
     assert fields - changed == {
         "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds", "train.stack",
+        "tradeoff.comparisons",
     }  # fmt: skip
 
 

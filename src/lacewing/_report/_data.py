@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lacewing.results import STOPPED, AttackResult, Estimate, NetworkResult, is_sparse
-from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Spread, TradeOff
+from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -80,6 +80,7 @@ class ReportData:
     data_digest: str  # SHA-256 of the data set
     missing: int  # planned networks that are not trained yet
     tradeoffs: Mapping[str, TradeOff] = field(default_factory=dict)  # by attack; those that lack are computed
+    answers: Sequence[Answer] = ()  # to the comparisons that the study declared, the primary one first
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (network, attack): why it did not run
     damaged: Sequence[str] = ()  # files of the run folder that are lost or damaged; nothing is made from them
     slices: Sequence[Slice] = ()

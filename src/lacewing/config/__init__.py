@@ -10,20 +10,24 @@ from lacewing.config._networks import (
     Imp,
     Network,
     chain_settings,
+    family_name,
     level_name,
     network_name,
     stop_name,
 )
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
-from lacewing.config._study import SCHEMA, Study, canonical_key
+from lacewing.config._study import SCHEMA, Study, canonical_key, kind_of
 from lacewing.config._toml import builtin_studies, load_study, to_toml
+from lacewing.config._tradeoff import CONTROLS, Comparison, Tradeoff
 
 __all__ = [
+    "CONTROLS",
     "KINDS",
     "SCHEMA",
     "AnyNetwork",
     "Attacks",
     "Butterfly",
+    "Comparison",
     "Data",
     "Dense",
     "EarlyStopped",
@@ -34,11 +38,14 @@ __all__ = [
     "Run",
     "Signals",
     "Study",
+    "Tradeoff",
     "Train",
     "builtin_studies",
     "canonical_key",
     "chain_settings",
     "difference",
+    "family_name",
+    "kind_of",
     "level_name",
     "load_study",
     "network_name",

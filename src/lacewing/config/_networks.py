@@ -16,9 +16,10 @@ _FEW_STOPS = no_longer_than(1000, "each is observed and attacked like a network"
 
 
 class Network(Part):
-    """What networks of every method share: a name, and any field of [train] for this network only."""
+    """What networks of every method share: a name, a family, and any field of [train] for this network only."""
 
     name: Annotated[str, folder_name] | None = None
+    family: Annotated[str, folder_name] | None = None  # recipes compared as one; its own name where left out
     train: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -127,6 +128,11 @@ def network_name(network: Network) -> str:
     if isinstance(network, EarlyStopped):
         return "early"
     return "imp" if isinstance(network, Imp) else "dense"
+
+
+def family_name(network: Network) -> str:
+    """The family that the networks of a [[networks]] entry belong to: the declared one, or the entry's name."""
+    return network.family or network_name(network)
 
 
 def level_name(network: Imp, level: int) -> str:

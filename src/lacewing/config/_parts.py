@@ -137,4 +137,4 @@ class Run(Part):
         Field(min_length=1, strict=False),
         distinct("a seed"),
         no_longer_than(1000, "every network is trained for each of them"),
-    ] = (0, 1)
+    ] = (0, 1, 2)

@@ -12,8 +12,9 @@ from pydantic import Field, field_validator, model_validator
 
 from lacewing.config._bounds import folder_name, no_longer_than, shown
 from lacewing.config._checked import validated
-from lacewing.config._networks import AnyNetwork, EarlyStopped, Imp, Network, level_name, network_name, stop_name
+from lacewing.config._networks import AnyNetwork, Dense, EarlyStopped, Imp, Network, level_name, network_name, stop_name
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
+from lacewing.config._tradeoff import Tradeoff, check_declared, check_families
 
 MOST_NETWORKS, MOST_PAIRS = 10_000, 300_000
 SCHEMA = 1  # of studies, job keys and run folders; raised whenever an old run folder would mean something else
@@ -34,6 +35,7 @@ class Study(Part):
     ]
     signals: Signals = Signals()
     attacks: Attacks = Attacks()
+    tradeoff: Tradeoff = Tradeoff()
     run: Run = Run()
 
     @model_validator(mode="before")
@@ -97,11 +99,13 @@ class Study(Part):
                 )
             if isinstance(network, EarlyStopped):
                 self._stops_fit(network, f"networks.{index}", train)
-            rest = {"name", "train", "levels", "epochs", "shares"}
+            rest = {"name", "family", "train", "levels", "epochs", "shares"}
             recipe = network.model_dump_json(exclude=rest) + train.model_dump_json()
             other = recipes.setdefault(recipe, names[index])
             if other != names[index]:
                 raise ValueError(f"networks: '{other}' and '{names[index]}' are made alike; remove one or change it")
+        check_families(self)
+        check_declared(self)
         return self
 
     def _plan_fits(self) -> None:
@@ -176,6 +180,19 @@ class Study(Part):
     def as_dict(self) -> dict[str, Any]:
         """The study as plain JSON data, defaults included."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def kind_of(study: Study, network: Network) -> Literal["dense", "sparse", "control"]:
+    """What a [[networks]] entry is for: the dense network that others are measured against, sparse, or a control.
+
+    The dense one is that called "dense", or the study's only entry of that method.
+    """
+    if not isinstance(network, Dense | EarlyStopped):
+        return "sparse"
+    kin = [each for each in study.networks if isinstance(each, Dense)]
+    if isinstance(network, Dense) and (network_name(network) == "dense" or kin == [network]):
+        return "dense"
+    return "control"
 
 
 def canonical_key(config: Mapping[str, Any]) -> str:

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, perform
-from lacewing.jobs._stored import SCORES, load_network, load_probe, load_signals
+from lacewing.jobs._stored import POPULATION, SCORES, load_network, load_probe, load_signals
 from lacewing.plan import AttackJob, NetworkJob, Side, asked
 from lacewing.store import Store
 
 FILES = ("metrics.json", "scores.npz")  # what an attack leaves
-_POPULATION = 4  # in part_N
 
 
 def run_attack(store: Store, job: AttackJob) -> None:
@@ -97,7 +96,7 @@ def _population(store: Store, network: NetworkJob, references: Sequence[NetworkJ
 
     def answers(of: NetworkJob) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         seen = load_signals(store, of)
-        rows = seen["part_N"] == _POPULATION
+        rows = seen["part_N"] == POPULATION
         if rows.any():
             return seen["logits_NC"][rows], seen["label_N"][rows]
         answers = load_probe(store, of, "population")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lacewing import data
 from lacewing.errors import DivergedError, UsageError
+from lacewing.jobs._stored import POPULATION
 from lacewing.jobs._workspace import Workspace
 from lacewing.plan import NetworkJob
 from lacewing.results import Epoch, NetworkResult
@@ -174,6 +175,8 @@ def _observe(
     logits = signals.compact(raw)
     right = logits.argmax(1) == work.records.y
     clean = logits.argmax(1) == work.records.clean_y
+    parts = split.part_N(len(work.records))
+    aside = parts == POPULATION
     dense = dense_model(work.study, work.dataset.shape, work.dataset.classes)
     counts = describe(model, dense, guard.masks if guard else {})
     result = NetworkResult(
@@ -186,10 +189,13 @@ def _observe(
         test_accuracy=float(right[outside].mean()),
         clean_test_accuracy=float(clean[outside].mean()) if work.study.data.label_noise else None,
         holdout_accuracy=float(right[held].mean()) if len(held) else None,
+        population_accuracy=float(right[aside].mean()) if aside.any() else None,
+        family=job.family,
+        kind=job.kind,
         curve=curve,
     )
     arrays = {
-        "part_N": split.part_N(len(work.records)),
+        "part_N": parts,
         "member_N": member,
         "audited_N": audited,
         "label_N": work.records.y.astype(np.int32),

@@ -28,11 +28,20 @@ _KINDS = {
     "gradient_N2": "f",
     "population_logits_ZC": "f",
 }
+POPULATION = 4  # in part_N
 _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say
 SCORES = ("record_N", "member_N", "hit_N", "correct_N", "score_N", "label_N", "confidence_N", "canary_N")
 _OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
 
-_SHARES = ("density", "density_prunable", "train_accuracy", "test_accuracy", "clean_test_accuracy", "holdout_accuracy")
+_SHARES = (
+    "density",
+    "density_prunable",
+    "train_accuracy",
+    "test_accuracy",
+    "clean_test_accuracy",
+    "holdout_accuracy",
+    "population_accuracy",
+)
 _ROUNDING = 1e-9  # of the ends of intervals
 _NETWORK = TypeAdapter(NetworkResult)
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -69,8 +78,15 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         raise FolderError(f"{path}: {wrong[0]} is a number that no network has; {_MEND}")
     if (found.role, found.seed) != (job.role, job.seed):
         raise FolderError(f"{path} is of {found.id}, not of {job.id}; {_MEND}")
-    # The plan's name for it, which may be another than that under which it was trained.
-    return dataclasses.replace(found, network=job.network, method=job.method)
+    # The plan's names for it, which may be others than those under which it was trained.
+    found = dataclasses.replace(found, network=job.network, method=job.method, family=job.family, kind=job.kind)
+    asked = dict(job.probes).get("population")
+    if asked is None or not store.done(asked, "probe.npz"):
+        return found
+    # A four-way study's population is no part of what a network depends on, so the network does not record it.
+    answers = load_probe(store, job, "population")
+    right = answers["population_logits_ZC"].argmax(axis=1) == answers["population_label_Z"]
+    return dataclasses.replace(found, population_accuracy=float(right.mean()))
 
 
 def load_attacks(store: Store, ran: Iterable[AttackJob]) -> list[AttackResult]:

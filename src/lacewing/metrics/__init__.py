@@ -18,6 +18,17 @@ from lacewing.metrics._epsilon_more import (
 from lacewing.metrics._intervals import clopper_pearson, resampled_means
 from lacewing.metrics._paired import Metric, Paired, paired
 from lacewing.metrics._roc import auc, roc
+from lacewing.metrics._seeds import (
+    FEWEST_SEEDS,
+    Detectable,
+    Ratio,
+    detectable,
+    fieller,
+    mean_over_seeds,
+    p_of_mean,
+    ratio_of_means,
+    seeds_to_detect,
+)
 from lacewing.metrics._summary import summary
 from lacewing.metrics._tail import least_nonmembers, realised_fpr, tpr_at_fpr
 
@@ -25,32 +36,41 @@ VERSION = 2  # of the numbers that are stored of an attack, part of its key: rai
 
 __all__ = [
     "EPSILON_ASSUMED",
+    "FEWEST_SEEDS",
     "VERSION",
     "Bools",
+    "Detectable",
     "EpsilonAudit",
     "Estimate",
     "Floats",
     "Metric",
     "Paired",
+    "Ratio",
     "advantage",
     "auc",
     "balanced_accuracy",
     "best_threshold_accuracy",
     "clopper_pearson",
     "defence",
+    "detectable",
     "epsilon_audit",
     "epsilon_gaussian_dp",
     "epsilon_hull_bonferroni_split",
     "epsilon_lower_bound",
+    "fieller",
     "least_nonmembers",
+    "mean_over_seeds",
     "one_run_epsilon",
     "one_run_fdp_epsilon",
     "one_run_gaussian_dp_epsilon",
     "other_epsilon_bounds",
+    "p_of_mean",
     "paired",
+    "ratio_of_means",
     "realised_fpr",
     "resampled_means",
     "roc",
+    "seeds_to_detect",
     "summary",
     "tpr_at_fpr",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lacewing.config import Network, Train
-from lacewing.results import Role
+from lacewing.results import Kind, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class NetworkJob:
     imposed: Imposed | None = None
     stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.stack``
     stop: int | None = None  # the epoch after which training was stopped early
+    family: str = ""
+    kind: Kind | None = None
 
     @property
     def id(self) -> str:

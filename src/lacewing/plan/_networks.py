@@ -14,6 +14,8 @@ from lacewing.config import (
     Network,
     Study,
     canonical_key,
+    family_name,
+    kind_of,
     level_name,
     network_name,
     stop_name,
@@ -48,7 +50,14 @@ def _drawn(study: Study) -> dict[str, Any]:
 def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> Iterator[tuple[NetworkJob, ...]]:
     """IMP and early stops start from the study's dense network where one is trained alike, all in one chain."""
 
-    def job(spec: Network, network: str, method: dict[str, Any], level: int = 0, stop: int | None = None) -> NetworkJob:
+    def job(
+        spec: Network,
+        network: str,
+        method: dict[str, Any],
+        level: int = 0,
+        stop: int | None = None,
+        declared: Network | None = None,
+    ) -> NetworkJob:
         train = study.train_of(spec)
         config = {**common, "method": method, "train": train.identity(), "role": role, "seed": seed}
         stack = None
@@ -56,27 +65,37 @@ def _chains(study: Study, common: Mapping[str, Any], role: Role, seed: int) -> I
             number, place = divmod(study.run.seeds.index(seed), train.stack)
             config["place"] = place
             stack = f"{network_name(spec)}/{role}/{number}"
-        method_ = str(method["method"])
         return NetworkJob(
-            canonical_key(config), network, method_, role, seed, level, spec, train, stack=stack, stop=stop
+            canonical_key(config),
+            network,
+            str(method["method"]),
+            role,
+            seed,
+            level,
+            spec,
+            train,
+            stack=stack,
+            stop=stop,
+            family=family_name(declared or spec),
+            kind="control" if declared else kind_of(study, spec),
         )
 
     networks = {
-        network_name(s): job(s, network_name(s), s.model_dump(mode="json", exclude={"name", "train"}))
+        network_name(s): job(s, network_name(s), s.model_dump(mode="json", exclude={"name", "family", "train"}))
         for s in study.networks
         if not isinstance(s, Imp | EarlyStopped)
     }
     chains = {single.key: [single] for single in networks.values()}
     for spec in study.networks:
         if isinstance(spec, Imp):
-            head = job(Dense(train=spec.train), level_name(spec, 0), {"method": "dense"})
+            head = job(Dense(train=spec.train), level_name(spec, 0), {"method": "dense"}, declared=spec)
             chain = chains.setdefault(head.key, [head])
             settings = spec.model_dump(mode="json", include={"method", "fraction", "rewind"})
             for level in range(1, spec.levels + 1):
                 chain.append(job(spec, level_name(spec, level), {**settings, "level": level}, level))
         elif isinstance(spec, EarlyStopped):
             train = study.train_of(spec)
-            head = job(Dense(train=spec.train), stop_name(spec, train.epochs), {"method": "dense"})
+            head = job(Dense(train=spec.train), stop_name(spec, train.epochs), {"method": "dense"}, declared=spec)
             chain = chains.setdefault(head.key, [head])
             for place, epoch in enumerate(spec.stops(train), 1):
                 settings = {"method": spec.method, "epoch": epoch}

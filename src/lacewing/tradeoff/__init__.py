@@ -3,6 +3,9 @@
 Every quantity compares a network with the dense one of the SAME seed: relative loss = -(acc - acc0)/acc0 in test
 accuracy, relative gain = (D - D0)/D0 in defence D = 2 (1 - A), A the attack's balanced accuracy. Gonon et al., arXiv
 2304.10553 (2023), claim a gain of 3.6 times the loss for networks with 3.4 % to 17.3 % non-zero weights.
+
+The unit of replication is the seed. With three seeds or more every interval is over seeds (Student's t, Fieller's set);
+with fewer it is over records and carries no verdict.
 """
 
 from __future__ import annotations
@@ -15,17 +18,25 @@ from typing import Any
 import numpy as np
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Estimate, advantage, balanced_accuracy
-from lacewing.results import SCHEMA, STOPPED, AttackResult, is_sparse
-from lacewing.tradeoff._draws import Draws, attack_accuracy, draws_over_records, draws_over_seeds
+from lacewing.metrics import Detectable, Estimate, advantage, detectable
+from lacewing.results import SCHEMA, STOPPED, AttackResult, NetworkResult, is_sparse
+from lacewing.tradeoff._answers import answers
+from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
+from lacewing.tradeoff._explained import explained
+from lacewing.tradeoff._families import difference, differences, families
 from lacewing.tradeoff._matched import matches, on_the_way
-from lacewing.tradeoff._slope import estimate_of, slope_of
+from lacewing.tradeoff._points import dominated, pair_of, pareto, points_of
+from lacewing.tradeoff._slope import slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
+    EXPLORATORY,
     PAPER_BAND,
     PAPER_SLOPE,
-    SEEDS_TO_BOOTSTRAP,
+    Answer,
+    AnswerVerdict,
     Choice,
+    Difference,
+    Explained,
     Match,
     Pair,
     Point,
@@ -34,25 +45,36 @@ from lacewing.tradeoff._types import (
     TradeOff,
     Verdict,
     show,
+    show_ratio,
 )
+from lacewing.tradeoff._units import Units
 
 __all__ = [
     "BAND_TOLERANCE",
+    "EXPLORATORY",
     "PAPER_BAND",
     "PAPER_SLOPE",
-    "SEEDS_TO_BOOTSTRAP",
+    "Answer",
+    "AnswerVerdict",
     "Choice",
+    "Difference",
+    "Explained",
     "Match",
     "Pair",
     "Point",
     "Slope",
     "Spread",
     "TradeOff",
+    "Units",
     "Verdict",
     "afford",
+    "answers",
     "as_json",
+    "difference",
+    "families",
     "on_the_way",
     "show",
+    "show_ratio",
     "tradeoff",
 ]
 
@@ -61,17 +83,29 @@ def tradeoff(
     attacks: Sequence[AttackResult],
     *,
     attack: str = "discriminator",
+    networks: Sequence[NetworkResult] = (),
+    halves: bool = False,
     band: tuple[float, float] = PAPER_BAND,
     resamples: int = 2000,
     seed: int = 0,
 ) -> TradeOff:
     """The trade-off of the networks that ``attack`` was run on, with slopes over densities in ``band`` (inclusive).
 
-    Intervals are 95 % percentile bootstraps over seeds from five seeds on; below that over records, members and
-    non-members of each seed drawn with replacement, the same ones for all networks of that seed (this leaves the
-    spread over seeds out: ``by_seed`` shows it). A seed without a usable dense network is left out of every relative
-    quantity and named in ``notes``. Raises `UsageError` for an attack without results, results given twice, and
-    networks of one seed that were not attacked on the same records.
+    A seed without a usable dense network is left out of every relative quantity and named in ``notes``.
+
+    Args:
+        attacks: results on target networks; those read from results.csv, which hold no records, serve as well.
+        attack: the one whose trade-off it is.
+        networks: all networks; the accuracy of shadows decides which recipes are compared at equal accuracy.
+        halves: whether the study is under random halves, where seeds 2j and 2j + 1 share one cut of the records: each
+            such pair is averaged and counts once.
+        band: of densities.
+        resamples: bootstrap draws over records, for studies of fewer than three seeds.
+        seed: of these draws.
+
+    Raises:
+        UsageError: an attack without results, results given twice, networks of one seed that were not attacked on the
+            same records.
     """
     chosen = [result for result in attacks if result.attack == attack]
     if not attacks:
@@ -84,8 +118,10 @@ def tradeoff(
     by_seed = _by_seed(chosen)
     notes: list[str] = []
     dense = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    sparse = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != STOPPED] for s in dense}
-    pairs = tuple(_pair(r, dense[s], band) for s in dense for r in sparse[s])
+    others = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != STOPPED] for s in dense}
+    for s in dense:
+        check_same_records([dense[s], *others[s]])
+    pairs = tuple(pair_of(r, dense[s], band) for s in dense for r in others[s])
     for s, baseline in dense.items():
         stops = [r for r in by_seed[s] if r.network.method == STOPPED]
         if stops and not any(on_the_way(r.network, baseline.network) for r in stops):
@@ -93,23 +129,24 @@ def tradeoff(
                 f"Seed {s}: the networks stopped early are not on the way of '{baseline.network.network}', so nothing "
                 "is held against them at equal accuracy: they need its settings of training, and one machine."
             )
-    over_seeds = len(dense) >= SEEDS_TO_BOOTSTRAP
-    draw = draws_over_seeds if over_seeds else draws_over_records
-    draws = draw(dense, sparse, pairs, resamples, seed)
-
-    a0 = _dense_accuracy(list(dense.values()), draws if over_seeds else None)
-    interval = (
-        f"bootstrap over {len(dense)} seeds" if over_seeds else "bootstrap over records, spread over seeds left out"
-    )
+    units = Units.of(dense, halves=halves)
+    draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
+    a0 = _dense_accuracy(dense, units)
     methods = sorted({pair.method for pair in pairs if is_sparse(pair.method)}, key=lambda m: (m != "imp", m))
-    slopes = [slope_of(m, pairs, draws, a0, tuple(dense), band, interval) for m in ("all", *methods)]
-    points = _points(chosen, dense, band)
+    slopes = [slope_of(m, pairs, draws, a0, units, band) for m in ("all", *methods)]
+    points = points_of(chosen, dense, band, units)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
+    apart, alone = differences(families(chosen), networks, Units.of(by_seed, halves=halves))
+    if alone and apart:
+        notes.append(f"Families of one recipe are not compared at equal accuracy: {', '.join(sorted(alone))}.")
+    power = _power(pairs, dense, others, units)
     return TradeOff(
         attack=attack,
         band=band,
         seeds=tuple(dense),
-        interval=interval,
+        unit=units.unit,
+        replicates=len(units),
+        interval=f"t over {units.text}" if units.enough else "over records, the spread over seeds left out",
         dense_balanced_accuracy=a0,
         dense_records=sum(r.n_members + r.n_nonmembers for r in dense.values()),
         cap=cap,
@@ -118,9 +155,13 @@ def tradeoff(
         slopes=tuple(slopes[1:]),
         pairs=pairs,
         points=points,
-        pareto=_pareto(points),
-        dominated=_dominated(points),
-        matches=matches(by_seed, dense, resamples=resamples, seed=seed),
+        pareto=pareto(points),
+        dominated=dominated(points),
+        differences=apart,
+        power=power,
+        power_sentence=_power_sentence(power, units),
+        explained=explained(chosen),
+        matches=matches(by_seed, dense),
         notes=tuple(notes),
     )
 
@@ -148,28 +189,62 @@ def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
     sentence = (
         f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, a relative "
         f"loss of {loss:.1%} where {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "
-        f"n = {n} seed{'s' * (n > 1)}. Verdict of the study: {tradeoff.slope.verdict}."
+        f"n = {n} seed{'s' * (n > 1)}. Over the band: {tradeoff.slope.verdict}."
     )
     return Choice(best, percent, sentence)
 
 
-def as_json(tradeoff: TradeOff) -> dict[str, Any]:
-    """The trade-off as plain JSON: dicts, lists, strings, finite numbers or None, and a ``schema`` number."""
-    plain = _plain(tradeoff)
-    assert isinstance(plain, dict)
-    return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, **plain}
+def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[str, Any]:
+    """The trade-off as plain JSON: dicts, lists, strings, finite numbers or None, and a ``schema`` number.
+
+    ``declared`` holds the answers to the comparisons that the study declared.
+    """
+    plain = {} if tradeoff is None else _plain(tradeoff)
+    return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
 
 
-def _dense_accuracy(dense: Sequence[AttackResult], draws: Draws | None) -> Estimate | None:
-    """A0, the mean over seeds; its interval from the draws over seeds, or that of the records of all seeds as one."""
+def _dense_accuracy(dense: Mapping[int, AttackResult], units: Units) -> Estimate | None:
+    """A0, the mean over seeds; its interval is t over seeds, or with fewer than three the mean of the networks' own.
+
+    The networks of several seeds share records, so pooling these as if they were independent would be too narrow.
+    """
     if not dense:
         return None
-    value = math.fsum(map(attack_accuracy, dense)) / len(dense)
-    if draws is not None:
-        return estimate_of(value, draws.a0_B)
-    member = np.concatenate([r.member_N for r in dense])
-    hit = np.concatenate([r.hit_N for r in dense])
-    return Estimate(value, *balanced_accuracy(hit == member, member)[1:])
+    found = units.interval({s: attack_accuracy(r) for s, r in dense.items()})
+    if found is not None:
+        return found
+    each = [r.metrics["balanced_accuracy"] for r in dense.values()]
+    return Estimate(*(math.fsum(e[i] for e in each if e is not None) / len(each) for i in range(3)))
+
+
+def _power(
+    pairs: Sequence[Pair], dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]], units: Units
+) -> Detectable | None:
+    """The smallest difference in A between a sparse network and the dense one that so many seeds tell.
+
+    The standard deviation over seeds is the root mean square over the sparse networks that every seed has.
+    """
+    by_network: dict[str, dict[int, float]] = {}
+    for s, results in others.items():
+        for r in results:
+            if r.network.sparse:
+                change = attack_accuracy(r) - attack_accuracy(dense[s])
+                by_network.setdefault(r.network.network, {})[s] = change
+    whole = [units.average(of_seed) for of_seed in by_network.values() if set(of_seed) == set(dense)]
+    if len(units) < 2 or not whole:
+        return None
+    return detectable(math.sqrt(float(np.mean([values.var(ddof=1) for values in whole]))), len(units))
+
+
+def _power_sentence(power: Detectable | None, units: Units) -> str:
+    if power is None:
+        return "With one seed no difference between networks can be told from the spread over seeds."
+    half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
+    return (
+        f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
+        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, "
+        f"since so few {units.unit}s hardly tell their own spread); half of it takes {half} {units.unit}s."
+    )
 
 
 def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
@@ -204,76 +279,6 @@ def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> A
     else:
         return named[0]
     return None
-
-
-def _relative(result: AttackResult, dense: AttackResult) -> tuple[float, float]:
-    """Relative loss in test accuracy and relative gain in defence."""
-    acc, acc0 = result.network.test_accuracy, dense.network.test_accuracy
-    d, d0 = 2 * (1 - attack_accuracy(result)), 2 * (1 - attack_accuracy(dense))
-    return (acc0 - acc) / acc0, (d - d0) / d0
-
-
-def _in_band(density: float, band: tuple[float, float]) -> bool:
-    return band[0] - BAND_TOLERANCE <= density <= band[1] + BAND_TOLERANCE
-
-
-def _pair(result: AttackResult, dense: AttackResult, band: tuple[float, float]) -> Pair:
-    n = result.network
-    return Pair(n.network, n.method, n.seed, n.density, *_relative(result, dense), _in_band(n.density, band))
-
-
-def _points(
-    results: Sequence[AttackResult], dense: Mapping[int, AttackResult], band: tuple[float, float]
-) -> tuple[Point, ...]:
-    """Dense first, then IMP, butterfly and others, each from the highest density down."""
-    named: dict[str, list[AttackResult]] = {}
-    for r in results:
-        named.setdefault(r.network.network, []).append(r)
-    points = []
-    for name, of_name in named.items():
-        relative = [_relative(r, dense[r.network.seed]) for r in of_name if r.network.seed in dense]
-        density = _spread([r.network.density for r in of_name])
-        points.append(
-            Point(
-                network=name,
-                method=of_name[0].network.method,
-                density=density,
-                test_accuracy=_spread([r.network.test_accuracy for r in of_name]),
-                defence=_spread([2 * (1 - attack_accuracy(r)) for r in of_name]),
-                advantage=_spread([2 * attack_accuracy(r) - 1 for r in of_name]),
-                relative_loss=_spread([loss for loss, _ in relative]) if relative else None,
-                relative_gain=_spread([gain for _, gain in relative]) if relative else None,
-                in_band=_in_band(density.mean, band),
-            )
-        )
-    rank = {"dense": 0, "imp": 1, "butterfly": 2}
-    return tuple(sorted(points, key=lambda p: (rank.get(p.method, 3), p.method, -p.density.mean, p.network)))
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(math.fsum(values) / len(values), min(values), max(values), sd, len(values))
-
-
-def _pareto(points: Sequence[Point]) -> tuple[str, ...]:
-    def beats(q: Point, p: Point) -> bool:
-        a, d = q.test_accuracy.mean - p.test_accuracy.mean, q.defence.mean - p.defence.mean
-        return min(a, d) >= 0 and max(a, d) > 0
-
-    front = [p for p in points if not any(beats(q, p) for q in points)]
-    return tuple(p.network for p in sorted(front, key=lambda p: (-p.test_accuracy.mean, p.density.mean)))
-
-
-def _dominated(points: Sequence[Point]) -> dict[str, str]:
-    imp = sorted((p for p in points if p.method == "imp"), key=lambda p: -p.defence.mean)
-    found = {}
-    for b in (p for p in points if p.method == "butterfly"):
-        better = [
-            p.network for p in imp if p.test_accuracy.mean > b.test_accuracy.mean and p.defence.mean > b.defence.mean
-        ]
-        if better:
-            found[b.network] = better[0]
-    return found
 
 
 def _plain(value: Any) -> Any:

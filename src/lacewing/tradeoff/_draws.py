@@ -1,4 +1,4 @@
-"""Bootstrap draws of losses and gains, over seeds or over the records of each."""
+"""Bootstrap draws of losses and gains over the records of each seed, for studies of fewer than three seeds."""
 
 from __future__ import annotations
 
@@ -10,53 +10,32 @@ import numpy as np
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats, resampled_means
 from lacewing.results import AttackResult
-from lacewing.tradeoff._types import Pair
 
 
 class Draws(NamedTuple):
-    """B bootstrap draws of P pairs: loss and gain, the pair's weight, and the mean A0 over seeds."""
+    """B bootstrap draws of P pairs of a network and the dense one of its seed."""
 
     loss_BP: Floats
     gain_BP: Floats
-    weight_BP: Floats
-    a0_B: Floats
-
-
-def draws_over_seeds(
-    dense: Mapping[int, AttackResult], sparse: object, pairs: Sequence[Pair], resamples: int, seed: int
-) -> Draws:
-    order = {s: i for i, s in enumerate(dense)}
-    rng = np.random.default_rng(seed)
-    weight_BS = rng.multinomial(len(order), np.full(len(order), 1 / len(order)), size=resamples).astype(np.float64)
-    a0_S = np.array([attack_accuracy(result) for result in dense.values()])
-    shape = (resamples, len(pairs))
-    return Draws(
-        np.broadcast_to(np.array([p.relative_loss for p in pairs]), shape),
-        np.broadcast_to(np.array([p.relative_gain for p in pairs]), shape),
-        weight_BS[:, [order[p.seed] for p in pairs]],
-        weight_BS @ a0_S / len(order),
-    )
 
 
 def draws_over_records(
-    dense: Mapping[int, AttackResult],
-    sparse: Mapping[int, Sequence[AttackResult]],
-    pairs: Sequence[Pair],
-    resamples: int,
-    seed: int,
-) -> Draws:
-    """Paired: within a seed each draw takes the same records for the dense and every sparse network."""
-    losses, gains, a0s = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))], []
+    dense: Mapping[int, AttackResult], sparse: Mapping[int, Sequence[AttackResult]], resamples: int, seed: int
+) -> Draws | None:
+    """Paired: within a seed each draw takes the same records for the dense and every sparse network.
+
+    None where the results hold no records, as those that were read from results.csv.
+    """
+    if not all(r.record_N.size for s in dense for r in (dense[s], *sparse[s])):
+        return None
+    losses, gains = [np.zeros((resamples, 0))], [np.zeros((resamples, 0))]
     for s in dense:
         attacked, accuracy = resampled([dense[s], *sparse[s]], resamples, np.random.default_rng([seed, s]))
         defence = 2 * (1 - attacked)
         with np.errstate(divide="ignore", invalid="ignore"):  # a draw without its denominator counts as undefined
             losses.append(1 - accuracy[:, 1:] / accuracy[:, :1])
             gains.append(defence[:, 1:] / defence[:, :1] - 1)
-        a0s.append(attacked[:, 0])
-    loss_BP = np.concatenate(losses, axis=1)
-    a0_B = np.mean(a0s, axis=0) if a0s else np.full(resamples, np.nan)
-    return Draws(loss_BP, np.concatenate(gains, axis=1), np.ones_like(loss_BP), a0_B)
+    return Draws(np.concatenate(losses, axis=1), np.concatenate(gains, axis=1))
 
 
 def resampled(results: Sequence[AttackResult], resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -69,6 +48,16 @@ def resampled(results: Sequence[AttackResult], resamples: int, rng: np.random.Ge
     both_N2J = np.concatenate([hit_NJ[~member], correct_NJ[~member]], axis=1)
     tnr_BJ, accuracy_BJ = np.split(resampled_means(both_N2J, resamples, rng), 2, axis=1)
     return (tpr_BJ + tnr_BJ) / 2, accuracy_BJ
+
+
+def check_same_records(results: Sequence[AttackResult]) -> None:
+    """Refuse networks of one seed that were not attacked on the same records; results without records pass.
+
+    Raises:
+        UsageError: it names two networks.
+    """
+    if any(r.record_N.size for r in results):
+        _aligned(results)
 
 
 def _aligned(results: Sequence[AttackResult]) -> tuple[Bools, Bools, Bools]:

@@ -1,69 +1,165 @@
-"""The slope of gain on loss: least squares through the origin, its interval, its verdict."""
+"""The slope of gain on loss: mean gain over mean loss, with Fieller's set over seeds.
+
+Least squares through the origin takes the loss as exact. It is noisy, so that slope shrinks toward zero, and more seeds
+do not help (errors in variables). A ratio of means has no such bias.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from lacewing.metrics import Estimate, Floats
+from lacewing.metrics import Estimate, Floats, Ratio, fieller, mean_over_seeds, p_of_mean, ratio_of_means
 from lacewing.tradeoff._draws import Draws
-from lacewing.tradeoff._types import PAPER_SLOPE, Pair, Slope, Verdict, show
+from lacewing.tradeoff._types import PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
+from lacewing.tradeoff._units import Units, shared
+
+_NORMAL = 1.959963984540054  # the .975 quantile
+
+
+@dataclass(frozen=True)
+class _Means:
+    """Mean gain and loss of the same networks in each seed."""
+
+    gain: Mapping[int, float]
+    loss: Mapping[int, float]
+    used: Sequence[int]  # rows of the pairs
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], rows: Sequence[int]) -> _Means:
+        by_seed: dict[int, list[Pair]] = {}
+        for i in rows:
+            by_seed.setdefault(pairs[i].seed, []).append(pairs[i])
+        return cls(
+            {s: math.fsum(p.relative_gain for p in of) / len(of) for s, of in by_seed.items()},
+            {s: math.fsum(p.relative_loss for p in of) / len(of) for s, of in by_seed.items()},
+            rows,
+        )
+
+    def ratio(self, seed: int) -> float | None:
+        """The slope of one seed, where it lost accuracy."""
+        return self.gain[seed] / self.loss[seed] if self.loss[seed] > 0 else None
 
 
 def slope_of(
     method: str,
     pairs: Sequence[Pair],
-    draws: Draws,
+    draws: Draws | None,
     a0: Estimate | None,
-    seeds: Sequence[int],
+    units: Units,
     band: tuple[float, float],
-    interval: str,
 ) -> Slope:
-    used = [i for i, p in enumerate(pairs) if p.in_band and method in ("all", p.method)]
-    loss = np.array([pairs[i].relative_loss for i in used])
-    gain = np.array([pairs[i].relative_gain for i in used])
-    of_seed = {s: np.array([pairs[i].seed == s for i in used], dtype=bool) for s in seeds}
-    by_seed = {s: _through_origin(loss[mask], gain[mask]) for s, mask in of_seed.items()}
-    if not used or a0 is None:
+    """The slope of one method, or of "all", over the networks of the band that every seed has.
+
+    Args:
+        method: "all", or the method.
+        pairs: every network beside the dense one of its seed.
+        draws: bootstrap draws of the pairs over records, for studies with fewer than three seeds; None: none at hand.
+        a0: the attack's balanced accuracy on the dense networks.
+        units: the seeds that have a dense network.
+        band: of densities.
+    """
+    rows, networks = _in_every_seed(method, pairs)
+    means = _Means.of(pairs, rows)
+    units = units.within(means.gain)
+    by_seed = {s: means.ratio(s) for s in means.gain}
+    if not rows or a0 is None:
         sentence = (
             f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
         )
-        return Slope(method, None, None, by_seed, len(used), "no network in the band", sentence)
-
-    weight_BP, loss_BP, gain_BP = (d[:, used] for d in (draws.weight_BP, draws.loss_BP, draws.gain_BP))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope_B = (weight_BP * loss_BP * gain_BP).sum(axis=1) / (weight_BP * loss_BP**2).sum(axis=1)
-        loss_B = (weight_BP * loss_BP).sum(axis=1) / weight_BP.sum(axis=1)
-    value = _through_origin(loss, gain)
-    mean_loss = estimate_of(float(loss.mean()), loss_B)
-    estimate = None if value is None else estimate_of(value, slope_B)
-    verdict: Verdict
-    if a0.low <= 0.5:
-        verdict = "no trade-off measurable"
-        sentence = f"no trade-off measurable: the attack on the dense network is not above chance (A0 {show(a0)})."
-    elif mean_loss is None or mean_loss.low <= 0:
-        verdict = "no trade-off measurable"
-        shown = "is not defined" if mean_loss is None else f"{show(mean_loss)} is not above 0 beyond its interval"
-        sentence = f"no trade-off measurable: the mean relative loss in accuracy {shown}."
-    elif estimate is None or estimate.low <= 0 <= estimate.high:
-        verdict = "slope not resolved"
-        shown = "it is not defined" if estimate is None else f"{show(estimate)} holds 0"
-        sentence = f"slope not resolved: {shown} ({len(used)} points, {interval})."
+        return Slope(
+            method, None, "", None, None, None, None, None, by_seed, networks, len(units), "no network in the band",
+            sentence,
+        )  # fmt: skip
+    gains, losses = units.average(means.gain), units.average(means.loss)
+    if units.enough:
+        ratio, interval = ratio_of_means(gains, losses), f"Fieller's set over {units.text}"
+        mean_gain, mean_loss = mean_over_seeds(gains), mean_over_seeds(losses)
     else:
-        verdict = "slope resolved"
-        sentence = f"slope {show(estimate)} beside the paper's {PAPER_SLOPE} ({len(used)} points, {interval})."
-    return Slope(method, estimate, mean_loss, by_seed, len(used), verdict, sentence)
+        ratio, mean_gain, mean_loss = _over_records(gains, losses, rows, draws)
+        interval = "over records, the spread over seeds left out" if draws is not None else "no interval"
+    apart = gains - PAPER_SLOPE * losses
+    beside = mean_over_seeds(apart) if units.enough else None
+    p_paper = p_of_mean(apart) if units.enough else None
+    verdict, said = _verdict(ratio, mean_loss, a0, units)
+    sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {interval})."
+    if beside is not None and p_paper is not None and verdict != "no trade-off measurable":
+        sentence += (
+            f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss is {show(beside)}, p = {p_paper:.2g}, so "
+            f"that {'the paper is excluded' if p_paper < 0.05 else 'the paper is not excluded'}."
+        )
+    return Slope(
+        method=method,
+        ratio=ratio,
+        interval=interval,
+        mean_loss=mean_loss,
+        mean_gain=mean_gain,
+        beside_paper=beside,
+        p_paper=p_paper,
+        least_squares=_through_origin(pairs, method),
+        by_seed=by_seed,
+        networks=networks,
+        seeds=len(units),
+        verdict=verdict,
+        sentence=sentence,
+    )
 
 
-def _through_origin(loss: Floats, gain: Floats) -> float | None:
-    square = float(loss @ loss)
-    return float(loss @ gain) / square if square > 0 else None
+def _in_every_seed(method: str, pairs: Sequence[Pair]) -> tuple[list[int], tuple[str, ...]]:
+    """Rows of the networks in the band that every seed with such a network has, and their names."""
+    seeds_of: dict[str, set[int]] = {}
+    for p in pairs:
+        if p.in_band and method in ("all", p.method):
+            seeds_of.setdefault(p.network, set()).add(p.seed)
+    everywhere = set().union(*seeds_of.values())
+    names = tuple(name for name, seeds in seeds_of.items() if seeds == everywhere)
+    if not names and seeds_of:  # an unfinished study: the networks of most seeds, over the seeds that have all of them
+        most = max(len(seeds) for seeds in seeds_of.values())
+        names = tuple(name for name, seeds in seeds_of.items() if len(seeds) == most)
+    kept = set(shared([seeds_of[name] for name in names]))
+    return [i for i, p in enumerate(pairs) if p.network in names and p.seed in kept and p.in_band], names
 
 
-def estimate_of(value: float, draws_B: Floats) -> Estimate | None:
-    """``value`` with the percentile interval; None where more than 2.5 % of the draws are undefined."""
-    defined = draws_B[np.isfinite(draws_B)]
-    if len(defined) < 0.975 * len(draws_B):
-        return None
-    return Estimate(value, *map(float, np.quantile(defined, (0.025, 0.975))))
+def _over_records(
+    gains: Floats, losses: Floats, rows: Sequence[int], draws: Draws | None
+) -> tuple[Ratio, Estimate | None, Estimate | None]:
+    """The ratio with Fieller's set, and both means, by the covariance of bootstrap draws over the records."""
+    gain, loss = float(gains.mean()), float(losses.mean())
+    value = gain / loss if loss > 0 else None
+    if draws is None:
+        return Ratio(value, None, None), None, None
+    drawn_2B = np.stack([draws.gain_BP[:, rows].mean(axis=1), draws.loss_BP[:, rows].mean(axis=1)])
+    drawn_2B = drawn_2B[:, np.isfinite(drawn_2B).all(axis=0)]
+    ends = np.quantile(drawn_2B, (0.025, 0.975), axis=1)
+    both = [Estimate(v, float(low), float(high)) for v, low, high in zip((gain, loss), *ends, strict=True)]
+    return fieller(gain, loss, np.cov(drawn_2B), critical=_NORMAL), both[0], both[1]
+
+
+def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Units) -> tuple[Verdict, str]:
+    if not a0.low > 0.5:
+        return (
+            "no trade-off measurable",
+            f"no trade-off measurable: the attack on the dense network is not above chance (A0 {show(a0)})",
+        )
+    if not units.enough:
+        shown = "no slope, since no accuracy is lost" if ratio.value is None else f"slope {ratio.value:.3g}"
+        ends = f" [{show_ratio(ratio).partition('[')[2]}" if mean_loss is not None and ratio.value is not None else ""
+        return "fewer than three seeds", f"{shown}{ends}, without a verdict: fewer than three {units.unit}s"
+    if not ratio.bounded:
+        loss = "" if mean_loss is None else f": the mean relative loss is {show(mean_loss)}"
+        least = "the slope has no bound" if ratio.low is None else f"the slope is at least {ratio.low:.3g}"
+        return "no loss measured", f"no loss in accuracy measured{loss}, so that {least}"
+    assert ratio.low is not None  # of a bounded set
+    assert ratio.high is not None
+    if ratio.low <= 0 <= ratio.high:
+        return "slope not resolved", f"slope not resolved: {show_ratio(ratio)} holds 0"
+    return "slope resolved", f"slope {show_ratio(ratio)}"
+
+
+def _through_origin(pairs: Sequence[Pair], method: str) -> float | None:
+    used = [p for p in pairs if p.in_band and method in ("all", p.method)]
+    square = math.fsum(p.relative_loss**2 for p in used)
+    return math.fsum(p.relative_loss * p.relative_gain for p in used) / square if square > 0 else None

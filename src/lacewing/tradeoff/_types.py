@@ -1,4 +1,4 @@
-"""What a trade-off consists of: networks beside the dense one of their seed, slopes, and an answer to a budget."""
+"""What a trade-off consists of: networks beside the dense one of their seed, slopes, differences between families."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from lacewing.metrics import Estimate
+from lacewing.metrics import Detectable, Estimate, Ratio
+from lacewing.results import Kind
 
 PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
-SEEDS_TO_BOOTSTRAP = 5  # from so many seeds on the interval is over seeds, below over records
+EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for how many were looked at"
+Regressor = Literal["test accuracy", "train accuracy"]
 At = Literal["accuracy", "density"]
 Against = Literal["early-stopped", "imp"]
-MatchVerdict = Literal["leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart"]
-Verdict = Literal["no network in the band", "no trade-off measurable", "slope not resolved", "slope resolved"]
+Verdict = Literal[
+    "no network in the band",
+    "no trade-off measurable",
+    "fewer than three seeds",
+    "no loss measured",
+    "slope not resolved",
+    "slope resolved",
+]
+AnswerVerdict = Literal["leaks less", "leaks more", "no measurable difference", "no common accuracy", "no verdict"]
 
 
 class Spread(NamedTuple):
@@ -27,6 +36,8 @@ class Spread(NamedTuple):
     max: float
     sd: float | None
     n: int
+    low: float | None = None  # 95 %, t over seeds (or cuts); None: fewer than three
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,24 +66,37 @@ class Point:
     relative_loss: Spread | None
     relative_gain: Spread | None
     in_band: bool
+    family: str = ""
+    kind: Kind | None = None
+    population_accuracy: Spread | None = None
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Least squares through the origin of relative gain on relative loss over the networks of the band."""
+    """Mean relative gain over mean relative loss of the networks of the band that every seed has."""
 
     method: str  # "all" or a method
-    estimate: Estimate | None  # sum(gain loss)/sum(loss^2); None: not defined
+    ratio: Ratio | None  # None: not defined; an end that is None is no bound
+    interval: str  # what the ratio's set is over
     mean_loss: Estimate | None
+    mean_gain: Estimate | None
+    # gain - 3.6 loss, mean over seeds with its t interval and p: where 0 is inside, the paper's slope is not excluded.
+    beside_paper: Estimate | None
+    p_paper: float | None
+    least_squares: float | None  # through the origin over all points; noise in the loss pulls it toward zero
     by_seed: Mapping[int, float | None]
-    networks: int  # points of the fit: networks times seeds
+    networks: tuple[str, ...]
+    seeds: int  # or cuts, where seeds share one
     verdict: Verdict
     sentence: str
 
 
 @dataclass(frozen=True)
 class Match:
-    """A sparse network beside others of its seed at equal test accuracy or density; differences are sparse - other."""
+    """A sparse network beside others of its seed at equal test accuracy or density; differences are sparse - other.
+
+    A description, point by point: which of many noisy points is met depends on noise, so it carries no verdict.
+    """
 
     network: str
     method: str
@@ -81,24 +105,69 @@ class Match:
     against: Against
     balanced_accuracy: float  # of the attack on the sparse network, mean over its seeds
     test_accuracy: float
-    difference: Estimate  # in the attack's balanced accuracy; below 0: the sparse network leaks less
-    test_difference: Estimate  # in test accuracy; at equal accuracy 0 but where `beyond`
-    interval: str  # what the intervals were drawn over
+    difference: float  # in the attack's balanced accuracy, mean over seeds; below 0: the sparse network leaks less
+    test_difference: float  # in test accuracy; at equal accuracy 0 but where `beyond`
     by_seed: Mapping[int, float]  # the difference of each seed
     where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against: the first
     # The same at the last epoch, or density, of that accuracy: another one where accuracy does not only rise.
-    last_difference: Estimate
+    last_difference: float
+    last_by_seed: Mapping[int, float]
     last_where: Mapping[int, float]
     beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense: the nearest
-    # "depends on where": first and last disagree; "no counterpart": the nearest differs in accuracy beyond its
-    # interval, or in density.
-    verdict: MatchVerdict
-    sentence: str
 
     @property
     def one_place(self) -> bool:
-        """Whether the first and the last place are the same in every seed; in draws they may still differ."""
+        """Whether the first and the last place are the same in every seed."""
         return all(math.isclose(place, self.last_where[seed]) for seed, place in self.where.items())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference in one metric, first family - second, at equal accuracy; exploratory unless it was declared."""
+
+    family: str
+    against: str
+    metric: str  # as results name it: "balanced_accuracy", "auc", "tpr_at_fpr_0.01"
+    at: Regressor
+    recipes: tuple[str, ...]  # of the first family, kept at common accuracy
+    against_recipes: tuple[str, ...]
+    seeds: int  # or cuts
+    value: float | None  # by the quadratic curve; None: see `reason`
+    # With the hull of both curve shapes' 95 % intervals over seeds. None where nothing is tested, as are all below.
+    estimate: Estimate | None
+    p: float | None
+    p_less: float | None  # one-sided
+    p_more: float | None
+    detectable: Detectable | None
+    descriptive: bool  # can never carry a verdict: snapshots of a schedule, or not at equal test accuracy
+    reason: str | None  # why there is no value, or nothing is tested
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a declared comparison found."""
+
+    primary: bool
+    family: str
+    against: str
+    metric: str  # as declared, "lira.tpr@0.01"
+    differences: tuple[Difference, ...]  # one for each family that it is held against
+    p: float | None
+    p_corrected: float | None  # Holm's over the declared list; of the primary question the same as p
+    verdict: AnswerVerdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How much of the leak train accuracy explains over networks, and what the method adds to it."""
+
+    least_train_accuracy: float  # networks below are left out
+    networks: int
+    r_squared: float  # of a quadratic in train accuracy
+    method_adds: float  # to the explained share, one constant for each method
+    coefficients: tuple[float, float, float]  # constant, linear, quadratic, in train accuracy
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +177,9 @@ class TradeOff:
     attack: str
     band: tuple[float, float]
     seeds: tuple[int, ...]  # those that have a dense network
-    interval: str  # what the intervals of slopes and losses were drawn over
+    unit: Literal["seed", "cut"]  # what is replicated; a cut: two seeds on complementary halves of the records
+    replicates: int
+    interval: str  # what intervals are over
     dense_balanced_accuracy: Estimate | None  # A0
     dense_records: int  # records behind A0, all seeds together
     cap: Estimate | None  # (A0 - 1/2)/(1 - A0): no relative gain in defence is larger while A >= 1/2
@@ -119,7 +190,11 @@ class TradeOff:
     points: tuple[Point, ...]
     pareto: tuple[str, ...]  # networks that none beats in mean test accuracy and mean defence, best accuracy first
     dominated: Mapping[str, str]  # butterfly network -> IMP network with higher mean accuracy and higher mean defence
-    matches: tuple[Match, ...]  # at equal accuracy: against the dense network stopped early, and butterfly against IMP
+    differences: tuple[Difference, ...]  # family against family at equal accuracy
+    power: Detectable | None  # smallest difference in A between a sparse and the dense network that the seeds tell
+    power_sentence: str
+    explained: Explained | None
+    matches: tuple[Match, ...]  # point by point: against the dense network stopped early, and butterfly against IMP
     notes: tuple[str, ...]
 
 
@@ -135,3 +210,12 @@ class Choice:
 def show(e: Estimate) -> str:
     """An estimate with its interval, as sentences quote it."""
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
+
+
+def show_ratio(ratio: Ratio) -> str:
+    """A slope with its set, whole: an end that it does not have is said."""
+    if ratio.value is None:
+        return "no value"
+    if ratio.low is not None and ratio.high is not None:
+        return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
+    return f"{ratio.value:.3g} [{'no bound' if ratio.low is None else f'at least {ratio.low:.3g}'}]"

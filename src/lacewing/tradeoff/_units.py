@@ -1,0 +1,61 @@
+"""What is replicated: seeds, or, where two seeds train on complementary halves of the records, their cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lacewing.metrics import FEWEST_SEEDS, Estimate, Floats, mean_over_seeds
+
+
+@dataclass(frozen=True)
+class Units:
+    """The seeds of a study, in groups that share one cut of the records; a group counts once."""
+
+    groups: tuple[tuple[int, ...], ...]
+    unit: Literal["seed", "cut"]
+
+    @classmethod
+    def of(cls, seeds: Iterable[int], *, halves: bool) -> Units:
+        """Under random halves seeds 2j and 2j + 1 are one group, else each seed is one."""
+        groups: dict[int, list[int]] = {}
+        for seed in sorted(seeds):
+            groups.setdefault(seed // 2 if halves else seed, []).append(seed)
+        return cls(tuple(map(tuple, groups.values())), "cut" if halves else "seed")
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def enough(self) -> bool:
+        """Whether they allow a verdict."""
+        return len(self) >= FEWEST_SEEDS
+
+    @property
+    def text(self) -> str:
+        """``3 seeds``, or ``8 cuts (16 seeds)``."""
+        counted = f"{len(self)} {self.unit}{'s' * (len(self) != 1)}"
+        seeds = sum(map(len, self.groups))
+        return f"{counted} ({seeds} seed{'s' * (seeds != 1)})" if self.unit == "cut" else counted
+
+    def within(self, seeds: Iterable[int]) -> Units:
+        """The same groups of these seeds alone."""
+        there = set(seeds)
+        kept = (tuple(seed for seed in group if seed in there) for group in self.groups)
+        return Units(tuple(group for group in kept if group), self.unit)
+
+    def average(self, values: Mapping[int, float]) -> Floats:
+        """The mean of each group; every seed must have a value."""
+        return np.array([np.mean([values[seed] for seed in group]) for group in self.groups])
+
+    def interval(self, values: Mapping[int, float]) -> Estimate | None:
+        """The mean with its t interval; None where they do not allow a verdict."""
+        return mean_over_seeds(self.average(values)) if self.enough else None
+
+
+def shared(seeds: Sequence[Iterable[int]]) -> list[int]:
+    """The seeds that every one has, ascending."""
+    return sorted(set.intersection(*map(set, seeds))) if seeds else []

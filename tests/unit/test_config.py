@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lacewing.config import (
     to_toml,
 )
 from lacewing.errors import UsageError
+from lacewing.plan import make_plan
 
 SMALL = {
     "name": "small",
@@ -524,8 +526,8 @@ def test_no_field_is_forgotten_above():
 @pytest.mark.parametrize(
     "override",
     [
-        "run.seeds=[0, 1, 2]",
-        "run.seeds=[7, 1, 0]",
+        "run.seeds=[0, 1, 2, 3]",
+        "run.seeds=[7, 2, 1, 0]",
         "networks.1.levels=9",
         "attacks.names=['discriminator', 'another']",
     ],
@@ -610,3 +612,84 @@ def test_studies_are_immutable():
     with pytest.raises(ValueError, match="frozen"):
         study.name = "other"
     assert isinstance(study, Study)
+
+
+# ------------------------------------------------------------------------------------------------ the declared question
+
+
+def _declared(primary, **more):
+    controls = [
+        {"method": "dense", "name": f"short-{epochs}", "family": "short", "train": {"epochs": epochs}}
+        for epochs in (1, 2)
+    ]
+    attacks = {"names": ["discriminator", "lira-offline"]}
+    networks = [*SMALL["networks"], *controls]
+    return _small(**{"networks": networks, "attacks": attacks, "tradeoff": {"primary": primary}} | more)
+
+
+QUESTION = {"family": "imp", "against": "controls", "at": "test accuracy", "metric": "lira-offline.tpr@0.01"}
+
+
+def test_a_declared_question_is_read_back_and_names_attack_and_column():
+    study = load_study(_declared(QUESTION))
+    assert (study.tradeoff.primary.attack, study.tradeoff.primary.column) == ("lira-offline", "tpr_at_fpr_0.01")
+    assert load_study(study.as_dict()) == study
+    assert [where for where, _ in study.tradeoff.declared()] == ["tradeoff.primary"]
+    plain = load_study(_declared({**QUESTION, "metric": "discriminator.balanced_accuracy"})).tradeoff.primary
+    assert plain.column == "balanced_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"family": "impp"}, "tradeoff.primary.family: there is no family 'impp': did you mean 'imp'"),
+        ({"against": "shorts"}, "tradeoff.primary.against: there is no family 'shorts': did you mean 'short'"),
+        ({"against": "imp"}, "is the family itself"),
+        ({"against": "dense"}, "family 'dense' has one recipe"),
+        ({"metric": "lira-offline.tpr@0.05"}, "0.01 and 0.001"),
+        ({"metric": "lira-offline.tpr"}, "ATTACK.tpr@FPR"),
+        ({"metric": "lira-offlin.auc"}, "'lira-offlin' is not in attacks.names: did you mean 'lira-offline'"),
+        ({"at": "train accuracy"}, "only 'test accuracy' can be declared"),
+        ({"at": "population accuracy"}, "whose error no seed averages out"),
+    ],
+)
+def test_a_question_that_the_study_can_never_answer_is_refused(change, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_study(_declared({**QUESTION, **change}))
+
+
+def test_controls_need_a_family_of_two_recipes_and_snapshots_are_none():
+    alone = [*SMALL["networks"], {"method": "dense", "name": "short", "train": {"epochs": 1}}]
+    with pytest.raises(UsageError, match="no control of two recipes"):
+        load_study(_declared(QUESTION, networks=alone))
+    stopped = [*SMALL["networks"], {"method": "early-stopped", "epochs": [1, 2]}]
+    with pytest.raises(UsageError, match="observed in mid-schedule"):
+        load_study(_declared({**QUESTION, "against": "early"}, networks=stopped))
+
+
+def test_a_family_is_of_one_kind():
+    mixed = [{**network, "family": "one"} for network in SMALL["networks"]]
+    with pytest.raises(UsageError, match="family 'one' holds 'dense' \\(dense\\), 'imp' \\(sparse\\)"):
+        load_study(_small(networks=mixed))
+    named = [*SMALL["networks"], {"method": "dense", "name": "x", "family": "controls", "train": {"epochs": 1}}]
+    with pytest.raises(UsageError, match="means all controls"):
+        load_study(_small(networks=named))
+
+
+def test_a_family_changes_no_key_of_a_network_and_a_question_no_key_at_all():
+    plain = make_plan(load_study(_declared(None)), data_digest="0" * 64, model={})
+    asked = make_plan(load_study(_declared(QUESTION)), data_digest="0" * 64, model={})
+    assert [job.key for job in plain.networks] == [job.key for job in asked.networks]
+    bare = [{k: v for k, v in n.items() if k != "family"} for n in _declared(None)["networks"]]
+    unnamed = make_plan(load_study(_declared(None, networks=bare)), data_digest="0" * 64, model={})
+    assert [job.key for job in unnamed.networks] == [job.key for job in plain.networks]
+    assert {(j.family, j.kind) for j in plain.networks} == {
+        ("dense", "dense"), ("imp", "sparse"), ("butterfly-s2-l2", "sparse"), ("short", "control"),
+    }  # fmt: skip
+
+
+def test_a_question_is_declared_before_the_study_runs():
+    old, new = load_study(_declared(None)), load_study(_declared(QUESTION))
+    assert "tradeoff.primary" in difference(old, new)
+    assert "tradeoff.primary" in difference(new, old)
+    assert difference(new, new) is None

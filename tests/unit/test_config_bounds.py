@@ -192,7 +192,7 @@ def test_names_that_only_look_like_devices_are_names(name):
         ({"run": {"seeds": list(range(700))}}, "run.seeds: 9,800 networks of 700 seeds make 6,860,000 pairs"),
         (
             {"networks": [{"method": "imp", "levels": 200, "fraction": 0.01, "name": f"n{i}"} for i in range(100)]},
-            "networks and run.seeds make 80,400 networks: at most 10,000",
+            "networks and run.seeds make 120,600 networks: at most 10,000",
         ),
         (
             {"networks": [{"method": "early-stopped", "name": f"n{i}", "train": {"epochs": 5000}} for i in range(900)]},

@@ -4,8 +4,10 @@ import csv
 import io
 
 import numpy as np
+import pytest
 
-from lacewing.results import METRICS, AttackResult, Epoch, Estimate, NetworkResult, results_csv
+from lacewing.errors import UsageError
+from lacewing.results import METRICS, AttackResult, Epoch, Estimate, NetworkResult, read_results_csv, results_csv
 
 COLUMNS = (
     "schema,network,method,role,seed,density,density_prunable,parameters,nonzero,train_accuracy,test_accuracy,"
@@ -16,7 +18,7 @@ COLUMNS = (
     "oracle_balanced_accuracy,oracle_balanced_accuracy_low,oracle_balanced_accuracy_high,"
     "realised_fpr_0.01,realised_fpr_0.01_low,realised_fpr_0.01_high,"
     "realised_fpr_0.001,realised_fpr_0.001_low,realised_fpr_0.001_high,"
-    "clean_test_accuracy,holdout_accuracy"
+        "clean_test_accuracy,holdout_accuracy,population_accuracy,family,kind"
 )
 
 
@@ -96,3 +98,61 @@ def test_words_of_others_are_no_formulas_and_numbers_stay_numbers():
         "'-1 at \t",
     ]
     assert (row["auc"], row["auc_low"]) == ("-0.5", "-1e-09")
+
+
+def _study():
+    facts = {"population_accuracy": 0.5, "family": "imp", "kind": "sparse"}
+    networks = [_network(), _network(role="shadow"), _network("imp-01", **facts), _network(seed=1)]
+    found = {m: Estimate(0.5, 0.25, 0.75) for m in METRICS} | {"tpr_at_fpr_0.001": None}
+    return networks, [_attack(networks[0], **found), _attack(networks[2], "=lira", **found)]
+
+
+def test_what_is_written_is_read_back_without_curves_notes_and_records(tmp_path):
+    networks, attacks = _study()
+    path = tmp_path / "results.csv"
+    path.write_text(results_csv(networks, attacks), encoding="utf-8")
+    found, ran = read_results_csv(path)
+    # Networks come in the order of their first rows; the same rows are written again.
+    assert {n.id: n for n in found} == {n.id: n for n in networks}
+    assert [(a.network, a.attack, a.variant, a.n_members, a.metrics) for a in ran] == [
+        (a.network, a.attack, a.variant, a.n_members, a.metrics) for a in attacks
+    ]
+    assert results_csv(networks, ran) == results_csv(networks, attacks)
+
+
+def test_a_file_of_an_older_version_and_ends_taken_off_are_read(tmp_path):
+    text = results_csv(*_study()).splitlines()
+    rows = [dict(zip(text[0].split(","), line, strict=True)) for line in csv.reader(text[1:])]
+    lacking = {"population_accuracy", "family", "kind"}
+    head = [name for name in rows[0] if name not in lacking]
+    path = tmp_path / "results.csv"
+    with path.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, head, extrasaction="ignore")
+        table.writeheader()
+        table.writerows({**row, "tpr_at_fpr_0.01_low": "", "tpr_at_fpr_0.01_high": ""} for row in rows)
+    networks, attacks = read_results_csv(path)
+    assert {(n.family, n.kind) for n in networks} == {("", None)}
+    value, low, high = attacks[0].metrics["tpr_at_fpr_0.01"]
+    assert (value, np.isnan(low), np.isnan(high)) == (0.5, True, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "", "the column schema is missing"),
+        (lambda text: text.replace("test_accuracy", "accuracy"), "the column test_accuracy is missing"),
+        (lambda text: text.replace(",10,10,", ",10,ten,"), "line 2"),
+        (lambda text: text.replace("sparse", "spurious"), "line 4"),
+        (lambda text: text + "1,dense\n", "line 6: 2 cells"),
+        (lambda text: text.replace("\n1,", "\n2,"), "line 2"),
+        (lambda text: text.replace(",7,9,0.5", ",7,9,half"), "line 2"),
+        (lambda text: text + text.splitlines()[1].replace(",0.9,", ",0.8,") + "\n", "line 6: the network's columns"),
+    ],
+)
+def test_what_is_no_results_csv_is_named(tmp_path, change, said):
+    path = tmp_path / "results.csv"
+    text = results_csv(*_study())
+    path.write_text(change(text), encoding="utf-8")
+    assert change(text) != text
+    with pytest.raises(UsageError, match=said):
+        read_results_csv(path)

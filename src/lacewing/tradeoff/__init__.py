@@ -211,7 +211,7 @@ def _dense_accuracy(dense: Mapping[int, AttackResult], units: Units) -> Estimate
     if not dense:
         return None
     found = units.interval({s: attack_accuracy(r) for s, r in dense.items()})
-    if found is not None:
+    if found is not None and found.low < found.high:  # few records can give every seed the very same value
         return found
     each = [r.metrics["balanced_accuracy"] for r in dense.values()]
     return Estimate(*(math.fsum(e[i] for e in each if e is not None) / len(each) for i in range(3)))

@@ -387,8 +387,8 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "9281c022de1bbaeaff252e25c0f5a864b9b3030518e945dc633d49fcf09f7834",
         ),
         "fashion": (
-            "f7fae8496a541cfc82d351ebbc65c7d4a01ce8d42460269c25bd5631d03b3eab",
-            "a908e4beef53aac56a4c3c7ff7339881d4d43fc7d29599f0545567ca90b87ef1",
+            "8f5e3264f3121674ac35add54386b5637fa21e74dd6810d6744a91bb8f4cd732",
+            "19b3492693f328df3c7324654693ae0a2e875553c4936f50b34c2e099c3d8f2a",
         ),
         "paper": (
             "9be17946351882d97fbd499999cc70751cacd98a74aca2a5d108666389c1c54f",

@@ -1,351 +1,337 @@
-"""The tables of a results page, from its results.csv and tradeoff.json.
+"""tradeoff.json and the tables of a results page, from its results.csv and study.toml alone.
 
 python docs/results/tables.py docs/results/paper-short
 
-writes each table anew that the folder's README.md has under a line ``<!-- table: NAME -->``.
+computes tradeoff.json anew and writes each table that the folder's README.md has under a line ``<!-- table: NAME -->``.
 """
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-Row = Mapping[str, str]
-Pair = tuple[float, float]  # relative loss, relative gain
-FIRST = "discriminator"
+from lacewing.config import load_study
+from lacewing.metrics import Estimate
+from lacewing.plan import make_plan
+from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
+from lacewing.tradeoff import Difference, Slope, Spread, TradeOff, answers, as_json, show_ratio, tradeoff
+
 REFERENCES = ("lira-offline", "rmia-offline")
-COMPARED = (FIRST, *REFERENCES, "label-augmentation", "gradient-norm")  # the paper's, and others by what they see
+COMPARED = ("discriminator", *REFERENCES, "label-augmentation", "gradient-norm")  # the paper's, others by what they see
 AT_FIXED_FPR = ("population", "quantile")  # they decide at 5 %: their balanced accuracy says little
-VERDICTS = ("leaks less", "leaks more", "depends on where", "no measurable difference", "no counterpart")
 MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a study found: its results, and the trade-off by each attack that decides, the leading one first."""
+
+    networks: Sequence[NetworkResult]
+    attacks: Sequence[AttackResult]
+    tradeoffs: Mapping[str, TradeOff]
+    halves: bool
+
+    @property
+    def lead(self) -> TradeOff:
+        """By the leading attack."""
+        return next(iter(self.tradeoffs.values()))
+
+
 def main(folder: Path) -> None:
-    """Write the tables of one page."""
+    """Write tradeoff.json and the tables of one page."""
+    found, document = read(folder)
+    (folder / "tradeoff.json").write_text(json.dumps(document, indent=1), "utf-8")
     page = folder / "README.md"
-    page.write_text(with_tables(page.read_text("utf-8"), folder), "utf-8")
+    page.write_text(with_tables(page.read_text("utf-8"), found), "utf-8")
 
 
-def with_tables(page: str, folder: Path) -> str:
+def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
+    """What the folder's results.csv says, and tradeoff.json."""
+    study = load_study(folder / "study.toml")
+    networks, attacks = read_results_csv(folder / "results.csv")
+    jobs = {job.network: job for job in make_plan(study, data_digest="", model={}).networks}
+
+    def known(network: NetworkResult) -> NetworkResult:
+        """With its family and kind, and as many epochs as it was trained for, which early stops are ordered by."""
+        job = jobs.get(network.network)
+        if job is None:
+            return network
+        curve = tuple(Epoch(epoch, 0.0, 0.0, 0.0) for epoch in range(1, job.last_epoch + 1))
+        return dataclasses.replace(network, family=job.family, kind=job.kind, curve=curve)
+
+    networks = [known(network) for network in networks]
+    attacks = [dataclasses.replace(result, network=known(result.network)) for result in attacks]
+    halves = study.data.split == "random-halves"
+    ran = {name: [a for a in attacks if a.attack == name] for name in study.attacks.names}
+    deciding = [n for n, of in ran.items() if of and all(a.metrics["balanced_accuracy"] is not None for a in of)]
+    tradeoffs = {name: tradeoff(attacks, attack=name, networks=networks, halves=halves) for name in deciding}
+    lead, *others = tradeoffs
+    declared = answers(study.tradeoff, attacks, networks, halves=halves)
+    document = as_json(tradeoffs[lead], declared)
+    if others:
+        document["other_attacks"] = {name: as_json(tradeoffs[name]) for name in others}
+    return Found(networks, attacks, tradeoffs, halves), document
+
+
+def with_tables(page: str, found: Found) -> str:
     """A page whose tables are those of the folder's results."""
-    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["role"] == "target" and row["attack"]]
-    tradeoff = json.loads((folder / "tradeoff.json").read_text("utf-8"))
     made: Mapping[str, Callable[[], str]] = {
-        "networks": lambda: networks([row for row in rows if row["attack"] == FIRST], tradeoff),
-        "slopes": lambda: slopes(tradeoff),
-        "slopes-otherwise": lambda: slopes_otherwise(rows, tradeoff),
-        "equal-train-accuracy": lambda: equal_train_accuracy(rows),
-        "taken-back": lambda: taken_back(rows),
-        "matches": lambda: matches(tradeoff),
-        "slopes-by-attack": lambda: slopes_by_attack(tradeoff),
-        "verdicts": lambda: verdicts(tradeoff),
-        "auc": lambda: battery(rows, "auc"),
-        "tpr-at-1-percent": lambda: battery(rows, "tpr_at_fpr_0.01"),
-        "tpr-at-0.1-percent": lambda: battery(rows, "tpr_at_fpr_0.001"),
+        "networks": lambda: networks(found),
+        "slopes": lambda: slopes(found.lead),
+        "slopes-otherwise": lambda: slopes_otherwise(found),
+        "differences": lambda: differences(found),
+        "explained": lambda: explained(found),
+        "taken-back": lambda: taken_back(found),
+        "matches": lambda: matches(found.lead),
+        "slopes-by-attack": lambda: slopes_by_attack(found),
+        "auc": lambda: battery(found, "auc"),
+        "tpr-at-1-percent": lambda: battery(found, "tpr_at_fpr_0.01"),
+        "tpr-at-0.1-percent": lambda: battery(found, "tpr_at_fpr_0.001"),
     }
-    for found in MARK.finditer(page):
-        if found[1] not in made:
-            sys.exit(f"{folder}: there is no table {found[1]}; there are {', '.join(made)}.")
-    return MARK.sub(lambda found: f"<!-- table: {found[1]} -->\n\n{made[found[1]]()}\n\n", page)
+    for mark in MARK.finditer(page):
+        if mark[1] not in made:
+            sys.exit(f"There is no table {mark[1]}; there are {', '.join(made)}.")
+    return MARK.sub(lambda mark: f"<!-- table: {mark[1]} -->\n\n{made[mark[1]]()}\n\n", page)
 
 
-def networks(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
-    """A row per network: means over seeds with their range; of one seed, A with its interval."""
-    gains = {point["network"]: point["relative_gain"] for point in tradeoff["points"]}
+def networks(found: Found) -> str:
+    """A row per network: means over seeds with their interval, or with fewer than three seeds their range."""
+    lead = found.lead
+    points = {point.network: point for point in lead.points}
+    aside = any(point.population_accuracy for point in lead.points)
+    train: dict[str, list[float]] = {}
+    for result in found.attacks:
+        if result.attack == lead.attack:
+            train.setdefault(result.network.network, []).append(result.network.train_accuracy)
 
     def cells(name: str) -> Sequence[str]:
-        of = [row for row in rows if row["network"] == name]
-        gain = gains.get(name)
-        return (
+        point = points[name]
+        gain = point.relative_gain if point.kind != "dense" else None
+        row = [
             name,
-            percent(float(of[0]["density"])),
-            ranged(column(of, "train_accuracy")),
-            ranged(column(of, "test_accuracy")),
-            interval(of[0], "balanced_accuracy") if len(of) == 1 else ranged(column(of, "balanced_accuracy")),
-            "" if gain is None or name == "dense" else f"{gain['mean']:+.1%}" + spread(gain, "+.1%"),
-        )
+            percent(point.density.mean),
+            f"{fmean(train[name]):.3f}",
+            over_seeds(point.test_accuracy, ".3f"),
+            over_seeds(Spread(*map(_halved, point.advantage)), ".3f"),
+            "" if gain is None else over_seeds(gain, "+.1%"),
+        ]
+        return row + [over_seeds(point.population_accuracy, ".3f") if point.population_accuracy else ""] * aside
 
-    head = ("network", "density", "train accuracy", "test accuracy", "A", "relative gain in defence")
-    return table(head, map(cells, unique(row["network"] for row in rows)))
-
-
-def slopes(tradeoff: Mapping[str, Any]) -> str:
-    """All networks of the band together, then method by method."""
-
-    def cells(slope: Mapping[str, Any]) -> Sequence[str]:
-        estimate, loss = show(slope["estimate"], 2), show(slope["mean_loss"], 3)
-        return slope["method"], str(slope["networks"]), estimate, by_seed(slope), loss, slope["verdict"]
-
-    head = ("networks", "points", "slope [95 %]", "by seed", "mean relative loss", "verdict")
-    return table(head, map(cells, (tradeoff["slope"], *tradeoff["slopes"])))
-
-
-def slopes_otherwise(rows: Sequence[Row], tradeoff: Mapping[str, Any]) -> str:
-    """Slopes over networks that lose as much as the dense one stopped early, and measured from other dense networks."""
-    band = {point["network"] for point in tradeoff["points"] if point["in_band"]}
-    most = 0.1
-
-    def slope(method: str, base: str, attack: str, by_loss: bool) -> str:
-        of_attack = [row for row in rows if row["attack"] == attack]
-        found: dict[str, list[Pair]] = {seed: [] for seed in unique(row["seed"] for row in rows)}
-        for name in unique(row["network"] for row in of_attack if row["method"] == method):
-            both = [(row, find(of_attack, base, row["seed"])) for row in of_attack if row["network"] == name]
-            changes = {row["seed"]: change(row, dense) for row, dense in both if dense is not None}
-            if changes and (0 < fmean(loss for loss, _ in changes.values()) <= most if by_loss else name in band):
-                for seed, pair in changes.items():
-                    found[seed].append(pair)
-        if not any(found.values()):
-            return "-"
-        seeds = ", ".join(f"{through_origin(pairs):.2f}" if pairs else "-" for pairs in found.values())
-        return f"{through_origin([pair for pairs in found.values() for pair in pairs]):+.2f} ({seeds})"
-
-    attacks = there(COMPARED, rows)
-    first, *others = unique(row["network"] for row in rows if row["method"] == "dense")
-    kinds = [(method, first, True) for method in ("early-stopped", "imp", "butterfly")]
-    kinds += [(method, base, False) for base in others for method in ("imp", "butterfly")]
-    head = ("networks", "measured from", "chosen by", *(f"{attack}: slope (by seed)" for attack in attacks))
-    lines = (
-        (
-            method,
-            base,
-            f"mean loss over 0 up to {most:.0%}" if by_loss else "density in the band",
-            *(slope(method, base, attack, by_loss) for attack in attacks),
-        )
-        for method, base, by_loss in kinds
+    head = ["network", "density", "train accuracy", "test accuracy", "A", "relative gain in defence"]
+    return table(
+        head + ["accuracy on the population"] * aside, map(cells, unique(a.network.network for a in found.attacks))
     )
-    return table(head, lines)
 
 
-def equal_train_accuracy(rows: Sequence[Row]) -> str:
-    """Differences to the dense network stopped early, where this one first has the train accuracy of the other."""
-    metrics = {"A": "balanced_accuracy", "TPR at 1 %": "tpr_at_fpr_0.01"}
-    asked = [(attack, "A") for attack in there(COMPARED, rows)]
-    asked += [(attack, "TPR at 1 %") for attack in there(REFERENCES, rows)]
-    first = next(row["network"] for row in rows if row["method"] == "dense")
-
-    def cell(name: str, attack: str, metric: str) -> str:
-        found = []
-        for seed in unique(row["seed"] for row in rows):
-            of_seed = [row for row in rows if (row["seed"], row["attack"]) == (seed, attack)]
-            path = [row for row in of_seed if row["method"] == "early-stopped" or row["network"] == first]
-            path.sort(key=lambda row: row["network"] == first)  # the early stops are in order of their epochs
-            row = find(of_seed, name, seed)
-            if path and row is not None:
-                both = [(float(stop["train_accuracy"]), float(stop[metrics[metric]])) for stop in path]
-                found.append(float(row[metrics[metric]]) - first_met(both, float(row["train_accuracy"])))
-        return f"{fmean(found):+.3f} ({', '.join(f'{value:+.3f}' for value in found)})" if found else "-"
-
-    names = unique(row["network"] for row in rows if row["method"] != "early-stopped" and row["network"] != first)
-    head = ("network", *(f"{attack}, {metric}: mean (by seed)" for attack, metric in asked))
-    return table(head, ((name, *(cell(name, attack, metric) for attack, metric in asked)) for name in names))
+def _halved(advantage: float | int | None) -> float | int | None:
+    """A from 2 A - 1; the standard deviation and the count of a spread are not shown."""
+    return advantage if advantage is None or isinstance(advantage, int) else (advantage + 1) / 2
 
 
-def taken_back(rows: Sequence[Row]) -> str:
+def slopes(lead: TradeOff) -> str:
+    """All networks of the band together, then method by method."""
+    head = (
+        "networks", "in the band", "slope [95 %]", "by seed", "mean relative loss [95 %]",
+        "gain - 3.6 loss [95 %], p", "least squares through the origin", "in words",
+    )  # fmt: skip
+    return table(head, (_slope_cells(slope) for slope in (lead.slope, *lead.slopes)))
+
+
+def _slope_cells(slope: Slope) -> Sequence[str]:
+    return (
+        slope.method,
+        str(len(slope.networks)),
+        "-" if slope.ratio is None else show_ratio(slope.ratio),
+        by_seed(slope),
+        interval(slope.mean_loss, "+.3f"),
+        "-" if slope.p_paper is None else f"{interval(slope.beside_paper, '+.3f')}, {slope.p_paper:.2g}",
+        "-" if slope.least_squares is None else f"{slope.least_squares:.2f}",
+        slope.verdict,
+    )
+
+
+def slopes_otherwise(found: Found) -> str:
+    """Slopes measured from the other dense networks, with which no sparse network was trained."""
+    first = next(a.network.network for a in found.attacks if a.network.kind == "dense")
+    others = unique(
+        a.network.network for a in found.attacks if a.network.method == "dense" and a.network.network != first
+    )
+
+    def cells(base: str, method: str) -> Sequence[str]:
+        kept = [a for a in found.attacks if a.network.method in (method, STOPPED) or a.network.network == base]
+        row = [method, base]
+        for attack in there(COMPARED, found):
+            measured = tradeoff(kept, attack=attack, halves=found.halves).slope
+            row.append("-" if measured.ratio is None else f"{show_ratio(measured.ratio)} ({by_seed(measured)})")
+        return row
+
+    head = ("networks", "measured from", *(f"{attack}: slope [95 %] (by seed)" for attack in there(COMPARED, found)))
+    return table(head, (cells(base, method) for base in others for method in ("imp", "butterfly")))
+
+
+def differences(found: Found) -> str:
+    """Family against family at equal accuracy, by the attacks that are compared: exploratory, or description."""
+    metrics = {"balanced_accuracy": "A", "auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1 %"}
+    asked = [
+        (attack, metric) for attack in there(COMPARED[:3], found) for metric in metrics if attack in found.tradeoffs
+    ]
+    rows: dict[tuple[str, str], dict[tuple[str, str], Difference]] = {}
+    for attack, metric in asked:
+        for d in found.tradeoffs[attack].differences:
+            if d.metric == metric:
+                rows.setdefault((f"{d.family} - {d.against}", d.at), {})[attack, metric] = d
+
+    def cells(families: str, at: str, of: Mapping[tuple[str, str], Difference]) -> Sequence[str]:
+        first = next(iter(of.values()))
+        kept = f"{len(first.recipes)} and {len(first.against_recipes)} recipes"
+        about = f"{kept}, described, not tested" if first.descriptive and first.value is not None else kept
+        if first.value is None:
+            about = first.reason or ""
+        return families, at, *(_difference(of.get(key)) for key in asked), about
+
+    head = ("families", "at equal", *(f"{attack}, {metrics[metric]}" for attack, metric in asked), "kept, or why not")
+    return table(
+        head,
+        (
+            cells(*key, of)
+            for key, of in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] != "test accuracy"))
+        ),
+    )
+
+
+def _difference(d: Difference | None) -> str:
+    if d is None or d.value is None:
+        return "-"
+    if d.estimate is None:
+        return f"{d.value:+.3f}"
+    told = "" if d.detectable is None else f", tells {d.detectable.difference:.3f}"
+    return f"{interval(d.estimate, '+.3f')}, p = {d.p:.2g}{told}"
+
+
+def explained(found: Found) -> str:
+    """What train accuracy explains of A over networks, and what the method adds."""
+    lines = (
+        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:.1%}")
+        for attack in there(COMPARED, found)
+        if attack in found.tradeoffs and (e := found.tradeoffs[attack].explained) is not None
+    )
+    return table(("attack", "networks", "a quadratic in train accuracy explains", "the method adds"), lines)
+
+
+def taken_back(found: Found) -> str:
     """The share of AUC - 1/2 on the dense network that is gone on each other one: of means over seeds."""
-    first, *names = unique(row["network"] for row in rows if row["method"] != "early-stopped")
+    first, *names = unique(a.network.network for a in found.attacks if a.network.method != STOPPED)
 
     def leak(name: str, attack: str) -> float | None:
-        found = column([row for row in rows if (row["network"], row["attack"]) == (name, attack)], "auc")
-        return fmean(found) - 0.5 if found else None
+        values = column([a for a in found.attacks if (a.network.network, a.attack) == (name, attack)], "auc")
+        return fmean(values) - 0.5 if values else None
 
     def cells(attack: str) -> Sequence[str]:
         whole, parts = leak(first, attack), [leak(name, attack) for name in names]
         return attack, *("-" if part is None or not whole else f"{1 - part / whole:.2f}" for part in parts)
 
-    return table(("attack", *names), map(cells, there(COMPARED, rows)))
+    return table(("attack", *names), map(cells, there(COMPARED, found)))
 
 
-def there(attacks: Iterable[str], rows: Sequence[Row]) -> Sequence[str]:
+def matches(lead: TradeOff) -> str:
+    """Sparse networks beside others, point by point: a description."""
+    head = (
+        "network", "against, at equal", "epoch or density, by seed", "difference in A", "by seed",
+        "where it last has that accuracy",
+    )  # fmt: skip
+
+    lines = []
+    for match in sorted(lead.matches, key=lambda match: (match.against, match.at)):
+        digits = ".0f" if match.against == STOPPED else ".3f"
+        places = {
+            name: ", ".join(f"{place:{digits}}" for place in getattr(match, name).values())
+            for name in ("where", "last_where")
+        }
+        beyond = f" (no equal in seed {', '.join(map(str, match.beyond))})" if match.beyond else ""
+        last = f"{match.last_difference:+.3f} at {places['last_where']}"
+        lines.append((
+            match.network,
+            f"{match.against}, {match.at}",
+            places["where"] + beyond,
+            f"{match.difference:+.3f}",
+            ", ".join(f"{value:+.3f}" for value in match.by_seed.values()),
+            "the same" if match.one_place else last,
+        ))  # fmt: skip
+    return table(head, lines)
+
+
+def slopes_by_attack(found: Found) -> str:
+    """A row per attack that decides about the dense network: its slopes."""
+    methods = [slope.method for slope in found.lead.slopes]
+
+    def cells(by: TradeOff) -> Sequence[str]:
+        of = {slope.method: slope for slope in (by.slope, *by.slopes)}
+        shown = []
+        for method in ("all", *methods):
+            slope = of.get(method)
+            known = slope is not None and slope.ratio is not None
+            shown.append(f"{show_ratio(slope.ratio)} ({by_seed(slope)})" if known else "-")  # type: ignore[union-attr, arg-type]
+        return by.attack, interval(by.dense_balanced_accuracy, ".3f"), *shown
+
+    able = [t for t in found.tradeoffs.values() if t.dense_balanced_accuracy and t.attack not in AT_FIXED_FPR]
+    head = ("attack", "A, dense [95 %]", *(f"slope, {method} [95 %] (by seed)" for method in ("all", *methods)))
+    return table(head, map(cells, able))
+
+
+def battery(found: Found, metric: str) -> str:
+    """A row per attack and a column per network, early stops left out: means over seeds."""
+    names = unique(a.network.network for a in found.attacks if a.network.method != STOPPED)
+
+    def cells(attack: str) -> Sequence[str]:
+        of = [[a for a in found.attacks if (a.network.network, a.attack) == (name, attack)] for name in names]
+        return attack, *(f"{fmean(values):.3f}" if (values := column(each, metric)) else "-" for each in of)
+
+    return table(("attack", *names), map(cells, unique(a.attack for a in found.attacks)))
+
+
+def there(attacks: Iterable[str], found: Found) -> Sequence[str]:
     """Those of the attacks that ran."""
-    ran = {row["attack"] for row in rows}
+    ran = {a.attack for a in found.attacks}
     return [attack for attack in attacks if attack in ran]
 
 
-def find(rows: Iterable[Row], network: str, seed: str) -> Row | None:
-    """The row of a network and seed, if there is one."""
-    return next((row for row in rows if (row["network"], row["seed"]) == (network, seed)), None)
+def by_seed(slope: Slope) -> str:
+    """A slope, seed by seed; of more than four its range."""
+    values = [value for value in slope.by_seed.values() if value is not None]
+    if len(slope.by_seed) > 4:
+        return f"{min(values):.2f} to {max(values):.2f} in {len(values)} of {len(slope.by_seed)}" if values else "-"
+    return ", ".join("-" if value is None else f"{value:.2f}" for value in slope.by_seed.values())
 
 
-def change(row: Row, base: Row) -> Pair:
-    """Relative loss in test accuracy and relative gain in defence."""
-    loss, gain = (float(row[name]) / float(base[name]) - 1 for name in ("test_accuracy", "defence"))
-    return -loss, gain
+def column(results: Iterable[AttackResult], metric: str) -> list[float]:
+    """The values of a metric; what was refused is left out."""
+    return [e.value for result in results if (e := result.metrics.get(metric)) is not None]
 
 
-def through_origin(pairs: Sequence[Pair]) -> float:
-    """Least squares of gains on losses."""
-    return sum(loss * gain for loss, gain in pairs) / sum(loss**2 for loss, _ in pairs)
+def over_seeds(spread: Spread, digits: str) -> str:
+    """The mean with its interval over seeds, or of fewer than three its range."""
+    mean = f"{spread.mean:{digits}}"
+    if spread.low is not None and spread.high is not None:
+        return f"{mean} [{spread.low:{digits}}, {spread.high:{digits}}]"
+    return mean if spread.n == 1 else f"{mean} ({spread.min:{digits}} to {spread.max:{digits}})"
 
 
-def first_met(path: Sequence[tuple[float, float]], x: float) -> float:
-    """The second value where the first, linear between neighbours, first is x; the nearest's where it never is."""
-    for (x0, y0), (x1, y1) in pairwise(path):
-        if min(x0, x1) <= x <= max(x0, x1):
-            return y0 + (x - x0) / (x1 - x0) * (y1 - y0) if x1 != x0 else y0
-    return min(path, key=lambda point: abs(point[0] - x))[1]
-
-
-def matches(tradeoff: Mapping[str, Any]) -> str:
-    """Sparse networks beside others, as in the report."""
-
-    def places(match: Mapping[str, Any], name: str) -> str:
-        digits = ".0f" if match["against"] == "early-stopped" else ".3f"
-        return ", ".join(f"{place:{digits}}" for place in match[name].values())
-
-    def cells(match: Mapping[str, Any]) -> Sequence[str]:
-        beyond = f" (no equal in seed {', '.join(map(str, match['beyond']))})" if match["beyond"] else ""
-        last = show(match["last_difference"], 3)
-        if places(match, "last_where") != places(match, "where"):
-            last += f" at {places(match, 'last_where')}"
-        return (
-            match["network"],
-            f"{match['against']}, {match['at']}",
-            places(match, "where") + beyond,
-            show(match["difference"], 3),
-            ", ".join(f"{value:+.3f}" for value in match["by_seed"].values()),
-            "the same" if last == show(match["difference"], 3) else last,
-            match["verdict"],
-            show(match["test_difference"], 3) if beyond or match["at"] == "density" else "0",
-        )
-
-    head = (
-        "network",
-        "against, at equal",
-        "epoch or density, by seed",
-        "difference in A [95 %]",
-        "by seed",
-        "where it last has that accuracy",
-        "verdict",
-        "difference in test accuracy",
-    )
-    return table(
-        head, map(cells, sorted(tradeoff.get("matches", ()), key=lambda match: (match["against"], match["at"])))
-    )
-
-
-def slopes_by_attack(tradeoff: Mapping[str, Any]) -> str:
-    """A row per attack that decides about the dense network: its slopes."""
-    methods = [slope["method"] for slope in tradeoff["slopes"]]
-
-    def cells(found: Mapping[str, Any]) -> Sequence[str]:
-        of = {slope["method"]: slope for slope in found["slopes"]}
-        return (
-            found["attack"],
-            f"{found['dense_balanced_accuracy']['value']:.3f}",
-            show(found["slope"]["estimate"], 2),
-            *(
-                f"{show(of[method]['estimate'], 2)} ({by_seed(of[method])})" if method in of else "-"
-                for method in methods
-            ),
-        )
-
-    head = ("attack", "A, dense", "slope, all [95 %]", *(f"slope, {method} [95 %] (by seed)" for method in methods))
-    return table(head, map(cells, deciding(tradeoff)))
-
-
-def verdicts(tradeoff: Mapping[str, Any]) -> str:
-    """A row per attack that decides about the dense network: who leaks less or more at equal accuracy."""
-
-    def against(found: Mapping[str, Any], other: str) -> Sequence[Mapping[str, Any]]:
-        matches = found.get("matches", ())
-        return [match for match in matches if (match["against"], match["at"]) == (other, "accuracy")]
-
-    def counted(matches: Iterable[Mapping[str, Any]]) -> str:
-        kinds = Counter(match["verdict"] for match in matches)
-        return " / ".join(str(kinds[verdict]) for verdict in VERDICTS)
-
-    def means(matches: Sequence[Mapping[str, Any]]) -> str:
-        return ", ".join(f"{fmean(match[place]['value'] for match in matches):+.3f}" for place in places)
-
-    def cells(found: Mapping[str, Any]) -> Sequence[str]:
-        stopped = against(found, "early-stopped")
-        equal = [match for match in stopped if match["verdict"] != "no counterpart"]
-        of = {method: [match for match in equal if match["method"] == method] for method in methods}
-        lowest = [match[place]["low"] for match in equal for place in places]
-        return (
-            found["attack"],
-            counted(stopped),
-            *(means(of[method]) if of[method] else "-" for method in methods),
-            f"{min(lowest):+.3f}" if lowest else "-",
-            counted(against(found, "imp")),
-        )
-
-    places = ("difference", "last_difference")
-    methods = unique(match["method"] for match in tradeoff.get("matches", ()))
-    head = (
-        "attack",
-        f"sparse against stopped early: {' / '.join(VERDICTS)}",
-        *(f"mean difference in A, {method}: first place, last" for method in methods),
-        "lowest end of an interval",
-        "butterfly against IMP",
-    )
-    return table(head, map(cells, deciding(tradeoff)))
-
-
-def deciding(tradeoff: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The trade-offs by each attack that decides about the dense network, but those that do at a fixed FPR."""
-    found = (tradeoff, *tradeoff.get("other_attacks", {}).values())
-    return [each for each in found if each["dense_balanced_accuracy"] and each["attack"] not in AT_FIXED_FPR]
-
-
-def battery(rows: Sequence[Row], metric: str) -> str:
-    """A row per attack and a column per network, early stops left out: means over seeds."""
-    names = unique(row["network"] for row in rows if row["method"] != "early-stopped")
-
-    def cells(attack: str) -> Sequence[str]:
-        of = [[row for row in rows if (row["network"], row["attack"]) == (name, attack)] for name in names]
-        return attack, *(f"{fmean(values):.3f}" if (values := column(each, metric)) else "-" for each in of)
-
-    return table(("attack", *names), map(cells, unique(row["attack"] for row in rows)))
-
-
-def by_seed(slope: Mapping[str, Any]) -> str:
-    """A slope of tradeoff.json, seed by seed."""
-    return ", ".join("-" if value is None else f"{value:.2f}" for value in slope["by_seed"].values())
-
-
-def column(rows: Iterable[Row], name: str) -> list[float]:
-    """The numbers of a column; what was refused is left out."""
-    return [float(row[name]) for row in rows if row[name]]
-
-
-def ranged(values: Sequence[float]) -> str:
-    """The mean, and of several the least and the largest."""
-    mean = f"{fmean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
-
-
-def spread(found: Mapping[str, float], digits: str) -> str:
-    """The range of a quantity of tradeoff.json over its seeds."""
-    return f" ({found['min']:{digits}} to {found['max']:{digits}})" if found["n"] > 1 else ""
+def interval(estimate: Estimate | None, digits: str) -> str:
+    """An estimate with its interval."""
+    if estimate is None:
+        return "-"
+    value, low, high = (f"{end:{digits}}" for end in estimate)
+    return f"{value} [{low}, {high}]"
 
 
 def percent(share: float) -> str:
     """A density."""
     return f"{100 * share:.2f} %"
-
-
-def interval(row: Row, name: str) -> str:
-    """A metric with its interval."""
-    value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def show(estimate: Mapping[str, float] | None, digits: int) -> str:
-    """An estimate of tradeoff.json with its interval, signed."""
-    if estimate is None:
-        return "-"
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def unique(names: Iterable[str]) -> list[str]:

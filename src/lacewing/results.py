@@ -173,7 +173,8 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
             row = [SCHEMA, *(getattr(network, name) for name in _ABOUT)]
             row += [getattr(found, name) if found else None for name in _ATTACK]
             for metric in METRICS:
-                row += (found.metrics.get(metric) if found else None) or (None, None, None)
+                estimate = (found.metrics.get(metric) if found else None) or (None, None, None)
+                row += (None if value is None or math.isnan(value) else value for value in estimate)
             table.writerow(map(cell, [*row, *(getattr(network, name) for name in _LATER)]))
     return text.getvalue()
 

@@ -22,7 +22,7 @@ from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
 from lacewing.store import Store
-from lacewing.tradeoff import answers, as_json, tradeoff
+from lacewing.tradeoff import Waiting, answers, as_json, tradeoff
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 
@@ -163,7 +163,9 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
         name: tradeoff(attacks, attack=name, networks=networks, halves=halves) for name in _decided(study, attacks)
     }
     found = next(iter(tradeoffs.values()), None)
-    declared = answers(study.tradeoff, attacks, networks, halves=halves)
+    there = {job.key for job in ran}
+    waiting = [Waiting(job.attack, job.target.family, job.target.kind) for job in plan.attacks if job.key not in there]
+    declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting)
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lacewing.config import Tradeoff
 from lacewing.results import AttackResult, Estimate
-from lacewing.tradeoff import answers, tradeoff
+from lacewing.tradeoff import Waiting, answers, tradeoff
 from lacewing.tradeoff._equal import common, difference
 
 SPARSE = np.array([False] * 6 + [True] * 4)
@@ -244,6 +244,22 @@ def test_declared_comparisons_are_corrected_after_holm():
     expected[order[1]] = max(expected[order[0]], alone[order[1]])
     assert [a.p_corrected for a in found] == pytest.approx(list(expected))
     assert all("after Holm" in a.sentence and not a.primary for a in found)
+
+
+@pytest.mark.parametrize(
+    ("waits", "answered"),
+    [
+        (("discriminator", "imp", "sparse"), False),
+        (("discriminator", "decay", "control"), False),
+        (("discriminator", "butterfly", "sparse"), True),
+        (("lira-offline", "imp", "sparse"), True),
+    ],
+)
+def test_a_study_that_is_not_finished_has_no_verdict_yet(waits, answered):
+    (found,) = ask(study(shift=-0.05), waiting=[Waiting(*waits)])
+    assert (found.verdict == "leaks less") == answered
+    assert ("1 attack of it has not run yet" in found.sentence) == (not answered)
+    assert (found.p is None) == (not answered)
 
 
 def test_an_attack_without_results_yet_is_said():

@@ -20,7 +20,7 @@ import numpy as np
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Detectable, Estimate, advantage, detectable
 from lacewing.results import SCHEMA, STOPPED, AttackResult, NetworkResult, is_sparse
-from lacewing.tradeoff._answers import answers
+from lacewing.tradeoff._answers import Waiting, answers
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
 from lacewing.tradeoff._families import difference, differences, families
@@ -67,6 +67,7 @@ __all__ = [
     "TradeOff",
     "Units",
     "Verdict",
+    "Waiting",
     "afford",
     "answers",
     "as_json",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from lacewing.config import CONTROLS, Comparison, Tradeoff
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff._families import Family, difference, families
 from lacewing.tradeoff._types import Answer, AnswerVerdict, Difference
 from lacewing.tradeoff._units import Units
@@ -14,8 +15,21 @@ from lacewing.tradeoff._units import Units
 LEVEL = 0.05
 
 
+class Waiting(NamedTuple):
+    """A planned attack that has not run: a verdict on what is there would come from looking before the end."""
+
+    attack: str
+    family: str
+    kind: Kind | None
+
+
 def answers(
-    declared: Tradeoff, attacks: Sequence[AttackResult], networks: Sequence[NetworkResult] = (), *, halves: bool = False
+    declared: Tradeoff,
+    attacks: Sequence[AttackResult],
+    networks: Sequence[NetworkResult] = (),
+    *,
+    halves: bool = False,
+    waiting: Collection[Waiting] = (),
 ) -> tuple[Answer, ...]:
     """What each declared comparison found, the primary one first.
 
@@ -29,10 +43,11 @@ def answers(
         attacks: results of every attack on the targets.
         networks: all networks; the accuracy of shadows decides which recipes have a common accuracy.
         halves: whether seeds 2j and 2j + 1 share one cut of the records.
+        waiting: what of the study has not run; a comparison that it belongs to has no verdict yet.
     """
     first = [_answer(declared.primary, attacks, networks, halves, primary=True)] if declared.primary else []
     others = [_answer(each, attacks, networks, halves, primary=False) for each in declared.comparisons]
-    return tuple(map(_settled, [*first, *_holm(others)]))
+    return tuple(_settled(answer, waiting) for answer in [*first, *_holm(others)])
 
 
 def _answer(
@@ -77,8 +92,18 @@ def _holm(answers: Sequence[Answer]) -> list[Answer]:
     return [replace(a, p_corrected=corrected.get(i)) for i, a in enumerate(answers)]
 
 
-def _settled(answer: Answer) -> Answer:
+def _settled(answer: Answer, waiting: Collection[Waiting]) -> Answer:
     """The answer with its verdict and its sentence."""
+    attack = answer.metric.partition(".")[0]
+    of_it = [
+        w
+        for w in waiting
+        if w.attack == attack
+        and (w.family in (answer.family, answer.against) or (answer.against == CONTROLS and w.kind == "control"))
+    ]
+    if of_it:
+        left = f"{len(of_it)} attack{'s' * (len(of_it) > 1)} of it {'have' if len(of_it) > 1 else 'has'} not run yet"
+        return replace(answer, p=None, p_corrected=None, sentence=f"{_question(answer)} No verdict yet: {left}.")
     verdict = _verdict(answer)
     return replace(answer, verdict=verdict, sentence=_sentence(answer, verdict))
 
@@ -97,9 +122,6 @@ def _verdict(answer: Answer) -> AnswerVerdict:
 
 
 def _sentence(answer: Answer, verdict: AnswerVerdict) -> str:
-    asked = "Primary question" if answer.primary else "Declared comparison"
-    other = "every control" if answer.against == CONTROLS else f"'{answer.against}'"
-    head = f"{asked}: does '{answer.family}' leak less than {other} at equal test accuracy, by {answer.metric}?"
     tested = [d for d in answer.differences if d.estimate is not None]
     said = {
         "leaks less": "It leaks less.",
@@ -114,7 +136,13 @@ def _sentence(answer: Answer, verdict: AnswerVerdict) -> str:
     p = ""
     if answer.p_corrected is not None:
         p = f"; p = {answer.p_corrected:.2g}{'' if answer.primary else ' after Holm'}"
-    return f"{head} {said} ({'; '.join(parts)}{p})"
+    return f"{_question(answer)} {said} ({'; '.join(parts)}{p})"
+
+
+def _question(answer: Answer) -> str:
+    asked = "Primary question" if answer.primary else "Declared comparison"
+    other = "every control" if answer.against == CONTROLS else f"'{answer.against}'"
+    return f"{asked}: does '{answer.family}' leak less than {other} at equal test accuracy, by {answer.metric}?"
 
 
 def _told(d: Difference) -> str:

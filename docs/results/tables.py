@@ -19,7 +19,7 @@ from lacewing.config import load_study
 from lacewing.metrics import Estimate
 from lacewing.plan import make_plan
 from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
-from lacewing.tradeoff import Difference, Slope, Spread, TradeOff, answers, as_json, show_ratio, tradeoff
+from lacewing.tradeoff import Difference, Slope, Spread, TradeOff, answers, as_json, show_slope, tradeoff
 
 REFERENCES = ("lira-offline", "rmia-offline")
 COMPARED = ("discriminator", *REFERENCES, "label-augmentation", "gradient-norm")  # the paper's, others by what they see
@@ -146,7 +146,7 @@ def _slope_cells(slope: Slope) -> Sequence[str]:
     return (
         slope.method,
         str(len(slope.networks)),
-        "-" if slope.ratio is None else show_ratio(slope.ratio),
+        show_slope(slope),
         by_seed(slope),
         interval(slope.mean_loss, "+.3f"),
         "-" if slope.p_paper is None else f"{interval(slope.beside_paper, '+.3f')}, {slope.p_paper:.2g}",
@@ -167,7 +167,7 @@ def slopes_otherwise(found: Found) -> str:
         row = [method, base]
         for attack in there(COMPARED, found):
             measured = tradeoff(kept, attack=attack, halves=found.halves).slope
-            row.append("-" if measured.ratio is None else f"{show_ratio(measured.ratio)} ({by_seed(measured)})")
+            row.append(f"{show_slope(measured)} ({by_seed(measured)})")
         return row
 
     head = ("networks", "measured from", *(f"{attack}: slope [95 %] (by seed)" for attack in there(COMPARED, found)))
@@ -216,7 +216,7 @@ def _difference(d: Difference | None) -> str:
 def explained(found: Found) -> str:
     """What train accuracy explains of A over networks, and what the method adds."""
     lines = (
-        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:.1%}")
+        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:.2%}")
         for attack in there(COMPARED, found)
         if attack in found.tradeoffs and (e := found.tradeoffs[attack].explained) is not None
     )
@@ -274,8 +274,7 @@ def slopes_by_attack(found: Found) -> str:
         shown = []
         for method in ("all", *methods):
             slope = of.get(method)
-            known = slope is not None and slope.ratio is not None
-            shown.append(f"{show_ratio(slope.ratio)} ({by_seed(slope)})" if known else "-")  # type: ignore[union-attr, arg-type]
+            shown.append("-" if slope is None else f"{show_slope(slope)} ({by_seed(slope)})")
         return by.attack, interval(by.dense_balanced_accuracy, ".3f"), *shown
 
     able = [t for t in found.tradeoffs.values() if t.dense_balanced_accuracy and t.attack not in AT_FIXED_FPR]

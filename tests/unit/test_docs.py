@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from lacewing import metrics
 from lacewing.attacks import ATTACKS
 from lacewing.config import builtin_studies
+from lacewing.results import AttackResult, NetworkResult
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
@@ -46,13 +49,13 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
 
 
 @functools.cache
-def _tables() -> ModuleType:
-    """docs/results/tables.py."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "results" / "tables.py")
+def _script(name: str) -> ModuleType:
+    """A script of docs/results."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "results" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["tables"] = module  # where dataclasses look for it
+    sys.modules[name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
@@ -60,7 +63,7 @@ def _tables() -> ModuleType:
 @functools.cache
 def _read(study: str) -> Any:
     """What a study of docs/results found, and its tradeoff.json."""
-    return _tables().read(ROOT / "docs" / "results" / study)
+    return _script("tables").read(ROOT / "docs" / "results" / study)
 
 
 def _close(found: Any, wanted: Any) -> bool:
@@ -79,7 +82,7 @@ def test_tables_of_results_are_those_of_their_csv() -> None:
     assert "paper-short" in [page.parent.name for page in pages]
     for page in pages:
         found, _ = _read(page.parent.name)
-        assert _tables().with_tables(page.read_text("utf-8"), found) == page.read_text("utf-8"), page
+        assert _script("tables").with_tables(page.read_text("utf-8"), found) == page.read_text("utf-8"), page
 
 
 @pytest.mark.parametrize("study", ["paper-short", "cifar10-small", "digits-halves"])
@@ -87,6 +90,42 @@ def test_tradeoff_json_of_results_is_that_of_their_csv(study: str) -> None:
     folder = ROOT / "docs" / "results" / study
     _, document = _read(study)
     assert _close(json.loads((folder / "tradeoff.json").read_text("utf-8")), json.loads(json.dumps(document)))
+
+
+def test_packed_decisions_are_read_back_and_give_the_metrics(tmp_path: Path) -> None:
+    decisions = _script("decisions")
+    rng = np.random.default_rng(0)
+    attacks = []
+    for seed, name, attack in (
+        (0, "dense", "loss"),
+        (0, "dense", "auc-only"),
+        (1, "dense", "loss"),
+        (1, "imp-01", "gap"),
+    ):
+        network = NetworkResult(name, "dense", "target", seed, 1.0, 1.0, 9, 9, 1.0, 0.5)
+        record, member = rng.permutation(500)[:101], rng.random(101) < 0.5
+        correct, hit = rng.random((2, 101)) < 0.7
+        hit = hit if attack != "auc-only" else np.zeros(0, bool)
+        attacks.append(
+            AttackResult(
+                network, attack, "", "", 9, 9, {}, record_N=record, member_N=member, hit_N=hit, correct_N=correct
+            )
+        )
+    decisions.write(tmp_path / "decisions.npz", attacks)
+    found = {(d.network, d.attack): d for d in decisions.read(tmp_path / "decisions.npz")}
+    assert set(found) == {(a.network.id, a.attack) for a in attacks if a.hit_N.size}
+    for a in (a for a in attacks if a.hit_N.size):
+        d, order = found[a.network.id, a.attack], np.argsort(a.record_N)
+        assert np.array_equal(d.record_N, a.record_N[order])
+        assert np.array_equal(d.member_N, a.member_N[order])
+        assert np.array_equal(d.correct_N, a.correct_N[order])
+        expected = metrics.balanced_accuracy(a.hit_N == a.member_N, a.member_N)
+        assert d.measured()["balanced_accuracy"] == expected
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent.name for p in (ROOT / "docs/results").glob("*/decisions.npz")))
+def test_published_decisions_give_the_results_beside_them(folder: str) -> None:
+    assert _script("decisions").differences(ROOT / "docs" / "results" / folder) == []
 
 
 @pytest.mark.parametrize("study", ["paper-short", "cifar10-small"])
@@ -106,7 +145,7 @@ def test_tradeoff_json_of_results_is_that_of_their_csv(study: str) -> None:
     ],
 )
 def test_every_table_can_be_made_of_every_study(study: str, name: str) -> None:
-    tables = _tables()
+    tables = _script("tables")
     found, _ = _read(study)
     page = tables.with_tables(f"Before.\n\n<!-- table: {name} -->\nAfter.\n", found)
     assert page.startswith(f"Before.\n\n<!-- table: {name} -->\n\n| ")

@@ -222,7 +222,7 @@ def test_the_papers_slope_is_tested_by_gain_minus_loss():
     oracle = scipy.stats.ttest_1samp([np.mean(each) for each in by_seed.values()], 0)
     assert found.p_paper == pytest.approx(oracle.pvalue)
     assert found.beside_paper.low == pytest.approx(oracle.confidence_interval().low)
-    assert "excluded" in found.sentence
+    assert "exclude" in found.sentence
 
 
 def test_no_network_in_the_band_and_no_dense_network_are_said_not_raised():

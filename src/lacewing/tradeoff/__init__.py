@@ -46,6 +46,7 @@ from lacewing.tradeoff._types import (
     Verdict,
     show,
     show_ratio,
+    show_slope,
 )
 from lacewing.tradeoff._units import Units
 
@@ -76,6 +77,7 @@ __all__ = [
     "on_the_way",
     "show",
     "show_ratio",
+    "show_slope",
     "tradeoff",
 ]
 

@@ -38,7 +38,7 @@ def explained(results: Sequence[AttackResult]) -> Explained | None:
     sentence = (
         f"Over the {len(used)} networks that fit more than {LEAST_TRAIN_ACCURACY:.0%} of their training records, a "
         f"quadratic in train accuracy explains {alone:.1%} of the spread of A; knowing the method as well adds "
-        f"{with_method - alone:.1%}."
+        f"{with_method - alone:.2%}."
     )
     return Explained(
         LEAST_TRAIN_ACCURACY,

@@ -14,7 +14,7 @@ import numpy as np
 
 from lacewing.metrics import Estimate, Floats, Ratio, fieller, mean_over_seeds, p_of_mean, ratio_of_means
 from lacewing.tradeoff._draws import Draws
-from lacewing.tradeoff._types import PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
+from lacewing.tradeoff._types import NO_INTERVAL, PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
 from lacewing.tradeoff._units import Units, shared
 
 _NORMAL = 1.959963984540054  # the .975 quantile
@@ -80,7 +80,7 @@ def slope_of(
         mean_gain, mean_loss = mean_over_seeds(gains), mean_over_seeds(losses)
     else:
         ratio, mean_gain, mean_loss = _over_records(gains, losses, rows, draws)
-        interval = "over records, the spread over seeds left out" if draws is not None else "no interval"
+        interval = NO_INTERVAL if draws is None else "over records, the spread over seeds left out"
     apart = gains - PAPER_SLOPE * losses
     beside = mean_over_seeds(apart) if units.enough else None
     p_paper = p_of_mean(apart) if units.enough else None
@@ -88,8 +88,8 @@ def slope_of(
     sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {interval})."
     if beside is not None and p_paper is not None and verdict != "no trade-off measurable":
         sentence += (
-            f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss is {show(beside)}, p = {p_paper:.2g}, so "
-            f"that {'the paper is excluded' if p_paper < 0.05 else 'the paper is not excluded'}."
+            f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss is {show(beside)}, p = {p_paper:.2g}, which "
+            f"{'excludes' if p_paper < 0.05 else 'does not exclude'} {PAPER_SLOPE} at 5 %."
         )
     return Slope(
         method=method,

@@ -14,6 +14,7 @@ PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
 EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for how many were looked at"
+NO_INTERVAL = "no interval: the records are not at hand"  # of fewer than three seeds, read from results.csv
 Regressor = Literal["test accuracy", "train accuracy"]
 At = Literal["accuracy", "density"]
 Against = Literal["early-stopped", "imp"]
@@ -77,7 +78,7 @@ class Slope:
 
     method: str  # "all" or a method
     ratio: Ratio | None  # None: not defined; an end that is None is no bound
-    interval: str  # what the ratio's set is over
+    interval: str  # what the ratio's set is over, or `NO_INTERVAL`
     mean_loss: Estimate | None
     mean_gain: Estimate | None
     # gain - 3.6 loss, mean over seeds with its t interval and p: where 0 is inside, the paper's slope is not excluded.
@@ -212,10 +213,17 @@ def show(e: Estimate) -> str:
     return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
 
 
+def show_slope(slope: Slope) -> str:
+    """A slope with its set, where it has one."""
+    if slope.ratio is None or slope.ratio.value is None:
+        return "none"
+    return f"{slope.ratio.value:.3g}" if slope.interval == NO_INTERVAL else show_ratio(slope.ratio)
+
+
 def show_ratio(ratio: Ratio) -> str:
-    """A slope with its set, whole: an end that it does not have is said."""
+    """A ratio with its set, whole: an end that the set does not have is said."""
     if ratio.value is None:
-        return "no value"
+        return "none"
     if ratio.low is not None and ratio.high is not None:
         return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
     return f"{ratio.value:.3g} [{'no bound' if ratio.low is None else f'at least {ratio.low:.3g}'}]"

@@ -1,0 +1,133 @@
+"""One study, many surfaces: all of them say the same number with the same interval."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import lacewing as lw
+from lacewing import tradeoff
+from lacewing._compare import compare
+from lacewing.results import read_results_csv
+
+ATTACK = "loss"
+CONTROLS = """
+[[networks]]
+method = "dense"
+name = "short-{0}"
+family = "short"
+train = {{ epochs = {0} }}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Result:
+    """The small study with three seeds, controls of five recipes, and a declared question."""
+    study = tomllib.loads(small.STUDY + "".join(CONTROLS.format(epochs) for epochs in (2, 4, 5, 6, 7)))
+    study["networks"][1] |= {"levels": 5, "fraction": 0.35}
+    study["tradeoff"] = {"primary": {"family": "imp", "against": "controls", "metric": f"{ATTACK}.auc"}}
+    study |= {"attacks": {"names": [ATTACK]}, "run": {"seeds": [0, 1, 2]}}
+    return lw.run(study, out=tmp_path_factory.mktemp("agree") / "run", processes=1, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def document(run: lw.Result) -> Any:
+    return json.loads((run.folder / "tradeoff.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def texts(run: lw.Result) -> dict[str, str]:
+    """What a reader sees on each surface, blanks and signs written alike."""
+    page = re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", run.report.read_text(), flags=re.DOTALL)
+    card = re.sub(r"\\([\\`*_\[\]|~#!])", r"\1", (run.folder / "model_card.md").read_text())
+    found = {"page": html.unescape(page), "card": html.unescape(card), "terminal": str(run)}
+    return {name: plain(text) for name, text in found.items()}
+
+
+def plain(text: str) -> str:
+    text = text.replace("\u2212", "-").replace("\u202f", " ").replace("\u00a0", " ")
+    return re.sub(r"\s+", " ", text)
+
+
+def test_result_and_tradeoff_json_hold_the_same(run: lw.Result, document: Any) -> None:
+    assert run.tradeoff is not None
+    assert document == json.loads(json.dumps(tradeoff.as_json(run.tradeoff, run.answers)))
+
+
+def test_results_csv_alone_gives_tradeoff_json_again(run: lw.Result, document: Any) -> None:
+    networks, attacks = read_results_csv(run.folder / "results.csv")
+    again = json.loads(json.dumps(tradeoff.as_json(tradeoff.tradeoff(attacks, attack=ATTACK, networks=networks))))
+    for name in ("dense_balanced_accuracy", "slope", "slopes", "points", "differences", "power", "explained"):
+        assert again[name] == document[name], name
+
+
+def test_results_csv_holds_the_rows_of_the_result(run: lw.Result) -> None:
+    with (run.folder / "results.csv").open(newline="") as stream:
+        rows = {(r["network"], int(r["seed"])): r for r in csv.DictReader(stream) if r["attack"]}
+    assert len(rows) == len(run.attacks)
+    for found in run.attacks:
+        row = rows[found.network.network, found.network.seed]
+        for name, estimate in found.metrics.items():
+            cells = tuple(row[name + end] for end in ("", "_low", "_high"))
+            assert cells == ("", "", "") if estimate is None else tuple(map(float, cells)) == pytest.approx(estimate)
+        assert (row["family"], row["kind"]) == (found.network.family, found.network.kind)
+
+
+def test_the_dense_networks_mean_is_that_of_results_csv_over_seeds(run: lw.Result, document: Any) -> None:
+    values = [a.metrics["balanced_accuracy"].value for a in run.attacks if a.network.kind == "dense"]  # type: ignore[union-attr]
+    found = document["dense_balanced_accuracy"]
+    expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert found["value"] == pytest.approx(np.mean(values))
+    assert (found["low"], found["high"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("surface", ["page", "card", "terminal"])
+def test_every_surface_says_the_sentences_of_tradeoff_json(surface: str, texts: dict[str, str], document: Any) -> None:
+    (answer,) = document["declared"]
+    for sentence in (document["slope"]["sentence"], document["power_sentence"], answer["sentence"]):
+        assert plain(sentence) in texts[surface]
+
+
+def test_the_answers_sentence_holds_its_own_numbers(document: Any) -> None:
+    (answer,) = document["declared"]
+    (found,) = answer["differences"]
+    if found["estimate"] is None:
+        assert found["reason"] in answer["sentence"]
+    else:
+        assert f"{found['estimate']['value']:+.3f} [{found['estimate']['low']:+.3f}" in answer["sentence"]
+    same = [d for d in document["differences"] if (d["metric"], d["at"]) == ("auc", "test accuracy")]
+    assert found in same
+
+
+def test_the_page_shows_each_slope_with_its_set(run: lw.Result, texts: dict[str, str]) -> None:
+    assert run.tradeoff is not None
+    for slope in (run.tradeoff.slope, *run.tradeoff.slopes):
+        assert plain(tradeoff.show_slope(slope)) in texts["page"]
+
+
+def test_compare_has_the_difference_and_interval_over_seeds_of_results_csv(run: lw.Result) -> None:
+    found = {row.measure: row for row in compare(run.folder, "imp-01", "dense", attack=ATTACK).rows}
+    _, attacks = read_results_csv(run.folder / "results.csv")
+
+    def values(network: str, metric: str) -> Any:
+        chosen = sorted((a for a in attacks if a.network.network == network), key=lambda a: a.network.seed)
+        return np.array([a.metrics[metric].value for a in chosen])  # type: ignore[union-attr]
+
+    for metric in ("balanced_accuracy", "auc"):
+        each = values("imp-01", metric) - values("dense", metric)
+        row = found[metric]
+        assert row.difference == pytest.approx(each.mean())
+        assert (row.low, row.high) == pytest.approx(stats.t.interval(0.95, 2, each.mean(), stats.sem(each)), abs=1e-12)
+    a0 = run.tradeoff.dense_balanced_accuracy if run.tradeoff else None
+    assert a0 is not None
+    assert found["balanced_accuracy"].second == pytest.approx(a0.value)

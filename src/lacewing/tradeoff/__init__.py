@@ -245,8 +245,8 @@ def _power_sentence(power: Detectable | None, units: Units) -> str:
     half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
     return (
         f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
-        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, "
-        f"since so few {units.unit}s hardly tell their own spread); half of it takes {half} {units.unit}s."
+        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, as "
+        f"well as they tell their own spread); half of it takes {half} {units.unit}s."
     )
 
 

@@ -642,7 +642,7 @@ def test_a_declared_question_is_read_back_and_names_attack_and_column():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"family": "impp"}, "tradeoff.primary.family: there is no family 'impp': did you mean 'imp'"),
+        ({"family": "impp"}, "tradeoff.primary.family: there is no family 'impp': did you mean 'imp'?"),
         ({"against": "shorts"}, "tradeoff.primary.against: there is no family 'shorts': did you mean 'short'"),
         ({"against": "imp"}, "is the family itself"),
         ({"against": "dense"}, "family 'dense' has one recipe"),
@@ -654,8 +654,9 @@ def test_a_declared_question_is_read_back_and_names_attack_and_column():
     ],
 )
 def test_a_question_that_the_study_can_never_answer_is_refused(change, said):
-    with pytest.raises(UsageError, match=re.escape(said)):
+    with pytest.raises(UsageError, match=re.escape(said)) as refusal:
         load_study(_declared({**QUESTION, **change}))
+    assert not str(refusal.value).endswith(("..", "?."))
 
 
 def test_controls_need_a_family_of_two_recipes_and_snapshots_are_none():

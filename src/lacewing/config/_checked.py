@@ -57,7 +57,7 @@ def _sentence(error: ValidationError, part: type[Part]) -> str:
     if isinstance(refusal, BadLength):
         return f"{field} {message}."
     if problem["type"] == "value_error" and not isinstance(refusal, BadValue):
-        return f"{field + ': ' if field else ''}{message}."
+        return f"{field + ': ' if field else ''}{message}{'' if message.endswith(('.', '?')) else '.'}"
     return f"{field} = {shown(problem['input'])}: {message[0].lower()}{message[1:]}."
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import tomllib
 import warnings
 import zipfile
@@ -41,6 +42,9 @@ _MEMBERS = 10_000
 _HEADER = 10_000  # bytes of an array's header
 _KINDS = "buifcSU"  # of arrays: numbers and plain text; no objects, no structures, no dates
 _SEAL = "sha256"
+_DEEPEST = 100  # lists and objects in each other; files of ours have fewer than twenty
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_OPENING, _CLOSING = (list(pair) for pair in (b"[{", b"]}"))
 
 
 def parse_json(data: str | bytes, where: str) -> Any:
@@ -50,11 +54,24 @@ def parse_json(data: str | bytes, where: str) -> Any:
         UsageError: it is no JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
-        return json.loads(data, parse_constant=_refuse)
-    except RecursionError:
-        raise UsageError(f"{where} is nested too deeply; no file of ours is.") from None
+        text = data.decode(json.detect_encoding(data), "surrogatepass") if isinstance(data, bytes) else data
+        if _depth(text) > _DEEPEST:
+            raise UsageError(f"{where} is nested too deeply; no file of ours is.")
+        return json.loads(text, parse_constant=_refuse)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are of this kind
         raise UsageError(f"{where} is no JSON ({_short(error)}).") from None
+
+
+def _depth(text: str) -> int:
+    """How deeply lists and objects are nested; 0 where there are too few of them to be nested too deeply.
+
+    Python's own limit is no guard: libraries raise it, and the decoder then overflows the stack of the process.
+    """
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return 0
+    codes = np.frombuffer(_STRING.sub("", text).encode("ascii", "replace"), np.uint8)
+    step = np.isin(codes, _OPENING).astype(np.int32) - np.isin(codes, _CLOSING)
+    return int(step.cumsum().max(initial=0))
 
 
 def _refuse(constant: str) -> None:

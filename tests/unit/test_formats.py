@@ -4,6 +4,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
@@ -136,6 +138,25 @@ def test_bad_json_is_one_sentence(text):
     with pytest.raises(UsageError, match=r"^the file is (no JSON|nested too deeply)") as refused:
         parse_json(text, "the file")
     assert "\n" not in str(refused.value)
+
+
+def test_a_process_that_raised_pythons_recursion_limit_does_not_die_of_nested_json():
+    """As libraries do; the decoder would overflow the stack."""
+    code = (
+        "import sys; sys.setrecursionlimit(10**6)\n"
+        "from lacewing._formats import parse_json\n"
+        "from lacewing.errors import UsageError\n"
+        "for text in ('[' * 500_000, '{\"a\":[\"]]]]\", ' * 100_000):\n"
+        "    try:\n        parse_json(text, 'it')\n"
+        "    except UsageError as error:\n        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.count("nested too deeply")) == (0, 2)
+
+
+def test_brackets_in_texts_are_no_nesting():
+    text = json.dumps({"note": "[" * 1000, "rows": [[1, {"a": '"]\\'}]] * 300})
+    assert parse_json(text, "it") == json.loads(text)
 
 
 @pytest.mark.parametrize(

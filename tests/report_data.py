@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,9 @@ from lacewing import metrics
 from lacewing._report import ReportData
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.cautions import failures
+from lacewing.config import Tradeoff
 from lacewing.results import AttackResult, Epoch, NetworkResult
-from lacewing.tradeoff import tradeoff
+from lacewing.tradeoff import answers, tradeoff
 
 PARAMETERS = 272_474
 KEPT_DENSE = 1_578  # batch norm and biases, never pruned
@@ -35,13 +37,20 @@ def networks(
     butterflies: Sequence[str] = ("butterfly-s2-l2", "butterfly-s3-l3"),
     epochs: int = 40,
     collapse: bool = False,
+    controls: int = 0,
+    stops: Sequence[int] = (),
+    population: bool = False,
 ) -> list[NetworkResult]:
-    """Both roles of every network: accuracy and memorisation fall as the network gets sparser."""
+    """Both roles of every network: accuracy and memorisation fall as the network gets sparser.
+
+    ``controls``: dense recipes of falling accuracy, one family; ``stops``: epochs at which the dense one is observed.
+    """
     prunable = 1 - KEPT_DENSE / PARAMETERS
     grid = [("dense", "dense", 1.0)]
     for level in range(1, levels + 1):
         grid.append((f"imp-{level:02d}", "imp", (1 - fraction) ** level * prunable + 1 - prunable))
     grid += [(name, "butterfly", BUTTERFLY[name]) for name in butterflies]
+    grid += [(f"decay-{i}", "dense", 1.0) for i in range(1, controls + 1)]
     found = []
     for seed in seeds:
         for role in ("target", "shadow"):
@@ -50,6 +59,8 @@ def networks(
                 sparse = -math.log10(density)  # 0 for dense, 2 at 1 %
                 test = 0.70 - 0.030 * sparse**2 - (0.015 if method == "butterfly" else 0) + rng.normal(0, 0.004)
                 train = 1.0 - 0.085 * sparse**2 + rng.normal(0, 0.002)
+                if name.startswith("decay-"):
+                    test, train = test - 0.09 * int(name[6:]) / controls, train - 0.13 * int(name[6:]) / controls
                 if collapse and density < 0.08:
                     test, train = 0.10, 0.10
                 curve = tuple(
@@ -74,10 +85,33 @@ def networks(
                         train_accuracy=float(np.clip(train, 0, 1)),
                         test_accuracy=float(test),
                         clean_test_accuracy=float(min(1.0, test + 0.04)),
+                        population_accuracy=float(test - 0.01) if population else None,
+                        family=FAMILIES.get(name.split("-")[0], name),
+                        kind="control" if name.startswith("decay-") else "dense" if method == "dense" else "sparse",
                         curve=curve,
                     )
                 )
+                if name == "dense":
+                    found += [_stopped(found[-1], epoch, epochs) for epoch in stops]
     return found
+
+
+FAMILIES = {"imp": "imp", "butterfly": "butterfly", "decay": "weight-decay"}
+
+
+def _stopped(dense: NetworkResult, epoch: int, epochs: int) -> NetworkResult:
+    """The dense network after ``epoch`` epochs of its training."""
+    share = epoch / epochs
+    return dataclasses.replace(
+        dense,
+        network=f"early-{epoch:03d}",
+        method="early-stopped",
+        family="early-stopped",
+        kind="control",
+        test_accuracy=dense.test_accuracy - 0.25 * (1 - share) ** 2,
+        train_accuracy=dense.train_accuracy - 0.35 * (1 - share),
+        curve=dense.curve[:epoch],
+    )
 
 
 _SPARSE = frozenset({"imp", "butterfly"})
@@ -210,6 +244,9 @@ def study(name: str = "synthetic", seeds: Sequence[int] = (0, 1), levels: int = 
     }
 
 
+PRIMARY = {"primary": {"family": "imp", "against": "weight-decay", "metric": "discriminator.balanced_accuracy"}}
+
+
 def report_data(
     name: str = "synthetic",
     seeds: Sequence[int] = (0, 1),
@@ -220,11 +257,13 @@ def report_data(
     levels: int = 5,
     names: Sequence[str] = ("discriminator",),
     halves: bool = False,
+    declared: Mapping[str, Any] | None = None,
     **grid: Any,
 ) -> ReportData:
     """A whole report's input; ``leak=0`` for attacks at chance, ``attacked=False`` for a study without attacks yet.
 
-    ``names``: attacks of `BATTERY`. ``halves``: the split random-halves, which has no shadow networks.
+    ``names``: attacks of `BATTERY`. ``halves``: the split random-halves, which has no shadow networks. ``declared``:
+    the study's [tradeoff], see `PRIMARY`.
     """
     nets = [net for net in networks(seeds=seeds, levels=levels, **grid) if net.role == "target" or not halves]
     attacks = [
@@ -234,7 +273,8 @@ def report_data(
         if attacked and net.role == "target" and (BATTERY[name][2] is None or net.method in BATTERY[name][2])
     ]
     decided = [name for name in names if BATTERY[name][4] and any(a.attack == name for a in attacks)]
-    found = tradeoff(attacks, attack=decided[0], resamples=200) if decided else None
+    found = tradeoff(attacks, attack=decided[0], networks=nets, halves=halves, resamples=200) if decided else None
+    asked = Tradeoff.model_validate(declared or {})
     resolved = study(name, seeds, levels, attacks={"names": list(names)})
     if halves:
         resolved["data"] |= {"split": "random-halves", "population": 0.1}
@@ -257,5 +297,6 @@ def report_data(
         command=f"lacewing run {name} --out runs/{name}",
         data_digest="9f2c" * 16,
         missing=missing,
+        answers=answers(asked, attacks, nets, halves=halves),
         registry=REGISTRY,
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lacewing._report import equal_accuracy
+from lacewing._report import slope_sentence
 from lacewing._text import entry
 from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
-from lacewing.tradeoff import Answer, Choice, TradeOff, afford
+from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford
 
 _COLUMNS = 8  # networks that a terminal shows side by side
 
@@ -86,14 +86,21 @@ class Result:
             "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
             for row in rows
         )
-        sentences = [self.tradeoff.slope.sentence] if self.tradeoff else ["no attack has run yet"]
-        verdict = html.escape(" ".join([*sentences, *equal_accuracy(self.tradeoff)]))
+        verdict = html.escape(" ".join(self._answers() or ["no attack has run yet"]))
         figure = self.folder / "figures" / "tradeoff.svg"
         picture = ""
         if figure.is_file():
             data = base64.b64encode(figure.read_bytes()).decode()
             picture = f'<img alt="trade-off" src="data:image/svg+xml;base64,{data}">'
         return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _answers(self) -> list[str]:
+        """The declared answers, the slope and what so many seeds can tell; the rest is marked as exploratory."""
+        said = [answer.sentence for answer in self.answers]
+        if self.tradeoff:
+            said += [slope_sentence(self.tradeoff.slope), self.tradeoff.power_sentence]
+            said.append(f"All else is {EXPLORATORY}.")
+        return said
 
     def __str__(self) -> str:
         rows = self._rows(stops=False)
@@ -110,8 +117,8 @@ class Result:
             )
         lines += _matrix(rows, "AUC, mean of seeds", "auc")
         lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
+        lines += ["", *said] if (said := self._answers()) else []
         if self.tradeoff:
-            lines += ["", self.tradeoff.slope.sentence, *equal_accuracy(self.tradeoff)]
             choice = self.afford(5)
             if choice:
                 lines.append(f"I can afford to lose 5 % accuracy: {choice.sentence}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lacewing.results import STOPPED, AttackResult, NetworkResult
-from lacewing.tradeoff import TradeOff, show
+from lacewing.tradeoff import TradeOff, Units, show
 
 
 def failures(
@@ -23,14 +23,14 @@ def failures(
     ``tradeoff`` is that of the leading attack, None where no attack makes decisions; ``study`` is the resolved study,
     None where it is not known (batches are then not looked at).
 
-    Attack near chance on the dense networks (A0's interval reaches 1/2); slope not resolved; accuracy collapsed (test
-    accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above chance);
-    a dense network with less than 98 % train accuracy; target and shadow further apart in train or test accuracy than
-    0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half of the
-    butterfly networks dominated by IMP; an epoch whose last batch holds a single record; sparse networks beside a
-    dense one that leaks, and no other dense network to tell sparsity from lower accuracy. Dense networks stopped early
-    are such a control: they are meant to be less accurate, so no other sign looks at them. ``classes`` is read from
-    the attacks' notes where it is not given.
+    Attack near chance on the dense networks (A0's interval reaches 1/2); fewer than three seeds; no slope; accuracy
+    collapsed (test accuracy below the larger of half the dense network's and 1.5/classes, the latter at most 0.05 above
+    chance); a dense network with less than 98 % train accuracy; target and shadow further apart in train or test
+    accuracy than 0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least half
+    of the butterfly networks dominated by IMP; an epoch whose last batch holds a single record; sparse networks beside
+    a dense one that leaks, and no other dense network to tell sparsity from lower accuracy. Dense networks stopped
+    early and those of other recipes are such controls: they are meant to be less accurate. ``classes`` is read from the
+    attacks' notes where it is not given.
     """
     controls = study is None or _controls(networks)
     networks = [n for n in networks if n.method != STOPPED]
@@ -39,7 +39,7 @@ def failures(
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
     found = _slope(attacks, tradeoff) if tradeoff is not None else []
     found += _collapsed(networks, classes)
-    dense = [n for n in networks if n.method == "dense"]
+    dense = list(filter(_baseline, networks))
     young = [n for n in dense if n.train_accuracy < 0.98]
     if young:
         found.append(
@@ -53,28 +53,40 @@ def failures(
     return tuple(found)
 
 
+def _baseline(n: NetworkResult) -> bool:
+    """Whether it is the dense network that all others are held against, rather than a control of another recipe."""
+    return n.method == "dense" and n.kind != "control"
+
+
 def _down(share: float) -> str:
     """A percentage, rounded down: what is less than 98 % does not read as 98.0 %."""
     return f"{math.floor(1000 * share + 1e-9) / 1000:.1%}"
 
 
 def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
-    """The leading attack near chance on the dense networks, or else its slope not resolved."""
-    a0, n_seeds = tradeoff.dense_balanced_accuracy, len(tradeoff.seeds)
+    """The leading attack near chance on the dense networks, or else what its slope lacks."""
+    a0, verdict = tradeoff.dense_balanced_accuracy, tradeoff.slope.verdict
+    units = Units.of(tradeoff.seeds, halves=tradeoff.unit == "cut")
     if a0 is None or a0.low > 0.5:
-        return [] if tradeoff.slope.verdict == "slope resolved" else [f"No slope to quote: {tradeoff.slope.sentence}"]
+        if verdict == "slope resolved":
+            return []
+        if verdict == "fewer than three seeds":
+            return [
+                f"No verdict without three {tradeoff.unit}s: the intervals here are over records and leave out the "
+                f"spread over seeds, of which {units.text} say too little."
+            ]
+        return [f"No slope to quote: {tradeoff.slope.sentence}"]
+    counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and _baseline(a.network)}
+    n = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "unknown"
     sentence = (
         f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
-        f"n = {tradeoff.dense_records} records ({n_seeds} seed{'s' * (n_seeds > 1)}, measured {show(a0)})."
+        f"n = {n} records a network ({units.text}, measured {show(a0)}, {tradeoff.interval})."
     )
     others = sorted(
         {
             a.attack
             for a in attacks
-            if a.network.method == "dense"
-            and a.attack != tradeoff.attack
-            and (e := a.metrics.get("auc"))
-            and e.low > 0.5
+            if _baseline(a.network) and a.attack != tradeoff.attack and (e := a.metrics.get("auc")) and e.low > 0.5
         }
     )
     if others:
@@ -130,13 +142,14 @@ def _no_control(tradeoff: TradeOff) -> list[str]:
     if not tradeoff.pairs or a0 is None or a0.low <= 0.5:
         return []
     return [
-        "No control at equal accuracy: whether sparsity protects or any network of lower accuracy leaks less is not "
-        'told apart here. Dense networks stopped early do that: add [[networks]] with method = "early-stopped".'
+        "No control at equal accuracy: what sparsity does and what lower accuracy does to the leak is not told apart "
+        'here. Add [[networks]] of method = "dense" with other settings (fewer epochs, more weight decay, less width) '
+        "and one `family`, and declare [tradeoff] primary. Dense networks stopped early describe it without a verdict."
     ]
 
 
 def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
-    dense = {(n.role, n.seed): n.test_accuracy for n in networks if n.method == "dense"}
+    dense = {(n.role, n.seed): n.test_accuracy for n in networks if _baseline(n)}
     chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
     floor = {n.id: max(chance, dense.get((n.role, n.seed), 0.0) / 2) for n in networks}
     low = [n for n in networks if n.test_accuracy < floor[n.id]]

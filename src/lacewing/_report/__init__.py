@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lacewing._files import write_atomically
-from lacewing._report import _declared, _matched, _matrix, _page, _parts, _story, _table
+from lacewing._report import _declared, _families, _headline, _matched, _matrix, _page, _parts, _slopes, _story, _table
 from lacewing._report._audit_page import Audit, write_audit
 from lacewing._report._card import model_card
 from lacewing._report._data import (
@@ -24,7 +25,8 @@ from lacewing._report._data import (
     seeds_of,
 )
 from lacewing._report._figures import Drawing
-from lacewing._report._matched import answer as equal_accuracy
+from lacewing._report._slopes import said as slope_sentence
+from lacewing.tradeoff import EXPLORATORY
 
 __all__ = [
     "Audit",
@@ -32,8 +34,8 @@ __all__ = [
     "ReportData",
     "SelfCheck",
     "Slice",
-    "equal_accuracy",
     "model_card",
+    "slope_sentence",
     "write",
     "write_audit",
 ]
@@ -58,7 +60,7 @@ def write(folder: Path, data: ReportData) -> Path:
 
 
 def _draw(data: ReportData) -> dict[str, Drawing]:
-    from lacewing._report import _figures, _plane, _survive
+    from lacewing._report import _explained, _figures, _plane, _survive
 
     drawn = [
         _plane.plane(data),
@@ -68,11 +70,29 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _figures.training(data, "loss"),
         _figures.training(data, "accuracy"),
     ]
-    if _matched.equal(data) is not None:
+    if (explained := _explained.figure(data)) is not None:
+        drawn.append(explained)
+    if _matched.matched(data) is not None:
         drawn.append(_matched.figure(data))
     if len({a.attack for a in data.attacks}) > 1:
         drawn.append(_survive.panels(data))
     return {drawing.name: drawing for drawing in drawn}
+
+
+def _equal(data: ReportData) -> dict[str, Any] | None:
+    """The section "At equal accuracy"; None before an attack with decisions has run."""
+    if data.tradeoff is None and not data.answers:
+        return None
+    explained = data.tradeoff.explained if data.tradeoff is not None else None
+    return {
+        "attack": leading_attack(data) or "",
+        "answered": _families.answered(data),
+        "answers": _families.answer_rows(data),
+        "differences": _families.groups(data),
+        "alone": _families.alone(data.tradeoff),
+        "explained": "" if explained is None else explained.sentence,
+        "matched": _matched.matched(data),
+    }
 
 
 def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:
@@ -80,7 +100,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
 
     from lacewing._report import _survive
 
-    first, more = _story.headline(data)
+    first, more = _headline.headline(data)
     survival = _survive.survival(data) if rocs else []
     # "<" is escaped, so that no text of a study can end the script element that holds the JSON.
     steps = json.dumps(_story.afford_steps(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
@@ -90,7 +110,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         subtitle=_story.subtitle(data),
         first=first,
         more=more,
-        tiles=_story.tiles(data),
+        tiles=_headline.tiles(data),
         notes=_story.notes(data),
         checks=_story.CHECKS,
         selfchecks=data.selfchecks,
@@ -99,11 +119,13 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         lead=leading_attack(data) or "",
         afford=_story.affordable(data),
         steps=Markup(steps),
-        slopes=_story.slopes(data.tradeoff),
+        slopes=_slopes.rows(data.tradeoff),
+        slope_words=(_slopes.READING, _slopes.LEAST_SQUARES),
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
         cap=data.tradeoff.cap_sentence if data.tradeoff is not None else "",
         pareto=_story.pareto(data.tradeoff),
-        equal=_matched.equal(data),
+        equal=_equal(data),
+        exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",
         matrices=_matrix.matrices(data),
         compared=_matrix.sentences(data),
         adaptive=_matrix.adaptive(data),

@@ -6,28 +6,32 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lacewing._report import _audit_page, _matched, _parts, _story
+from lacewing._report import _audit_page, _families, _headline, _parts, _story
 from lacewing._report._audit_page import Audit
 from lacewing._report._data import (
     ReportData,
     SelfCheck,
     density_text,
+    estimates,
     in_order,
     label_of,
     n_text,
     number,
-    percent,
-    percent_range,
+    over_seeds,
+    random_halves,
+    realised,
     registered,
     results_of,
     seeds_of,
     seeds_text,
     series,
+    share_text,
 )
 from lacewing._report._declared import TRUST
 from lacewing._report._matrix import described
 from lacewing._text import visible
-from lacewing.results import AttackResult, Estimate
+from lacewing.results import AttackResult
+from lacewing.tradeoff import EXPLORATORY
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -36,6 +40,10 @@ _MEASURED = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "balanced accuracy")
 _INTERVALS = (
     "Intervals are 95 %: DeLong for AUC; for a TPR one that lets the threshold move; for the balanced accuracy the "
     "exact (Clopper-Pearson) ones of both rates, joined."
+)
+_OVER_SEEDS = (
+    "From three seeds on (under random halves: three cuts) a mean over seeds has Student's t interval over them; of "
+    "fewer it has the mean of the seeds' own, over records, the spread over seeds left out. A slope has Fieller's set."
 )
 
 
@@ -49,7 +57,8 @@ def model_card(subject: ReportData | Audit) -> str:
 
 
 def _study_card(data: ReportData) -> str:
-    first, more = _story.headline(data)
+    first, more = _headline.headline(data)
+    primary = next((answer.sentence for answer in data.answers if answer.primary), None)
     name = str(data.study.get("name", "study"))
     lines = [f"## Membership leakage: {_text(name)}", "", _text(" ".join([first, *more])), ""]
     if data.missing or data.jobs_failed:
@@ -60,13 +69,16 @@ def _study_card(data: ReportData) -> str:
         lines += [f"Lost or damaged files of the run folder, {len(data.damaged)}:", "", files, ""]
     lines += [f"- What was attacked: {_text(_story.subtitle(data))}"]
     lines += [f"- Records: {_text(n_text(data))}; {seeds_text(seeds_of(data)) if seeds_of(data) else 'no seed yet'}"]
-    if equal := _matched.answer(data.tradeoff):
-        lines += [f"- {_text(' '.join(equal))}"]
-    lines += [f"- {_INTERVALS} Over several seeds: from the lowest end of these intervals to the highest."]
+    lines += [f"- {_text(each)}" for each in _families.answered(data) if each != primary]
+    if short := _families.in_short(data.tradeoff):
+        lead = data.tradeoff.attack if data.tradeoff is not None else ""
+        lines += [f"- Differences in A at equal test accuracy, attack {_text(f'“{lead}”: ' + '; '.join(short))}"]
+    lines += [f"- Every number but the declared answers is {EXPLORATORY}."]
+    lines += [f"- {_INTERVALS} {_OVER_SEEDS}"]
     lines += [f"- Made by: {_code(data.command)}", ""]
     for title, network in _chosen(data):
-        found = {attack: list(of.values()) for (of_name, attack), of in results_of(data).items() if of_name == network}
-        lines += [f"### {_text(title)}", "", *_results(found, data.registry), ""]
+        found = {attack: of for (of_name, attack), of in results_of(data).items() if of_name == network}
+        lines += [f"### {_text(title)}", "", *_results(found, data.registry, halves=random_halves(data)), ""]
     about = described(data)
     if about:
         lines += ["### Attacks", ""]
@@ -86,7 +98,7 @@ def _chosen(data: ReportData) -> list[tuple[str, str]]:
     shown = series(data)
     attacked = {network for network, _ in results_of(data)}
     picked = [s for s in shown if s.method == "dense" and s.network in attacked][:1]
-    best = _story.best_sparse(data.tradeoff) if data.tradeoff is not None else None
+    best = _headline.best_sparse(data.tradeoff) if data.tradeoff is not None else None
     sparse = [s for s in shown if s.sparse and s.network in attacked]
     if sparse:
         sparsest = min(sparse, key=lambda s: s.density)
@@ -99,21 +111,25 @@ def _chosen(data: ReportData) -> list[tuple[str, str]]:
     ]
 
 
-def _results(found: Mapping[str, Sequence[AttackResult]], registry: Mapping[str, Attack]) -> list[str]:
+def _results(
+    found: Mapping[str, Mapping[int, AttackResult]], registry: Mapping[str, Attack], *, halves: bool
+) -> list[str]:
     metrics = ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "balanced_accuracy")
-    rows = [(name, *(_over(found[name], metric) for metric in metrics)) for name in in_order(found, registry)]
+    rows = [
+        (name, *(_over(found[name], metric, halves=halves) for metric in metrics)) for name in in_order(found, registry)
+    ]
     return _table(("attack", *_MEASURED), rows)
 
 
-def _over(results: Sequence[AttackResult], metric: str) -> str:
-    """The mean over seeds, with the lowest and the highest end of their intervals."""
-    values = [e for r in results if (e := r.metrics.get(metric)) is not None]
-    if not values:
+def _over(results: Mapping[int, AttackResult], metric: str, *, halves: bool) -> str:
+    """The mean over seeds with its interval, and the FPR that was realised where a TPR is given."""
+    measured = over_seeds(estimates(results, metric), halves=halves)
+    if measured is None:
         return "not given"
-    e = Estimate(sum(v.value for v in values) / len(values), min(v.low for v in values), max(v.high for v in values))
+    e = measured[0]
     if metric == "auc":
         return f"{number(e.value)} ({number(e.low)} to {number(e.high)})"
-    return f"{percent(e.value)} ({percent_range(e.low, e.high)})"
+    return share_text(e) + realised(results, metric)
 
 
 def _audit_card(audit: Audit) -> str:

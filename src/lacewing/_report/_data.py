@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lacewing.results import STOPPED, AttackResult, Estimate, NetworkResult, is_sparse
-from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff
+from lacewing.results import STOPPED, AttackResult, Estimate, Kind, NetworkResult, is_sparse
+from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff, Units
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -99,6 +99,12 @@ class Series:
     density: float
     accuracy: Mapping[int, float]  # by seed: test accuracy
     attacked: Mapping[int, AttackResult]  # by seed: the leading attack
+    kind: Kind | None = None
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a dense network of another recipe than the one that all others are held against."""
+        return self.method == "dense" and self.kind == "control"
 
     @property
     def sparse(self) -> bool:
@@ -165,7 +171,7 @@ def estimates(results: Mapping[int, AttackResult], metric: str) -> dict[int, Est
 
 
 def series(data: ReportData) -> list[Series]:
-    """Target networks by name: dense first, then by method and falling density; early stops are left out.
+    """Target networks by name: dense first, then its other recipes, then by method and falling density; no early stops.
 
     These have their line in the trade-off plane, and the section "At equal accuracy".
     """
@@ -185,10 +191,13 @@ def series(data: ReportData) -> list[Series]:
             density=fmean(m.density for m in members),
             accuracy={m.seed: m.test_accuracy for m in sorted(members, key=lambda m: m.seed)},
             attacked=dict(sorted(attacked.get(name, {}).items())),
+            kind=members[0].kind,
         )
         for name, members in names.items()
     ]
-    return sorted(found, key=lambda s: (s.method != "dense", s.method != "imp", s.method, -s.density, s.network))
+    return sorted(
+        found, key=lambda s: (s.method != "dense", s.control, s.method != "imp", s.method, -s.density, s.network)
+    )
 
 
 def seeds_of(data: ReportData) -> list[int]:
@@ -222,10 +231,53 @@ def _number(value: float, digits: int) -> str:
     return ("" if float(text) == 0 else "\u2212" if value < 0 else "") + text.lstrip("-")
 
 
-def spread_text(spread: Spread, digits: int = 1) -> str:
-    """A mean in per cent with its range over seeds, where there is more than one."""
-    over = f" ({percent_range(spread.min, spread.max, digits)} over {spread.n} seeds)" if spread.n > 1 else ""
-    return percent(spread.mean, digits) + over
+def share_text(e: Estimate, digits: int = 1) -> str:
+    """A share in per cent with its interval: ``71.5 % (69.9 to 73.0 %)``."""
+    return f"{percent(e.value, digits)} ({percent_range(e.low, e.high, digits)})"
+
+
+def units_of(found: TradeOff) -> str:
+    """What a trade-off's numbers are means over: ``3 seeds``, or ``8 cuts (16 seeds)``."""
+    return Units.of(found.seeds, halves=found.unit == "cut").text
+
+
+def spread_text(spread: Spread, found: TradeOff, digits: int = 1) -> str:
+    """A mean in per cent with its interval over seeds, or, where these are too few, with their range, named so."""
+    return f"{percent(spread.mean, digits)} ({span_text(spread, found, digits)})"
+
+
+def span_text(spread: Spread, found: TradeOff, digits: int = 1) -> str:
+    """The interval of a mean over seeds and what it is over; of fewer than three the range of the seeds."""
+    if spread.n == 1:
+        return "one seed"
+    if spread.low is None or spread.high is None:
+        return f"range {percent_range(spread.min, spread.max, digits)} over {spread.n} seeds"
+    over = f"{spread.n} seeds"
+    if found.unit == "cut":
+        over = units_of(found) if spread.n == len(found.seeds) else f"the cuts of {over}"
+    return f"95\u202f% interval {percent_range(spread.low, spread.high, digits)}, t over {over}"
+
+
+def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1.0) -> tuple[Estimate, str] | None:
+    """The mean over seeds with its interval, cut to 0..``most``, and what that is over; None without a seed.
+
+    From three seeds (or cuts) on it is Student's t. Below, it is the mean of the seeds' own intervals over records, as
+    `lacewing.tradeoff` has it.
+    """
+    if not by_seed:
+        return None
+    units = Units.of(by_seed, halves=halves)
+    found = units.interval({seed: e.value for seed, e in by_seed.items()})
+    if found is not None:
+        return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {units.text}"
+    mean = Estimate(*(fmean(ends) for ends in zip(*by_seed.values(), strict=True)))
+    return mean, f"over records, the spread over seeds left out; {units.text}"
+
+
+def realised(results: Mapping[int, AttackResult], metric: str) -> str:
+    """``, FPR 0.9 %``: the mean FPR that stands behind a TPR at a fixed FPR; "" where results do not hold it."""
+    found = estimates(results, metric.replace("tpr_at_fpr", "realised_fpr")).values() if "tpr_at" in metric else ()
+    return f", FPR {percent(fmean(e.value for e in found), 2)}" if found else ""
 
 
 def density_text(density: float) -> str:

@@ -131,7 +131,18 @@ def choices(data: ReportData) -> list[Declared]:
             "TPR at an FPR one that lets the threshold move; DeLong for AUC",
             "ours",
         ),
-        Declared("Slope", "least squares through the origin over the networks in the paper's band", "ours"),
+        Declared(
+            "Slope",
+            "mean relative gain over mean relative loss of the networks in the paper's band, with Fieller's set over "
+            "seeds",
+            "ours; the paper may have used least squares through the origin, which stands beside",
+        ),
+        Declared(
+            "Verdicts",
+            "only for questions declared before the study ran, families fitted at equal test accuracy, and from three "
+            "seeds on",
+            "ours",
+        ),
     ]
     return found
 
@@ -235,7 +246,28 @@ GLOSSARY = (
         "Relative loss, relative gain",
         "change against the dense network of the same seed, as a share of the dense network's accuracy or defence.",
     ),
-    ("Slope", "relative gain in defence for each per cent of relative loss in accuracy."),
+    (
+        "Slope",
+        "mean relative gain in defence over mean relative loss in accuracy; 3.6 says 3.6\u202f% gained for each per "
+        "cent lost.",
+    ),
+    (
+        "Fieller's set",
+        "all slopes that the seeds do not rule out; without an upper end where the mean loss may be 0.",
+    ),
+    ("Seed, cut", "one repetition with its own records and start; a cut is two seeds on complementary halves."),
+    (
+        "Family, recipe",
+        "networks that differ in one thing, such as the density; a recipe is one of them over its seeds.",
+    ),
+    (
+        "Declared, exploratory",
+        "a declared question was named in the study file before the study ran; every other number is exploratory.",
+    ),
+    (
+        "Smallest detectable difference",
+        "the true difference that four of five such studies would find at 5\u202f%.",
+    ),
     ("Target, shadow", "the attacked network; a network trained alike on other records, on which the attacker learns."),
     ("Pareto front", "the networks that no other one beats in both accuracy and defence."),
     (
@@ -258,5 +290,9 @@ GLOSSARY = (
     ),
     ("Adaptive attacker", "one who knows how the network was made sparse, and uses it."),
     ("Canary", "a record mislabelled on purpose before training, to see whether it can be found."),
-    ("95\u202f% interval", "the range of values that these n records do not rule out."),
+    (
+        "95\u202f% interval",
+        "the range of values that these seeds do not rule out; where it is said to be over records, that these records "
+        "do not.",
+    ),
 )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DENSITY_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _DASH = (0, (4, 2))
+OTHER_DENSE = "dense, other recipes"
 _LINES = 300  # points kept of a long line: more than a screen shows
 
 
@@ -50,7 +51,7 @@ def against_density(data: ReportData, what: str) -> Drawing:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     title = "Test accuracy against density" if what == "accuracy" else "Defence against density"
-    shown = [s for s in series(data) if _values(s, what)]
+    shown = [s for s in series(data) if _values(s, what) and not s.control]
     with _svg.style():
         fig = _svg.figure()
         ax = fig.add_subplot()
@@ -144,7 +145,7 @@ def roc_choice(shown: Sequence[Series]) -> list[Series]:
     others = [s for s in attacked if s.method not in ("dense", "imp")]
     if len(others) > 3:  # ends and middle, by density
         others = [others[0], others[len(others) // 2], others[-1]]
-    return [s for s in attacked if s.method == "dense"] + sparsest + others
+    return [s for s in attacked if s.method == "dense"][:1] + sparsest + others
 
 
 def roc(data: ReportData) -> Drawing:
@@ -204,7 +205,7 @@ def training(data: ReportData, what: str) -> Drawing:
     seed = min(seeds_of(data), default=0)
     order = {s.network: i for i, s in enumerate(series(data))}
     drawn = [n for n in data.networks if n.role == "target" and n.seed == seed and n.curve and n.network in order]
-    drawn.sort(key=lambda n: (n.method == "dense", n.method != "imp", order[n.network]))  # dense last, so on top
+    drawn.sort(key=lambda n: (_baseline(n), n.method != "imp", order[n.network]))  # dense last, so on top
     imp = [n.density for n in drawn if n.method == "imp"]
     with _svg.style():
         fig = _svg.figure()
@@ -214,7 +215,7 @@ def training(data: ReportData, what: str) -> Drawing:
         scale = LogNorm(floor, max(*imp, floor * 1.01) if imp else 1.0)
         for network in drawn:
             colour = shades(scale(network.density)) if network.method == "imp" else COLOUR.get(network.method, OTHER)
-            width, dash = (2.2, "-") if network.method == "dense" else (1.1, "-" if network.method == "imp" else _DASH)
+            width, dash = (2.2, "-") if _baseline(network) else (1.1, "-" if network.method == "imp" else _DASH)
             epochs, values = _thin_curve(network, what)
             ax.plot(epochs, values, color=colour, linewidth=width, linestyle=dash)
         ax.set_xlabel("epoch")
@@ -223,11 +224,10 @@ def training(data: ReportData, what: str) -> Drawing:
             ax.set_ylim(bottom=0)
         else:
             _svg.percent_axis(ax.yaxis)
-        keys = (
-            [Line2D([], [], color=INK, linewidth=2.2, label="dense")] if any(n.method == "dense" for n in drawn) else []
-        )
-        for method in dict.fromkeys(n.method for n in drawn if n.method not in ("dense", "imp")):
-            keys.append(Line2D([], [], color=COLOUR.get(method, OTHER), linestyle=_DASH, label=method))
+        keys = [Line2D([], [], color=INK, linewidth=2.2, label="dense")] if any(_baseline(n) for n in drawn) else []
+        for method in dict.fromkeys(n.method for n in drawn if n.method != "imp" and not _baseline(n)):
+            label = OTHER_DENSE if method == "dense" else method
+            keys.append(Line2D([], [], color=COLOUR.get(method, OTHER), linestyle=_DASH, label=label))
         if keys:
             _svg.legend_above(ax, handles=keys)
         if imp:
@@ -247,6 +247,11 @@ def training(data: ReportData, what: str) -> Drawing:
     last = [(label_of(n.network, n.method), n.curve[-1]) for n in drawn]
     ends = ", ".join(f"{name} {percent(e.accuracy) if what == 'accuracy' else f'{e.loss:.3f}'}" for name, e in last)
     return Drawing(f"training-{what}", title, f"{title}. Last epoch: {ends or 'nothing yet'}.", caption, svg)
+
+
+def _baseline(network: NetworkResult) -> bool:
+    """Whether it is the dense network that all others are held against."""
+    return network.method == "dense" and network.kind != "control"
 
 
 def _thin_curve(network: NetworkResult, what: str) -> tuple[list[int], list[float]]:

@@ -1,6 +1,6 @@
-"""At equal accuracy: sparse networks beside the dense one stopped early, butterfly networks beside iterative pruning.
+"""Point by point, as description: each sparse network beside others of its seed at equal accuracy or density.
 
-It answers whether sparsity itself protects, or whether any network of that accuracy would leak as little.
+Which of many noisy points a network is held against depends on noise, so nothing here has an interval or a verdict.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from lacewing._report._data import (
     percent,
     seeds_text,
     series,
-    signed,
 )
 from lacewing._report._figures import Drawing
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
-from lacewing.results import STOPPED, Estimate
-from lacewing.tradeoff import Match, TradeOff
+from lacewing.results import STOPPED
+from lacewing.tradeoff import Match, TradeOff, show_change
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +33,7 @@ _AT = {"accuracy": "test accuracy", "density": "density"}
 
 
 class MatchRow(NamedTuple):
-    """A sparse network beside what it is held against; differences are in points, sparse - other."""
+    """A sparse network beside what it is held against; differences are sparse - other."""
 
     network: str
     method: str
@@ -45,7 +44,6 @@ class MatchRow(NamedTuple):
     where: str
     beyond: str  # the seeds in which nothing there is just as accurate, or as dense
     difference: str
-    interval: str
     last: str  # where the other last has that accuracy, and the difference there; "" where nothing changes by that
     seeds: str  # each seed's difference, or the range of many
     below: str  # of many, how many are below 0
@@ -59,86 +57,35 @@ class MatchGroup(NamedTuple):
     rows: list[MatchRow]
 
 
-class Equal(NamedTuple):
-    """The section: its answer, its table, whether butterfly networks have a part in it, and the seeds behind it."""
+class Matched(NamedTuple):
+    """The tables, whether early stops and butterfly networks have a part in them, and the seeds behind them."""
 
-    lead: list[str]
     groups: list[MatchGroup]
+    stopped: bool
     pruning: bool
     seeds: str
 
 
-def answer(found: TradeOff | None) -> list[str]:
-    """How many sparse networks leak less, or more, than the dense one stopped early at equal accuracy.
-
-    A sentence each for that, and for butterfly networks beside iterative pruning at equal accuracy and at equal
-    density. Empty where no early stop was attacked.
-    """
-    groups = _groups(found)
-    said = [_counted(group) for group in groups.values()]
-    if groups and found is not None:
-        intervals = " or ".join(dict.fromkeys(m.interval for group in groups.values() for m in group))
-        said.append(f"By the attack “{found.attack}”, {seeds_text(found.seeds)}, 95 % intervals {intervals}.")
-    if groups and found is not None and (a0 := found.dense_balanced_accuracy) is not None and a0.low <= 0.5:
-        said.append("The attack does not beat guessing on the dense network, so no difference was to be expected.")
-    return said
-
-
-def _groups(found: TradeOff | None) -> dict[tuple[str, str], list[Match]]:
-    """Matches by what they are held against and at what; none without early stops."""
-    groups: dict[tuple[str, str], list[Match]] = {}
-    for against, at in ((STOPPED, "accuracy"), ("imp", "accuracy"), ("imp", "density")):
-        chosen = [m for m in found.matches if (m.against, m.at) == (against, at)] if found is not None else []
-        if chosen:
-            groups[against, at] = chosen
-    return groups if (STOPPED, "accuracy") in groups else {}
-
-
-def _counted(group: Sequence[Match]) -> str:
-    n, first = len(group), group[0]
-    less, more, either, apart = (
-        sum(m.verdict == verdict for m in group)
-        for verdict in ("leaks less", "leaks more", "depends on where", "no counterpart")
-    )
-    at, other = f"At equal {_AT[first.at]}", _OTHER[first.against]
-    kind = "sparse network" if first.against == STOPPED else "butterfly network"
-    same = n - less - more - either - apart
-    place = "stop" if first.against == STOPPED else "level"
-    if same == n:
-        whose = f"none of the {n} {kind}s differs" if n > 1 else f"the {kind} does not differ"
-        return f"{at} {whose} measurably in leakage from {other}."
-    if n in (less, more):
-        whose = f"all {n} {kind}s leak" if n > 1 else f"the {kind} leaks"
-        return f"{at} {whose} {'less' if less else 'more'} than {other}."
-    if n == either:
-        whose = f"all {n} {kind}s" if n > 1 else f"the {kind}"
-        return f"{at} it depends on the {place} how {whose} and {other} compare."
-    if n == apart == 1:
-        return f"{at} the {kind} has no counterpart in {other}."
-    parts = [
-        f"{less or 'none'} of the {n} {kind}s leak{'s' * (less <= 1)} less than {other}",
-        f"{more or 'none'} leak{'s' * (more <= 1)} more",
-    ]
-    parts += [f"{same} {'does' if same == 1 else 'do'} not differ measurably"] * bool(same)
-    parts += [f"for {either} it depends on the {place}"] * bool(either)
-    parts += [f"{apart} {'has' if apart == 1 else 'have'} no counterpart of equal {_AT[first.at]}"] * bool(apart)
-    return f"{at} {', '.join(parts[:-1])} and {parts[-1]}."
-
-
-def equal(data: ReportData) -> Equal | None:
-    """The section "At equal accuracy"; None where no sparse network can be held against an early stop."""
+def matched(data: ReportData) -> Matched | None:
+    """Every match; None where no sparse network can be held against another one point by point."""
     groups = _ordered(data)
     if data.tradeoff is None or not groups:
         return None
     made = [MatchGroup(_title(*key), [_row(m) for m in group]) for key, group in groups.items()]
-    pruning = any(against == "imp" for against, _ in groups)
-    return Equal(answer(data.tradeoff), made, pruning, seeds_text(data.tradeoff.seeds))
+    others = {against for against, _ in groups}
+    return Matched(made, STOPPED in others, "imp" in others, seeds_text(data.tradeoff.seeds))
 
 
 def _ordered(data: ReportData) -> dict[tuple[str, str], list[Match]]:
+    """Matches by what they are held against and at what, in the order of the page's networks."""
     place = {s.network: i for i, s in enumerate(series(data))}
-    groups = _groups(data.tradeoff)
-    return {key: sorted(group, key=lambda m: place.get(m.network, len(place))) for key, group in groups.items()}
+    groups: dict[tuple[str, str], list[Match]] = {}
+    for against, at in ((STOPPED, "accuracy"), ("imp", "accuracy"), ("imp", "density")):
+        every = data.tradeoff.matches if data.tradeoff is not None else ()
+        chosen = [m for m in every if (m.against, m.at) == (against, at)]
+        if chosen:
+            groups[against, at] = sorted(chosen, key=lambda m: place.get(m.network, len(place)))
+    return groups
 
 
 def _title(against: str, at: str) -> str:
@@ -146,28 +93,26 @@ def _title(against: str, at: str) -> str:
 
 
 def _row(m: Match) -> MatchRow:
-    test = m.test_difference
     apart = m.at == "density" or bool(m.beyond)
     values = m.by_seed.values()
-    seeds, below = ", ".join(f"{seed}: {_points(value)}" for seed, value in m.by_seed.items()), ""
+    seeds, below = ", ".join(f"{seed}: {show_change(value)}" for seed, value in m.by_seed.items()), ""
     if len(values) > SEEDS_LISTED:
-        seeds = f"{_points(min(values))} to {_points(max(values))}"
+        seeds = f"{show_change(min(values))} to {show_change(max(values))}"
         below = f"below 0 in {sum(value < 0 for value in values)} of {len(values)}"
     return MatchRow(
         network=label_of(m.network, m.method),
         method=m.method,
         density=density_text(m.density),
         accuracy=percent(m.test_accuracy),
-        accuracy_difference=f"{_points(test.value)} ({_ends(test)})" if apart else "",
+        accuracy_difference=show_change(m.test_difference) if apart else "",
         attacked=percent(m.balanced_accuracy),
         where=_where(m, m.where),
         beyond=_beyond(m),
-        difference=_points(m.difference.value),
-        interval=_ends(m.difference),
+        difference=show_change(m.difference),
         last=_last(m),
         seeds=seeds,
         below=below,
-        every_seed=", ".join(f"seed {seed}: {_points(value)}" for seed, value in m.by_seed.items()),
+        every_seed=", ".join(f"seed {seed}: {show_change(value)}" for seed, value in m.by_seed.items()),
     )
 
 
@@ -182,10 +127,7 @@ def _beyond(m: Match) -> str:
 
 
 def _last(m: Match) -> str:
-    if m.one_place and m.verdict != "depends on where":
-        return ""
-    where = "in draws" if m.one_place else f"at {_where(m, m.last_where)}"
-    return f"last {where}: {_points(m.last_difference.value)} ({_ends(m.last_difference)})"
+    return "" if m.one_place else f"last at {_where(m, m.last_where)}: {show_change(m.last_difference)}"
 
 
 def _where(m: Match, places: Mapping[int, float]) -> str:
@@ -197,17 +139,9 @@ def _where(m: Match, places: Mapping[int, float]) -> str:
     return f"density {' to '.join(dict.fromkeys(density_text(value) for value in (low, high)))}"
 
 
-def _points(share: float) -> str:
-    return signed(100 * share, 2)
-
-
-def _ends(e: Estimate) -> str:
-    return f"{_points(e.low)} to {_points(e.high)}"
-
-
 def figure(data: ReportData) -> Drawing:
-    """Each network's difference in the attack's balanced accuracy with its interval, a panel for each comparison."""
-    title = "Leakage at equal accuracy"
+    """Each network's difference in the attack's balanced accuracy, a panel for each comparison."""
+    title = "Difference in A, point by point"
     groups = _ordered(data)
     found = data.tradeoff
     assert found is not None
@@ -226,25 +160,21 @@ def figure(data: ReportData) -> Drawing:
 
 
 def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
-    """A row for each network: its mean and interval, below them each seed."""
+    """A row for each network: its mean, below it each seed; above it, fainter, the last place's mean."""
     tips = {}
     ax.axvline(0, color=MUTED, linewidth=1)
     for y, m in enumerate(group):
         colour, marker = COLOUR.get(m.method, OTHER), MARKER.get(m.method, OTHER_MARKER)
-        value, low, high = m.difference
-        ax.plot([low, high], [y, y], color=colour, linewidth=1.5, linestyle=(0, (1, 1.6)) if m.beyond else "-")
         if _last(m):
-            ax.plot(m.last_difference[1:], [y - 0.25] * 2, color=colour, linewidth=1, alpha=0.6)
-            ax.plot([m.last_difference.value], [y - 0.25], ".", color=colour, markersize=4, alpha=0.6)
-        face = colour if m.verdict in ("leaks less", "leaks more") else "white"
-        ax.plot([value], [y], marker, color=colour, markerfacecolor=face, markersize=6.5, mew=1.4, zorder=4)
+            ax.plot([m.last_difference], [y - 0.25], ".", color=colour, markersize=4, alpha=0.6)
+        style = {"color": colour, "markerfacecolor": "white", "markersize": 6.5, "alpha": 0.45 if m.beyond else 1.0}
+        ax.plot([m.difference], [y], marker, mew=1.4, zorder=4, **style)  # type: ignore[arg-type]
         if len(m.by_seed) > 1:
             seeds = list(m.by_seed.values())
             ax.plot(seeds, [y + 0.3] * len(seeds), "|", color=colour, markersize=4.5, mew=1, alpha=0.75)
         gid = f"tip-{name}-{y}"
-        ax.plot([value], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
-        last = f"; {_last(m)}" if _last(m) else ""
-        tips[gid] = f"{label_of(m.network, m.method)}: {_points(value)} points ({_ends(m.difference)}){last}"
+        ax.plot([m.difference], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
+        tips[gid] = f"{label_of(m.network, m.method)}: {_told(m)}"
     ax.set_yticks(range(len(group)), [f"{label_of(m.network, m.method)}, {density_text(m.density)}" for m in group])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.grid(visible=False, axis="y")
@@ -252,45 +182,39 @@ def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
     return tips
 
 
+def _told(m: Match) -> str:
+    return "; ".join([show_change(m.difference), *filter(None, [_last(m)])])
+
+
 def _shared_axis(ax: Axes, groups: Mapping[tuple[str, str], Sequence[Match]]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     of_all = (m for group in groups.values() for m in group)
-    every = [end for m in of_all for end in (*m.difference, *m.last_difference, *m.by_seed.values())]
+    every = [end for m in of_all for end in (m.difference, m.last_difference, *m.by_seed.values())]
     low, high = min([*every, -0.005]), max([*every, 0.005])
     ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda x, _: f"{100 * x:+.4g}".replace("-", "\u2212").replace("+0", "0"))
-    )
-    gap = 4 * "\u00a0"  # plain spaces would be shown as one
-    ax.set_xlabel(f"\u2190 sparse leaks less{gap}difference in A, points{gap}sparse leaks more \u2192")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+.4g}".replace("-", "\u2212") if x else "0"))
+    ax.set_xlabel("difference in A: sparse network minus the other")
 
 
 def _alternative(groups: Mapping[tuple[str, str], Sequence[Match]]) -> str:
     parts = [
-        f"{_title(*key)}: "
-        + "; ".join(
-            f"{label_of(m.network, m.method)} {_points(m.difference.value)} ({_ends(m.difference)})"
-            f"{', ' * bool(_last(m))}{_last(m)}"
-            for m in group
-        )
+        f"{_title(*key)}: " + "; ".join(f"{label_of(m.network, m.method)} {_told(m)}" for m in group)
         for key, group in groups.items()
     ]
-    return f"Differences in points. {'. '.join(parts)}."
+    return f"{'. '.join(parts)}."
 
 
 def _caption(data: ReportData, found: TradeOff, groups: Mapping[tuple[str, str], Sequence[Match]]) -> str:
     every = [m for group in groups.values() for m in group]
     ticks = "; ticks below them are single seeds" if any(len(m.by_seed) > 1 for m in every) else ""
     text = (
-        f"Balanced accuracy A of the attack “{found.attack}”, sparse network minus the other. Marks are means over "
-        f"{seeds_text(found.seeds)} with 95\u202f% intervals {every[0].interval}, filled where it leaks less or "
-        f"more: where that interval, and that of the last place, leave out 0 and the other is equal{ticks}; "
-        f"{n_text(data)}."
+        f"Attack accuracy A of “{found.attack}”, sparse network minus the other. Marks are means over "
+        f"{seeds_text(found.seeds)}{ticks}; {n_text(data)}. Without intervals: which point is met depends on noise."
     )
     if any(map(_last, every)):
-        text += " Thin lines above: the same where the other last has that accuracy."
+        text += " Dots above: the same where the other last has that accuracy."
     if any(m.beyond for m in every):
-        text += " Dotted: in some seed nothing there is just as accurate, or as dense."
+        text += " Pale: in some seed nothing there is just as accurate, or as dense."
     return text

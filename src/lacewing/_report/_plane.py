@@ -14,12 +14,12 @@ from lacewing._report._data import (
     density_text,
     label_of,
     n_text,
-    number,
     percent,
     percent_range,
     seeds_text,
 )
-from lacewing._report._figures import Drawing, nothing
+from lacewing._report._figures import OTHER_DENSE, Drawing, nothing
+from lacewing._report._slopes import shown
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.results import STOPPED, is_sparse
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way
@@ -55,9 +55,8 @@ def plane(data: ReportData) -> Drawing:
         tips = _points(ax, found, points) | _stopped(ax, stops)
         _svg.legend_above(ax, columns=3)
         fig.draw_without_rendering()  # settles the layout, so that labels know where they are
-        drawn = found.slope.estimate if found.slope.verdict != "no trade-off measurable" else None
-        right = ax.get_xlim()[1]
-        fit = [(0.0, 0.0), (right, drawn.value * right)] if drawn is not None else []
+        right, value = ax.get_xlim()[1], _slope(found)
+        fit = [(0.0, 0.0), (right, value * right)] if value is not None else []
         _label(ax, points, [*_way(stops), *fit])
         svg = _svg.to_svg(fig, title, tips)
     caption = _caption(data, found, hidden, capped) + _stops_caption(stops)
@@ -112,12 +111,13 @@ def _lines(ax: Axes, found: TradeOff, capped: bool) -> None:
     x = np.array([0.0, ax.get_xlim()[1]])
     ax.axhline(0, color=MUTED, linewidth=0.8)
     ax.axvline(0, color=MUTED, linewidth=0.8)
-    slope = found.slope.estimate
-    if slope is not None and found.slope.verdict != "no trade-off measurable":
-        ax.fill_between(x, slope.low * x, slope.high * x, color=_FIT, alpha=0.16, linewidth=0, gid="fan")
-        text = f"slope {number(slope.value, 2)} [{number(slope.low, 2)}, {number(slope.high, 2)}]"
-        text += "" if found.slope.verdict == "slope resolved" else ", not resolved"
-        ax.plot(x, slope.value * x, color=_FIT, linewidth=1.8, label=text)
+    value, ratio = _slope(found), found.slope.ratio
+    if value is not None and ratio is not None:
+        top = ax.get_ylim()[1]
+        if ratio.low is not None:  # without an upper end everything above the lower one is in the set
+            high = np.maximum(top, ratio.low * x) if ratio.high is None else ratio.high * x
+            ax.fill_between(x, ratio.low * x, high, color=_FIT, alpha=0.16, linewidth=0, gid="fan")
+        ax.plot(x, value * x, color=_FIT, linewidth=1.8, label=f"slope {shown(found.slope)}", gid="slope")
     ax.plot(
         x,
         PAPER_SLOPE * x,
@@ -140,6 +140,12 @@ def _lines(ax: Axes, found: TradeOff, capped: bool) -> None:
         )
 
 
+def _slope(found: TradeOff) -> float | None:
+    """The slope that is drawn: none where the attack on the dense network is not above chance."""
+    measurable = found.slope.ratio is not None and found.slope.verdict != "no trade-off measurable"
+    return found.slope.ratio.value if measurable and found.slope.ratio is not None else None
+
+
 def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str]:
     """Seeds small and pale, means large; filled inside the band (these make the slope), hollow outside."""
     tips = {}
@@ -153,11 +159,14 @@ def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str
             continue
         colour, marker = COLOUR.get(point.method, OTHER), MARKER.get(point.method, OTHER_MARKER)
         x, y = point.relative_loss.mean, point.relative_gain.mean
-        face = colour if point.in_band or point.method == "dense" else "none"
+        control = point.method == "dense" and point.kind == "control"
+        face = colour if point.in_band or (point.method == "dense" and not control) else "none"
         ax.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=7.5, mew=1.4, zorder=4)
-        if point.method not in named:
-            named.add(point.method)
-            ax.plot([], [], marker, color=colour, markersize=7, label={"imp": "IMP"}.get(point.method, point.method))
+        name = OTHER_DENSE if control else {"imp": "IMP"}.get(point.method, point.method)
+        if name not in named:
+            named.add(name)
+            key = "none" if control else colour
+            ax.plot([], [], marker, color=colour, markerfacecolor=key, markersize=7, label=name)
         gid = f"tip-{point.network}"
         ax.plot([x], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
         tips[gid] = (
@@ -245,7 +254,7 @@ def _caption(data: ReportData, found: TradeOff, hidden: int, capped: bool) -> st
     text = (
         f"Each network against the dense network of its seed ({seeds_text(found.seeds)}; {n_text(data)}). {sizes}"
         f"Labels are densities; filled marks lie in the paper's band of {percent_range(*found.band)} density and make "
-        f"the slope (interval: {found.interval})."
+        f"the slope ({found.slope.interval or 'none here'})."
     )
     if found.cap is not None and found.cap.value > 0 and not capped:
         text += f" The cap of the gain, {percent(found.cap.value)}, lies above the figure."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lacewing._report._data import ReportData, density_text, label_of, leading_attack, number, percent
+from lacewing._report._data import ReportData, density_text, label_of, leading_attack, number, percent, realised
 from lacewing.metrics import clopper_pearson
-from lacewing.results import STOPPED, AttackResult, Estimate, NetworkResult
+from lacewing.results import STOPPED, AttackResult, NetworkResult
 
 _METRICS = {  # in the order of a reader's questions
     "balanced_accuracy": "Attack accuracy A",
@@ -20,11 +20,12 @@ _METRICS = {  # in the order of a reader's questions
 
 
 class Cell(NamedTuple):
-    """What is shown, its interval, and the value it sorts by ("" sorts last)."""
+    """What is shown, its interval, the value it sorts by ("" sorts last), and what is said under the pointer."""
 
     text: str
     interval: str = ""
     sort: str = ""
+    tip: str = ""
 
 
 class Row(NamedTuple):
@@ -52,7 +53,9 @@ def networks(data: ReportData) -> Table:
     columns = [("Network", False), ("Role", False), ("Seed", True), ("Density", True), ("Test accuracy", True)]
     columns += [(title, True) for title in _METRICS.values()]
     columns += [("Train accuracy", True)]
+    population = any(n.population_accuracy is not None for n in data.networks)
     columns += [("Clean test accuracy", True)] * clean + [("Held-out accuracy", True)] * holdout
+    columns += [("Population accuracy", True)] * population
     columns += [("Prunable density", True), ("Non-zero", True), ("n (members + others)", True), ("Attack", False)]
 
     lead = leading_attack(data)
@@ -66,7 +69,7 @@ def networks(data: ReportData) -> Table:
     rows = []
     for network in ordered:
         for result in attacked.get(network.id, [None]):
-            cells = _cells(network, result, sizes.get(network.seed), clean, holdout)
+            cells = _cells(network, result, sizes.get(network.seed), clean, holdout, population)
             rows.append(Row(network.role, network.method, cells))
     return Table(columns, rows)
 
@@ -79,7 +82,12 @@ def _place(n: NetworkResult) -> tuple[bool, bool, int, str, int]:
 
 
 def _cells(
-    network: NetworkResult, result: AttackResult | None, size: tuple[int, int] | None, clean: bool, holdout: bool
+    network: NetworkResult,
+    result: AttackResult | None,
+    size: tuple[int, int] | None,
+    clean: bool,
+    holdout: bool,
+    population: bool,
 ) -> list[Cell]:
     # Records held out for tuning were not trained on, so the train accuracy's n is not the number of members.
     n_train = size[0] if size and network.holdout_accuracy is None else None
@@ -91,9 +99,10 @@ def _cells(
         Cell(density_text(network.density), sort=repr(network.density)),
         _share(network.test_accuracy, n_test),
     ]
-    cells += [Cell("–") if result is None else _estimate(result.metrics.get(m), m) for m in _METRICS]
+    cells += [Cell("–") if result is None else _estimate(result, m) for m in _METRICS]
     cells.append(_share(network.train_accuracy, n_train))
     cells += [_share(network.clean_test_accuracy, n_test)] * clean + [_share(network.holdout_accuracy, None)] * holdout
+    cells += [_share(network.population_accuracy, None)] * population
     cells.append(Cell(density_text(network.density_prunable), sort=repr(network.density_prunable)))
     cells.append(Cell(f"{network.nonzero:,}", f"of {network.parameters:,}", str(network.nonzero)))
     if result is None:
@@ -103,13 +112,16 @@ def _cells(
     return [*cells, Cell(result.attack, result.variant, f"{result.attack} {result.variant}")]
 
 
-def _estimate(estimate: Estimate | None, metric: str) -> Cell:
+def _estimate(result: AttackResult, metric: str) -> Cell:
+    estimate = result.metrics.get(metric)
     if estimate is None:
         return Cell("–", "n too small" if metric.startswith("tpr_at_fpr") else "no decisions")
     value, low, high = estimate
     if metric == "auc":
         return Cell(number(value), f"{number(low)} to {number(high)}", repr(float(value)))
-    return Cell(percent(value), f"{_digits(low)} to {_digits(high)}", repr(float(value)))
+    ends = f"{_digits(low)} to {_digits(high)}"
+    reached = realised({result.network.seed: result}, metric).removeprefix(", ")
+    return Cell(percent(value), ends, repr(float(value)), f"realised {reached}" if reached else "")
 
 
 def _digits(share: float) -> str:

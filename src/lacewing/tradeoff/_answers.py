@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lacewing.config import CONTROLS, Comparison, Tradeoff
 from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff._families import Family, difference, families
-from lacewing.tradeoff._types import Answer, AnswerVerdict, Difference
+from lacewing.tradeoff._types import Answer, AnswerVerdict, Difference, show_difference
 from lacewing.tradeoff._units import Units
 
 LEVEL = 0.05
@@ -148,6 +148,5 @@ def _question(answer: Answer) -> str:
 def _told(d: Difference) -> str:
     if d.estimate is None:
         return f"{d.against}: {d.reason}"
-    value, low, high = (f"{end:+.3f}" for end in d.estimate)
     units = f"{d.seeds} seeds" if d.detectable is None else f"{d.seeds} seeds, which tell {d.detectable.difference:.3f}"
-    return f"{d.family} - {d.against}: {value} [{low}, {high}], {units}"
+    return f"{d.family} - {d.against}: {show_difference(d.estimate)}, {units}"

@@ -220,6 +220,16 @@ def show_slope(slope: Slope) -> str:
     return f"{slope.ratio.value:.3g}" if slope.interval == NO_INTERVAL else show_ratio(slope.ratio)
 
 
+def show_change(value: float) -> str:
+    """A difference in A, an AUC or a rate, with its sign."""
+    return f"{value:+.3f}"
+
+
+def show_difference(e: Estimate) -> str:
+    """A difference with its interval, as sentences and tables quote it."""
+    return f"{show_change(e.value)} [{show_change(e.low)}, {show_change(e.high)}]"
+
+
 def show_ratio(ratio: Ratio) -> str:
     """A ratio with its set, whole: an end that the set does not have is said."""
     if ratio.value is None:

@@ -1,0 +1,100 @@
+"""Slopes as rows of a table: of each method, and of all methods under each attack."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lacewing._report._data import SEEDS_LISTED, method_text, percent, percent_range
+from lacewing.metrics import FEWEST_SEEDS
+from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, show, show_ratio
+
+LEAST_SQUARES = (
+    "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
+    "biased toward zero, and more seeds do not help; it stands here because the paper may have used it."
+)
+NO_INTERVAL = "no interval"  # few seeds, read from results.csv, which holds no records
+READING = (
+    f"Slope: mean relative gain over mean relative loss, with its whole 95\u202f% set. Gain - {PAPER_SLOPE} loss is 0 "
+    "where the slope is the paper's; its p is that of a t test over seeds."
+)
+
+
+class SlopeRow(NamedTuple):
+    """A slope with what stands behind it; "–" where there is none."""
+
+    name: str
+    slope: str  # with its set, whole
+    interval: str  # what the set is over
+    networks: str
+    seeds: str  # each seed's slope, or the range of many
+    loss: str
+    loss_interval: str
+    beside: str  # gain - 3.6 loss with its interval
+    p: str
+    least_squares: str
+    verdict: str
+
+
+def rows(found: TradeOff | None) -> list[SlopeRow]:
+    """A row for all methods together and for each by itself."""
+    every = (found.slope, *found.slopes) if found is not None else ()
+    return [row(each, "all methods" if each.method == "all" else method_text(each.method)) for each in every]
+
+
+def row(slope: Slope, name: str) -> SlopeRow:
+    """One slope under the name of its method, or of its attack."""
+    loss, beside, p = slope.mean_loss, slope.beside_paper, slope.p_paper
+    return SlopeRow(
+        name=name,
+        slope=shown(slope),
+        interval=slope.interval,
+        networks=str(len(slope.networks)),
+        seeds=by_seed(slope),
+        loss="–" if loss is None else percent(loss.value),
+        loss_interval="" if loss is None else percent_range(loss.low, loss.high),
+        beside="–" if beside is None else show(beside),
+        p="" if p is None else f"p = {p:.2g}",
+        least_squares="–" if slope.least_squares is None else f"{slope.least_squares:.3g}",
+        verdict=slope.verdict,
+    )
+
+
+def shown(slope: Slope) -> str:
+    """The slope with its whole set, as its sentence has it; without a set where none could be had."""
+    if slope.ratio is None:
+        return "–"
+    text = show_ratio(slope.ratio)
+    return text.partition(" [")[0] if slope.interval == NO_INTERVAL else text
+
+
+def by_seed(slope: Slope, word: str = "") -> str:
+    """Each seed's slope, or the range of many. Seeds that lost no accuracy have none."""
+    values = {seed: value for seed, value in slope.by_seed.items() if value is not None}
+    if len(slope.by_seed) > SEEDS_LISTED:
+        without = len(slope.by_seed) - len(values)
+        none = f", none in {without}" if without else ""
+        ends = f"{min(values.values()):.3g} to {max(values.values()):.3g}{none} ({len(slope.by_seed)} seeds)"
+        return ends if values else "no loss in any seed"
+    each = [f"{word}{seed}: {'no loss' if value is None else f'{value:.3g}'}" for seed, value in slope.by_seed.items()]
+    return ", ".join(each) or "–"
+
+
+def said(slope: Slope) -> str:
+    """The slope's own sentence; with fewer than three seeds each seed's slope beside it."""
+    text = slope.sentence[:1].upper() + slope.sentence[1:]
+    if slope.verdict == "fewer than three seeds" and len(slope.by_seed) > 1:
+        text += f" Single seeds: {by_seed(slope, 'seed ')}."
+    return text
+
+
+def short(slope: Slope) -> tuple[str, str]:
+    """A slope's number and its set for a tile: a set without an upper end is "at least x"."""
+    ratio = slope.ratio
+    if ratio is None or slope.verdict == "no trade-off measurable":
+        return "not measured", slope.verdict
+    if slope.seeds >= FEWEST_SEEDS and not ratio.bounded:
+        least = "no bound" if ratio.low is None else f"at least {ratio.low:.3g}"
+        return least, f"no loss measured; {shown(slope)}, {slope.interval}"
+    verdict = "" if slope.verdict == "slope resolved" else f"; {slope.verdict}"
+    value, bracket, rest = shown(slope).partition(" [")
+    return value, ", ".join(filter(None, [bracket.strip() + rest, slope.interval])) + verdict

@@ -18,13 +18,13 @@ from scipy.stats import beta
 
 from lacewing import _report as report
 from lacewing import metrics
-from lacewing._report import MostVulnerable, Slice, _matrix, _parts, _rocs, _story, _survive
+from lacewing._report import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _slopes, _survive
 from lacewing._report._audit_page import answer as audit_answer
 from lacewing._text import visible
 from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult, Estimate
-from lacewing.tradeoff import tradeoff
+from lacewing.tradeoff import show_ratio, tradeoff
 
 NAMES = (
     "discriminator",
@@ -189,9 +189,9 @@ def test_slopes_are_those_of_each_attacks_own_trade_off(data: Any) -> None:
     rows = {row.attack: row for row in _survive.survival(data)}
     assert set(rows) == set(NAMES) - {"population"}
     slope = tradeoff(data.attacks, attack="loss", resamples=1000).slope
-    assert slope.estimate is not None
-    assert float(rows["loss"].slope) == pytest.approx(slope.estimate.value, abs=5e-3)
-    assert rows["loss"].verdict == slope.verdict
+    assert slope.ratio is not None
+    assert rows["loss"].row.slope == show_ratio(slope.ratio)
+    assert (rows["loss"].row.verdict, rows["loss"].row.interval) == (slope.verdict, slope.interval)
     strengths = [row.strength for row in _survive.survival(data)]
     assert strengths == sorted(strengths, reverse=True)
 
@@ -205,7 +205,7 @@ def test_an_attack_on_sparse_networks_alone_gains_against_the_papers_on_the_dens
     kept = [a for a in data.attacks if a.attack != "discriminator" or a.network.method != "dense"]
     alone = dataclasses.replace(data, attacks=kept, tradeoff=None)
     row = next(r for r in _survive.survival(alone) if r.attack == "discriminator-imposed-mask")
-    assert row.sentence == "No relative gain: the attack has no result on a dense network."
+    assert row.reason == "No relative gain: the attack has no result on a dense network."
 
 
 def test_a_trade_off_that_is_refused_is_said_and_the_others_stand(data: Any) -> None:
@@ -214,28 +214,88 @@ def test_a_trade_off_that_is_refused_is_said_and_the_others_stand(data: Any) -> 
         for a in data.attacks
     ]
     rows = {row.attack: row for row in _survive.survival(dataclasses.replace(data, attacks=odd))}
-    assert "not attacked on the same records" in rows["loss"].sentence
-    assert rows["lira-online"].slope != "–"
+    assert "not attacked on the same records" in rows["loss"].reason
+    assert rows["loss"].row is None
+    assert rows["lira-online"].row.slope != "–"
+
+
+UNBOUNDED = "no loss measured"
 
 
 @pytest.mark.parametrize(
-    ("slope", "verdict", "start"),
+    ("ratio", "seeds", "verdict", "shown", "tile"),
     [
-        ((3, 2, 4), "slope resolved", "Survives"),
-        ((1, 0.5, 2), "slope resolved", "A gain is resolved, but it is smaller"),
-        ((6, 5, 7), "slope resolved", "A gain is resolved, but it is larger"),
-        ((-2, -3, -1), "slope resolved", "Reversed"),
-        ((1, -1, 3), "slope not resolved", "Open"),
-        ((1, 0.5, 3), "no trade-off measurable", "Not testable: the sparse networks lose no accuracy"),
-        (None, "no network in the band", "Not tested"),
+        ((3.21, 1.5, 6.04), 3, "slope resolved", "3.21 [1.5, 6.04]", ("3.21", "[1.5, 6.04], over them")),
+        (
+            (1.0, -1.0, 3.0),
+            3,
+            "slope not resolved",
+            "1 [-1, 3]",
+            ("1", "[-1, 3], over them; slope not resolved"),
+        ),
+        (
+            (4.0, 1.25, None),
+            3,
+            UNBOUNDED,
+            "4 [at least 1.25]",
+            ("at least 1.25", "no loss measured; 4 [at least 1.25], over them"),
+        ),
+        (
+            (4.0, None, None),
+            3,
+            UNBOUNDED,
+            "4 [no bound]",
+            ("no bound", "no loss measured; 4 [no bound], over them"),
+        ),
+        ((None, None, None), 3, UNBOUNDED, "no value", ("no bound", "no loss measured; no value, over them")),
+        (
+            (2.0, 1.0, None),
+            2,
+            "fewer than three seeds",
+            "2 [at least 1]",
+            ("2", "[at least 1], over them; fewer than three seeds"),
+        ),
+        (None, 3, "no network in the band", "–", ("not measured", "no network in the band")),
     ],
 )
-def test_what_a_slope_says_of_the_papers_claim(slope: Any, verdict: str, start: str) -> None:
-    e = metrics.Estimate(*slope) if slope else None
-    found = SimpleNamespace(
-        slope=SimpleNamespace(estimate=e, verdict=verdict), dense_balanced_accuracy=metrics.Estimate(0.7, 0.6, 0.8)
+def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict: Any, shown: str, tile: Any) -> None:
+    slope = dataclasses.replace(
+        data.tradeoff.slope,
+        ratio=metrics.Ratio(*ratio) if ratio else None,
+        seeds=seeds,
+        verdict=verdict,
+        interval="over them",
     )
-    assert _survive._reading(found).startswith(start)  # type: ignore[arg-type]
+    assert _slopes.row(slope, "x").slope == shown
+    assert _slopes.short(slope) == tile
+
+
+def test_a_slope_of_few_seeds_read_from_a_table_has_no_interval(data: Any) -> None:
+    slope = dataclasses.replace(data.tradeoff.slope, ratio=metrics.Ratio(2.5, None, None), interval="no interval")
+    assert _slopes.row(slope, "x").slope == "2.5"  # not "no bound", which would be a finding
+
+
+def test_each_seeds_slope_is_shown_and_of_many_the_range(data: Any) -> None:
+    slope = dataclasses.replace(data.tradeoff.slope, by_seed={0: 1.234, 1: None, 2: -0.5})
+    assert _slopes.by_seed(slope) == "0: 1.23, 1: no loss, 2: -0.5"
+    assert _slopes.said(slope).endswith(" Single seeds: seed 0: 1.23, seed 1: no loss, seed 2: -0.5.")
+    many = dataclasses.replace(slope, by_seed={**dict(enumerate([1.0, 2.0, 3.0, 4.0])), 4: None})
+    assert _slopes.by_seed(many) == "1 to 4, none in 1 (5 seeds)"
+    three = dataclasses.replace(slope, verdict="slope resolved")
+    assert "Single seeds" not in _slopes.said(three)
+
+
+def test_slopes_under_many_attacks_are_counted_without_a_verdict_on_the_paper(data: Any) -> None:
+    few = _survive.answer(_survive.survival(data))  # two seeds
+    assert few.startswith("No slope of these 5 attacks is tested: that takes three seeds and a loss.")
+    assert "resolved" not in few
+    base = _survive.survival(data)[0]
+
+    def row(verdict: str, p: float) -> Any:
+        return base._replace(verdict=verdict, p=p)
+
+    said = _survive.answer([row("slope resolved", 0.04), row("slope resolved", 0.3), row("slope not resolved", 0.01)])
+    assert said.startswith("Of 3 attacks that make decisions 2 have a slope whose set leaves out 0, and 2 differ from")
 
 
 def test_the_page_names_every_attack_in_every_figure_and_its_self_checks(data: Any, page: Path) -> None:
@@ -253,7 +313,7 @@ def test_the_page_names_every_attack_in_every_figure_and_its_self_checks(data: A
 def test_attacks_that_only_rank_are_answered_by_auc(reports: ModuleType, tmp_path: Path) -> None:
     ranked = reports.report_data(names=("population", "rmia-offline"), n=150, seeds=(0,), levels=1, butterflies=())
     assert ranked.tradeoff is None
-    first, more = _story.headline(ranked)
+    first, more = _headline.headline(ranked)
     value = _values(ranked, "dense", "population", "auc")[0]
     assert first.startswith("The dense network gives away")
     assert f"{100 * value.value:.1f}" in first
@@ -381,12 +441,12 @@ def _tables(card: str) -> list[list[str]]:
 def test_model_card_of_a_study_has_dense_and_best_sparse_with_n_intervals_and_variants(data: Any, page: Path) -> None:
     card = (page.parent / "model_card.md").read_text(encoding="utf-8")
     assert card == report.model_card(data)
-    best = _story.best_sparse(data.tradeoff)
+    best = _headline.best_sparse(data.tradeoff)
     titles = re.findall(r"^### (.+)$", card, flags=re.MULTILINE)
     assert titles[0].startswith("Dense network")
     assert titles[1].startswith("Best sparse network" if best else "Sparsest network")
     found = _values(data, "dense", "lira-online", "auc")
-    mean, low, high = fmean(e.value for e in found), min(e.low for e in found), max(e.high for e in found)
+    mean, low, high = map(fmean, zip(*found, strict=True))
     assert f"| lira-online | {mean:.3f} ({low:.3f} to {high:.3f}) |" in card
     for said in ("n = 200 members", "seeds 0, 1", "lira-online, K = 3", "DeLong", "Not tested: "):
         assert said in card

@@ -1,4 +1,4 @@
-"""Dense networks stopped early in a report: a control beside which sparse networks stand, never one of them."""
+"""Equal accuracy in a report: dense networks stopped early are described beside the others, never one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 
 from lacewing import _report as report
-from lacewing._report import _card, _declared, _figures, _matched, _matrix, _parts, _plane, _rocs, _story, _svg, _table
+from lacewing._report import (
+    _card,
+    _declared,
+    _figures,
+    _headline,
+    _matched,
+    _matrix,
+    _parts,
+    _plane,
+    _rocs,
+    _story,
+    _svg,
+    _table,
+)
 from lacewing._report import _survive as survive
 from lacewing._result import Result
 from lacewing.cautions import failures
@@ -91,8 +104,8 @@ def test_a_study_shows_its_sparse_networks_as_it_does_without_early_stops(data: 
         _matrix.matrices,
         _matrix.sentences,
         survive.survival,
-        _story.headline,
-        _story.tiles,
+        _headline.headline,
+        _headline.tiles,
         _story.afford_steps,
         lambda d: _story.affordable(d, [0, 5, 9, 12, 90]),
         _card._chosen,
@@ -103,69 +116,22 @@ def test_a_study_shows_its_sparse_networks_as_it_does_without_early_stops(data: 
     assert max(gains, key=gains.__getitem__) == "early-010"
 
 
-def test_the_lead_counts_the_intervals_on_either_side_of_zero(data: Any) -> None:
-    verdicts = {
-        m.network: "less" if m.difference.high < 0 else "more" if m.difference.low > 0 else "same"
-        for m in data.tradeoff.matches
-        if m.against == "early-stopped"
-    }
-    assert verdicts == {"imp-01": "less", "imp-02": "more", "imp-03": "same", "butterfly-s3-l3": "less"}
-    assert not any(m.verdict == "depends on where" for m in data.tradeoff.matches)  # accuracy only rises
-    assert _matched.answer(data.tradeoff)[:2] == [
-        "At equal test accuracy 2 of the 4 sparse networks leak less than the dense network stopped early, 1 leaks "
-        "more and 1 does not differ measurably.",
-        "At equal test accuracy the butterfly network leaks less than iterative pruning.",
-    ]
+VERDICTS = re.compile("leaks? (less|more)|resolved|differs? measurably")
 
 
-LESS, MORE, SAME, NONE = "leaks less", "leaks more", "no measurable difference", "no counterpart"
-WHERE = "depends on where"
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "sentence"),
-    [
-        ([SAME] * 4, "none of the 4 sparse networks differs measurably in leakage from X."),
-        ([LESS] * 4, "all 4 sparse networks leak less than X."),
-        ([MORE] * 4, "all 4 sparse networks leak more than X."),
-        ([SAME], "the sparse network does not differ measurably in leakage from X."),
-        ([MORE], "the sparse network leaks more than X."),
-        ([WHERE], "it depends on the stop how the sparse network and X compare."),
-        ([WHERE] * 4, "it depends on the stop how all 4 sparse networks and X compare."),
-        ([NONE], "the sparse network has no counterpart in X."),
-        ([LESS, MORE, MORE, MORE], "1 of the 4 sparse networks leaks less than X and 3 leak more."),
-        (
-            [SAME, MORE, SAME, MORE],
-            "none of the 4 sparse networks leaks less than X, 2 leak more and 2 do not differ measurably.",
-        ),
-        (
-            [LESS, NONE, NONE, SAME],
-            "1 of the 4 sparse networks leaks less than X, none leaks more, 1 does not differ measurably and 2 have no "
-            "counterpart of equal test accuracy.",
-        ),
-        (
-            [WHERE, MORE, SAME, MORE],
-            "none of the 4 sparse networks leaks less than X, 2 leak more, 1 does not differ measurably and for 1 it "
-            "depends on the stop.",
-        ),
-        ([NONE, LESS], "1 of the 2 sparse networks leaks less than X, none leaks more and 1 has no counterpart of"),
-    ],
-)
-def test_the_lead_in_every_case(data: Any, verdicts: list[str], sentence: str) -> None:
-    held = [m for m in data.tradeoff.matches if m.against == "early-stopped"]
-    changed = [dataclasses.replace(m, verdict=verdict) for m, verdict in zip(held, verdicts, strict=False)]
-    said, _ = _matched.answer(dataclasses.replace(data.tradeoff, matches=tuple(changed)))
-    assert said.startswith("At equal test accuracy " + sentence.replace("X", "the dense network stopped early"))
-
-
-def test_an_attack_at_chance_is_no_evidence_of_equal_leakage(data: Any) -> None:
-    chance = dataclasses.replace(data.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
-    assert "does not beat guessing" in _matched.answer(chance)[-1]
-    assert not any("guessing" in sentence for sentence in _matched.answer(data.tradeoff))
+def test_point_by_point_nothing_has_an_interval_or_a_verdict(data: Any, tmp_path: Path) -> None:
+    text = unescape(report.write(tmp_path, data).read_text(encoding="utf-8"))
+    section = text[text.index('<section id="equal"') : text.index('<section id="attacks"')]
+    assert not VERDICTS.search(section)
+    assert section.count("exploratory: not declared before the study ran") == 1
+    drawing = _matched.figure(data)
+    assert not VERDICTS.search(drawing.svg + drawing.caption + drawing.label)
+    rows = [row for group in _matched.matched(data).groups for row in group.rows]  # type: ignore[union-attr]
+    assert not any(" to " in row.difference or "[" in row.difference for row in rows)
 
 
 def test_the_table_holds_each_match(data: Any) -> None:
-    section = _matched.equal(data)
+    section = _matched.matched(data)
     assert section is not None
     shown = {(group.title, row.network): row for group in section.groups for row in group.rows}
     assert len(shown) == len(data.tradeoff.matches) == 4 + 2
@@ -173,11 +139,9 @@ def test_the_table_holds_each_match(data: Any) -> None:
     for m in data.tradeoff.matches:
         title = f"Against {others[m.against]}, at equal {'test accuracy' if m.at == 'accuracy' else 'density'}"
         row = shown[title, {"butterfly-s3-l3": "butterfly S3 L3"}.get(m.network, f"IMP {m.network[-1]}")]
-        assert _number(row.difference) == pytest.approx(100 * m.difference.value, abs=0.005)
-        ends = [_number(end) for end in row.interval.split(" to ")]
-        assert ends == pytest.approx([100 * m.difference.low, 100 * m.difference.high], abs=0.005)
+        assert _number(row.difference) == pytest.approx(m.difference, abs=0.0005)
         seeds = {int(s): _number(v) for s, v in (part.split(": ") for part in row.seeds.split(", "))}
-        assert seeds == pytest.approx({s: 100 * v for s, v in m.by_seed.items()}, abs=0.005)
+        assert seeds == pytest.approx(dict(m.by_seed), abs=0.0005)
         assert _number(row.accuracy) == pytest.approx(100 * m.test_accuracy, abs=0.05)
         assert _number(row.attacked) == pytest.approx(100 * m.balanced_accuracy, abs=0.05)
         assert bool(row.accuracy_difference) == (m.at == "density")
@@ -188,19 +152,18 @@ def test_the_table_holds_each_match(data: Any) -> None:
 
 def test_where_accuracy_wobbles_the_last_place_is_shown_beside_the_first(reports: ModuleType, tmp_path: Path) -> None:
     wobbling = _study(reports, WOBBLING)
-    plain = {row.network: row for row in _matched.equal(_study(reports, GRID)).groups[0].rows}  # type: ignore[union-attr]
+    plain = {row.network: row for row in _matched.matched(_study(reports, GRID)).groups[0].rows}  # type: ignore[union-attr]
     assert {row.last for row in plain.values()} == {""}
-    section = _matched.equal(wobbling)
+    section = _matched.matched(wobbling)
     assert section is not None
     rows = {row.network: row for row in section.groups[0].rows}
     match = next(m for m in wobbling.tradeoff.matches if m.network == "imp-02" and m.against == "early-stopped")
-    assert match.difference.value != match.last_difference.value
-    value, low, high = (f"{100 * v:+.2f}".replace("-", "\u2212") for v in match.last_difference)
-    assert rows["IMP 2"].last == f"last at epoch 24: {value} ({low} to {high})"
+    assert match.difference != match.last_difference
+    assert rows["IMP 2"].last == f"last at epoch 24: {match.last_difference:+.3f}"
     text = unescape(report.write(tmp_path, wobbling).read_text(encoding="utf-8"))
     assert rows["IMP 2"].last in text
-    assert "Thin lines above" in text
-    assert "Thin lines above" not in _matched.figure(_study(reports, GRID)).caption
+    assert "Dots above" in text
+    assert "Dots above" not in _matched.figure(_study(reports, GRID)).caption
 
 
 def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) -> None:
@@ -208,26 +171,26 @@ def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) 
     differences = {seed: 0.01 * seed - 0.025 for seed in range(6)}
     many = dataclasses.replace(match, by_seed=differences, beyond=(0, 1, 2, 3, 5))
     found = dataclasses.replace(data.tradeoff, matches=(many,))
-    section = _matched.equal(dataclasses.replace(data, tradeoff=found))
+    section = _matched.matched(dataclasses.replace(data, tradeoff=found))
     assert section is not None
     (row,) = section.groups[0].rows
-    assert row.seeds == "\u22122.50 to +2.50"
+    assert row.seeds == "-0.025 to +0.025"
     assert row.below == "below 0 in 3 of 6"
-    assert row.every_seed.split(", ")[2] == "seed 2: \u22120.50"
+    assert row.every_seed.split(", ")[2] == "seed 2: -0.005"
     assert row.beyond == "nothing just as accurate in 5 of 6 seeds"
 
 
 def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_path: Path) -> None:
     better = _study(reports, {**GRID, "imp-01": (0.75, 0.5)}, seeds=(3,))
-    section = _matched.equal(better)
+    section = _matched.matched(better)
     assert section is not None
     row, *others = section.groups[0].rows
     assert row.beyond == "nothing just as accurate in seed 3"
-    assert row.accuracy_difference.startswith("+5.00 (")
+    assert row.accuracy_difference == "+0.050"
     assert not any(other.beyond for other in others)
     text = report.write(tmp_path, better).read_text(encoding="utf-8")
     assert "nothing just as accurate in seed 3" in text
-    assert "Dotted: in some seed nothing there is just as accurate, or as dense." in text
+    assert "Pale: in some seed nothing there is just as accurate, or as dense." in text
     assert "ticks below" not in text  # of one seed there is nothing to show beside the mean
 
 
@@ -237,15 +200,15 @@ def test_the_figure_is_svg_and_says_each_difference(page: Path, data: Any) -> No
     text = unescape(figure.read_text(encoding="utf-8"))
     drawing = _matched.figure(data)
     for m in data.tradeoff.matches:
-        value = f"{100 * m.difference.value:+.2f}".replace("-", "\u2212")
-        assert f"{value} points" in text
+        value = f"{m.difference:+.3f}"
+        assert value in text
         assert value in drawing.label
     assert "n\u00a0=\u00a0600 members" in drawing.caption
     assert "seeds 0, 1" in drawing.caption
 
 
 @pytest.mark.parametrize("grid", [GRID, WOBBLING])
-def test_the_figure_draws_intervals_about_zero_and_fills_what_is_measurable(
+def test_the_figure_draws_means_about_zero_and_fills_none(
     reports: ModuleType, grid: dict[str, tuple[float, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _study(reports, grid)
@@ -257,14 +220,13 @@ def test_the_figure_draws_intervals_about_zero_and_fills_what_is_measurable(
     left, right = ax.get_xlim()
     assert left < 0 < right
     held = [m for m in data.tradeoff.matches if m.against == "early-stopped"]
-    lines = [line for line in ax.lines if line.get_linestyle() != "None" and line.get_linewidth() == 1.5]
-    spans = [tuple(line.get_xdata()) for line in lines]
-    assert spans == [(m.difference.low, m.difference.high) for m in held]
     marks = [line for line in ax.lines if line.get_zorder() == 4]
-    filled = [line.get_markerfacecolor() != "white" for line in marks]
-    assert filled == [m.verdict in (LESS, MORE) for m in held]
-    assert len(set(filled)) == 2
-    assert any(m.verdict == WHERE and 0 not in (m.difference.low, m.difference.high) for m in held) == (grid != GRID)
+    assert [line.get_xdata()[0] for line in marks] == pytest.approx([m.difference for m in held])
+    assert {line.get_markerfacecolor() for line in marks} == {"white"}
+    assert not [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"][1:]
+    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "."]
+    assert dots == pytest.approx([m.last_difference for m in held if not m.one_place])
+    assert bool(dots) == (grid != GRID)
 
 
 def test_the_plane_has_the_early_stops_as_one_line_that_leaves_the_axes_alone(
@@ -306,25 +268,24 @@ def test_a_second_dense_network_stands_under_its_own_name_in_the_plane(
     assert written.count("dense") <= 1
 
 
-def test_the_page_has_the_section_after_the_trade_off_and_the_answer_on_top(page: Path, data: Any) -> None:
+def test_the_page_has_the_section_after_the_trade_off(page: Path, data: Any) -> None:
     text = unescape(page.read_text(encoding="utf-8"))
-    lead = _matched.answer(data.tradeoff)
-    assert [text.count(sentence) for sentence in lead[:2]] == [2, 1]
     order = [text.index(f'id="{name}"') for name in ("answer", "tradeoff", "equal", "attacks", "density", "networks")]
     assert order == sorted(order)
-    assert text.index(lead[0]) < order[1]
-    assert "the test records that the attack is measured on, which favours stopping early" in text
+    assert "on the test records that the attack is measured on" in text
     assert "20 networks and 16 early stops" in _story.subtitle(data)
 
 
-def test_without_early_stops_there_is_no_such_section(plain: Any, tmp_path: Path) -> None:
-    assert plain.tradeoff.matches  # butterfly beside IMP alone
-    assert _matched.equal(plain) is None
-    assert _matched.answer(plain.tradeoff) == _matched.answer(None) == []
+def test_without_early_stops_butterfly_stands_beside_pruning_alone(plain: Any, tmp_path: Path) -> None:
+    section = _matched.matched(plain)
+    assert section is not None
+    assert (section.stopped, section.pruning) == (False, True)
+    assert [group.title for group in section.groups] == [
+        "Against iterative pruning, at equal test accuracy",
+        "Against iterative pruning, at equal density",
+    ]
     text = report.write(tmp_path, plain).read_text(encoding="utf-8")
-    assert 'id="equal"' not in text
-    assert "stopped early" not in text
-    assert not (tmp_path / "figures" / "equal-accuracy.svg").exists()
+    assert "at the first epoch of its training" not in text
 
 
 def test_texts_of_the_study_stay_inert_in_section_and_figure(data: Any, tmp_path: Path) -> None:
@@ -371,22 +332,13 @@ def test_the_front_says_that_early_stops_lie_on_it_and_names_none(data: Any) -> 
     assert front[-1].startswith(f"and the dense network stopped early, at {on_it} epoch")
 
 
-def test_the_model_card_has_the_answer_in_one_line(data: Any, plain: Any) -> None:
-    line = f"- {' '.join(_matched.answer(data.tradeoff))}"
-    assert line in report.model_card(data).splitlines()
-    assert "early" not in report.model_card(plain)
-
-
-def test_the_console_leaves_early_stops_out_and_gives_the_answer(data: Any, plain: Any, tmp_path: Path) -> None:
+def test_the_console_leaves_early_stops_out(data: Any, plain: Any, tmp_path: Path) -> None:
     result = _result(data, tmp_path)
-    said, lead = str(result), _matched.answer(data.tradeoff)
+    said = str(result)
     assert "early-0" not in said
-    assert [line for line in said.splitlines() if line not in lead] == str(_result(plain, tmp_path)).splitlines()
-    assert all(sentence in said.splitlines() for sentence in lead)
+    assert said.splitlines() == str(_result(plain, tmp_path)).splitlines()
     assert {row["network"] for row in result.table()} == set(GRID)  # who reads rows gets all of them
-    html = result._repr_html_()
-    assert "early-0" not in html
-    assert lead[0] in html
+    assert "early-0" not in result._repr_html_()
     for p in (8, 12, 95):  # an early stop has more defence than any sparse network within the last
         assert result.afford(p) == _result(plain, tmp_path).afford(p)
 
@@ -411,7 +363,8 @@ def test_a_study_without_a_control_is_told_how_to_add_one(reports: ModuleType, d
         return [sign for sign in signs if sign.startswith("No control at equal accuracy: ")]
 
     (said,) = hint(plain)
-    assert 'method = "early-stopped"' in said
+    assert 'method = "dense"' in said  # a control that could carry a verdict
+    assert "[tradeoff] primary" in said
     assert hint(data) == []
     narrow = [dataclasses.replace(n, network="narrow") for n in plain.networks if n.method == "dense"]
     assert hint(plain, networks=[*plain.networks, *narrow]) == []  # another dense network is a control too

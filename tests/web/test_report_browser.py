@@ -84,7 +84,7 @@ def test_opens_offline_and_asks_for_nothing(opened: Opened, path: Path) -> None:
 
 def test_figures_show(opened: Opened) -> None:
     figures = opened.tab.locator("figure svg")
-    assert figures.count() == 6
+    assert figures.count() == 8
     for i in range(figures.count()):
         box = figures.nth(i).bounding_box()
         assert box["width"] > 300
@@ -281,4 +281,39 @@ def test_the_page_of_an_audit_opens_offline(browser: Any, reports: ModuleType, t
     assert opened.tab.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert [url for url in opened.requests[1:] if not url.startswith("data:")] == []
     assert opened.errors == []
+    opened.tab.context.close()
+
+
+@pytest.fixture(scope="module")
+def declared(reports: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = reports.report_data(
+        seeds=(0, 1, 2), n=300, levels=6, controls=5, stops=(20, 30), declared=reports.PRIMARY, epochs=40
+    )
+    return report.write(tmp_path_factory.mktemp("declared"), data)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_section_at_equal_accuracy_fits_its_page(browser: Any, declared: Path, width: int) -> None:
+    opened = _open(browser, declared, viewport={"width": width, "height": 900})
+    tab = opened.tab
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+    for table in ("#answers-table", "#families-table", "#equal-table", "#slope-table"):
+        assert tab.locator(table).is_visible()
+        box = tab.locator(table).evaluate("e => e.parentElement.getBoundingClientRect().right")
+        assert box <= width
+        if width > 1000:  # nothing is hidden to the right on a desk
+            assert tab.locator(table).evaluate("e => e.parentElement.scrollWidth <= e.parentElement.clientWidth + 1")
+    assert tab.locator("#fig-explained svg").bounding_box()["width"] > 300
+    assert tab.locator("#fig-explained [id*=quadratic]").count() == 1
+    assert opened.errors == []
+    tab.context.close()
+
+
+def test_every_link_of_the_page_leads_to_a_place_on_it(browser: Any, declared: Path) -> None:
+    opened = _open(browser, declared)
+    lost = opened.tab.evaluate(
+        "() => [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.getAttribute('href'))"
+        ".filter(h => !document.querySelector(h))"
+    )
+    assert lost == []
     opened.tab.context.close()

@@ -25,6 +25,7 @@ from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult, Estimate
 from lacewing.tradeoff import show_ratio, tradeoff
+from lacewing.tradeoff._types import NO_INTERVAL
 
 NAMES = (
     "discriminator",
@@ -247,7 +248,7 @@ UNBOUNDED = "no loss measured"
             "4 [no bound]",
             ("no bound", "no loss measured; 4 [no bound], over them"),
         ),
-        ((None, None, None), 3, UNBOUNDED, "no value", ("no bound", "no loss measured; no value, over them")),
+        ((None, None, None), 3, UNBOUNDED, "none", ("no bound", "no loss measured")),
         (
             (2.0, 1.0, None),
             2,
@@ -255,7 +256,7 @@ UNBOUNDED = "no loss measured"
             "2 [at least 1]",
             ("2", "[at least 1], over them; fewer than three seeds"),
         ),
-        (None, 3, "no network in the band", "–", ("not measured", "no network in the band")),
+        (None, 3, "no network in the band", "none", ("not measured", "no network in the band")),
     ],
 )
 def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict: Any, shown: str, tile: Any) -> None:
@@ -271,7 +272,7 @@ def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict:
 
 
 def test_a_slope_of_few_seeds_read_from_a_table_has_no_interval(data: Any) -> None:
-    slope = dataclasses.replace(data.tradeoff.slope, ratio=metrics.Ratio(2.5, None, None), interval="no interval")
+    slope = dataclasses.replace(data.tradeoff.slope, ratio=metrics.Ratio(2.5, None, None), interval=NO_INTERVAL)
     assert _slopes.row(slope, "x").slope == "2.5"  # not "no bound", which would be a finding
 
 

@@ -31,7 +31,7 @@ from lacewing._report import (
 from lacewing._result import Result
 from lacewing.cautions import failures
 from lacewing.metrics import Estimate, mean_over_seeds
-from lacewing.tradeoff import EXPLORATORY, Spread, as_json, show_change, show_difference, show_ratio
+from lacewing.tradeoff import EXPLORATORY, Spread, as_json, show_change, show_difference, show_ratio, show_slope
 
 NAMES = ("discriminator", "loss")
 VERDICTS = re.compile("leaks? (less|more)|slope (not )?resolved", re.IGNORECASE)
@@ -126,7 +126,7 @@ def test_with_two_seeds_the_card_and_the_headline_agree_on_the_interval_over_rec
 
 def test_slopes_in_every_table_are_the_trade_offs_own(data: Any) -> None:
     for slope, row in zip((data.tradeoff.slope, *data.tradeoff.slopes), _slopes.rows(data.tradeoff), strict=True):
-        assert row.slope == show_ratio(slope.ratio)
+        assert row.slope == show_slope(slope) == show_ratio(slope.ratio)
         assert row.p == f"p = {slope.p_paper:.2g}"
         assert float(row.least_squares) == pytest.approx(slope.least_squares, rel=0.01)
         assert row.loss.startswith(f"{100 * slope.mean_loss.value:.1f}")

@@ -81,7 +81,7 @@ def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool)
         against=d.against,
         difference=row.difference,
         reason=row.reason,
-        p=row.p,
+        p="–" if answer.p is None else row.p,  # of a study that is not finished none is shown
         p_corrected=corrected if first else "",
         verdict=answer.verdict if first else "",
         seeds=row.seeds,

@@ -19,10 +19,9 @@ from lacewing._report._data import (
     seeds_text,
 )
 from lacewing._report._figures import OTHER_DENSE, Drawing, nothing
-from lacewing._report._slopes import shown
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.results import STOPPED, is_sparse
-from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way
+from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way, show_slope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +116,7 @@ def _lines(ax: Axes, found: TradeOff, capped: bool) -> None:
         if ratio.low is not None:  # without an upper end everything above the lower one is in the set
             high = np.maximum(top, ratio.low * x) if ratio.high is None else ratio.high * x
             ax.fill_between(x, ratio.low * x, high, color=_FIT, alpha=0.16, linewidth=0, gid="fan")
-        ax.plot(x, value * x, color=_FIT, linewidth=1.8, label=f"slope {shown(found.slope)}", gid="slope")
+        ax.plot(x, value * x, color=_FIT, linewidth=1.8, label=f"slope {show_slope(found.slope)}", gid="slope")
     ax.plot(
         x,
         PAPER_SLOPE * x,

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 from lacewing._report._data import SEEDS_LISTED, method_text, percent, percent_range
 from lacewing.metrics import FEWEST_SEEDS
-from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, show, show_ratio
+from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, show, show_slope
 
 LEAST_SQUARES = (
     "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
     "biased toward zero, and more seeds do not help; it stands here because the paper may have used it."
 )
-NO_INTERVAL = "no interval"  # few seeds, read from results.csv, which holds no records
 READING = (
     f"Slope: mean relative gain over mean relative loss, with its whole 95\u202f% set. Gain - {PAPER_SLOPE} loss is 0 "
     "where the slope is the paper's; its p is that of a t test over seeds."
@@ -46,7 +45,7 @@ def row(slope: Slope, name: str) -> SlopeRow:
     loss, beside, p = slope.mean_loss, slope.beside_paper, slope.p_paper
     return SlopeRow(
         name=name,
-        slope=shown(slope),
+        slope=show_slope(slope),
         interval=slope.interval,
         networks=str(len(slope.networks)),
         seeds=by_seed(slope),
@@ -57,14 +56,6 @@ def row(slope: Slope, name: str) -> SlopeRow:
         least_squares="–" if slope.least_squares is None else f"{slope.least_squares:.3g}",
         verdict=slope.verdict,
     )
-
-
-def shown(slope: Slope) -> str:
-    """The slope with its whole set, as its sentence has it; without a set where none could be had."""
-    if slope.ratio is None:
-        return "–"
-    text = show_ratio(slope.ratio)
-    return text.partition(" [")[0] if slope.interval == NO_INTERVAL else text
 
 
 def by_seed(slope: Slope, word: str = "") -> str:
@@ -94,7 +85,8 @@ def short(slope: Slope) -> tuple[str, str]:
         return "not measured", slope.verdict
     if slope.seeds >= FEWEST_SEEDS and not ratio.bounded:
         least = "no bound" if ratio.low is None else f"at least {ratio.low:.3g}"
-        return least, f"no loss measured; {shown(slope)}, {slope.interval}"
+        number = "" if ratio.value is None else f"; {show_slope(slope)}, {slope.interval}"
+        return least, f"no loss measured{number}"
     verdict = "" if slope.verdict == "slope resolved" else f"; {slope.verdict}"
-    value, bracket, rest = shown(slope).partition(" [")
+    value, bracket, rest = show_slope(slope).partition(" [")
     return value, ", ".join(filter(None, [bracket.strip() + rest, slope.interval])) + verdict

@@ -74,11 +74,11 @@ def networks(data: ReportData) -> Table:
     return Table(columns, rows)
 
 
-def _place(n: NetworkResult) -> tuple[bool, bool, int, str, int]:
-    """Targets before shadows and by method; after them all early stops, by epoch."""
+def _place(n: NetworkResult) -> tuple[bool, bool, int, bool, str, int]:
+    """Targets before shadows and by method, controls after their like; after them all early stops, by epoch."""
     stopped = n.method == STOPPED
     rank = {"dense": 0, "imp": 1, "butterfly": 2}.get(n.method, 9)
-    return stopped, n.role != "target", len(n.curve) if stopped else rank, n.network, n.seed
+    return stopped, n.role != "target", len(n.curve) if stopped else rank, n.kind == "control", n.network, n.seed
 
 
 def _cells(

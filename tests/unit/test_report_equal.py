@@ -466,3 +466,25 @@ def test_the_choices_say_how_the_slope_and_verdicts_are_made(data: Any) -> None:
     assert "Fieller" in here["Slope"].here
     assert "least squares" in here["Slope"].whose
     assert "declared before" in here["Verdicts"].here
+
+
+def test_a_question_about_an_attack_that_only_ranks_is_answered_without_a_trade_off(
+    reports: ModuleType, tmp_path: Path
+) -> None:
+    asked = {"primary": {"family": "imp", "against": "weight-decay", "metric": "population.auc"}}
+    ranked = _study(reports, names=("population",), declared=asked, stops=())
+    assert ranked.tradeoff is None
+    (answer,) = ranked.answers
+    assert answer.differences[0].estimate is not None
+    page, card, terminal = _page(ranked, tmp_path), _card(ranked), str(_result(ranked, tmp_path))
+    assert all(answer.sentence in said for said in (page, card, terminal))
+    assert show_difference(answer.differences[0].estimate) in page
+    assert 'id="families-table"' not in page
+
+
+def test_of_a_study_that_is_not_finished_no_p_is_shown(data: Any) -> None:
+    (answer,) = data.answers
+    open_ = dataclasses.replace(answer, p=None, p_corrected=None, verdict="no verdict", sentence="No verdict yet.")
+    assert answer.differences[0].p is not None
+    (row,) = _families.answer_rows(dataclasses.replace(data, answers=[open_]))
+    assert (row.p, row.p_corrected, row.verdict) == ("–", "", "no verdict")

@@ -300,3 +300,10 @@ def report_data(
         answers=answers(asked, attacks, nets, halves=halves),
         registry=REGISTRY,
     )
+
+
+def compared(**changes: Any) -> ReportData:
+    """A study of three seeds with controls, early stops and a declared question; ``changes`` as `report_data`'s."""
+    options = {"n": 400, "levels": 6, "fraction": 0.35, "controls": 5, "stops": (20, 30), "epochs": 40}
+    names = ("discriminator", "loss")
+    return report_data(**{"seeds": (0, 1, 2), "declared": PRIMARY, "names": names, **options, **changes})

@@ -18,14 +18,13 @@ from scipy.stats import beta
 
 from lacewing import _report as report
 from lacewing import metrics
-from lacewing._report import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _slopes, _survive
+from lacewing._report import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _survive
 from lacewing._report._audit_page import answer as audit_answer
 from lacewing._text import visible
 from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult, Estimate
 from lacewing.tradeoff import show_ratio, tradeoff
-from lacewing.tradeoff._types import NO_INTERVAL
 
 NAMES = (
     "discriminator",
@@ -218,72 +217,6 @@ def test_a_trade_off_that_is_refused_is_said_and_the_others_stand(data: Any) -> 
     assert "not attacked on the same records" in rows["loss"].reason
     assert rows["loss"].row is None
     assert rows["lira-online"].row.slope != "–"
-
-
-UNBOUNDED = "no loss measured"
-
-
-@pytest.mark.parametrize(
-    ("ratio", "seeds", "verdict", "shown", "tile"),
-    [
-        ((3.21, 1.5, 6.04), 3, "slope resolved", "3.21 [1.5, 6.04]", ("3.21", "[1.5, 6.04], over them")),
-        (
-            (1.0, -1.0, 3.0),
-            3,
-            "slope not resolved",
-            "1 [-1, 3]",
-            ("1", "[-1, 3], over them; slope not resolved"),
-        ),
-        (
-            (4.0, 1.25, None),
-            3,
-            UNBOUNDED,
-            "4 [at least 1.25]",
-            ("at least 1.25", "no loss measured; 4 [at least 1.25], over them"),
-        ),
-        (
-            (4.0, None, None),
-            3,
-            UNBOUNDED,
-            "4 [no bound]",
-            ("no bound", "no loss measured; 4 [no bound], over them"),
-        ),
-        ((None, None, None), 3, UNBOUNDED, "none", ("no bound", "no loss measured")),
-        (
-            (2.0, 1.0, None),
-            2,
-            "fewer than three seeds",
-            "2 [at least 1]",
-            ("2", "[at least 1], over them; fewer than three seeds"),
-        ),
-        (None, 3, "no network in the band", "none", ("not measured", "no network in the band")),
-    ],
-)
-def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict: Any, shown: str, tile: Any) -> None:
-    slope = dataclasses.replace(
-        data.tradeoff.slope,
-        ratio=metrics.Ratio(*ratio) if ratio else None,
-        seeds=seeds,
-        verdict=verdict,
-        interval="over them",
-    )
-    assert _slopes.row(slope, "x").slope == shown
-    assert _slopes.short(slope) == tile
-
-
-def test_a_slope_of_few_seeds_read_from_a_table_has_no_interval(data: Any) -> None:
-    slope = dataclasses.replace(data.tradeoff.slope, ratio=metrics.Ratio(2.5, None, None), interval=NO_INTERVAL)
-    assert _slopes.row(slope, "x").slope == "2.5"  # not "no bound", which would be a finding
-
-
-def test_each_seeds_slope_is_shown_and_of_many_the_range(data: Any) -> None:
-    slope = dataclasses.replace(data.tradeoff.slope, by_seed={0: 1.234, 1: None, 2: -0.5})
-    assert _slopes.by_seed(slope) == "0: 1.23, 1: no loss, 2: -0.5"
-    assert _slopes.said(slope).endswith(" Single seeds: seed 0: 1.23, seed 1: no loss, seed 2: -0.5.")
-    many = dataclasses.replace(slope, by_seed={**dict(enumerate([1.0, 2.0, 3.0, 4.0])), 4: None})
-    assert _slopes.by_seed(many) == "1 to 4, none in 1 (5 seeds)"
-    three = dataclasses.replace(slope, verdict="slope resolved")
-    assert "Single seeds" not in _slopes.said(three)
 
 
 def test_slopes_under_many_attacks_are_counted_without_a_verdict_on_the_paper(data: Any) -> None:

@@ -16,7 +16,6 @@ import pytest
 from lacewing import _report as report
 from lacewing._report import (
     _data,
-    _declared,
     _explained,
     _families,
     _figures,
@@ -26,36 +25,29 @@ from lacewing._report import (
     _story,
     _survive,
     _svg,
-    _table,
 )
 from lacewing._result import Result
 from lacewing.cautions import failures
-from lacewing.metrics import Estimate, mean_over_seeds
-from lacewing.tradeoff import EXPLORATORY, Spread, as_json, show_change, show_difference, show_ratio, show_slope
+from lacewing.metrics import Estimate
+from lacewing.tradeoff import EXPLORATORY, as_json, show_change, show_difference, show_ratio, show_slope
 
-NAMES = ("discriminator", "loss")
 VERDICTS = re.compile("leaks? (less|more)|slope (not )?resolved", re.IGNORECASE)
-
-
-def _study(reports: ModuleType, **changes: Any) -> Any:
-    options = {"n": 400, "levels": 6, "fraction": 0.35, "controls": 5, "stops": (20, 30), "names": NAMES, "epochs": 40}
-    return reports.report_data(**{"seeds": (0, 1, 2), "declared": reports.PRIMARY, **options, **changes})
 
 
 @pytest.fixture(scope="module")
 def data(reports: ModuleType) -> Any:
-    return _study(reports, population=True)
+    return reports.compared(population=True)
 
 
 @pytest.fixture(scope="module")
 def few(reports: ModuleType) -> Any:
-    return _study(reports, seeds=(0, 1))
+    return reports.compared(seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")
 def plain(reports: ModuleType) -> Any:
     """The same study without controls and early stops."""
-    return _study(reports, controls=0, stops=(), declared=None)
+    return reports.compared(controls=0, stops=(), declared=None)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +254,7 @@ def test_several_answers_keep_their_rows_and_their_corrected_p(reports: ModuleTy
             {"family": "imp", "against": "weight-decay", "metric": "discriminator.auc"},
         ],
     }
-    data = _study(reports, declared=asked, stops=())
+    data = reports.compared(declared=asked, stops=())
     rows = _families.answer_rows(data)
     assert [row.question.rpartition(" ")[2] for row in rows] == ["(primary)", "(declared)", "(declared)"]
     assert "Holm" not in rows[0].p_corrected
@@ -309,7 +301,7 @@ def test_the_figure_has_a_mark_for_each_target_network_and_the_fitted_curve(
 
 
 def test_networks_that_were_left_out_of_the_fit_are_counted(reports: ModuleType) -> None:
-    young = _study(reports, stops=(5, 30), seeds=(0,))
+    young = reports.compared(stops=(5, 30), seeds=(0,))
     drawing = _explained.figure(young)
     assert drawing is not None
     assert "1 network that fits at most 80\u202f% of its training records is not shown" in drawing.caption
@@ -367,112 +359,11 @@ def test_the_plane_tells_controls_from_the_dense_network(data: Any, monkeypatch:
     assert f"slope {show_ratio(data.tradeoff.slope.ratio)}" in labels
 
 
-@pytest.mark.parametrize(("low", "high"), [(1.25, None), (None, None)])
-def test_a_slope_without_an_upper_end_has_an_open_fan(
-    data: Any, low: float | None, high: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Any] = []
-    new = _svg.figure
-    monkeypatch.setattr(_svg, "figure", lambda *size: made.append(new(*size)) or made[-1])
-    ratio = data.tradeoff.slope.ratio._replace(low=low, high=high)
-    slope = dataclasses.replace(data.tradeoff.slope, ratio=ratio, verdict="no loss measured")
-    _plane.plane(_with(data, slope=slope))
-    ax = made[0].axes[0]
-    fans = [c for c in ax.collections if c.get_gid() == "fan"]
-    assert len(fans) == (low is not None)
-    if fans:
-        (path,) = fans[0].get_paths()
-        assert path.vertices[:, 1].max() >= ax.get_ylim()[1]
-
-
-# ------------------------------------------------------------------------------------------------- numbers over seeds
-
-
-def test_over_seeds_is_t_from_three_on_and_over_cuts_of_two_seeds(data: Any) -> None:
-    each = {s: Estimate(0.6 + 0.01 * s, 0.5 + 0.01 * s, 0.7 + 0.01 * s) for s in (0, 1, 2, 3, 4, 5)}
-    found = _data.over_seeds(each, halves=False)
-    assert found == (mean_over_seeds([e.value for e in each.values()]), "t over 6 seeds")
-    found = _data.over_seeds(each, halves=True)
-    assert found is not None
-    assert found[1] == "t over 3 cuts (6 seeds)"
-    assert found[0] == mean_over_seeds([0.605, 0.625, 0.645])
-    some = _data.over_seeds({s: each[s] for s in (0, 1)}, halves=False)
-    assert some is not None
-    assert some[0] == pytest.approx((0.605, 0.505, 0.705))
-    assert some[1].startswith("over records, the spread over seeds left out")
-    assert _data.over_seeds({}, halves=False) is None
-
-
-def test_an_interval_over_seeds_of_a_share_stays_within_what_a_share_can_be() -> None:
-    found = _data.over_seeds({s: Estimate(v, v, v) for s, v in enumerate((0.0, 0.001, 0.05))}, halves=False)
-    assert found is not None
-    assert found[0].low == 0
-    assert found[0].high > 0.05
-
-
-def test_a_spread_names_its_interval_or_its_range(data: Any) -> None:
-    found = data.tradeoff
-    assert _data.span_text(Spread(0.1, 0.05, 0.2, None, 1), found) == "one seed"
-    assert _data.span_text(Spread(0.1, 0.05, 0.2, 0.1, 2), found) == "range 5.0 to 20.0\u202f% over 2 seeds"
-    whole = Spread(0.1, 0.05, 0.2, 0.1, 3, 0.01, 0.19)
-    assert _data.span_text(whole, found) == "95\u202f% interval 1.0 to 19.0\u202f%, t over 3 seeds"
-    cuts = dataclasses.replace(found, unit="cut", seeds=tuple(range(6)), replicates=3)
-    assert _data.span_text(whole._replace(n=6), cuts).endswith("t over 3 cuts (6 seeds)")
-
-
-def test_under_random_halves_cuts_are_what_is_counted(reports: ModuleType, tmp_path: Path) -> None:
-    halves = _study(reports, seeds=range(6), halves=True, n=150, levels=3, stops=(), controls=0, declared=None)
-    page = _page(halves, tmp_path)
-    assert "t over 3 cuts (6 seeds)" in page
-    assert "Fieller's set over 3 cuts (6 seeds)" in page
-    tested = [row for group in _families.groups(halves) for row in group.rows]
-    assert {row.seeds for row in tested} == {"3 cuts"}
-
-
-# --------------------------------------------------------------------------------------------------- table of networks
-
-
-def test_population_accuracy_is_a_column_where_a_network_has_one(data: Any, plain: Any) -> None:
-    titles = [title for title, _ in _table.networks(data).columns]
-    place = titles.index("Population accuracy")
-    shown = {row.cells[place].sort for row in _table.networks(data).rows}
-    assert {repr(n.population_accuracy) for n in data.networks} == shown
-    assert "Population accuracy" not in [title for title, _ in _table.networks(plain).columns]
-    assert all(len(row.cells) == len(titles) for row in _table.networks(data).rows)
-
-
-def test_the_realised_fpr_stands_beside_a_tpr_where_results_hold_it(data: Any, tmp_path: Path) -> None:
-    reached = Estimate(0.0085, 0.001, 0.02)
-    attacks = [
-        dataclasses.replace(a, metrics={**a.metrics, "realised_fpr_0.01": reached, "realised_fpr_0.001": None})
-        for a in data.attacks
-    ]
-    held = dataclasses.replace(data, attacks=attacks)
-    place = [title for title, _ in _table.networks(held).columns].index("TPR at 1\u202f% FPR")
-    tips = {row.cells[place].tip for row in _table.networks(held).rows if row.role == "target"}
-    assert tips == {"realised FPR 0.85\u202f%"}
-    without = [
-        dataclasses.replace(a, metrics={k: v for k, v in a.metrics.items() if "realised" not in k})
-        for a in data.attacks
-    ]
-    bare = _table.networks(dataclasses.replace(data, attacks=without))
-    assert not any(cell.tip for row in bare.rows for cell in row.cells)
-    assert "%), FPR 0.85 % |" in _card(held)
-    assert 'title="realised FPR 0.85\u202f%"' in _page(held, tmp_path)
-
-
-def test_the_choices_say_how_the_slope_and_verdicts_are_made(data: Any) -> None:
-    here = {c.choice: c for c in _declared.choices(data)}
-    assert "Fieller" in here["Slope"].here
-    assert "least squares" in here["Slope"].whose
-    assert "declared before" in here["Verdicts"].here
-
-
 def test_a_question_about_an_attack_that_only_ranks_is_answered_without_a_trade_off(
     reports: ModuleType, tmp_path: Path
 ) -> None:
     asked = {"primary": {"family": "imp", "against": "weight-decay", "metric": "population.auc"}}
-    ranked = _study(reports, names=("population",), declared=asked, stops=())
+    ranked = reports.compared(names=("population",), declared=asked, stops=())
     assert ranked.tradeoff is None
     (answer,) = ranked.answers
     assert answer.differences[0].estimate is not None

@@ -16,11 +16,10 @@ from lacewing.config import SCHEMA
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats, Paired
 from lacewing.plan import Plan
-from lacewing.results import STOPPED, AttackResult
+from lacewing.results import AttackResult
 from lacewing.store import Store
 
 FPRS = (0.01, 0.001)
-FEWEST = 3  # seeds, or cuts, of a sentence that gives a verdict
 EXPLORATORY = "An exploratory comparison: one of many that could be made."
 
 
@@ -96,8 +95,8 @@ def compare(
     Test accuracy is that on shared records outside both training sets; leakage is measured on shared records that both
     networks, or neither, trained on. Intervals are those of `metrics.paired`: over seeds; under random halves over the
     cuts of the records, since the networks of seeds 2j and 2j + 1 are trained on the two halves of one; over records
-    where there is one of these alone. The sentence says "higher", "lower" or "not told apart" from three seeds (cuts)
-    on, and of no network that was stopped early: nobody would ship it, and it is no recipe of its own.
+    where there is one of these alone. The sentence has numbers with intervals and no verdict: the comparison was not
+    declared before the study ran, and the networks need not be equally accurate.
 
     Raises:
         FolderError: no run folder, or what is compared is damaged there.
@@ -118,13 +117,6 @@ def compare(
     if dropped:
         notes = (*notes, f"{dropped} shared records are left out: one network trained on them and the other did not.")
     count = len(set(groups))
-    unit = "cuts of the records" if halves else "seeds"
-    stopped = any(STOPPED in (first.network.method, second.network.method) for first, second in pairs)
-    verdict = count >= FEWEST and not stopped
-    if stopped:
-        notes = (*notes, "No verdict is given on a network that was stopped early.")
-    elif not verdict:
-        notes = (*notes, f"No verdict is given with fewer than {FEWEST} {unit}.")
     return Comparison(
         first=network_a,
         second=network_b,
@@ -134,7 +126,7 @@ def compare(
         n_nonmembers=n_nonmembers,
         rows=tuple(rows),
         interval=_interval(len(pairs), count, halves),
-        sentence=_sentence(network_a, network_b, attack, rows, len(pairs), n_members, n_nonmembers, verdict=verdict),
+        sentence=_sentence(network_a, network_b, attack, rows, len(pairs), n_members, n_nonmembers),
         notes=(*notes, EXPLORATORY),
     )
 
@@ -287,31 +279,11 @@ def _signed(e: Estimate) -> str:
     return f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
 
 
-def _sentence(
-    a: str,
-    b: str,
-    attack: str,
-    rows: Sequence[Row],
-    pairs: int,
-    n_members: int,
-    n_nonmembers: int,
-    *,
-    verdict: bool,
-) -> str:
+def _sentence(a: str, b: str, attack: str, rows: Sequence[Row], pairs: int, n_members: int, n_nonmembers: int) -> str:
     accuracy = rows[0]
     leak = next(row for row in rows[1:] if row.difference is not None)
     named = {"balanced_accuracy": "balanced accuracy", "auc": "AUC"}[leak.measure]
-    of_accuracy, of_leak = (f" {_verdict(row)}," if verdict else "" for row in (accuracy, leak))
     return (
-        f"{a} against {b}: test accuracy{of_accuracy} {_cells(accuracy)[2]}; leakage to the attack '{attack}' "
-        f"({named}){of_leak} {_cells(leak)[2]} (n = {n_members} members and {n_nonmembers} non-members, "
-        f"{pairs} seed{'s' * (pairs > 1)})."
+        f"{a} against {b}: test accuracy {_cells(accuracy)[2]}; leakage to the attack '{attack}' ({named}) "
+        f"{_cells(leak)[2]} (n = {n_members} members and {n_nonmembers} non-members, {pairs} seed{'s' * (pairs > 1)})."
     )
-
-
-def _verdict(row: Row) -> str:
-    assert row.low is not None
-    assert row.high is not None
-    if row.low <= 0 <= row.high:
-        return "not told apart"
-    return "higher" if row.low > 0 else "lower"

@@ -126,6 +126,7 @@ def difference(
         recipes=names(first_J),
         against_recipes=names(~first_J),
         seeds=len(units),
+        unit=units.unit,
         value=value,
         estimate=found.estimate if found else None,
         p=found.p if found else None,

@@ -19,6 +19,7 @@ Regressor = Literal["test accuracy", "train accuracy"]
 At = Literal["accuracy", "density"]
 Against = Literal["early-stopped", "imp"]
 Verdict = Literal[
+    "not finished",
     "no network in the band",
     "no trade-off measurable",
     "fewer than three seeds",
@@ -132,7 +133,8 @@ class Difference:
     at: Regressor
     recipes: tuple[str, ...]  # of the first family, kept at common accuracy
     against_recipes: tuple[str, ...]
-    seeds: int  # or cuts
+    seeds: int  # or cuts, see `unit`
+    unit: Literal["seed", "cut"]
     value: float | None  # by the quadratic curve; None: see `reason`
     # With the hull of both curve shapes' 95 % intervals over seeds. None where nothing is tested, as are all below.
     estimate: Estimate | None

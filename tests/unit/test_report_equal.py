@@ -332,8 +332,9 @@ def test_controls_are_no_sign_of_failure(data: Any, plain: Any) -> None:
     )
 
 
-def test_an_attack_near_chance_names_n_of_a_network_and_what_its_interval_is_over(data: Any, few: Any) -> None:
-    for d in (data, few):
+def test_an_attack_near_chance_names_n_of_a_network_and_what_its_interval_is_over(reports: ModuleType) -> None:
+    for seeds in ((0, 1), (0, 1, 2)):
+        d = reports.report_data(seeds=seeds, n=400, leak=0.0, levels=2)
         chance = dataclasses.replace(d.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
         (said,) = [s for s in failures(d.networks, d.attacks, chance, classes=10) if "near chance" in s]
         assert "n = 800 records a network" in said

@@ -365,9 +365,7 @@ def test_a_study_without_a_control_is_told_how_to_add_one(reports: ModuleType, d
     (said,) = hint(plain)
     assert 'method = "dense"' in said  # a control that could carry a verdict
     assert "[tradeoff] primary" in said
-    assert hint(data) == []
-    narrow = [dataclasses.replace(n, network="narrow") for n in plain.networks if n.method == "dense"]
-    assert hint(plain, networks=[*plain.networks, *narrow]) == []  # another dense network is a control too
+    assert len(hint(data)) == 1  # dense networks stopped early describe and test nothing
     chance = dataclasses.replace(plain.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
     assert hint(plain, tradeoff=chance) == []  # where nothing leaks there is nothing to hold equal
     assert re.search("control at equal accuracy", " ".join(_story.CHECKS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lacewing.attacks import Attack
 
 PAPER_ATTACK = "discriminator"
+NO_SPREAD = "over records: the seeds do not differ"
 SEEDS_LISTED = 4  # of more seeds than these a report gives the range
 
 
@@ -241,36 +243,44 @@ def units_of(found: TradeOff) -> str:
     return Units.of(found.seeds, halves=found.unit == "cut").text
 
 
-def spread_text(spread: Spread, found: TradeOff, digits: int = 1) -> str:
+LEAST_GAIN = -1.0  # relative: nothing of the defence is left
+
+
+def spread_text(spread: Spread, found: TradeOff, least: float = -math.inf) -> str:
     """A mean in per cent with its interval over seeds, or, where these are too few, with their range, named so."""
-    return f"{percent(spread.mean, digits)} ({span_text(spread, found, digits)})"
+    return f"{percent(spread.mean)} ({span_text(spread, found, least)})"
 
 
-def span_text(spread: Spread, found: TradeOff, digits: int = 1) -> str:
-    """The interval of a mean over seeds and what it is over; of fewer than three the range of the seeds."""
+def span_text(spread: Spread, found: TradeOff, least: float = -math.inf) -> str:
+    """The interval of a mean over seeds, cut at ``least``, and what it is over.
+
+    Of fewer than three seeds, and of seeds that do not differ, it is their range.
+    """
     if spread.n == 1:
         return "one seed"
-    if spread.low is None or spread.high is None:
-        return f"range {percent_range(spread.min, spread.max, digits)} over {spread.n} seeds"
+    if spread.low is None or spread.high is None or spread.high - spread.low < 1e-12:
+        return f"range {percent_range(spread.min, spread.max)} over {spread.n} seeds"
     over = f"{spread.n} seeds"
     if found.unit == "cut":
         over = units_of(found) if spread.n == len(found.seeds) else f"the cuts of {over}"
-    return f"95\u202f% interval {percent_range(spread.low, spread.high, digits)}, t over {over}"
+    return f"95\u202f% interval {percent_range(max(spread.low, least), spread.high)}, t over {over}"
 
 
 def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1.0) -> tuple[Estimate, str] | None:
     """The mean over seeds with its interval, cut to 0..``most``, and what that is over; None without a seed.
 
-    From three seeds (or cuts) on it is Student's t. Below, it is the mean of the seeds' own intervals over records, as
-    `lacewing.tradeoff` has it.
+    From three seeds (or cuts) on it is Student's t. Below, and where the seeds do not differ at all, it is the mean of
+    the seeds' own intervals over records, as `lacewing.tradeoff` has it.
     """
     if not by_seed:
         return None
     units = Units.of(by_seed, halves=halves)
     found = units.interval({seed: e.value for seed, e in by_seed.items()})
-    if found is not None:
+    if found is not None and found.high - found.low > 1e-12:
         return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {units.text}"
-    mean = Estimate(*(fmean(ends) for ends in zip(*by_seed.values(), strict=True)))
+    mean = Estimate(*(float(units.average({s: e[i] for s, e in by_seed.items()}).mean()) for i in range(3)))
+    if units.enough:
+        return mean, NO_SPREAD
     return mean, f"over records, the spread over seeds left out; {units.text}"
 
 
@@ -307,6 +317,11 @@ def seeds_text(seeds: Sequence[int]) -> str:
 def method_text(method: str) -> str:
     """How a person writes a method's name."""
     return {"imp": "IMP"}.get(method, method)
+
+
+def unfinished(data: ReportData) -> bool:
+    """Whether planned attacks have not run: what a test says now would come from looking before the end."""
+    return data.tradeoff is not None and data.tradeoff.slope.verdict == "not finished"
 
 
 def random_halves(data: ReportData) -> bool:

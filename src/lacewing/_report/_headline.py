@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lacewing._report import _slopes
 from lacewing._report._data import (
+    LEAST_GAIN,
     ReportData,
     attack_names,
     density_text,
@@ -28,6 +29,7 @@ from lacewing.metrics import FEWEST_SEEDS
 from lacewing.results import Estimate, is_sparse
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
 
+_SHOWN = 0.0005  # a share that one decimal of a per cent shows
 BUDGET = 0.05  # relative loss of accuracy within which the best sparse network is named at the top
 
 
@@ -55,6 +57,9 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
             f"The dense network gives away which records it was trained on: an attacker is right "
             f"{percent(a0.value)} of the time, where guessing is right 50\u202f% of the time."
         )
+    elif values := _leaks_each("balanced_accuracy", data):
+        first = _few_seeds(f"attack accuracy {percent_range(min(values), max(values))}", len(values))
+        first += f" (95\u202f% interval {percent_range(a0.low, a0.high)}, {found.interval})."
     else:
         first = (
             f"No leakage found above an attack accuracy of {percent(a0.high)} at {n_text(data)}, {units_of(found)}: "
@@ -75,6 +80,21 @@ def conclusions(found: TradeOff) -> list[str]:
         f"{PAPER_SLOPE} for densities of {percent_range(*found.band)}."
     )
     return [f"{_slopes.said(found.slope)} {meaning}", found.power_sentence]
+
+
+def _leaks_each(metric: str, data: ReportData) -> list[float]:
+    """The metric of each dense network, where the interval of every one of them lies above guessing; else nothing."""
+    dense = next((s for s in series(data) if s.method == "dense" and not s.control), None)
+    own = list(dense.metric(metric).values()) if dense is not None else []
+    return [e.value for e in own] if all(e.low > 0.5 for e in own) else []
+
+
+def _few_seeds(found: str, networks: int) -> str:
+    """What is said where every network leaks and the interval of their mean does not tell it."""
+    return (
+        f"Each of the {networks} dense networks gives its training records away ({found}); so few seeds do not tell "
+        "the mean"
+    )
 
 
 def _a0_interval(found: TradeOff, a0: Estimate) -> str:
@@ -122,15 +142,20 @@ def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
     attack, (e, over) = leading_attack(data), measured
     ends = f"95\u202f% interval {number(e.low)} to {number(e.high)}, {over}; {n_text(data)}"
     second = f"AUC of the attack “{attack}” on the dense network: {number(e.value)} ({ends})."
-    third = "It makes no decisions, so accuracy, defence and slope are not given."
+    third = ["It makes no decisions, so accuracy, defence and slope are not given."]
+    if dense is not None and dense.metric("balanced_accuracy"):
+        third = []
     if e.low > 0.5:
         first = (
             f"The dense network gives away which records it was trained on: an attacker ranks a member above a "
             f"non-member {percent(e.value)} of the time, where guessing does so 50\u202f% of the time."
         )
+    elif values := _leaks_each("auc", data):
+        first = _few_seeds(f"AUC {number(min(values))} to {number(max(values))}", len(values))
+        first += f" (95\u202f% interval {number(e.low)} to {number(e.high)}, {over})."
     else:
         first = f"No leakage found above an AUC of {number(e.high)} at {n_text(data)}."
-    return first, [second, third]
+    return first, [second, *third]
 
 
 def best_sparse(found: TradeOff) -> Point | None:
@@ -167,14 +192,21 @@ def _best_sentence(found: TradeOff) -> str:
     picked = f" It is the best of {of} sparse networks on these records, so its gain is too high on average." * (of > 1)
     return (
         f"Best sparse network {how}: {label_of(best.network, best.method)} keeps "
-        f"{density_text(best.density.mean)} of the parameters, {moved(best.relative_loss.mean)} of the dense "
-        f"network's accuracy and gains {spread_text(best.relative_gain, found)} of its defence.{picked}"
+        f"{density_text(best.density.mean)} of the parameters, {moved(best.relative_loss.mean)} and gains "
+        f"{spread_text(best.relative_gain, found, LEAST_GAIN)} of its defence.{picked}"
     )
 
 
 def moved(loss: float) -> str:
-    """A relative loss of accuracy in words."""
-    return f"loses {percent(loss)}" if loss >= 0 else f"adds {percent(-loss)}"
+    """A relative loss of accuracy in words, before a sentence goes on about the dense network."""
+    if loss > -_SHOWN:
+        return f"loses {percent(loss)} of the dense network's accuracy"
+    return f"is {percent(-loss)} more accurate than the dense network"
+
+
+def loss_text(loss: float) -> str:
+    """A relative loss as a table has it; a negative one is said in words."""
+    return percent(loss) if loss > -_SHOWN else f"{percent(-loss)} more accurate"
 
 
 def tiles(data: ReportData) -> list[Tile]:
@@ -189,17 +221,18 @@ def tiles(data: ReportData) -> list[Tile]:
         made.append(
             Tile("Attack accuracy, dense", percent(a0.value), f"{_a0_interval(found, a0)}; 50\u202f% is guessing; {n}")
         )
-        defence = Estimate(2 * (1 - a0.value), 2 * (1 - a0.high), 2 * (1 - a0.low))
+        defence = Estimate(*(2 * (1 - min(max(a, 0.0), 1.0)) for a in (a0.value, a0.high, a0.low)))
         detail = f"{_a0_interval(found, defence)}; 100\u202f% is no leak measured"
         made.append(Tile("Defence, dense", percent(defence.value), detail))
     best = best_sparse(found)
     if best is not None and best.relative_loss is not None and best.relative_gain is not None:
+        loss = best.relative_loss.mean
+        cost = f"for {percent(loss)} of accuracy" if loss > -_SHOWN else f"and {loss_text(loss)}"
         made.append(
             Tile(
                 f"Best sparse: {label_of(best.network, best.method)} at {density_text(best.density.mean)} density",
                 f"{percent(best.relative_gain.mean)} gain",
-                f"of defence ({span_text(best.relative_gain, found)}) for {percent(best.relative_loss.mean)} of "
-                "accuracy, both relative",
+                f"of defence ({span_text(best.relative_gain, found, LEAST_GAIN)}) {cost}, both relative",
             )
         )
     value, detail = _slopes.short(found.slope)

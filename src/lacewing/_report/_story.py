@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lacewing._report._data import (
+    LEAST_GAIN,
     ReportData,
     attack_names,
     density_text,
@@ -13,22 +14,25 @@ from lacewing._report._data import (
     percent,
     seeds_of,
     seeds_text,
+    span_text,
     spread_text,
+    unfinished,
 )
 from lacewing._report._families import ALONE
-from lacewing._report._headline import moved
+from lacewing._report._headline import loss_text, moved
 from lacewing.results import STOPPED
 from lacewing.tradeoff import TradeOff, afford
 
 AFFORD = (0, 1, 2, 5, 10, 20)  # per cent of relative accuracy loss, answered without JavaScript too
 CHECKS = (
     "attack near chance",
+    "too few seeds to tell the mean leak",
     "fewer than three seeds",
     "slope not resolved",
     "accuracy collapsed",
     "memorisation incomplete",
     "target and shadow networks unlike each other",
-    "butterfly dominated by IMP",
+    "butterfly below IMP in means",
     "a last batch of a single record",
     "no control at equal accuracy",
 )
@@ -78,6 +82,8 @@ def notes(data: ReportData) -> list[Note]:
         data.missing
     )
     parts += [f"{waiting} trained target network{'s' * (waiting > 1)} not attacked yet"] * bool(waiting)
+    if unfinished(data) and not parts:
+        parts = ["Not every planned attack has run"]
     if parts:
         text = (
             f"{', '.join(parts)}: every number below may still change. The command at the end of this page continues."
@@ -131,17 +137,17 @@ def _answer(found: TradeOff, p: float) -> Answer:
         sentence = "The dense network itself: no sparse network within that loss has more defence."
     else:
         sentence = (
-            f"It keeps {density_text(point.density.mean)} of the parameters, {moved(loss.mean)} of the dense "
-            f"network's accuracy and gains {percent(gain.mean)} of its defence (means over "
+            f"It keeps {density_text(point.density.mean)} of the parameters, {moved(loss.mean)} and gains "
+            f"{percent(gain.mean)} of its defence (means over "
             f"{point.defence.n} seed{'s' * (point.defence.n > 1)})."
         )
     return Answer(
         p,
         name,
         density_text(point.density.mean),
-        spread_text(loss, found),
-        spread_text(gain, found),
-        spread_text(point.defence, found),
+        f"{loss_text(loss.mean)} ({span_text(loss, found)})",
+        spread_text(gain, found, LEAST_GAIN),
+        spread_text(point.defence, found, least=0.0),
         sentence,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lacewing._report import _audit_page, _families, _headline, _parts, _story
 from lacewing._report._audit_page import Audit
 from lacewing._report._data import (
+    NO_SPREAD,
     ReportData,
     SelfCheck,
     density_text,
@@ -43,7 +44,8 @@ _INTERVALS = (
 )
 _OVER_SEEDS = (
     "From three seeds on (under random halves: three cuts) a mean over seeds has Student's t interval over them; of "
-    "fewer it has the mean of the seeds' own, over records, the spread over seeds left out. A slope has Fieller's set."
+    "fewer, and where they do not differ, it has the mean of the seeds' own, over records, the spread over seeds left "
+    "out. A slope has Fieller's set."
 )
 
 
@@ -70,7 +72,7 @@ def _study_card(data: ReportData) -> str:
     lines += [f"- What was attacked: {_text(_story.subtitle(data))}"]
     lines += [f"- Records: {_text(n_text(data))}; {seeds_text(seeds_of(data)) if seeds_of(data) else 'no seed yet'}"]
     lines += [f"- {_text(each)}" for each in _families.answered(data) if each != primary]
-    if short := _families.in_short(data.tradeoff):
+    if short := _families.in_short(data):
         lead = data.tradeoff.attack if data.tradeoff is not None else ""
         lines += [f"- Differences in A at equal test accuracy, attack {_text(f'“{lead}”: ' + '; '.join(short))}"]
     lines += [f"- Every number but the declared answers is {EXPLORATORY}."]
@@ -126,10 +128,11 @@ def _over(results: Mapping[int, AttackResult], metric: str, *, halves: bool) -> 
     measured = over_seeds(estimates(results, metric), halves=halves)
     if measured is None:
         return "not given"
-    e = measured[0]
+    e, over = measured
+    alike = f", {NO_SPREAD}" * (over == NO_SPREAD)
     if metric == "auc":
-        return f"{number(e.value)} ({number(e.low)} to {number(e.high)})"
-    return share_text(e) + realised(results, metric)
+        return f"{number(e.value)} ({number(e.low)} to {number(e.high)}){alike}"
+    return share_text(e) + alike + realised(results, metric)
 
 
 def _audit_card(audit: Audit) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lacewing._report._data import ReportData, label_of
+from lacewing._report._data import ReportData, label_of, unfinished
+from lacewing._report._slopes import NOT_FINISHED
 from lacewing.tradeoff import Answer, Difference, Regressor, TradeOff, show_change, show_difference
 
 UNDECLARED = (
@@ -72,8 +73,16 @@ def answer_rows(data: ReportData) -> list[AnswerRow]:
     ]
 
 
+def _untested(d: Difference) -> Difference:
+    """The number so far of a study that is not finished: no interval and no p, which would be read as a test."""
+    if d.estimate is None:
+        return d
+    return replace(d, estimate=None, p=None, p_less=None, p_more=None, detectable=None, reason=NOT_FINISHED)
+
+
 def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool) -> AnswerRow:
-    row = _row(data, d)
+    # An answer without a p has differences with one only where some attack of it has not run.
+    row = _row(data, _untested(d) if answer.p is None else d)
     corrected = "" if answer.p_corrected is None else f"{answer.p_corrected:.2g}{'' if answer.primary else ' (Holm)'}"
     kind = "primary" if answer.primary else "declared"
     return AnswerRow(
@@ -81,7 +90,7 @@ def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool)
         against=d.against,
         difference=row.difference,
         reason=row.reason,
-        p="–" if answer.p is None else row.p,  # of a study that is not finished none is shown
+        p=row.p,
         p_corrected=corrected if first else "",
         verdict=answer.verdict if first else "",
         seeds=row.seeds,
@@ -97,7 +106,7 @@ def groups(data: ReportData) -> list[DifferenceGroup]:
     for d in data.tradeoff.differences if data.tradeoff is not None else ():
         found.setdefault((d.family, d.against, d.at), []).append(d)
     for every in found.values():
-        every[:] = _together(every)
+        every[:] = _together([_untested(d) for d in every] if unfinished(data) else every)
     order = sorted(found, key=lambda key: (all(d.descriptive for d in found[key]), key[2] != "test accuracy"))
     described = {"test accuracy": "", "train accuracy": " (description)"}
     return [
@@ -130,7 +139,7 @@ def _row(data: ReportData, d: Difference) -> DifferenceRow:
         difference=difference_text(d),
         reason=d.reason or "",
         p="–" if d.p is None else f"{d.p:.2g}",
-        seeds=f"{d.seeds} cuts" if data.tradeoff is not None and data.tradeoff.unit == "cut" else str(d.seeds),
+        seeds=f"{d.seeds} cut{'s' * (d.seeds != 1)}" if d.unit == "cut" else str(d.seeds),
         detectable="–" if d.detectable is None else f"{d.detectable.difference:.3f}",
         kept=f"{len(d.recipes)} + {len(d.against_recipes)}",
         recipes=f"{d.family}: {listed(d.recipes)}; {d.against}: {listed(d.against_recipes)}",
@@ -144,10 +153,11 @@ def difference_text(d: Difference) -> str:
     return "–" if d.value is None else show_change(d.value)
 
 
-def in_short(found: TradeOff | None) -> list[str]:
+def in_short(data: ReportData) -> list[str]:
     """A line for each pair of families, in the attack's balanced accuracy at equal test accuracy."""
     said = []
-    for d in found.differences if found is not None else ():
+    for found in data.tradeoff.differences if data.tradeoff is not None else ():
+        d = _untested(found) if unfinished(data) else found
         if (d.metric, d.at) == ("balanced_accuracy", "test accuracy"):
             parts = [] if d.value is None else [difference_text(d)]
             parts += [] if d.p is None else [f"p = {d.p:.2g}"]

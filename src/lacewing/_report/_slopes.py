@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 from lacewing._report._data import SEEDS_LISTED, method_text, percent, percent_range
 from lacewing.metrics import FEWEST_SEEDS
-from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, show, show_slope
+from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, Verdict, show, show_slope
 
 LEAST_SQUARES = (
     "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
     "biased toward zero, and more seeds do not help; it stands here because the paper may have used it."
+)
+NOT_FINISHED: Verdict = "not finished"
+MANY_LOOKS = (
+    "Every attack has a slope for each method and for all together. These are many looks: no p is corrected for their "
+    f"number, and of many attacks one may differ from {PAPER_SLOPE} by chance."
 )
 READING = (
     f"Slope: mean relative gain over mean relative loss, with its whole 95\u202f% set. Gain - {PAPER_SLOPE} loss is 0 "
@@ -43,6 +48,8 @@ def rows(found: TradeOff | None) -> list[SlopeRow]:
 def row(slope: Slope, name: str) -> SlopeRow:
     """One slope under the name of its method, or of its attack."""
     loss, beside, p = slope.mean_loss, slope.beside_paper, slope.p_paper
+    if slope.verdict == NOT_FINISHED:
+        beside = p = None
     return SlopeRow(
         name=name,
         slope=show_slope(slope),
@@ -62,10 +69,13 @@ def by_seed(slope: Slope, word: str = "") -> str:
     """Each seed's slope, or the range of many. Seeds that lost no accuracy have none."""
     values = {seed: value for seed, value in slope.by_seed.items() if value is not None}
     if len(slope.by_seed) > SEEDS_LISTED:
+        if not values:
+            return "no loss in any seed"
         without = len(slope.by_seed) - len(values)
-        none = f", none in {without}" if without else ""
-        ends = f"{min(values.values()):.3g} to {max(values.values()):.3g}{none} ({len(slope.by_seed)} seeds)"
-        return ends if values else "no loss in any seed"
+        none = f", no loss in {without}" if without else ""
+        if len(values) == 1:
+            return f"{next(iter(values.values())):.3g} in one seed{none}"
+        return f"{min(values.values()):.3g} to {max(values.values()):.3g}{none} ({len(slope.by_seed)} seeds)"
     each = [f"{word}{seed}: {'no loss' if value is None else f'{value:.3g}'}" for seed, value in slope.by_seed.items()]
     return ", ".join(each) or "–"
 
@@ -81,6 +91,8 @@ def said(slope: Slope) -> str:
 def short(slope: Slope) -> tuple[str, str]:
     """A slope's number and its set for a tile: a set without an upper end is "at least x"."""
     ratio = slope.ratio
+    if slope.verdict == NOT_FINISHED:
+        return NOT_FINISHED, f"{show_slope(slope)} so far" if ratio is not None else "no network in the band so far"
     if ratio is None or slope.verdict == "no trade-off measurable":
         return "not measured", slope.verdict
     if slope.seeds >= FEWEST_SEEDS and not ratio.bounded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +23,10 @@ from lacewing._report._data import (
     seeds_text,
     series,
     share_text,
+    unfinished,
 )
 from lacewing._report._figures import Drawing, nothing
-from lacewing._report._slopes import SlopeRow, row
+from lacewing._report._slopes import NOT_FINISHED, SlopeRow, row
 from lacewing._report._svg import BAND as BAND_COLOUR
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.errors import UsageError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _RESAMPLES = 1000  # per attack; the leading attack's trade-off comes with the data
 _COLUMNS = 4
 _LEVEL = 0.05
+_TESTED: Container[Verdict | None] = ("no loss measured", "slope not resolved", "slope resolved")
 
 
 class Survival(NamedTuple):
@@ -84,7 +86,9 @@ def _survival(data: ReportData, name: str, chosen: list[AttackResult]) -> Surviv
     if a0 is None:
         text = "No relative gain: the attack has no result on a dense network."
         return Survival(None, name, "–", text, -1.0, borrowed, None, None)
-    p = slope.p_paper
+    if unfinished(data) and slope.verdict != NOT_FINISHED:  # one that was made here does not know what has not run
+        slope = dataclasses.replace(slope, verdict=NOT_FINISHED)
+    p = slope.p_paper if slope.verdict in _TESTED else None
     return Survival(row(slope, name), name, share_text(a0), "", a0.value, borrowed, slope.verdict, p)
 
 
@@ -105,15 +109,29 @@ def answer(rows: list[Survival]) -> str:
         return "No attack here makes decisions, so no defence and no slope can be given; the matrix above compares AUC."
     top = rows[0]
     strongest = f" The strongest on the dense network is “{top.attack}”: A {top.dense}." if top.strength > 0 else ""
-    tested = [row.p for row in rows if row.p is not None]
+    waiting = sum(row.verdict == NOT_FINISHED for row in rows)
+    if waiting == len(rows):
+        return f"No slope of these {waiting} attacks is tested before every planned attack has run.{strongest}"
+    tested = [row.p for row in rows if row.p is not None and row.verdict in _TESTED]
     if not tested:
-        return f"No slope of these {len(rows)} attacks is tested: that takes three seeds and a loss.{strongest}"
+        return (
+            f"No slope of these {len(rows)} attacks is tested against the paper's {PAPER_SLOPE}: that takes three "
+            f"seeds, an attack above chance on the dense network, and a loss at which a gain of {PAPER_SLOPE} times as "
+            f"much is possible.{strongest}"
+        )
     away = sum(row.verdict == "slope resolved" for row in rows)
     excluded = sum(p < _LEVEL for p in tested)
+    open_ = f" {waiting} {_are(waiting)} not finished." if waiting else ""
     return (
-        f"Of {len(rows)} attacks that make decisions {away} have a slope whose set leaves out 0, and {excluded} differ "
-        f"from the paper's {PAPER_SLOPE} at p < {_LEVEL} each by itself.{strongest}"
+        f"Of {len(rows)} attacks that make decisions {away} {'has' if away == 1 else 'have'} a slope whose set leaves "
+        f"out 0. {len(tested)} {_are(len(tested))} tested against the paper's {PAPER_SLOPE}, and {excluded} of them "
+        f"differ{'s' * (excluded == 1)} at p < {_LEVEL}, each by itself and not corrected for their number.{open_}"
+        f"{strongest}"
     )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def panels(data: ReportData) -> Drawing:

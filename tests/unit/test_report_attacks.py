@@ -221,15 +221,26 @@ def test_a_trade_off_that_is_refused_is_said_and_the_others_stand(data: Any) -> 
 
 def test_slopes_under_many_attacks_are_counted_without_a_verdict_on_the_paper(data: Any) -> None:
     few = _survive.answer(_survive.survival(data))  # two seeds
-    assert few.startswith("No slope of these 5 attacks is tested: that takes three seeds and a loss.")
+    assert few.startswith("No slope of these 5 attacks is tested against the paper's 3.6: that takes three seeds, ")
     assert "resolved" not in few
     base = _survive.survival(data)[0]
 
     def row(verdict: str, p: float) -> Any:
         return base._replace(verdict=verdict, p=p)
 
-    said = _survive.answer([row("slope resolved", 0.04), row("slope resolved", 0.3), row("slope not resolved", 0.01)])
-    assert said.startswith("Of 3 attacks that make decisions 2 have a slope whose set leaves out 0, and 2 differ from")
+    said = _survive.answer(
+        [
+            row("slope resolved", 0.04),
+            row("slope resolved", 0.3),
+            row("slope not resolved", 0.01),
+            row("no trade-off measurable", 0.001),  # at chance
+            base._replace(verdict="no loss measured", p=None),  # 3.6 times the loss is more than can be gained
+        ]
+    )
+    assert said.startswith(
+        "Of 5 attacks that make decisions 2 have a slope whose set leaves out 0. 3 are tested against the paper's 3.6, "
+        "and 2 of them differ at p < 0.05, each by itself and not corrected for their number."
+    )
 
 
 def test_the_page_names_every_attack_in_every_figure_and_its_self_checks(data: Any, page: Path) -> None:

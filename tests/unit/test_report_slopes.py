@@ -97,7 +97,10 @@ def test_each_seeds_slope_is_shown_and_of_many_the_range(data: Any) -> None:
     assert _slopes.by_seed(slope) == "0: 1.23, 1: no loss, 2: -0.5"
     assert _slopes.said(slope).endswith(" Single seeds: seed 0: 1.23, seed 1: no loss, seed 2: -0.5.")
     many = dataclasses.replace(slope, by_seed={**dict(enumerate([1.0, 2.0, 3.0, 4.0])), 4: None})
-    assert _slopes.by_seed(many) == "1 to 4, none in 1 (5 seeds)"
+    assert _slopes.by_seed(many) == "1 to 4, no loss in 1 (5 seeds)"
+    one = dataclasses.replace(slope, by_seed={0: None, 1: None, 2: 36.24, 3: None, 4: None})
+    assert _slopes.by_seed(one) == "36.2 in one seed, no loss in 4"
+    assert _slopes.by_seed(dataclasses.replace(one, by_seed=dict.fromkeys(range(5)))) == "no loss in any seed"
     three = dataclasses.replace(slope, verdict="slope resolved")
     assert "Single seeds" not in _slopes.said(three)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lacewing import _report as report
-from lacewing._report import _data, _families, _headline, _slopes, _story, _survive
+from lacewing._report import _data, _families, _headline, _plane, _slopes, _story, _survive
 from lacewing.metrics import Estimate
 from lacewing.tradeoff import Spread, show_change, show_difference, show_slope, tradeoff
 
@@ -88,13 +88,13 @@ def test_equal_seeds_have_the_interval_over_records_and_say_so(plain: Any) -> No
     found = _data.over_seeds(each, halves=False)
     assert found is not None
     assert found[0] == pytest.approx((0.6, 0.56, 0.63))
-    assert found[1] == "over records: the seeds do not differ"
+    assert found[1] == "over records, the seeds do not differ"
     equal = _dense(plain, dict.fromkeys(range(3), 0.6))
     a0 = equal.tradeoff.dense_balanced_accuracy
     assert a0 == pytest.approx((0.6, 0.58, 0.62))
     card = report.model_card(equal)
     row = next(line for line in card.splitlines() if line.startswith("| discriminator |"))
-    assert "| 60.0 % (58.0 to 62.0 %), over records: the seeds do not differ |" in row  # the headline's interval
+    assert "| 60.0 % (58.0 to 62.0 %), over records, the seeds do not differ |" in row  # the headline's interval
 
 
 def test_a_mean_over_cuts_of_unequal_size_counts_each_cut_once() -> None:
@@ -128,7 +128,9 @@ def test_a_network_that_gains_accuracy_is_more_accurate(plain: Any, loss: float,
     assert row.loss.startswith(cell)
     assert said in " ".join(_headline.headline(better)[1])
     shown = [row.loss, row.sentence, *_headline.headline(better)[1], *(t.detail for t in _headline.tiles(better))]
-    assert not any(re.search("(loses|for) \u2212", text) for text in shown)
+    drawing = _plane.plane(better)
+    assert not any(re.search("(loses|for) \u2212", text) for text in [*shown, drawing.label, drawing.svg])
+    assert said in drawing.label
 
 
 # ---------------------------------------------------------------------------------------------------------- many looks
@@ -162,8 +164,14 @@ def test_the_slope_of_an_unfinished_study_is_a_number_without_a_test(open_: Any,
     assert (row.verdict, row.beside, row.p) == ("not finished", "–", "")
     (tile,) = [t for t in _headline.tiles(open_) if t.title.startswith("Slope")]
     assert tile.value == "not finished"
-    assert f"{show_slope(slope)} so far" in tile.detail
+    number = f"{slope.ratio.value:.3g} so far"
+    assert tile.detail.startswith(number)
+    assert (row.slope, row.interval) == (number, "")
+    plane = _plane.plane(open_).svg
+    assert number in plane
+    assert 'id="fan"' not in plane
     page = _page(open_, tmp_path)
+    assert show_slope(slope) not in page
     assert not re.search("resolved", re.sub("slope not resolved", "", page))
     assert [note.title for note in _story.notes(open_)] == ["This study is not finished"]
     assert "Not every planned attack has run: every number below may still change." in page
@@ -175,6 +183,9 @@ def test_no_attack_of_an_unfinished_study_is_tested(open_: Any) -> None:
     assert _survive.answer(rows).startswith(
         "No slope of these 2 attacks is tested before every planned attack has run."
     )
+    known = {"loss": tradeoff(open_.attacks, attack="loss")}  # this one has run everywhere
+    (loss,) = [row for row in _survive.survival(dataclasses.replace(open_, tradeoffs=known)) if row.attack == "loss"]
+    assert loss.verdict == known["loss"].slope.verdict
     half = [rows[0], rows[1]._replace(verdict="slope resolved", p=0.01)]
     assert "1 is tested against the paper's 3.6, and 1 of them differs" in _survive.answer(half)
     assert " 1 is not finished." in _survive.answer(half)

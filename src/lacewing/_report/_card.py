@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from lacewing._report import _audit_page, _families, _headline, _parts, _story
 from lacewing._report._audit_page import Audit
 from lacewing._report._data import (
-    NO_SPREAD,
     ReportData,
     SelfCheck,
+    alike,
     density_text,
     estimates,
     in_order,
@@ -129,10 +129,10 @@ def _over(results: Mapping[int, AttackResult], metric: str, *, halves: bool) -> 
     if measured is None:
         return "not given"
     e, over = measured
-    alike = f", {NO_SPREAD}" * (over == NO_SPREAD)
+    named = f", {over}" if over.endswith((alike("seed"), alike("cut"))) else ""  # the others are said above the tables
     if metric == "auc":
-        return f"{number(e.value)} ({number(e.low)} to {number(e.high)}){alike}"
-    return share_text(e) + alike + realised(results, metric)
+        return f"{number(e.value)} ({number(e.low)} to {number(e.high)}){named}"
+    return share_text(e) + named + realised(results, metric)
 
 
 def _audit_card(audit: Audit) -> str:

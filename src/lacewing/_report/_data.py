@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lacewing.attacks import Attack
 
 PAPER_ATTACK = "discriminator"
-NO_SPREAD = "over records: the seeds do not differ"
+SHOWN = 0.0005  # a share that one decimal of a per cent shows
 SEEDS_LISTED = 4  # of more seeds than these a report gives the range
 
 
@@ -217,6 +217,11 @@ def percent_range(low: float, high: float, digits: int = 1) -> str:
     return f"{_number(100 * low, digits)} to {_number(100 * high, digits)}\u202f%"
 
 
+def lost(loss: float, of: str = "") -> str:
+    """A relative loss in words, ``of`` what; a network may also be the more accurate one."""
+    return f"loses {percent(loss)}{of}" if loss > -SHOWN else f"is {percent(-loss)} more accurate"
+
+
 def number(value: float, digits: int = 3) -> str:
     """A plain number with a true minus sign."""
     return _number(value, digits)
@@ -266,6 +271,11 @@ def span_text(spread: Spread, found: TradeOff, least: float = -math.inf) -> str:
     return f"95\u202f% interval {percent_range(max(spread.low, least), spread.high)}, t over {over}"
 
 
+def alike(unit: str) -> str:
+    """Why a mean of three seeds or more has no interval over them."""
+    return f"the {unit}s do not differ"
+
+
 def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1.0) -> tuple[Estimate, str] | None:
     """The mean over seeds with its interval, cut to 0..``most``, and what that is over; None without a seed.
 
@@ -280,7 +290,7 @@ def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1
         return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {units.text}"
     mean = Estimate(*(float(units.average({s: e[i] for s, e in by_seed.items()}).mean()) for i in range(3)))
     if units.enough:
-        return mean, NO_SPREAD
+        return mean, f"over records, {alike(units.unit)}"
     return mean, f"over records, the spread over seeds left out; {units.text}"
 
 

@@ -7,12 +7,14 @@ from typing import NamedTuple
 from lacewing._report import _slopes
 from lacewing._report._data import (
     LEAST_GAIN,
+    SHOWN,
     ReportData,
     attack_names,
     density_text,
     estimates,
     label_of,
     leading_attack,
+    lost,
     n_text,
     number,
     over_seeds,
@@ -29,7 +31,6 @@ from lacewing.metrics import FEWEST_SEEDS
 from lacewing.results import Estimate, is_sparse
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
 
-_SHOWN = 0.0005  # a share that one decimal of a per cent shows
 BUDGET = 0.05  # relative loss of accuracy within which the best sparse network is named at the top
 
 
@@ -199,14 +200,12 @@ def _best_sentence(found: TradeOff) -> str:
 
 def moved(loss: float) -> str:
     """A relative loss of accuracy in words, before a sentence goes on about the dense network."""
-    if loss > -_SHOWN:
-        return f"loses {percent(loss)} of the dense network's accuracy"
-    return f"is {percent(-loss)} more accurate than the dense network"
+    return lost(loss, " of the dense network's accuracy") + " than the dense network" * (loss <= -SHOWN)
 
 
 def loss_text(loss: float) -> str:
     """A relative loss as a table has it; a negative one is said in words."""
-    return percent(loss) if loss > -_SHOWN else f"{percent(-loss)} more accurate"
+    return percent(loss) if loss > -SHOWN else f"{percent(-loss)} more accurate"
 
 
 def tiles(data: ReportData) -> list[Tile]:
@@ -227,7 +226,7 @@ def tiles(data: ReportData) -> list[Tile]:
     best = best_sparse(found)
     if best is not None and best.relative_loss is not None and best.relative_gain is not None:
         loss = best.relative_loss.mean
-        cost = f"for {percent(loss)} of accuracy" if loss > -_SHOWN else f"and {loss_text(loss)}"
+        cost = f"for {percent(loss)} of accuracy" if loss > -SHOWN else f"and {loss_text(loss)}"
         made.append(
             Tile(
                 f"Best sparse: {label_of(best.network, best.method)} at {density_text(best.density.mean)} density",

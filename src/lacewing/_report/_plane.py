@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lacewing._report import _svg
+from lacewing._report import _slopes, _svg
 from lacewing._report._data import (
     ReportData,
     density_text,
     label_of,
+    lost,
     n_text,
     percent,
     percent_range,
@@ -21,7 +22,7 @@ from lacewing._report._data import (
 from lacewing._report._figures import OTHER_DENSE, Drawing, nothing
 from lacewing._report._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.results import STOPPED, is_sparse
-from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way, show_slope
+from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,10 +114,12 @@ def _lines(ax: Axes, found: TradeOff, capped: bool) -> None:
     value, ratio = _slope(found), found.slope.ratio
     if value is not None and ratio is not None:
         top = ax.get_ylim()[1]
-        if ratio.low is not None:  # without an upper end everything above the lower one is in the set
+        if (
+            ratio.low is not None and found.slope.verdict != _slopes.NOT_FINISHED
+        ):  # without an upper end everything above the lower one is in the set
             high = np.maximum(top, ratio.low * x) if ratio.high is None else ratio.high * x
             ax.fill_between(x, ratio.low * x, high, color=_FIT, alpha=0.16, linewidth=0, gid="fan")
-        ax.plot(x, value * x, color=_FIT, linewidth=1.8, label=f"slope {show_slope(found.slope)}", gid="slope")
+        ax.plot(x, value * x, color=_FIT, linewidth=1.8, label=f"slope {_slopes.text(found.slope)}", gid="slope")
     ax.plot(
         x,
         PAPER_SLOPE * x,
@@ -169,8 +172,8 @@ def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str
         gid = f"tip-{point.network}"
         ax.plot([x], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
         tips[gid] = (
-            f"{label_of(point.network, point.method)}, density {density_text(point.density.mean)}: loses {percent(x)} "
-            f"accuracy, gains {percent(y)} defence"
+            f"{label_of(point.network, point.method)}, density {density_text(point.density.mean)}: "
+            f"{lost(x, ' accuracy')}, gains {percent(y)} defence"
         )
     return tips
 
@@ -189,7 +192,7 @@ def _stopped(ax: Axes, stops: Mapping[int, Point]) -> dict[str, str]:
             ax.plot([loss], [gain], ".", color=INK, markersize=4)
             ax.plot([loss], [gain], "o", markersize=9, alpha=0.0, gid=gid, zorder=3.5)
             name = label_of(point.network, point.method)
-            tips[gid] = f"{name}: loses {percent(loss)} accuracy, gains {percent(gain)} defence"
+            tips[gid] = f"{name}: {lost(loss, ' accuracy')}, gains {percent(gain)} defence"
     return tips
 
 
@@ -234,7 +237,7 @@ def _summary(points: Sequence[Point]) -> str:
     parts = [
         f"{label_of(p.network, p.method)}"
         + f" (density {density_text(p.density.mean)})" * is_sparse(p.method)
-        + f" loses {percent(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
+        + f" {lost(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
         for p in points
         if p.method != "dense" and p.relative_loss is not None and p.relative_gain is not None
     ]
@@ -253,7 +256,7 @@ def _caption(data: ReportData, found: TradeOff, hidden: int, capped: bool) -> st
     text = (
         f"Each network against the dense network of its seed ({seeds_text(found.seeds)}; {n_text(data)}). {sizes}"
         f"Labels are densities; filled marks lie in the paper's band of {percent_range(*found.band)} density and make "
-        f"the slope ({found.slope.interval or 'none here'})."
+        f"the slope ({_slopes.row(found.slope, '').interval or found.slope.verdict})."
     )
     if found.cap is not None and found.cap.value > 0 and not capped:
         text += f" The cap of the gain, {percent(found.cap.value)}, lies above the figure."

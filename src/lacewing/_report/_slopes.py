@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lacewing._report._data import SEEDS_LISTED, method_text, percent, percent_range
-from lacewing.metrics import FEWEST_SEEDS
 from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, Verdict, show, show_slope
 
 LEAST_SQUARES = (
@@ -52,8 +51,8 @@ def row(slope: Slope, name: str) -> SlopeRow:
         beside = p = None
     return SlopeRow(
         name=name,
-        slope=show_slope(slope),
-        interval=slope.interval,
+        slope=text(slope),
+        interval="" if slope.verdict == NOT_FINISHED else slope.interval,
         networks=str(len(slope.networks)),
         seeds=by_seed(slope),
         loss="–" if loss is None else percent(loss.value),
@@ -63,6 +62,13 @@ def row(slope: Slope, name: str) -> SlopeRow:
         least_squares="–" if slope.least_squares is None else f"{slope.least_squares:.3g}",
         verdict=slope.verdict,
     )
+
+
+def text(slope: Slope) -> str:
+    """A slope with its set, whole; before every planned attack has run the number alone."""
+    if slope.verdict != NOT_FINISHED:
+        return show_slope(slope)
+    return "none so far" if slope.ratio is None or slope.ratio.value is None else f"{slope.ratio.value:.3g} so far"
 
 
 def by_seed(slope: Slope, word: str = "") -> str:
@@ -82,20 +88,20 @@ def by_seed(slope: Slope, word: str = "") -> str:
 
 def said(slope: Slope) -> str:
     """The slope's own sentence; with fewer than three seeds each seed's slope beside it."""
-    text = slope.sentence[:1].upper() + slope.sentence[1:]
+    sentence = slope.sentence[:1].upper() + slope.sentence[1:]
     if slope.verdict == "fewer than three seeds" and len(slope.by_seed) > 1:
-        text += f" Single seeds: {by_seed(slope, 'seed ')}."
-    return text
+        sentence += f" Single seeds: {by_seed(slope, 'seed ')}."
+    return sentence
 
 
 def short(slope: Slope) -> tuple[str, str]:
     """A slope's number and its set for a tile: a set without an upper end is "at least x"."""
     ratio = slope.ratio
     if slope.verdict == NOT_FINISHED:
-        return NOT_FINISHED, f"{show_slope(slope)} so far" if ratio is not None else "no network in the band so far"
+        return NOT_FINISHED, text(slope)
     if ratio is None or slope.verdict == "no trade-off measurable":
         return "not measured", slope.verdict
-    if slope.seeds >= FEWEST_SEEDS and not ratio.bounded:
+    if slope.verdict == "no loss measured":
         least = "no bound" if ratio.low is None else f"at least {ratio.low:.3g}"
         number = "" if ratio.value is None else f"; {show_slope(slope)}, {slope.interval}"
         return least, f"no loss measured{number}"

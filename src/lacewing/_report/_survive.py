@@ -75,7 +75,8 @@ def _survival(data: ReportData, name: str, chosen: list[AttackResult]) -> Surviv
     found = data.tradeoffs.get(name)
     if found is None and data.tradeoff is not None and data.tradeoff.attack == name:
         found = data.tradeoff
-    if found is None or (borrowed and found.dense_balanced_accuracy is None):
+    made = found is None or (borrowed and found.dense_balanced_accuracy is None)
+    if found is None or made:
         if borrowed:
             chosen = [*chosen, *_dense_of_paper(data, name)]
         try:  # raises where the networks of a seed were not attacked alike: that is said, and the page goes on
@@ -86,10 +87,16 @@ def _survival(data: ReportData, name: str, chosen: list[AttackResult]) -> Surviv
     if a0 is None:
         text = "No relative gain: the attack has no result on a dense network."
         return Survival(None, name, "–", text, -1.0, borrowed, None, None)
-    if unfinished(data) and slope.verdict != NOT_FINISHED:  # one that was made here does not know what has not run
+    if made and _waits(data):  # a trade-off that was made here does not know what has not run
         slope = dataclasses.replace(slope, verdict=NOT_FINISHED)
     p = slope.p_paper if slope.verdict in _TESTED else None
     return Survival(row(slope, name), name, share_text(a0), "", a0.value, borrowed, slope.verdict, p)
+
+
+def _waits(data: ReportData) -> bool:
+    """Whether a network or an attack of the study is missing."""
+    others = any(each.slope.verdict == NOT_FINISHED for each in data.tradeoffs.values())
+    return others or unfinished(data) or data.missing > 0
 
 
 def _dense_of_paper(data: ReportData, name: str) -> list[AttackResult]:

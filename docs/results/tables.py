@@ -216,11 +216,11 @@ def _difference(d: Difference | None) -> str:
 def explained(found: Found) -> str:
     """What train accuracy explains of A over networks, and what the method adds."""
     lines = (
-        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:.2%}")
+        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:+.2%}")
         for attack in there(COMPARED, found)
         if attack in found.tradeoffs and (e := found.tradeoffs[attack].explained) is not None
     )
-    return table(("attack", "networks", "a quadratic in train accuracy explains", "the method adds"), lines)
+    return table(("attack", "networks", "a quadratic in train accuracy explains", "the method adds (adjusted)"), lines)
 
 
 def taken_back(found: Found) -> str:

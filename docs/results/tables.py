@@ -216,11 +216,11 @@ def _difference(d: Difference | None) -> str:
 def explained(found: Found) -> str:
     """What train accuracy explains of A over networks, and what the method adds."""
     lines = (
-        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:.2%}")
+        (attack, str(e.networks), f"{e.r_squared:.1%}", f"{e.method_adds:+.2%}")
         for attack in there(COMPARED, found)
         if attack in found.tradeoffs and (e := found.tradeoffs[attack].explained) is not None
     )
-    return table(("attack", "networks", "a quadratic in train accuracy explains", "the method adds"), lines)
+    return table(("attack", "networks", "a quadratic in train accuracy explains", "the method adds (adjusted)"), lines)
 
 
 def taken_back(found: Found) -> str:
@@ -268,17 +268,18 @@ def matches(lead: TradeOff) -> str:
 def slopes_by_attack(found: Found) -> str:
     """A row per attack that decides about the dense network: its slopes."""
     methods = [slope.method for slope in found.lead.slopes]
+    methods = methods if len(methods) == 1 else ["all", *methods]
 
     def cells(by: TradeOff) -> Sequence[str]:
         of = {slope.method: slope for slope in (by.slope, *by.slopes)}
         shown = []
-        for method in ("all", *methods):
+        for method in methods:
             slope = of.get(method)
             shown.append("-" if slope is None else f"{show_slope(slope)} ({by_seed(slope)})")
         return by.attack, interval(by.dense_balanced_accuracy, ".3f"), *shown
 
     able = [t for t in found.tradeoffs.values() if t.dense_balanced_accuracy and t.attack not in AT_FIXED_FPR]
-    head = ("attack", "A, dense [95 %]", *(f"slope, {method} [95 %] (by seed)" for method in ("all", *methods)))
+    head = ("attack", "A, dense [95 %]", *(f"slope, {method} [95 %] (by seed)" for method in methods))
     return table(head, map(cells, able))
 
 

@@ -17,12 +17,12 @@ from lacewing._formats import read_sealed, read_toml, seal
 from lacewing._report import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing._result import Result
 from lacewing.cautions import failures
-from lacewing.config import SCHEMA, Study, load_study, to_toml
+from lacewing.config import SCHEMA, Study, family_name, load_study, to_toml
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
 from lacewing.store import Store
-from lacewing.tradeoff import Waiting, answers, as_json, tradeoff
+from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoff
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 
@@ -40,6 +40,17 @@ class _Precision(BaseModel):
     records: int | None
 
 
+class _Declaration(BaseModel):
+    """The study as it was when its questions were declared, and whether results were there already."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    late: bool
+    seeds: list[Annotated[int, Field(ge=0)]]
+    families: list[str]
+    recipes: int
+
+
 class _Facts(BaseModel):
     """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
 
@@ -52,6 +63,7 @@ class _Facts(BaseModel):
     classes: _Count
     command: str
     precision: _Precision | None = None
+    declaration: _Declaration | None = None
 
 
 def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
@@ -159,13 +171,16 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
     ran = [job for job in plan.attacks if jobs.attacked(store, job) and jobs.trained(store, job.target)]
     attacks = jobs.load_attacks(store, ran)
     halves = study.data.split == "random-halves"
-    tradeoffs = {
-        name: tradeoff(attacks, attack=name, networks=networks, halves=halves) for name in _decided(study, attacks)
-    }
-    found = next(iter(tradeoffs.values()), None)
     there = {job.key for job in ran}
     waiting = [Waiting(job.attack, job.target.family, job.target.kind) for job in plan.attacks if job.key not in there]
-    declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting)
+    unfinished = {each.attack for each in waiting}
+    tradeoffs = {
+        name: tradeoff(attacks, attack=name, networks=networks, halves=halves, finished=name not in unfinished)
+        for name in _decided(study, attacks)
+    }
+    found = next(iter(tradeoffs.values()), None)
+    history = _history(study, facts)
+    declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting, history=history)
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
@@ -213,6 +228,24 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
         facts.get("precision"),
         declared,
     )
+
+
+def declaration(study: Study, *, late: bool) -> dict[str, Any]:
+    """What plan.json keeps of the time when the study's questions were declared."""
+    networks = sorted({family_name(network) for network in study.networks})
+    recipes = sum(getattr(network, "levels", 1) for network in study.networks)
+    return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes}
+
+
+def _history(study: Study, facts: Mapping[str, Any]) -> History:
+    """Whether the questions came before the results, and whether the study was extended since."""
+    then = facts.get("declaration")
+    if then is None:
+        return History()
+    now = declaration(study, late=False)
+    extended = any(sorted(now[name]) != sorted(then[name]) for name in ("seeds", "families"))
+    extended |= now["recipes"] != then["recipes"]
+    return History(bool(then["late"]), len(then["seeds"]) if extended else None)
 
 
 def _decided(study: Study, attacks: Sequence[AttackResult]) -> list[str]:

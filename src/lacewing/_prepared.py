@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import _auto, jobs, models
-from lacewing._folder import PLAN, claim, recorded, unlike
+from lacewing._folder import PLAN, claim, declaration, recorded, unlike
 from lacewing._locks import LOCK, RUN
 from lacewing._reuse import available, copy
-from lacewing.config import Attacks, EarlyStopped, Study, difference, load_study
+from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, load_study
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.store import Store
@@ -67,6 +67,11 @@ class Prepared:
         self.slice = _only(self.plan, only)
         others = [self._other(place) for place in places]
         self.found = available(self.store, self.slice, others, weights=True)
+        if self.study.tradeoff.declared():
+            self._check_questions()
+            attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
+            late = any(recorded(folder)[0].tradeoff != self.study.tradeoff for folder in attacked)
+            self.facts["declaration"] = declaration(self.study, late=late)
         self.notes = [
             f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
             for other in others
@@ -101,6 +106,30 @@ class Prepared:
             )
         return store
 
+    def _check_questions(self) -> None:
+        """Refuse a declared question that these attacks and records can never answer.
+
+        Raises:
+            UsageError: it names the field.
+        """
+        planned = {(job.attack, job.target.family) for job in self.plan.attacks}
+        others = {job.target.family for job in self.plan.attacks if job.target.kind == "control"}
+        n = len(self.work.split(self.study.run.seeds[0]).nonmembers("target"))
+        for where, asked in self.study.tradeoff.declared():
+            against = others if asked.against == CONTROLS else {asked.against}
+            both = (asked.attack, asked.family) in planned and any((asked.attack, name) in planned for name in against)
+            if not both:
+                raise UsageError(
+                    f"{where}.metric: the attack '{asked.attack}' is not run on both families in this study; name "
+                    "another."
+                )
+            fpr = float(asked.metric.partition("tpr@")[2] or 1)
+            if fpr * n < 1 - 1e-9:
+                raise UsageError(
+                    f"{where}.metric: a TPR at an FPR of {fpr:g} needs {round(1 / fpr):,} non-members, and each "
+                    f"network has {n:,}; ask for another metric."
+                )
+
     def trained(self, job: NetworkJob) -> bool:
         """Whether a network is trained, here or where it will be taken over from."""
         return jobs.trained(self.store, job) or job.key in self.found
@@ -121,6 +150,8 @@ class Prepared:
         """
         if (self.folder / PLAN).exists():
             old, _, facts = recorded(self.folder)
+            if facts.get("declaration") is not None:
+                self.facts["declaration"] = facts["declaration"]
             found = difference(old, self.study) or unlike(self.facts, facts)
             if found:
                 raise FolderError(

@@ -221,6 +221,8 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         )
         if found:
             raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
+        if (other_facts.get("declaration") or {}).get("late"):
+            facts["declaration"] = other_facts["declaration"]
     store, sources = Store(target), {place: Store(place) for place in places if place != target}
     with hold(target), about_folder(target):
         claim(target, study, facts)

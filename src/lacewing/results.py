@@ -148,6 +148,7 @@ _ABOUT = (
 _ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
 _LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind")
 _NETWORK = TypeAdapter(NetworkResult)
+_ROUNDING = 1e-9  # of the ends of intervals
 
 
 def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -202,12 +203,15 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
         try:
             found = _NETWORK.validate_strings({name: row[name] for name in (*_ABOUT, *_LATER) if name in row})
             network = networks.setdefault(found.id, found)
-            if network != found or row["schema"] != str(SCHEMA):
-                raise ValueError("the network's columns differ from an earlier line" if network != found else "schema")
+            if row["schema"] != str(SCHEMA):
+                raise ValueError("schema")
+            _check_network(found)
+            if network != found:
+                raise ValueError("the network's columns differ from an earlier line, which")
             if "attack" in row:
                 measured = {metric: _estimate(row, metric) for metric in METRICS if metric in head}
-                plain = {name: row[name] for name in ("attack", "variant", "threat_model")}
-                counts = {name: int(row[name]) for name in ("n_members", "n_nonmembers")}
+                plain = {name: row.get(name, "") for name in ("attack", "variant", "threat_model")}
+                counts = {name: _whole(row[name], name) for name in ("n_members", "n_nonmembers")}
                 attacks.append(AttackResult(network=network, metrics=measured, **plain, **counts))  # type: ignore[arg-type]
         except (ValidationError, ValueError, KeyError) as error:
             what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
@@ -215,10 +219,31 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
     return list(networks.values()), attacks
 
 
+def _check_network(network: NetworkResult) -> None:
+    """Refuse what no network has. Raises `ValueError` with the column."""
+    shares = ("train_accuracy", "test_accuracy", "density", "density_prunable")
+    for name in (*shares, *_LATER[:3]):
+        share = getattr(network, name)
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(name)
+    wrong = [name for name in ("density", "parameters") if getattr(network, name) <= 0]
+    if wrong or network.seed < 0 or not 0 <= network.nonzero <= network.parameters:
+        raise ValueError((*wrong, "seed" if network.seed < 0 else "nonzero")[0])
+
+
+def _whole(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
+        raise ValueError(name)
+    return int(text)
+
+
 def _estimate(row: Mapping[str, str], metric: str) -> Estimate | None:
     """A metric of a row of results.csv; ends that the file leaves out are nan."""
     if metric not in row:
         return None
-    ends = (row.get(f"{metric}{end}") for end in ("_low", "_high"))
-    low, high = (math.nan if end is None else float(end) for end in ends)
-    return Estimate(float(row[metric]), low, high)
+    cells = [row.get(f"{metric}{end}", "nan") for end in ("", "_low", "_high")]
+    value, low, high = (float(cell) if "_" not in cell else math.inf for cell in cells)
+    least, most = (-1.0, 1.0) if metric == "advantage" else (0.0, 2.0 if metric == "defence" else 1.0)
+    if not least <= value <= most or low > value + _ROUNDING or high < value - _ROUNDING:
+        raise ValueError(metric)
+    return Estimate(value, low, high)

@@ -7,6 +7,7 @@ import html
 import json
 import re
 import tomllib
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from scipy import stats
 import lacewing as lw
 from lacewing import tradeoff
 from lacewing._compare import compare
+from lacewing.errors import FolderError
 from lacewing.results import read_results_csv
 
 ATTACK = "loss"
@@ -32,9 +34,12 @@ train = {{ epochs = {0} }}
 @pytest.fixture(scope="module")
 def run(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Result:
     """The small study with three seeds, controls of five recipes, and a declared question."""
-    study = tomllib.loads(small.STUDY + "".join(CONTROLS.format(epochs) for epochs in (6, 9, 12, 16, 20)))
-    study["networks"][1] |= {"levels": 5, "fraction": 0.35}
-    study["model"]["hidden"], study["data"]["label_noise"] = [64], 0.2
+    study = tomllib.loads(small.STUDY + "".join(CONTROLS.format(epochs) for epochs in (9, 12, 15, 20, 22)))
+    study["networks"][1] |= {"levels": 6, "fraction": 0.15}  # of the controls' accuracy
+    study["networks"].append(
+        {"method": "imp", "name": "deep", "levels": 2, "fraction": 0.75}
+    )  # one in the paper's band
+    study["model"]["hidden"], study["data"]["label_noise"], study["data"]["records"] = [64], 0.2, 480
     study["train"] |= {"epochs": 25, "stack": 3}
     study["tradeoff"] = {"primary": {"family": "imp", "against": "controls", "metric": f"{ATTACK}.auc"}}
     study |= {"attacks": {"names": [ATTACK]}, "run": {"seeds": [0, 1, 2]}}
@@ -102,10 +107,9 @@ def test_every_surface_says_the_sentences_of_tradeoff_json(surface: str, texts: 
 def test_the_answers_sentence_holds_its_own_numbers(document: Any) -> None:
     (answer,) = document["declared"]
     (found,) = answer["differences"]
-    if found["estimate"] is None:
-        assert found["reason"] in answer["sentence"]
-    else:
-        assert f"{found['estimate']['value']:+.3f} [{found['estimate']['low']:+.3f}" in answer["sentence"]
+    value, low, high = (found["estimate"][end] for end in ("value", "low", "high"))
+    assert f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" in answer["sentence"]
+    assert f"p = {answer['p']:.2g}" in answer["sentence"]
     same = [d for d in document["differences"] if (d["metric"], d["at"]) == ("auc", "test accuracy")]
     assert found in same
 
@@ -132,3 +136,27 @@ def test_compare_has_the_difference_and_interval_over_seeds_of_results_csv(run: 
     a0 = run.tradeoff.dense_balanced_accuracy if run.tradeoff else None
     assert a0 is not None
     assert found["balanced_accuracy"].second == pytest.approx(a0.value)
+
+
+def test_a_question_that_is_declared_over_results_has_no_verdict(run: lw.Result, tmp_path: Path) -> None:
+    study = tomllib.loads((run.folder / "study.toml").read_text())
+    same = lw.run(study, out=tmp_path / "same", reuse=run.folder, processes=1, quiet=True)
+    assert same.answers == run.answers  # the question is that of the folder whose results are taken over
+    study["tradeoff"]["primary"]["metric"] = f"{ATTACK}.balanced_accuracy"
+    with pytest.raises(FolderError, match=r"tradeoff\.primary\.metric is 'loss\.balanced_accuracy' now"):
+        lw.run(study, out=run.folder, processes=1, quiet=True)
+    for options in ({"reuse": run.folder}, {}):  # and it stays so when the folder is continued
+        late = lw.run(study, out=tmp_path / "late", processes=1, quiet=True, **options)
+        (answer,) = late.answers
+        assert answer.verdict == "no verdict"
+        assert "declared when results were there already" in answer.sentence
+        assert answer.differences[0].estimate is None
+
+
+def test_a_study_that_is_extended_after_its_answer_says_so(run: lw.Result, tmp_path: Path) -> None:
+    study = tomllib.loads((run.folder / "study.toml").read_text())
+    lw.run(study, out=tmp_path / "run", reuse=run.folder, processes=1, quiet=True)
+    study["run"]["seeds"] = [0, 1, 2, 3]
+    grown = lw.run(study, out=tmp_path / "run", processes=1, quiet=True)
+    assert "begun with 3 seeds" in grown.answers[0].sentence
+    assert "begun with" not in run.answers[0].sentence

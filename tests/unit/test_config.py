@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lacewing import metrics
 from lacewing.config import (
     EarlyStopped,
     Study,
     Train,
+    _tradeoff,
     builtin_studies,
     canonical_key,
     difference,
@@ -620,7 +622,7 @@ def test_studies_are_immutable():
 def _declared(primary, **more):
     controls = [
         {"method": "dense", "name": f"short-{epochs}", "family": "short", "train": {"epochs": epochs}}
-        for epochs in (1, 2)
+        for epochs in (1, 2, 4, 5)
     ]
     attacks = {"names": ["discriminator", "lira-offline"]}
     networks = [*SMALL["networks"], *controls]
@@ -649,6 +651,7 @@ def test_a_declared_question_is_read_back_and_names_attack_and_column():
         ({"metric": "lira-offline.tpr@0.05"}, "0.01 and 0.001"),
         ({"metric": "lira-offline.tpr"}, "ATTACK.tpr@FPR"),
         ({"metric": "lira-offlin.auc"}, "'lira-offlin' is not in attacks.names: did you mean 'lira-offline'"),
+        ({"family": "short"}, "tradeoff.primary.against: the study declares no control of two recipes"),
         ({"at": "train accuracy"}, "only 'test accuracy' can be declared"),
         ({"at": "population accuracy"}, "whose error no seed averages out"),
     ],
@@ -668,13 +671,43 @@ def test_controls_need_a_family_of_two_recipes_and_snapshots_are_none():
         load_study(_declared({**QUESTION, "against": "early"}, networks=stopped))
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"run": {"seeds": [0, 1]}}, "tradeoff.primary: run.seeds names 2, and a verdict needs 3"),
+        (
+            {"run": {"seeds": [0, 1, 2, 3]}, "data": {"split": "random-halves"}},
+            "tradeoff.primary: run.seeds makes 2 cuts of the records",
+        ),
+    ],
+)
+def test_a_question_needs_three_seeds_or_cuts(more, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_study(_declared(QUESTION, **more))
+
+
+def test_a_question_needs_six_recipes_and_is_asked_once():
+    few = _declared(QUESTION)
+    few["networks"] = few["networks"][:-1]
+    with pytest.raises(UsageError, match="both families have 5 recipes together"):
+        load_study(few)
+    twice = {"primary": None, "comparisons": [QUESTION, {**QUESTION, "metric": "lira-offline.tpr@1e-2"}]}
+    with pytest.raises(UsageError, match="names a comparison twice"):
+        load_study(_declared(None, tradeoff=twice))
+
+
+def test_the_fewest_seeds_are_those_of_the_metrics():
+    assert _tradeoff.FEWEST_SEEDS == metrics.FEWEST_SEEDS
+
+
 def test_a_family_is_of_one_kind():
     mixed = [{**network, "family": "one"} for network in SMALL["networks"]]
     with pytest.raises(UsageError, match="family 'one' holds 'dense' \\(dense\\), 'imp' \\(sparse\\)"):
         load_study(_small(networks=mixed))
-    named = [*SMALL["networks"], {"method": "dense", "name": "x", "family": "controls", "train": {"epochs": 1}}]
-    with pytest.raises(UsageError, match="means all controls"):
-        load_study(_small(networks=named))
+    for name in ({"name": "x", "family": "controls"}, {"name": "controls"}):
+        named = [*SMALL["networks"], {"method": "dense", **name, "train": {"epochs": 1}}]
+        with pytest.raises(UsageError, match="means all controls"):
+            load_study(_small(networks=named))
 
 
 def test_a_family_changes_no_key_of_a_network_and_a_question_no_key_at_all():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lacewing.cautions import failures
 from lacewing.results import AttackResult
 from lacewing.tradeoff import Match, _matched, as_json, tradeoff
+from lacewing.tradeoff._units import Units
 
 
 def matches(by_seed):
@@ -24,7 +25,7 @@ def matches(by_seed):
         named = [r for r in kin if r.network.network == "dense"] or kin
         if len(named) == 1:
             dense[s] = named[0]
-    return _matched.matches(by_seed, dense)
+    return _matched.matches(by_seed, dense, Units.of(dense, halves=False))
 
 
 N = 20  # members, and as many non-members: accuracies below are twentieths

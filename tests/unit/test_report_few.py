@@ -104,6 +104,16 @@ def test_a_mean_over_cuts_of_unequal_size_counts_each_cut_once() -> None:
     assert found[0] == pytest.approx((0.8, 0.7, 0.9))
 
 
+def test_an_interval_that_is_cut_is_cut_alike_everywhere(plain: Any) -> None:
+    wide = _dense(plain, dict(enumerate((0.55, 0.95, 0.6))))
+    assert wide.tradeoff.dense_balanced_accuracy.high == 1  # Student's t alone goes to 1.24
+    assert "15.9 to 100.0\u202f%" in _headline.headline(wide)[0]
+    assert "| 70.0 % (15.9 to 100.0 %) |" in report.model_card(wide)
+    tiles = {tile.title: tile.detail for tile in _headline.tiles(wide)}
+    assert "15.9 to 100.0\u202f%" in tiles["Attack accuracy, dense"]
+    assert "0.0 to 168.3\u202f%" in tiles["Defence, dense"]
+
+
 def test_the_tiles_end_where_defence_and_gain_end(plain: Any) -> None:
     wide = _with(plain, dense_balanced_accuracy=Estimate(0.7, 0.55, 1.24))
     (tile,) = [t for t in _headline.tiles(wide) if t.title == "Defence, dense"]

@@ -15,7 +15,7 @@ from lacewing import metrics
 from lacewing._report import _data, _declared, _families, _plane, _slopes, _svg, _table
 from lacewing.metrics import Estimate, mean_over_seeds
 from lacewing.tradeoff import Spread
-from lacewing.tradeoff._types import NO_INTERVAL
+from lacewing.tradeoff._types import NO_INTERVAL, NO_SPREAD
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,8 @@ UNBOUNDED = "no loss measured"
             ("2", "[at least 1], over them; fewer than three seeds"),
         ),
         (None, 3, "no network in the band", "none", ("not measured", "no network in the band")),
+        ((2.0, 1.0, 3.0), 3, "not finished", "2 so far", ("not finished", "2 so far")),
+        ((None, None, None), 3, "not finished", "none so far", ("not finished", "none so far")),
     ],
 )
 def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict: Any, shown: str, tile: Any) -> None:
@@ -88,6 +90,8 @@ def test_a_slope_shows_its_set_whole(data: Any, ratio: Any, seeds: int, verdict:
 def test_a_slope_of_few_seeds_read_from_a_table_has_no_interval(data: Any) -> None:
     slope = dataclasses.replace(data.tradeoff.slope, ratio=metrics.Ratio(2.5, None, None), interval=NO_INTERVAL)
     assert _slopes.row(slope, "x").slope == "2.5"  # not "no bound", which would be a finding
+    alike = dataclasses.replace(slope, interval=NO_SPREAD, verdict="slope not resolved")
+    assert _slopes.short(alike) == ("2.5", "no interval: the seeds do not differ; slope not resolved")
 
 
 def test_each_seeds_slope_is_shown_and_of_many_the_range(data: Any) -> None:

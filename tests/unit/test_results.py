@@ -156,3 +156,30 @@ def test_what_is_no_results_csv_is_named(tmp_path, change, said):
     assert change(text) != text
     with pytest.raises(UsageError, match=said):
         read_results_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("test_accuracy", "80.0"),
+        ("test_accuracy", "-0.1"),
+        ("test_accuracy", "nan"),
+        ("density", "0"),
+        ("seed", "-4"),
+        ("n_members", "-5"),
+        ("n_members", "0"),
+        ("balanced_accuracy", "7.5"),
+        ("balanced_accuracy", "inf"),
+        ("balanced_accuracy", "0.9"),  # above its interval
+        ("auc", "1_0"),
+        ("auc_low", "0.6"),
+    ],
+)
+def test_numbers_that_no_study_has_are_named(tmp_path, column, value):
+    head, *rows = csv.reader(io.StringIO(results_csv(*_study())))
+    rows[0][head.index(column)] = value
+    path = tmp_path / "results.csv"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([head, *rows])
+    with pytest.raises(UsageError, match="line 2"):
+        read_results_csv(path)

@@ -111,3 +111,16 @@ def test_the_seeds_that_tell_half_are_the_fewest_that_do():
 def test_wrong_values_are_named(wrong):
     with pytest.raises(UsageError):
         wrong()
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(finite, finite), min_size=2, max_size=6))
+def test_a_ratio_is_never_below_its_own_lower_end(pairs):
+    gains, losses = np.array(pairs).T
+    found = ratio_of_means(gains, losses)
+    if found.value is not None and found.low is not None:
+        assert found.low <= found.value + 1e-9 * max(1, abs(found.value))
+
+
+def test_a_gain_that_is_not_established_gives_no_lower_end():
+    assert ratio_of_means([-0.29, 0.01, 0.313], [-0.09, 0.01, 0.11]).low is None

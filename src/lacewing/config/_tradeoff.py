@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CONTROLS = "controls"  # every family of complete recipes that are not sparse
 TEST_ACCURACY = "test accuracy"
 FPRS = (0.01, 0.001)  # at which results hold a TPR
+FEWEST_RECIPES = 6  # of both families, see `lacewing.tradeoff`
+FEWEST_SEEDS = 3  # or cuts; as in `lacewing.metrics`
 _METRIC = re.compile(r"(?P<attack>[\w-]+)\.(?:(?P<name>auc|balanced_accuracy)|tpr@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))")
 
 
@@ -45,9 +47,11 @@ class Comparison(Part):
         found = _METRIC.fullmatch(metric)
         if found is None:
             raise BadValue("write ATTACK.auc, ATTACK.balanced_accuracy or ATTACK.tpr@FPR, e.g. 'lira.tpr@0.01'")
-        if found["fpr"] is not None and float(found["fpr"]) not in FPRS:
+        if found["fpr"] is None:
+            return metric
+        if float(found["fpr"]) not in FPRS:
             raise BadValue(f"studies hold TPRs at {' and '.join(map(str, FPRS))}: choose one of them")
-        return metric
+        return f"{found['attack']}.tpr@{float(found['fpr']):g}"  # .01 and 1e-2 are one question
 
     @property
     def attack(self) -> str:
@@ -93,8 +97,8 @@ def check_families(study: Study) -> None:
         ValueError: it names the field.
     """
     for name, networks in families(study).items():
-        if name == CONTROLS and any(n.family is not None for n in networks):
-            raise ValueError(f"networks: family = '{CONTROLS}' means all controls; choose another name")
+        if name == CONTROLS:
+            raise ValueError(f"networks: '{CONTROLS}' means all controls; choose another name or family")
         kinds = {_kind(network) for network in networks}
         if len(kinds) > 1:
             listed = ", ".join(f"'{network_name(n)}' ({_kind(n)})" for n in networks)
@@ -112,25 +116,23 @@ def check_declared(study: Study) -> None:
         if asked.family == asked.against:
             raise ValueError(f"{where}.against: '{asked.against}' is the family itself; name another")
         for field, name in (("family", asked.family), ("against", asked.against)):
-            if field == "against" and name == CONTROLS:
-                if not any(_able(of) for of in there.values() if _kind(of[0]) == "dense"):
-                    raise ValueError(
-                        f"{where}.against: the study declares no control of two recipes; add [[networks]] entries of "
-                        "method = 'dense' with other settings and one `family`"
-                    )
-                continue
-            if name not in there:
-                raise ValueError(f"{where}.{field}: there is no family '{name}': {did_you_mean(name, there)}")
-            if _kind(there[name][0]) == "early-stopped":
-                raise ValueError(
-                    f"{where}.{field}: '{name}' are networks observed in mid-schedule, which nobody would ship; they "
-                    "are described and never tested"
-                )
-            if not _able(there[name]):
-                raise ValueError(
-                    f"{where}.{field}: family '{name}' has one recipe, and a comparison at equal accuracy needs two; "
-                    "give several [[networks]] entries the same `family`"
-                )
+            if not (field == "against" and name == CONTROLS):
+                _check_family(there, f"{where}.{field}", name)
+        against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and _recipes(of) > 1]
+        if asked.against != CONTROLS:
+            against = [asked.against]
+        elif not against:
+            raise ValueError(
+                f"{where}.against: the study declares no control of two recipes; add [[networks]] entries of method = "
+                "'dense' with other settings and one `family`"
+            )
+        most = _recipes(there[asked.family]) + max(_recipes(there[name]) for name in against)
+        if most < FEWEST_RECIPES:
+            raise ValueError(
+                f"{where}: both families have {most} recipes together, and a comparison at equal accuracy takes "
+                f"{FEWEST_RECIPES} of similar accuracy; declare more"
+            )
+        _check_seeds(study, where)
         names = study.attacks.names
         if "all" not in names and asked.attack not in names:
             raise ValueError(
@@ -139,9 +141,37 @@ def check_declared(study: Study) -> None:
             )
 
 
-def _able(networks: list[Network]) -> bool:
-    """Whether a family has two recipes."""
-    return len(networks) + sum(getattr(network, "levels", 1) - 1 for network in networks) >= 2
+def _check_family(there: dict[str, list[Network]], where: str, name: str) -> None:
+    if name not in there:
+        raise ValueError(f"{where}: there is no family '{name}': {did_you_mean(name, there)}")
+    if _kind(there[name][0]) == "early-stopped":
+        raise ValueError(
+            f"{where}: '{name}' are networks observed in mid-schedule, which nobody would ship; they are described and "
+            "never tested"
+        )
+    if _recipes(there[name]) < 2:
+        raise ValueError(
+            f"{where}: family '{name}' has one recipe, and a comparison at equal accuracy needs two; give several "
+            "[[networks]] entries the same `family`"
+        )
+
+
+def _check_seeds(study: Study, where: str) -> None:
+    seeds = study.run.seeds
+    if study.data.split == "random-halves":
+        cuts = len({seed // 2 for seed in seeds})
+        if cuts < FEWEST_SEEDS:
+            raise ValueError(
+                f"{where}: run.seeds makes {cuts} cuts of the records (seeds 2j and 2j + 1 share one), and a verdict "
+                f"needs {FEWEST_SEEDS}: name seeds 0 to {2 * FEWEST_SEEDS - 1}"
+            )
+    elif len(seeds) < FEWEST_SEEDS:
+        raise ValueError(f"{where}: run.seeds names {len(seeds)}, and a verdict needs {FEWEST_SEEDS}")
+
+
+def _recipes(networks: list[Network]) -> int:
+    """How many recipes a family has: the levels of IMP count each."""
+    return sum(getattr(network, "levels", 1) for network in networks)
 
 
 def _kind(network: Network) -> str:

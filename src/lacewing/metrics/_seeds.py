@@ -75,7 +75,8 @@ def ratio_of_means(numerator_S: npt.ArrayLike, denominator_S: npt.ArrayLike, con
 
     Fieller (JRSS B 16, 1954): all ratios r at which a t test of numerator - r denominator does not reject. The set is
     an interval only where the mean denominator is above 0 beyond its error. Where it is not, the set is the outside
-    of an interval or the whole line: then only a lower end is given, where the numerators leave one ("at least").
+    of an interval or the whole line: then only a lower end is given ("at least"), where the mean numerator is above 0
+    beyond its own error. Else the set holds 0 and has no lower end worth giving.
     An interval published only when it is bounded would cover far less than it says.
 
     Raises:
@@ -106,7 +107,7 @@ def fieller(numerator: float, denominator: float, covariance: Floats, *, critica
     root = math.sqrt(max(q1 * q1 - q2 * q0, 0.0))
     if q2 > 0:
         return Ratio(value, (q1 - root) / q2, (q1 + root) / q2)
-    if q2 < 0 and q1 * q1 > q2 * q0 and numerator > 0:
+    if q2 < 0 and q0 > 0 and numerator > 0:  # 0 is in the gap of the set, so that the value lies in its upper part
         return Ratio(value, max((q1 - root) / q2, (q1 + root) / q2), None)
     return Ratio(value, None, None)
 

@@ -20,7 +20,7 @@ import numpy as np
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Detectable, Estimate, advantage, detectable
 from lacewing.results import SCHEMA, STOPPED, AttackResult, NetworkResult, is_sparse
-from lacewing.tradeoff._answers import Waiting, answers
+from lacewing.tradeoff._answers import History, Waiting, answers
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
 from lacewing.tradeoff._families import difference, differences, families
@@ -63,6 +63,7 @@ __all__ = [
     "Choice",
     "Difference",
     "Explained",
+    "History",
     "Match",
     "Pair",
     "Point",
@@ -94,6 +95,7 @@ def tradeoff(
     attack: str = "discriminator",
     networks: Sequence[NetworkResult] = (),
     halves: bool = False,
+    finished: bool = True,
     band: tuple[float, float] = PAPER_BAND,
     resamples: int = 2000,
     seed: int = 0,
@@ -108,6 +110,7 @@ def tradeoff(
         networks: all networks; the accuracy of shadows decides which recipes are compared at equal accuracy.
         halves: whether the study is under random halves, where seeds 2j and 2j + 1 share one cut of the records: each
             such pair is averaged and counts once.
+        finished: whether the attack was run on every planned network; else the numbers stand without tests.
         band: of densities.
         resamples: bootstrap draws over records, for studies of fewer than three seeds.
         seed: of these draws.
@@ -126,38 +129,41 @@ def tradeoff(
         raise UsageError(f"band = {band} and resamples = {resamples}: give 0 <= low < high <= 1 and at least 100.")
     by_seed = _by_seed(chosen)
     notes: list[str] = []
-    dense = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    others = {s: [r for r in by_seed[s] if r is not dense[s] and r.network.method != STOPPED] for s in dense}
-    for s in dense:
-        check_same_records([dense[s], *others[s]])
+    baselines = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
+    others = {s: [r for r in by_seed[s] if r is not baselines[s] and r.network.method != STOPPED] for s in baselines}
+    for s, baseline in baselines.items():
+        check_same_records([baseline, *others[s]])
+    dense = {s: baseline for s, baseline in baselines.items() if _usable(s, baseline, notes)}
     pairs = tuple(pair_of(r, dense[s], band) for s in dense for r in others[s])
     for s, baseline in dense.items():
         stops = [r for r in by_seed[s] if r.network.method == STOPPED]
-        if stops and not any(on_the_way(r.network, baseline.network) for r in stops):
+        curves = any(r.network.curve for r in stops)  # which results.csv does not hold
+        if curves and not any(on_the_way(r.network, baseline.network) for r in stops):
             notes.append(
                 f"Seed {s}: the networks stopped early are not on the way of '{baseline.network.network}', so nothing "
                 "is held against them at equal accuracy: they need its settings of training, and one machine."
             )
     units = Units.of(dense, halves=halves)
     draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
-    a0 = _dense_accuracy(dense, units)
+    a0, interval = _dense_accuracy(baselines, Units.of(baselines, halves=halves))
     methods = sorted({pair.method for pair in pairs if is_sparse(pair.method)}, key=lambda m: (m != "imp", m))
-    slopes = [slope_of(m, pairs, draws, a0, units, band) for m in ("all", *methods)]
+    slopes = [slope_of(m, pairs, draws, a0, units, band, finished=finished) for m in ("all", *methods)]
     points = points_of(chosen, dense, band, units)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
-    apart, alone = differences(families(chosen), networks, Units.of(by_seed, halves=halves))
+    there = families(chosen)
+    apart, alone = differences(there, networks, Units.of(by_seed, halves=halves), finished=finished)
     if alone and apart:
         notes.append(f"Families of one recipe are not compared at equal accuracy: {', '.join(sorted(alone))}.")
-    power = _power(pairs, dense, others, units)
+    power, told = _power(baselines, others, Units.of(baselines, halves=halves))
     return TradeOff(
         attack=attack,
         band=band,
-        seeds=tuple(dense),
+        seeds=tuple(baselines),
         unit=units.unit,
-        replicates=len(units),
-        interval=f"t over {units.text}" if units.enough else "over records, the spread over seeds left out",
+        replicates=len(Units.of(baselines, halves=halves)),
+        interval=interval,
         dense_balanced_accuracy=a0,
-        dense_records=sum(r.n_members + r.n_nonmembers for r in dense.values()),
+        dense_records=sum(r.n_members + r.n_nonmembers for r in baselines.values()),
         cap=cap,
         cap_sentence=_cap_sentence(a0, cap),
         slope=slopes[0],
@@ -168,9 +174,9 @@ def tradeoff(
         dominated=dominated(points),
         differences=apart,
         power=power,
-        power_sentence=_power_sentence(power, units),
+        power_sentence=told,
         explained=explained(chosen),
-        matches=matches(by_seed, dense),
+        matches=matches(by_seed, dense, units),
         notes=tuple(notes),
     )
 
@@ -192,12 +198,13 @@ def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
         return None
     best, loss, gain = min(able, key=lambda each: (-each[0].defence.mean, each[0].density.mean, each[0].network))
     n = best.defence.n
+    cost = f"a relative loss of {loss:.1%}" if loss >= 0 else f"{-loss:.1%} more than the dense network"
     against = f"a relative gain of {gain:.1%} over the dense network"
     if best.method == "dense":
         against = "no sparse network within that loss has a higher one"
     sentence = (
-        f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, a relative "
-        f"loss of {loss:.1%} where {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "
+        f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, {cost}, "
+        f"where a loss of {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "
         f"n = {n} seed{'s' * (n > 1)}. Over the band: {tradeoff.slope.verdict}."
     )
     return Choice(best, percent, sentence)
@@ -212,24 +219,26 @@ def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[
     return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
 
 
-def _dense_accuracy(dense: Mapping[int, AttackResult], units: Units) -> Estimate | None:
-    """A0, the mean over seeds; its interval is t over seeds, or with fewer than three the mean of the networks' own.
+def _dense_accuracy(dense: Mapping[int, AttackResult], units: Units) -> tuple[Estimate | None, str]:
+    """A0, the mean over seeds, and what its interval is over.
 
-    The networks of several seeds share records, so pooling these as if they were independent would be too narrow.
+    That is t over seeds; with fewer than three, or where all are the same, the mean of the networks' own intervals over
+    records. The networks of several seeds share records, so that pooling these would be too narrow.
     """
     if not dense:
-        return None
+        return None, "no dense network"
     found = units.interval({s: attack_accuracy(r) for s, r in dense.items()})
-    if found is not None and found.low < found.high:  # few records can give every seed the very same value
-        return found
-    each = [r.metrics["balanced_accuracy"] for r in dense.values()]
-    return Estimate(*(math.fsum(e[i] for e in each if e is not None) / len(each) for i in range(3)))
+    if found is not None:
+        return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0)), f"t over {units.text}"
+    each = [{s: e[i] for s, r in dense.items() if (e := r.metrics["balanced_accuracy"]) is not None} for i in range(3)]
+    why = f"the {units.unit}s do not differ" if units.enough else "the spread over seeds left out"
+    return Estimate(*map(units.mean, each)), f"over records, {why}"
 
 
 def _power(
-    pairs: Sequence[Pair], dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]], units: Units
-) -> Detectable | None:
-    """The smallest difference in A between a sparse network and the dense one that so many seeds tell.
+    dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]], units: Units
+) -> tuple[Detectable | None, str]:
+    """The smallest difference in A between a sparse network and the dense one that so many seeds tell, in words too.
 
     The standard deviation over seeds is the root mean square over the sparse networks that every seed has.
     """
@@ -240,16 +249,16 @@ def _power(
                 change = attack_accuracy(r) - attack_accuracy(dense[s])
                 by_network.setdefault(r.network.network, {})[s] = change
     whole = [units.average(of_seed) for of_seed in by_network.values() if set(of_seed) == set(dense)]
-    if len(units) < 2 or not whole:
-        return None
-    return detectable(math.sqrt(float(np.mean([values.var(ddof=1) for values in whole]))), len(units))
-
-
-def _power_sentence(power: Detectable | None, units: Units) -> str:
-    if power is None:
-        return "With one seed no difference between networks can be told from the spread over seeds."
+    if not units.enough:
+        return None, f"With fewer than three {units.unit}s no difference between networks is tested."
+    if not whole:
+        return None, "No sparse network has results in every seed that the dense one has, so no difference is tested."
+    sd = math.sqrt(float(np.mean([values.var(ddof=1) for values in whole])))
+    if sd < 1e-9:
+        return None, f"The {units.unit}s do not differ, which leaves no spread to test a difference by."
+    power = detectable(sd, len(units))
     half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
-    return (
+    return power, (
         f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
         f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, as "
         f"well as they tell their own spread); half of it takes {half} {units.unit}s."
@@ -276,18 +285,21 @@ def _by_seed(results: Iterable[AttackResult]) -> dict[int, list[AttackResult]]:
 
 
 def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> AttackResult | None:
-    """The seed's network called "dense", or its only one of that method; None, with a note, where it cannot serve."""
+    """The seed's network called "dense", or its only one of that method; None, with a note, where there is none."""
     kin = [r for r in results if r.network.method == "dense"]
     named = [r for r in kin if r.network.network == "dense"] or (kin if len(kin) == 1 else [])
     if not named:
         notes.append(f"Seed {seed} is left out of losses, gains and slopes: it has no dense network.")
-    elif attack_accuracy(named[0]) == 1 or named[0].network.test_accuracy == 0:
-        notes.append(
-            f"Seed {seed} is left out of losses, gains and slopes: its dense network has defence or accuracy 0."
-        )
-    else:
-        return named[0]
-    return None
+        return None
+    return named[0]
+
+
+def _usable(seed: int, dense: AttackResult, notes: list[str]) -> bool:
+    """Whether losses and gains can be relative to it; a note where not."""
+    if attack_accuracy(dense) < 1 and dense.network.test_accuracy > 0:
+        return True
+    notes.append(f"Seed {seed} is left out of losses, gains and slopes: its dense network has defence or accuracy 0.")
+    return False
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lacewing.config import CONTROLS, Comparison, Tradeoff
 from lacewing.results import AttackResult, Kind, NetworkResult
-from lacewing.tradeoff._families import Family, difference, families
+from lacewing.tradeoff._families import Family, difference, families, untested
 from lacewing.tradeoff._types import Answer, AnswerVerdict, Difference, show_difference
 from lacewing.tradeoff._units import Units
 
@@ -23,6 +23,14 @@ class Waiting(NamedTuple):
     kind: Kind | None
 
 
+@dataclass(frozen=True)
+class History:
+    """What a run folder knows of the time before its answers."""
+
+    late: bool = False  # the questions were declared when results were there already
+    seeds_then: int | None = None  # of a study that was extended since it was begun; None: it was not
+
+
 def answers(
     declared: Tradeoff,
     attacks: Sequence[AttackResult],
@@ -30,13 +38,14 @@ def answers(
     *,
     halves: bool = False,
     waiting: Collection[Waiting] = (),
+    history: History = History(),
 ) -> tuple[Answer, ...]:
     """What each declared comparison found, the primary one first.
 
-    Against several control families the sparse one leaks less if it is below every one of them, each tested one-sided
-    at 2.5 %. It leaks more if it is above at least one, each tested at 2.5 % divided by their number (Bonferroni): an
-    ordinary recipe of equal accuracy leaks less then. Comparisons beside the primary one are corrected together (Holm,
-    Scandinavian Journal of Statistics 6, 1979).
+    Against several control families the sparse one leaks less if it is below every one of them that has a common
+    accuracy with it, each tested one-sided at 2.5 %. It leaks more if it is above at least one, each tested at 2.5 %
+    divided by their number (Bonferroni): an ordinary recipe of equal accuracy leaks less then. Comparisons beside the
+    primary one are corrected together (Holm, Scandinavian Journal of Statistics 6, 1979).
 
     Args:
         declared: the study's [tradeoff].
@@ -44,10 +53,11 @@ def answers(
         networks: all networks; the accuracy of shadows decides which recipes have a common accuracy.
         halves: whether seeds 2j and 2j + 1 share one cut of the records.
         waiting: what of the study has not run; a comparison that it belongs to has no verdict yet.
+        history: whether the questions came before the results.
     """
-    first = [_answer(declared.primary, attacks, networks, halves, primary=True)] if declared.primary else []
-    others = [_answer(each, attacks, networks, halves, primary=False) for each in declared.comparisons]
-    return tuple(_settled(answer, waiting) for answer in [*first, *_holm(others)])
+    first = [_answer(declared.primary, attacks, networks, halves, waiting, primary=True)] if declared.primary else []
+    others = [_answer(each, attacks, networks, halves, waiting, primary=False) for each in declared.comparisons]
+    return tuple(_settled(answer, left, history) for answer, left in [*first, *_holm(others)])
 
 
 def _answer(
@@ -55,88 +65,106 @@ def _answer(
     attacks: Sequence[AttackResult],
     networks: Sequence[NetworkResult],
     halves: bool,
+    waiting: Collection[Waiting],
     *,
     primary: bool,
-) -> Answer:
+) -> tuple[Answer, int]:
+    """The differences and p of a comparison, and how many attacks of it have not run; while there are some, no p."""
     chosen = [r for r in attacks if r.attack == asked.attack and r.network.role == "target"]
     there = families(chosen)
+    left = sum(_belongs(each, asked) for each in waiting)
     units = Units.of({r.network.seed for r in chosen}, halves=halves)
-    found: list[Difference] = []
-    if asked.family in there:
-        others = _against(asked, there)
-        found = [
-            difference(there[asked.family], other, asked.column, "test accuracy", networks, units) for other in others
-        ]
-    tested = [d for d in found if d.p_less is not None and d.p_more is not None and not d.descriptive]
+    found = [
+        difference(there[asked.family], other, asked.column, "test accuracy", networks, units, finished=not left)
+        for other in (_against(asked, there) if asked.family in there else ())
+    ]
     p = None
-    if tested:
-        less = max(d.p_less for d in tested if d.p_less is not None)
-        more = min(1.0, len(tested) * min(d.p_more for d in tested if d.p_more is not None))
-        p = min(1.0, 2 * min(less, more))
-    return Answer(primary, asked.family, asked.against, asked.metric, tuple(found), p, p, "no verdict", "")
+    if _tested(found):
+        p = min(1.0, 2 * min(_p_less(found), _p_more(found)))
+    return Answer(primary, asked.family, asked.against, asked.metric, tuple(found), p, p, "no verdict", ""), left
 
 
-def _against(asked: Comparison, there: dict[str, Family]) -> list[Family]:
+def _belongs(waiting: Waiting, asked: Comparison) -> bool:
+    """Whether an attack that has not run belongs to a comparison; the dense network may be one of the controls."""
+    if waiting.attack != asked.attack:
+        return False
+    of_controls = asked.against == CONTROLS and waiting.kind in ("control", "dense")
+    return of_controls or waiting.family in (asked.family, asked.against)
+
+
+def _against(asked: Comparison, there: Mapping[str, Family]) -> list[Family]:
     if asked.against != CONTROLS:
         return [there[asked.against]] if asked.against in there else []
-    return [f for f in there.values() if f.kind != "sparse" and not f.stopped and len(f.recipes) > 1]
+    controls = (f for f in there.values() if f.kind != "sparse" and not f.stopped and len(f.recipes) > 1)
+    return [family for family in controls if family.name != asked.family]
 
 
-def _holm(answers: Sequence[Answer]) -> list[Answer]:
-    """Holm's corrected p of each; what has none is not counted."""
-    order = sorted((i for i, a in enumerate(answers) if a.p is not None), key=lambda i: answers[i].p or 0.0)
+def _tested(differences: Sequence[Difference]) -> list[Difference]:
+    return [d for d in differences if d.p_less is not None and d.p_more is not None and not d.descriptive]
+
+
+def _p_less(differences: Sequence[Difference]) -> float:
+    """One-sided, that it leaks less than every one: the largest."""
+    return max(d.p_less for d in _tested(differences) if d.p_less is not None)
+
+
+def _p_more(differences: Sequence[Difference]) -> float:
+    """One-sided, that it leaks more than at least one: the smallest, after Bonferroni."""
+    tested = _tested(differences)
+    return min(1.0, len(tested) * min(d.p_more for d in tested if d.p_more is not None))
+
+
+def _holm(answers: Sequence[tuple[Answer, int]]) -> list[tuple[Answer, int]]:
+    """Holm's corrected p of each; one that cannot be tested yet counts as the largest."""
+    order = sorted((i for i, (a, _) in enumerate(answers) if a.p is not None), key=lambda i: answers[i][0].p or 0.0)
     corrected, running = dict[int, float](), 0.0
     for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(answers) - rank) * (answers[i].p or 0.0)))
+        running = max(running, min(1.0, (len(answers) - rank) * (answers[i][0].p or 0.0)))
         corrected[i] = running
-    return [replace(a, p_corrected=corrected.get(i)) for i, a in enumerate(answers)]
+    return [(replace(a, p_corrected=corrected.get(i)), left) for i, (a, left) in enumerate(answers)]
 
 
-def _settled(answer: Answer, waiting: Collection[Waiting]) -> Answer:
+def _settled(answer: Answer, left: int, history: History) -> Answer:
     """The answer with its verdict and its sentence."""
-    attack = answer.metric.partition(".")[0]
-    of_it = [
-        w
-        for w in waiting
-        if w.attack == attack
-        and (w.family in (answer.family, answer.against) or (answer.against == CONTROLS and w.kind == "control"))
-    ]
-    if of_it:
-        left = f"{len(of_it)} attack{'s' * (len(of_it) > 1)} of it {'have' if len(of_it) > 1 else 'has'} not run yet"
-        return replace(answer, p=None, p_corrected=None, sentence=f"{_question(answer)} No verdict yet: {left}.")
+    if left:
+        have = "attacks of it have" if left > 1 else "attack of it has"
+        return replace(answer, sentence=f"{_question(answer)} No verdict yet: {left} {have} not run.")
+    if history.late:
+        answer = replace(answer, p=None, p_corrected=None, differences=tuple(map(untested, answer.differences)))
+        why = "it was declared when results were there already, so that its numbers are exploratory"
+        return replace(answer, sentence=f"{_question(answer)} No verdict: {why}. ({_numbers(answer)})")
     verdict = _verdict(answer)
-    return replace(answer, verdict=verdict, sentence=_sentence(answer, verdict))
+    p = ""
+    if answer.p_corrected is not None:
+        p = f"; p = {answer.p_corrected:.2g}{'' if answer.primary else ' after Holm'}"
+    sentence = f"{_question(answer)} {_said(answer, verdict)} ({_numbers(answer)}{p})"
+    if history.seeds_then is not None:
+        sentence += (
+            f" The study was begun with {history.seeds_then} seeds or with other recipes and was extended since: a "
+            "5 % test does not allow for looking in between."
+        )
+    return replace(answer, verdict=verdict, sentence=sentence)
 
 
 def _verdict(answer: Answer) -> AnswerVerdict:
-    tested = [d for d in answer.differences if d.p_less is not None]
-    if not tested or answer.p_corrected is None:
-        without = [d.reason or "" for d in answer.differences]
-        apart = bool(without) and all("accuracy" in reason for reason in without)
+    if not _tested(answer.differences) or answer.p_corrected is None:
+        apart = answer.differences and all(d.value is None and not d.kept for d in answer.differences)
         return "no common accuracy" if apart else "no verdict"
     if answer.p_corrected > LEVEL:
         return "no measurable difference"
-    less = max(d.p_less for d in tested if d.p_less is not None)
-    more = min(1.0, len(tested) * min(d.p_more for d in tested if d.p_more is not None))
-    return "leaks less" if less < more else "leaks more"
+    return "leaks less" if _p_less(answer.differences) < _p_more(answer.differences) else "leaks more"
 
 
-def _sentence(answer: Answer, verdict: AnswerVerdict) -> str:
-    tested = [d for d in answer.differences if d.estimate is not None]
-    said = {
-        "leaks less": "It leaks less.",
-        "leaks more": f"It leaks more{' than at least one' if len(tested) > 1 else ''}.",
+def _said(answer: Answer, verdict: AnswerVerdict) -> str:
+    tested, every = len(_tested(answer.differences)), len(answer.differences)
+    which = "" if tested == every else f" than the {tested} of {every} control families that have a common accuracy"
+    return {
+        "leaks less": f"It leaks less{which}.",
+        "leaks more": f"It leaks more{' than at least one control family' if tested > 1 else ''}.",
         "no measurable difference": "No difference is established.",
         "no common accuracy": "No answer: the families have no common accuracy.",
         "no verdict": "No verdict.",
     }[verdict]
-    parts = [_told(d) for d in answer.differences]
-    if not parts:
-        parts = ["no results of these families yet"]
-    p = ""
-    if answer.p_corrected is not None:
-        p = f"; p = {answer.p_corrected:.2g}{'' if answer.primary else ' after Holm'}"
-    return f"{_question(answer)} {said} ({'; '.join(parts)}{p})"
 
 
 def _question(answer: Answer) -> str:
@@ -145,8 +173,15 @@ def _question(answer: Answer) -> str:
     return f"{asked}: does '{answer.family}' leak less than {other} at equal test accuracy, by {answer.metric}?"
 
 
+def _numbers(answer: Answer) -> str:
+    return "; ".join(map(_told, answer.differences)) or "no results of these families"
+
+
 def _told(d: Difference) -> str:
     if d.estimate is None:
-        return f"{d.against}: {d.reason}"
-    units = f"{d.seeds} seeds" if d.detectable is None else f"{d.seeds} seeds, which tell {d.detectable.difference:.3f}"
+        value = "" if d.value is None else f"{d.value:+.3f}, "
+        return f"{d.family} - {d.against}: {value}{d.reason}"
+    units = f"{d.seeds} {d.unit}s"
+    if d.detectable is not None:
+        units += f", with which a difference below {d.detectable.difference:.3f} would often be missed"
     return f"{d.family} - {d.against}: {show_difference(d.estimate)}, {units}"

@@ -37,10 +37,11 @@ class Equal(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Which recipes enter the fit, or why there is none."""
+    """Which recipes enter the fit."""
 
     kept_J: Bools
-    reason: str | None  # None: enough are kept
+    bracketed: int
+    enough: bool  # whether they make a fit
 
 
 def common(accuracy_J: Floats, first_J: Bools, caliper: float = CALIPER) -> Kept:
@@ -64,18 +65,7 @@ def common(accuracy_J: Floats, first_J: Bools, caliper: float = CALIPER) -> Kept
     near = (other_JJ & (np.abs(gap_JJ) <= slack) & bracketed[None, :]).any(axis=1)
     kept = bracketed | near
     enough = bracketed.sum() >= 2 and min(kept[first_J].sum(), kept[~first_J].sum()) >= 2 and kept.sum() >= 6
-    if enough:
-        return Kept(kept, None)
-    if not (first_J.any() and (~first_J).any()):
-        return Kept(kept, "one of the families has no recipe with results in every seed")
-    spans = [_span(accuracy_J[of]) for of in (first_J, ~first_J)]
-    if bracketed.sum() == 0:
-        return Kept(kept, f"no common accuracy: {spans[0]} and {spans[1]}")
-    return Kept(
-        kept,
-        f"too few recipes at common accuracy: {int(bracketed.sum())} bracketed, {int(kept[first_J].sum())} and "
-        f"{int(kept[~first_J].sum())} kept of {spans[0]} and {spans[1]}; 2, 2 and 2 are needed, and 6 kept in all",
-    )
+    return Kept(kept, int(bracketed.sum()), bool(enough))
 
 
 def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | str:
@@ -97,13 +87,14 @@ def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | 
         return "one seed leaves no spread over seeds"
     shapes = [_jackknife(accuracy_SJ, leak_SJ, first_J, knots) for knots in (False, True)]
     if any(shape is None for shape in shapes):
-        return "the recipes' accuracies lie too close together for a curve"
+        return "the accuracies of the kept recipes do not determine a curve"
     found = [shape for shape in shapes if shape is not None]
+    if min(shape.error for shape in found) <= 1e-9 * float(np.abs(leak_SJ).max()):
+        return "the seeds do not differ, which leaves no spread to test"
     quantile = float(stdtrit(seeds - 1, _LEVEL))
     low = min(shape.delta - quantile * shape.error for shape in found)
     high = max(shape.delta + quantile * shape.error for shape in found)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = [np.nan_to_num(np.float64(shape.delta) / shape.error) for shape in found]
+    t = [shape.delta / shape.error for shape in found]
     p_less, p_more = (max(float(stdtr(seeds - 1, sign * each)) for each in t) for sign in (1, -1))
     sd = max(shape.error for shape in found) * math.sqrt(seeds)
     return Equal(Estimate(found[0].delta, low, high), min(1.0, 2 * min(p_less, p_more)), p_less, p_more, sd)
@@ -134,8 +125,3 @@ def _shift(accuracy_J: Floats, leak_J: Floats, first_J: npt.NDArray[np.bool_], k
     columns = np.stack([np.ones_like(u), u, *bends, first_J.astype(np.float64)], axis=1)
     solution, _, rank, _ = np.linalg.lstsq(columns, leak_J, rcond=1e-9)
     return float(solution[-1]) if rank == columns.shape[1] else None
-
-
-def _span(accuracy_J: Floats) -> str:
-    low, high = (f"{end:.3f}".removeprefix("0") for end in (accuracy_J.min(), accuracy_J.max()))
-    return low if low == high else f"{low}-{high}"

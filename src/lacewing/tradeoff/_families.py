@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -44,21 +44,28 @@ def kind_of(network: NetworkResult) -> Kind:
 
 
 def families(results: Iterable[AttackResult]) -> dict[str, Family]:
-    """The families of one attack's results on targets; a level 0 trained apart belongs to none."""
-    found: dict[str, dict[str, dict[int, AttackResult]]] = {}
-    sort: dict[str, tuple[Kind, bool]] = {}
+    """The families of one attack's results on targets.
+
+    The dense network that an IMP entry begins with, or early stops end with, belongs to none where it is trained apart.
+    """
+    found: dict[str, list[AttackResult]] = {}
     for r in results:
-        name = family_of(r.network)
-        kind: Kind = "sparse" if r.network.sparse else "control"
-        kind, stopped = sort.setdefault(name, (kind, r.network.method == STOPPED))
-        if (r.network.sparse, r.network.method == STOPPED) != (kind == "sparse", stopped):
-            continue
-        found.setdefault(name, {}).setdefault(r.network.network, {})[r.network.seed] = r
-    return {name: Family(name, *sort[name], recipes) for name, recipes in found.items()}
+        found.setdefault(family_of(r.network), []).append(r)
+    return {name: _family(name, of) for name, of in found.items()}
+
+
+def _family(name: str, results: Sequence[AttackResult]) -> Family:
+    sparse = any(r.network.sparse for r in results)
+    stopped = not sparse and any(r.network.method == STOPPED for r in results)
+    recipes: dict[str, dict[int, AttackResult]] = {}
+    for r in results:
+        if (r.network.sparse, r.network.method == STOPPED) == (sparse, stopped):
+            recipes.setdefault(r.network.network, {})[r.network.seed] = r
+    return Family(name, "sparse" if sparse else "control", stopped, recipes)
 
 
 def differences(
-    there: Mapping[str, Family], networks: Iterable[NetworkResult], units: Units
+    there: Mapping[str, Family], networks: Iterable[NetworkResult], units: Units, *, finished: bool = True
 ) -> tuple[tuple[Difference, ...], list[str]]:
     """Every sparse family beside every control and every other sparse family, and the families that are left out.
 
@@ -70,7 +77,7 @@ def differences(
     pairs += [(second, first) for i, first in enumerate(sparse) for second in sparse[i + 1 :]]
     shadows = list(networks)
     found = [
-        difference(first, second, metric, at, shadows, units)
+        difference(first, second, metric, at, shadows, units, finished=finished)
         for first, second in pairs
         for metric in METRICS
         for at in _FIELD
@@ -81,12 +88,20 @@ def differences(
 
 
 def difference(
-    first: Family, second: Family, metric: str, at: Regressor, networks: Sequence[NetworkResult], units: Units
+    first: Family,
+    second: Family,
+    metric: str,
+    at: Regressor,
+    networks: Sequence[NetworkResult],
+    units: Units,
+    *,
+    finished: bool = True,
 ) -> Difference:
     """The difference first - second in one metric at equal accuracy, see `lacewing.tradeoff._equal`.
 
     Recipes that lack a seed or the metric are left out. Which recipes are kept is decided on the accuracy of the shadow
-    networks, where ``networks`` holds one of each recipe and seed, else on that of the targets.
+    networks; where ``networks`` holds none, as under random halves, on that of the targets. With ``finished`` False, or
+    fewer than three seeds, the value stands alone.
     """
     results = {**first.recipes, **second.recipes}
     seeds = [s for s in (seed for group in units.groups for seed in group) if any(s in of for of in results.values())]
@@ -94,48 +109,85 @@ def difference(
     whole = [n for n, of in results.items() if all(s in of and of[s].metrics.get(metric) is not None for s in seeds)]
     first_J = np.array([name in first.recipes for name in whole], bool)
 
-    def table(of: str) -> Floats:
-        columns = [units.average({s: float(getattr(results[n][s].network, of)) for s in seeds}) for n in whole]
+    def table(of: Callable[[AttackResult], float]) -> Floats:
+        columns = [units.average({s: of(results[n][s]) for s in seeds}) for n in whole]
         return np.stack(columns, axis=1) if columns else np.zeros((len(units), 0))
 
-    accuracy_SJ = table(_FIELD[at])
-    leaks = [units.average({s: _value(results[n][s], metric) for s in seeds}) for n in whole]
-    decided = _shadow_accuracy(whole, seeds, networks, _FIELD[at]) if units.unit == "seed" else None
-    kept = _equal.common(accuracy_SJ.mean(axis=0) if decided is None else decided, first_J)
-    reason, found = kept.reason, None
-    if reason is None:
-        answer = _equal.difference(
-            accuracy_SJ[:, kept.kept_J], np.stack(leaks, axis=1)[:, kept.kept_J], first_J[kept.kept_J]
-        )
+    accuracy_SJ = table(lambda r: float(getattr(r.network, _FIELD[at])))
+    shadows_J = _shadow_accuracy(whole, seeds, networks, _FIELD[at]) if units.unit == "seed" else None
+    deciding_J = accuracy_SJ.mean(axis=0) if shadows_J is None else shadows_J
+    kept = _equal.common(deciding_J, first_J)
+    reason = _lacking(kept, deciding_J, first_J, (first.name, second.name), at, shadows=shadows_J is not None)
+    found = None
+    if not _measured(first, second, metric):
+        reason = "the attack does not give this metric on both families"
+    elif reason is None:
+        k = kept.kept_J
+        answer = _equal.difference(accuracy_SJ[:, k], table(lambda r: _value(r, metric))[:, k], first_J[k])
         reason, found = (answer, None) if isinstance(answer, str) else (None, answer)
-    value = found.estimate.value if found is not None else None
-    descriptive = first.stopped or second.stopped or at != "test accuracy"
-    if found is not None and len(units) < FEWEST_SEEDS:
-        reason, found = f"{len(units)} of at least {FEWEST_SEEDS} {units.unit}s", None
-    if found is not None and descriptive:
-        reason, found = "described, not tested", None
 
     def names(mask: Bools) -> tuple[str, ...]:
         return tuple(name for name, k, m in zip(whole, kept.kept_J, mask, strict=True) if k and m)
 
-    return Difference(
+    made = Difference(
         family=first.name,
         against=second.name,
         metric=metric,
         at=at,
         recipes=names(first_J),
         against_recipes=names(~first_J),
+        kept=kept.enough,
         seeds=len(units),
         unit=units.unit,
-        value=value,
+        value=found.estimate.value if found else None,
         estimate=found.estimate if found else None,
         p=found.p if found else None,
         p_less=found.p_less if found else None,
         p_more=found.p_more if found else None,
         detectable=detectable(found.sd, len(units)) if found else None,
-        descriptive=descriptive,
+        descriptive=first.stopped or second.stopped or at != "test accuracy",
         reason=reason,
     )
+    if found is None:
+        return made
+    if len(units) < FEWEST_SEEDS:
+        return untested(made, f"{len(units)} of at least {FEWEST_SEEDS} {units.unit}s")
+    if not finished:
+        return untested(made, "not finished")
+    return untested(made, "described, not tested") if made.descriptive else made
+
+
+def untested(made: Difference, reason: str = "exploratory") -> Difference:
+    """The value alone, without what a test gives; what has no value stays as it is."""
+    if made.value is None:
+        return made
+    return replace(made, estimate=None, p=None, p_less=None, p_more=None, detectable=None, reason=reason)
+
+
+def _lacking(
+    kept: _equal.Kept, accuracy_J: Floats, first_J: Bools, names: tuple[str, str], at: str, *, shadows: bool
+) -> str | None:
+    """Why two families cannot be compared, in words; None: they can."""
+    if not (first_J.any() and (~first_J).any()):
+        return f"'{names[1] if first_J.any() else names[0]}' has no recipe with results in every seed"
+    if np.isnan(accuracy_J).any():
+        return "the shadow network of a recipe is missing, whose accuracy decides what is compared"
+    if kept.enough:
+        return None
+    whose = f"{at} of {'shadow' if shadows else 'target'} networks"
+    spans = ", ".join(f"{name} {_span(accuracy_J[of])}" for name, of in zip(names, (first_J, ~first_J), strict=True))
+    if not kept.bracketed:
+        return f"no common accuracy ({whose}: {spans})"
+    counts = [int(kept.kept_J[of].sum()) for of in (first_J, ~first_J)]
+    return (
+        f"too few recipes of common accuracy ({whose}: {spans}): {counts[0]} of {names[0]} and {counts[1]} of "
+        f"{names[1]} are within {_equal.CALIPER:g} of the other family, and it takes two of each and six in all"
+    )
+
+
+def _span(accuracy_J: Floats) -> str:
+    low, high = (f"{end:.3f}".removeprefix("0") for end in (accuracy_J.min(), accuracy_J.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def _methods(family: Family) -> set[str]:
@@ -159,8 +211,8 @@ def _value(result: AttackResult, metric: str) -> float:
 def _shadow_accuracy(
     names: Sequence[str], seeds: Sequence[int], networks: Iterable[NetworkResult], field: str
 ) -> Floats | None:
-    """Mean accuracy over seeds of each recipe's shadow; None where a shadow is missing."""
+    """Mean accuracy over seeds of each recipe's shadow, nan where one is missing; None where there are none at all."""
     of = {(n.network, n.seed): float(getattr(n, field)) for n in networks if n.role == "shadow"}
     wanted = [[of.get((name, seed), math.nan) for seed in seeds] for name in names]
     means = np.array(wanted, np.float64).reshape(len(names), len(seeds)).mean(axis=1)
-    return means if len(means) and np.isfinite(means).all() else None
+    return means if of else None

@@ -7,7 +7,7 @@ mid-schedule is no recipe that anyone would ship. What carries a verdict is the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from lacewing.metrics import Floats
 from lacewing.results import STOPPED, AttackResult, NetworkResult
 from lacewing.tradeoff._draws import attack_accuracy
 from lacewing.tradeoff._types import Against, At, Match
+from lacewing.tradeoff._units import Units
 
 
 class _Path(NamedTuple):
@@ -26,7 +27,9 @@ class _Path(NamedTuple):
     networks: Sequence[AttackResult]
 
 
-def matches(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult]) -> tuple[Match, ...]:
+def matches(
+    by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult], units: Units
+) -> tuple[Match, ...]:
     """Each sparse network beside others, over its seeds.
 
     Every sparse network is held against the dense one of its seed stopped early at equal test accuracy; butterfly
@@ -39,13 +42,14 @@ def matches(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, A
     Args:
         by_seed: seed -> results of one attack on all its targets.
         dense: seed -> the one of them on the dense network; seeds without are left out.
+        units: what is averaged first.
     """
     found: dict[tuple[str, At, Against], dict[int, _Beside]] = {}
     for s, baseline in dense.items():
         for sparse in (r for r in by_seed[s] if r.network.sparse):
             for path in _paths(sparse, by_seed[s], baseline):
                 found.setdefault((sparse.network.network, path.at, path.against), {})[s] = _beside(sparse, path)
-    return tuple(_match(at, against, of_seed) for (_, at, against), of_seed in found.items())
+    return tuple(_match(at, against, of_seed, units) for (_, at, against), of_seed in found.items())
 
 
 def _paths(sparse: AttackResult, results: Sequence[AttackResult], dense: AttackResult) -> Iterator[_Path]:
@@ -71,8 +75,11 @@ def _imp_levels(results: Sequence[AttackResult]) -> list[AttackResult]:
 
 
 def on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
-    """Whether a network is the dense one stopped early: one by another recipe, or trained elsewhere, is not."""
-    return stopped.method == STOPPED and dense.curve[: len(stopped.curve)] == stopped.curve
+    """Whether a network is the dense one stopped early: one by another recipe, or trained elsewhere, is not.
+
+    Without curves, which results.csv does not hold, nobody knows.
+    """
+    return stopped.method == STOPPED and bool(stopped.curve) and dense.curve[: len(stopped.curve)] == stopped.curve
 
 
 class _Beside(NamedTuple):
@@ -137,12 +144,12 @@ def _places(x_K: Floats, x: float) -> tuple[_Place, _Place, bool]:
     return place_at(int(met[0]), 0.0), place_at(int(met[-1]), 1.0), False
 
 
-def _match(at: At, against: Against, of_seed: Mapping[int, _Beside]) -> Match:
-    seeds = list(of_seed.values())
-    network = seeds[0].sparse.network
+def _match(at: At, against: Against, of_seed: Mapping[int, _Beside], units: Units) -> Match:
+    network = next(iter(of_seed.values())).sparse.network
+    there = units.within(of_seed)
 
-    def mean(values: Sequence[float]) -> float:
-        return math.fsum(values) / len(values)
+    def mean(of: Callable[[_Beside], float]) -> float:
+        return there.mean({s: of(b) for s, b in of_seed.items()})
 
     return Match(
         network=network.network,
@@ -150,13 +157,13 @@ def _match(at: At, against: Against, of_seed: Mapping[int, _Beside]) -> Match:
         density=network.density,
         at=at,
         against=against,
-        balanced_accuracy=mean([attack_accuracy(b.sparse) for b in seeds]),
-        test_accuracy=mean([b.sparse.network.test_accuracy for b in seeds]),
-        difference=mean([b.attack for b in seeds]),
-        test_difference=mean([b.test for b in seeds]),
+        balanced_accuracy=mean(lambda b: attack_accuracy(b.sparse)),
+        test_accuracy=mean(lambda b: b.sparse.network.test_accuracy),
+        difference=mean(lambda b: b.attack),
+        test_difference=mean(lambda b: b.test),
         by_seed={s: b.attack for s, b in of_seed.items()},
         where={s: b.where for s, b in of_seed.items()},
-        last_difference=mean([b.last for b in seeds]),
+        last_difference=mean(lambda b: b.last),
         last_by_seed={s: b.last for s, b in of_seed.items()},
         last_where={s: b.last_where for s, b in of_seed.items()},
         beyond=tuple(s for s, b in of_seed.items() if b.beyond),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -70,9 +69,10 @@ def points_of(
 def _spread(by_seed: Mapping[int, float], units: Units) -> Spread:
     values = list(by_seed.values())
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    over = Units.of(by_seed, halves=units.unit == "cut").interval(by_seed)
+    of = Units.of(by_seed, halves=units.unit == "cut")
+    over = of.interval(by_seed)
     low, high = (None, None) if over is None else over[1:]
-    return Spread(math.fsum(values) / len(values), min(values), max(values), sd, len(values), low, high)
+    return Spread(of.mean(by_seed), min(values), max(values), sd, len(values), low, high)
 
 
 def pareto(points: Sequence[Point]) -> tuple[str, ...]:

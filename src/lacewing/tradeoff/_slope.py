@@ -14,8 +14,8 @@ import numpy as np
 
 from lacewing.metrics import Estimate, Floats, Ratio, fieller, mean_over_seeds, p_of_mean, ratio_of_means
 from lacewing.tradeoff._draws import Draws
-from lacewing.tradeoff._types import NO_INTERVAL, PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
-from lacewing.tradeoff._units import Units, shared
+from lacewing.tradeoff._types import NO_INTERVAL, NO_SPREAD, PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
+from lacewing.tradeoff._units import Units, shared, spread
 
 _NORMAL = 1.959963984540054  # the .975 quantile
 
@@ -51,6 +51,8 @@ def slope_of(
     a0: Estimate | None,
     units: Units,
     band: tuple[float, float],
+    *,
+    finished: bool = True,
 ) -> Slope:
     """The slope of one method, or of "all", over the networks of the band that every seed has.
 
@@ -61,6 +63,7 @@ def slope_of(
         a0: the attack's balanced accuracy on the dense networks.
         units: the seeds that have a dense network.
         band: of densities.
+        finished: whether every planned network was attacked; else nothing is tested.
     """
     rows, networks = _in_every_seed(method, pairs)
     means = _Means.of(pairs, rows)
@@ -79,18 +82,23 @@ def slope_of(
         ratio, interval = ratio_of_means(gains, losses), f"Fieller's set over {units.text}"
         mean_gain, mean_loss = mean_over_seeds(gains), mean_over_seeds(losses)
     else:
-        ratio, mean_gain, mean_loss = _over_records(gains, losses, rows, draws)
+        weights = units.rows([pairs[i].seed for i in rows])
+        ratio, mean_gain, mean_loss = _over_records(gains, losses, rows, weights, draws)
         interval = NO_INTERVAL if draws is None else "over records, the spread over seeds left out"
-    apart = gains - PAPER_SLOPE * losses
-    beside = mean_over_seeds(apart) if units.enough else None
-    p_paper = p_of_mean(apart) if units.enough else None
     verdict, said = _verdict(ratio, mean_loss, a0, units)
+    same = ratio.value is not None and units.enough and not spread(gains - ratio.value * losses)
+    if same and verdict != "no trade-off measurable":
+        said = f"slope {ratio.value:.3g} in every {units.unit}, which leaves no spread to test"
+        verdict, ratio = "slope not resolved", Ratio(ratio.value, None, None)
+        interval = NO_SPREAD
+    if not finished:
+        so_far = "no slope yet" if ratio.value is None else f"slope {ratio.value:.3g} so far"
+        verdict, said = "not finished", f"not finished: {so_far}"
     sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {interval})."
-    if beside is not None and p_paper is not None and verdict != "no trade-off measurable":
-        sentence += (
-            f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss is {show(beside)}, p = {p_paper:.2g}, which "
-            f"{'excludes' if p_paper < 0.05 else 'does not exclude'} {PAPER_SLOPE} at 5 %."
-        )
+    beside, p_paper = None, None
+    if verdict in ("no loss measured", "slope not resolved", "slope resolved"):
+        beside, p_paper, said = _beside_paper(gains, losses, a0)
+        sentence += said
     return Slope(
         method=method,
         ratio=ratio,
@@ -106,6 +114,21 @@ def slope_of(
         verdict=verdict,
         sentence=sentence,
     )
+
+
+def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate | None, float | None, str]:
+    """gain - 3.6 loss with its p, and a sentence; the cap of the gain may put 3.6 out of reach."""
+    cap = (a0.value - 0.5) / (1 - a0.value) if a0.value < 1 else math.inf
+    if PAPER_SLOPE * float(losses.mean()) > cap:
+        return None, None, f" The paper's {PAPER_SLOPE} is out of reach here: no relative gain exceeds {cap:.3g}."
+    apart = gains - PAPER_SLOPE * losses
+    beside, p = mean_over_seeds(apart), p_of_mean(apart)
+    if beside is None or p is None or not spread(apart):
+        return None, None, ""
+    return beside, p, (
+        f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss (0 at the paper's slope) is {show(beside)}, p = "
+        f"{p:.2g}, which {'excludes' if p < 0.05 else 'does not exclude'} {PAPER_SLOPE} at 5 %."
+    )  # fmt: skip
 
 
 def _in_every_seed(method: str, pairs: Sequence[Pair]) -> tuple[list[int], tuple[str, ...]]:
@@ -124,14 +147,14 @@ def _in_every_seed(method: str, pairs: Sequence[Pair]) -> tuple[list[int], tuple
 
 
 def _over_records(
-    gains: Floats, losses: Floats, rows: Sequence[int], draws: Draws | None
+    gains: Floats, losses: Floats, rows: Sequence[int], weights: Floats, draws: Draws | None
 ) -> tuple[Ratio, Estimate | None, Estimate | None]:
     """The ratio with Fieller's set, and both means, by the covariance of bootstrap draws over the records."""
     gain, loss = float(gains.mean()), float(losses.mean())
     value = gain / loss if loss > 0 else None
     if draws is None:
         return Ratio(value, None, None), None, None
-    drawn_2B = np.stack([draws.gain_BP[:, rows].mean(axis=1), draws.loss_BP[:, rows].mean(axis=1)])
+    drawn_2B = np.stack([draws.gain_BP[:, rows] @ weights, draws.loss_BP[:, rows] @ weights])
     drawn_2B = drawn_2B[:, np.isfinite(drawn_2B).all(axis=0)]
     ends = np.quantile(drawn_2B, (0.025, 0.975), axis=1)
     both = [Estimate(v, float(low), float(high)) for v, low, high in zip((gain, loss), *ends, strict=True)]
@@ -149,7 +172,7 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
         ends = f" [{show_ratio(ratio).partition('[')[2]}" if mean_loss is not None and ratio.value is not None else ""
         return "fewer than three seeds", f"{shown}{ends}, without a verdict: fewer than three {units.unit}s"
     if not ratio.bounded:
-        loss = "" if mean_loss is None else f": the mean relative loss is {show(mean_loss)}"
+        loss = "" if mean_loss is None else f": the mean relative loss, {show(mean_loss)}, is not told from 0"
         least = "the slope has no bound" if ratio.low is None else f"the slope is at least {ratio.low:.3g}"
         return "no loss measured", f"no loss in accuracy measured{loss}, so that {least}"
     assert ratio.low is not None  # of a bounded set

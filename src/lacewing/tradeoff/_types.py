@@ -14,6 +14,7 @@ PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
 EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for how many were looked at"
+NO_SPREAD = "no interval: the seeds do not differ"
 NO_INTERVAL = "no interval: the records are not at hand"  # of fewer than three seeds, read from results.csv
 Regressor = Literal["test accuracy", "train accuracy"]
 At = Literal["accuracy", "density"]
@@ -79,10 +80,11 @@ class Slope:
 
     method: str  # "all" or a method
     ratio: Ratio | None  # None: not defined; an end that is None is no bound
-    interval: str  # what the ratio's set is over, or `NO_INTERVAL`
+    interval: str  # what the ratio's set is over, or `NO_INTERVAL`, or `NO_SPREAD`
     mean_loss: Estimate | None
     mean_gain: Estimate | None
     # gain - 3.6 loss, mean over seeds with its t interval and p: where 0 is inside, the paper's slope is not excluded.
+    # None where nothing is tested: fewer than three seeds, an attack at chance, 3.6 beyond the cap of the gain.
     beside_paper: Estimate | None
     p_paper: float | None
     least_squares: float | None  # through the origin over all points; noise in the loss pulls it toward zero
@@ -133,6 +135,7 @@ class Difference:
     at: Regressor
     recipes: tuple[str, ...]  # of the first family, kept at common accuracy
     against_recipes: tuple[str, ...]
+    kept: bool  # whether enough recipes have a common accuracy
     seeds: int  # or cuts, see `unit`
     unit: Literal["seed", "cut"]
     value: float | None  # by the quadratic curve; None: see `reason`
@@ -168,7 +171,7 @@ class Explained:
     least_train_accuracy: float  # networks below are left out
     networks: int
     r_squared: float  # of a quadratic in train accuracy
-    method_adds: float  # to the explained share, one constant for each method
+    method_adds: float  # to the explained share, one constant for each method; adjusted for the number of coefficients
     coefficients: tuple[float, float, float]  # constant, linear, quadratic, in train accuracy
     sentence: str
 
@@ -219,7 +222,8 @@ def show_slope(slope: Slope) -> str:
     """A slope with its set, where it has one."""
     if slope.ratio is None or slope.ratio.value is None:
         return "none"
-    return f"{slope.ratio.value:.3g}" if slope.interval == NO_INTERVAL else show_ratio(slope.ratio)
+    bare = slope.interval in (NO_INTERVAL, NO_SPREAD)
+    return f"{slope.ratio.value:.3g}" if bare else show_ratio(slope.ratio)
 
 
 def show_change(value: float) -> str:

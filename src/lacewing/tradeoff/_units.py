@@ -51,9 +51,29 @@ class Units:
         """The mean of each group; every seed must have a value."""
         return np.array([np.mean([values[seed] for seed in group]) for group in self.groups])
 
+    def mean(self, values: Mapping[int, float]) -> float:
+        """The mean over the groups."""
+        return float(self.average(values).mean())
+
     def interval(self, values: Mapping[int, float]) -> Estimate | None:
-        """The mean with its t interval; None where they do not allow a verdict."""
-        return mean_over_seeds(self.average(values)) if self.enough else None
+        """The mean with its t interval; None where they do not allow a verdict, or all are the same."""
+        if not self.enough or not spread(self.average(values)):
+            return None
+        return mean_over_seeds(self.average(values))
+
+    def rows(self, seeds: Sequence[int]) -> Floats:
+        """What each of these seeds weighs in the mean over the groups, as (len(seeds),) weights that sum to 1.
+
+        A seed that occurs several times shares its weight among the occurrences.
+        """
+        share = {seed: 1 / len(self) / len(group) for group in self.groups for seed in group}
+        counted = {seed: seeds.count(seed) for seed in set(seeds)}
+        return np.array([share[seed] / counted[seed] for seed in seeds])
+
+
+def spread(values: Floats) -> bool:
+    """Whether values differ by more than rounding: of equal ones no test over seeds can be made."""
+    return float(np.ptp(values)) > 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
 def shared(seeds: Sequence[Iterable[int]]) -> list[int]:

@@ -214,6 +214,12 @@ def test_families_and_answers_of_an_unfinished_study_show_neither_interval_nor_p
     assert not any(show_difference(d.estimate) in said for d in tested)
 
 
+def test_the_card_names_why_families_are_not_compared_in_brief(data: Any) -> None:
+    short = dict(line.split(": ") for line in _families.in_short(data))  # a colon, and one only
+    assert short["butterfly - imp"] == "no common accuracy"
+    assert short["butterfly - weight-decay"] == "too few recipes of common accuracy"
+
+
 def test_what_a_difference_counts_is_its_own_unit(data: Any) -> None:
     answer = data.answers[0]
     cuts = dataclasses.replace(

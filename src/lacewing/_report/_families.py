@@ -154,13 +154,13 @@ def difference_text(d: Difference) -> str:
 
 
 def in_short(data: ReportData) -> list[str]:
-    """A line for each pair of families, in the attack's balanced accuracy at equal test accuracy."""
+    """A line for each pair of families, in the attack's balanced accuracy at equal test accuracy; reasons in brief."""
     said = []
     for found in data.tradeoff.differences if data.tradeoff is not None else ():
         d = _untested(found) if unfinished(data) else found
         if (d.metric, d.at) == ("balanced_accuracy", "test accuracy"):
             parts = [] if d.value is None else [difference_text(d)]
             parts += [] if d.p is None else [f"p = {d.p:.2g}"]
-            parts += [d.reason.partition(":")[0]] if d.reason else []
+            parts += [d.reason.partition(" (")[0]] if d.reason else []
             said.append(f"{d.family} - {d.against}: {', '.join(parts)}")
     return said

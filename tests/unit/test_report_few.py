@@ -185,6 +185,9 @@ def test_the_slope_of_an_unfinished_study_is_a_number_without_a_test(open_: Any,
     assert not re.search("resolved", re.sub("slope not resolved", "", page))
     assert [note.title for note in _story.notes(open_)] == ["This study is not finished"]
     assert "Not every planned attack has run: every number below may still change." in page
+    assert "This study is not finished: not every planned attack has run." in report.model_card(open_)
+    one = dataclasses.replace(slope, networks=("imp-01",))
+    assert "<small>1 network</small>" in _page(_with(open_, slope=one), tmp_path / "one")
 
 
 def test_no_attack_of_an_unfinished_study_is_tested(open_: Any) -> None:

@@ -27,6 +27,7 @@ from lacewing._report._data import (
     seeds_text,
     series,
     share_text,
+    unfinished,
 )
 from lacewing._report._declared import TRUST
 from lacewing._report._matrix import described
@@ -66,6 +67,8 @@ def _study_card(data: ReportData) -> str:
     if data.missing or data.jobs_failed:
         waiting = f"{data.missing} networks missing, {len(data.jobs_failed)} jobs failed"
         lines += [f"This study is not finished: {waiting}.", ""]
+    elif unfinished(data):
+        lines += ["This study is not finished: not every planned attack has run.", ""]
     if data.damaged:
         files = "\n".join(f"- {_text(each)}" for each in data.damaged)
         lines += [f"Lost or damaged files of the run folder, {len(data.damaged)}:", "", files, ""]

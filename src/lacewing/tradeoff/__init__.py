@@ -201,7 +201,8 @@ def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
     cost = f"a relative loss of {loss:.1%}" if loss >= 0 else f"{-loss:.1%} more than the dense network"
     against = f"a relative gain of {gain:.1%} over the dense network"
     if best.method == "dense":
-        against = "no sparse network within that loss has a higher one"
+        baseline = best.relative_gain is not None and best.relative_gain.max == best.relative_gain.min == 0
+        against = f"{'' if baseline else f'{against}; '}no sparse network within that loss has a higher one"
     sentence = (
         f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, {cost}, "
         f"where a loss of {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "

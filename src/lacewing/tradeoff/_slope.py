@@ -14,7 +14,17 @@ import numpy as np
 
 from lacewing.metrics import Estimate, Floats, Ratio, fieller, mean_over_seeds, p_of_mean, ratio_of_means
 from lacewing.tradeoff._draws import Draws
-from lacewing.tradeoff._types import NO_INTERVAL, NO_SPREAD, PAPER_SLOPE, Pair, Slope, Verdict, show, show_ratio
+from lacewing.tradeoff._types import (
+    NO_INTERVAL,
+    NO_SPREAD,
+    NOT_TESTED,
+    PAPER_SLOPE,
+    Pair,
+    Slope,
+    Verdict,
+    show,
+    show_ratio,
+)
 from lacewing.tradeoff._units import Units, shared, spread
 
 _NORMAL = 1.959963984540054  # the .975 quantile
@@ -93,7 +103,7 @@ def slope_of(
         interval = NO_SPREAD
     if not finished:
         so_far = "no slope yet" if ratio.value is None else f"slope {ratio.value:.3g} so far"
-        verdict, said = "not finished", f"not finished: {so_far}"
+        verdict, said, interval = "not finished", f"not finished: {so_far}", NOT_TESTED
     sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {interval})."
     beside, p_paper = None, None
     if verdict in ("no loss measured", "slope not resolved", "slope resolved"):
@@ -165,7 +175,7 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
     if not a0.low > 0.5:
         return (
             "no trade-off measurable",
-            f"no trade-off measurable: the attack on the dense network is not above chance (A0 {show(a0)})",
+            f"no trade-off measurable: the attack's accuracy on the dense network, {show(a0)}, is not told from 1/2",
         )
     if not units.enough:
         shown = "no slope, since no accuracy is lost" if ratio.value is None else f"slope {ratio.value:.3g}"

@@ -14,6 +14,7 @@ PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
 EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for how many were looked at"
+NOT_TESTED = "nothing is tested before every planned attack has run"
 NO_SPREAD = "no interval: the seeds do not differ"
 NO_INTERVAL = "no interval: the records are not at hand"  # of fewer than three seeds, read from results.csv
 Regressor = Literal["test accuracy", "train accuracy"]
@@ -222,13 +223,13 @@ def show_slope(slope: Slope) -> str:
     """A slope with its set, where it has one."""
     if slope.ratio is None or slope.ratio.value is None:
         return "none"
-    bare = slope.interval in (NO_INTERVAL, NO_SPREAD)
+    bare = slope.interval in (NO_INTERVAL, NO_SPREAD, NOT_TESTED)
     return f"{slope.ratio.value:.3g}" if bare else show_ratio(slope.ratio)
 
 
 def show_change(value: float) -> str:
     """A difference in A, an AUC or a rate, with its sign."""
-    return f"{value:+.3f}"
+    return f"{round(value, 3) + 0.0:+.3f}"  # never -0.000
 
 
 def show_difference(e: Estimate) -> str:

@@ -7,6 +7,7 @@ for a ratio, Fieller's set. Where seeds share a cut of the records, average them
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -158,6 +159,7 @@ def seeds_to_detect(sd: float, difference: float, power: float = 0.8, alpha: flo
     return high
 
 
+@lru_cache(maxsize=1024)  # of a few numbers of seeds: thousands of comparisons ask for the same
 def _noncentrality(seeds: int, power: float, alpha: float) -> float:
     """lambda with P(T' > t(1 - alpha/2)) = power, T' noncentral t of ``seeds`` - 1 degrees."""
     from scipy.special import nctdtr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -49,7 +50,7 @@ class Units:
 
     def average(self, values: Mapping[int, float]) -> Floats:
         """The mean of each group; every seed must have a value."""
-        return np.array([np.mean([values[seed] for seed in group]) for group in self.groups])
+        return np.array([math.fsum(values[seed] for seed in group) / len(group) for group in self.groups])
 
     def mean(self, values: Mapping[int, float]) -> float:
         """The mean over the groups."""

@@ -12,7 +12,7 @@ from lacewing.metrics import detectable, mean_over_seeds, p_of_mean, ratio_of_me
 finite = st.floats(-10, 10, allow_nan=False)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(finite, min_size=2, max_size=12))
 def test_mean_and_p_are_those_of_scipy(values):
     if np.std(values) < 1e-6:
@@ -28,7 +28,7 @@ def test_one_seed_has_no_interval():
     assert p_of_mean([0.5]) is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(finite, finite), min_size=2, max_size=9))
 def test_fiellers_set_holds_exactly_the_ratios_that_a_t_test_does_not_reject(pairs):
     gains, losses = np.array(pairs).T
@@ -44,13 +44,26 @@ def test_fiellers_set_holds_exactly_the_ratios_that_a_t_test_does_not_reject(pai
         assert found == (None, None, None)
     elif found.bounded:
         assert np.array_equal(accepted, (grid >= found.low) & (grid <= found.high))
-    elif found.low is not None:  # the set is the outside of an interval: its positive part begins here
+    elif found.low is not None:  # the set is the outside of an interval around 0: its positive part begins here
         assert accepted[grid >= found.low].all()
+        assert scipy.stats.ttest_1samp(gains, 0).pvalue < 0.05
         just_below = grid[(grid < found.low) & (grid > 0)]
         if len(just_below):
             assert not accepted[grid == just_below[-1]].any()
     if found.value is not None:
         assert found.value == pytest.approx(gains.mean() / losses.mean())
+
+
+def test_a_ratio_has_no_lower_bound_where_0_is_in_its_set():
+    """Of studies without a true gain and hardly a loss, far more than 2.5 % would show a slope of "at least"."""
+    gains, losses = np.array([0.14, 0.07, 0.0]), np.array([0.05, 0.03, 0.02])
+    p = [scipy.stats.ttest_1samp(gains - ratio * losses, 0).pvalue for ratio in (0.0, 2.0, 10.0, 30.0)]
+    assert min(p[0], p[1], p[3]) > 0.05 > p[2]  # a set with a gap, and 0 on its near side
+    assert ratio_of_means(gains, losses) == pytest.approx((2.1, None, None))
+    rng = np.random.default_rng(4)
+    gains_RS, losses_RS = 0.04 * rng.standard_normal((2000, 3)), 0.02 + 0.03 * rng.standard_normal((2000, 3))
+    found = [ratio_of_means(gain, loss) for gain, loss in zip(gains_RS, losses_RS + gains_RS, strict=True)]
+    assert np.mean([ratio.high is None and ratio.low is not None and ratio.low > 0 for ratio in found]) < 0.03
 
 
 def test_a_ratio_whose_denominator_is_clearly_positive_covers_the_truth_and_is_not_biased():

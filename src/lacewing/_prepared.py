@@ -82,6 +82,11 @@ class Prepared:
             for index, network in enumerate(self.study.networks)
             if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
         ]
+        self.notes += [
+            f"{where}: does '{asked.family}' leak less than '{asked.against}' at equal test accuracy, by "
+            f"{asked.metric}? It is answered when every attack of it has run."
+            for where, asked in self.study.tradeoff.declared()
+        ]
         if self.precision is not None:
             fresh = not (self.folder / PLAN).exists()
             self.notes += _auto.notes(declared, self.precision, fresh=fresh, sliced=bool(only))
@@ -146,6 +151,15 @@ class Prepared:
         """Make the folder this study's, or check that it is; nothing of another study is touched.
 
         Raises:
+            FolderError: see `check_folder`.
+        """
+        self.check_folder()
+        claim(self.folder, self.study, self.facts)
+
+    def check_folder(self) -> None:
+        """Refuse a folder that this study may not continue.
+
+        Raises:
             FolderError: the folder is of another study, of an older schema, or of other data or model code.
         """
         if (self.folder / PLAN).exists():
@@ -158,9 +172,10 @@ class Prepared:
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
                     f"{self.folder} it takes over what both have in common."
                 )
-        elif any(p.name not in (LOCK, RUN) and p.suffix != ".part" for p in self.folder.iterdir()):
+        elif self.folder.is_dir() and any(
+            p.name not in (LOCK, RUN) and p.suffix != ".part" for p in self.folder.iterdir()
+        ):
             raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
-        claim(self.folder, self.study, self.facts)
 
     def table(self) -> list[dict[str, Any]]:
         """See ``plan_table``."""

@@ -177,7 +177,9 @@ def plan_table(study: str | Path | Mapping[str, Any] = "digits", **options: Any)
     Keys: name, method, role, seed, parameters, nonzero, density and density_prunable (exact, before any training),
     epochs, done.
     """
-    return Prepared(study, **options).table()
+    prepared = Prepared(study, **options)
+    prepared.check_folder()
+    return prepared.table()
 
 
 def status(folder: str | Path) -> dict[str, Any]:

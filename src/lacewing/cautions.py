@@ -135,6 +135,8 @@ def _below_in_means(tradeoff: TradeOff) -> list[str]:
 def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> list[str]:
     """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
     found = []
+    if (study.get("model") or {}).get("name") == "mlp":  # it has no batch normalisation
+        return []
     for entry in study.get("networks", ()):
         size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
         name = entry.get("name") or entry.get("method", "network")

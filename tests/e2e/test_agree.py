@@ -160,3 +160,11 @@ def test_a_study_that_is_extended_after_its_answer_says_so(run: lw.Result, tmp_p
     grown = lw.run(study, out=tmp_path / "run", processes=1, quiet=True)
     assert "begun with 3 seeds" in grown.answers[0].sentence
     assert "begun with" not in run.answers[0].sentence
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(run: lw.Result) -> None:
+    study = tomllib.loads((run.folder / "study.toml").read_text())
+    for change in ("train.epochs=26", f"tradeoff.primary.metric={ATTACK}.balanced_accuracy"):
+        with pytest.raises(FolderError, match="holds another study"):
+            lw.plan_table(study, out=run.folder, set=[change])
+    assert all(network["done"] for network in lw.plan_table(study, out=run.folder))

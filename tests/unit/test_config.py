@@ -649,7 +649,8 @@ def test_a_declared_question_is_read_back_and_names_attack_and_column():
         ({"against": "imp"}, "is the family itself"),
         ({"against": "dense"}, "family 'dense' has one recipe"),
         ({"metric": "lira-offline.tpr@0.05"}, "0.01 and 0.001"),
-        ({"metric": "lira-offline.tpr"}, "ATTACK.tpr@FPR"),
+        ({"metric": "lira-offline.tpr"}, "ATTACK.tpr@0.01"),
+        ({"famly": "imp"}, "unknown field 'tradeoff.primary.famly'; did you mean 'family'?"),
         ({"metric": "lira-offlin.auc"}, "'lira-offlin' is not in attacks.names: did you mean 'lira-offline'"),
         ({"family": "short"}, "tradeoff.primary.against: the study declares no control of two recipes"),
         ({"at": "train accuracy"}, "only 'test accuracy' can be declared"),
@@ -657,8 +658,12 @@ def test_a_declared_question_is_read_back_and_names_attack_and_column():
     ],
 )
 def test_a_question_that_the_study_can_never_answer_is_refused(change, said):
+    asked = {**QUESTION, **change}
+    if "famly" in change:
+        del asked["family"]
+    study = _declared(asked)
     with pytest.raises(UsageError, match=re.escape(said)) as refusal:
-        load_study(_declared({**QUESTION, **change}))
+        load_study(study)
     assert not str(refusal.value).endswith(("..", "?."))
 
 
@@ -691,6 +696,9 @@ def test_a_question_needs_six_recipes_and_is_asked_once():
     few["networks"] = few["networks"][:-1]
     with pytest.raises(UsageError, match="both families have 5 recipes together"):
         load_study(few)
+    both = {"primary": QUESTION, "comparisons": [QUESTION]}
+    with pytest.raises(UsageError, match="comparisons holds the primary question"):
+        load_study(_declared(None, tradeoff=both))
     twice = {"primary": None, "comparisons": [QUESTION, {**QUESTION, "metric": "lira-offline.tpr@1e-2"}]}
     with pytest.raises(UsageError, match="names a comparison twice"):
         load_study(_declared(None, tradeoff=twice))

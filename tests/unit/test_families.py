@@ -176,6 +176,7 @@ def test_the_declared_question_is_answered(shift, verdict):
     assert d.estimate.low <= shift <= d.estimate.high
     assert found.sentence.startswith("Primary question: does 'imp' leak less than every control")
     assert f"{d.estimate.value:+.3f}" in found.sentence
+    assert f"(half of it takes {d.detectable.seeds_for_half})" in found.sentence
 
 
 def test_less_needs_every_control_family_and_more_a_single_one():
@@ -232,6 +233,7 @@ def test_the_shadows_accuracy_decides_who_is_compared():
     far = [dataclasses.replace(n, test_accuracy=0.3) if n.family == "imp" else n for n in shadows]
     (found, *_) = tradeoff(results, networks=[*networks, *far]).differences
     assert found.reason.startswith("no common accuracy (test accuracy of shadow networks: imp .300, epochs .6")
+    assert "no recipe has one of the other family within 0.02 below it and one within 0.02 above it" in found.reason
     (answer,) = ask(results, networks=[*networks, *far])
     assert answer.verdict == "no common accuracy"
     halves = tradeoff(results, networks=[*networks, *far], halves=True).differences[0]

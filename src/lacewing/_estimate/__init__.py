@@ -78,6 +78,7 @@ def planned(
     options["set"] = tuple(options.get("set", ()))
     begin = time.perf_counter()
     prepared = Prepared(study, **options)
+    prepared.check_folder()
     opened = time.perf_counter() - begin
     left = _left(prepared)
     found: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -39,7 +39,9 @@ def validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
 
 def _sentence(error: ValidationError, part: type[Part]) -> str:
     """The first problem in one sentence that names the field and, for an unknown field, the nearest known one."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A misspelled field is told as that, and not as the required one that is missing for it.
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     tags = set(KINDS)
     steps = [s for i, s in enumerate(problem["loc"]) if not (s in tags and i == 2)]  # drop the union's tag
     field = ".".join(str(s) for s in steps)
@@ -68,6 +70,8 @@ def _siblings(part: type[Part], loc: tuple[int | str, ...]) -> list[str]:
             here = KINDS[step]
         elif isinstance(step, str) and step in here.model_fields:
             annotation = here.model_fields[step].annotation
-            if isinstance(annotation, type) and issubclass(annotation, Part):
-                here = annotation
+            # The part itself, or the one that is optional or listed there.
+            for each in (annotation, *get_args(annotation)):
+                if isinstance(each, type) and issubclass(each, Part):
+                    here = each
     return [f.alias or name for name, f in here.model_fields.items()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from lacewing.config._bounds import BadValue, distinct, no_longer_than
+from lacewing.config._bounds import BadTogether, BadValue, distinct, no_longer_than
 from lacewing.config._networks import EarlyStopped, Network, family_name, network_name
 from lacewing.config._parts import Part, Word
 from lacewing.errors import did_you_mean
@@ -46,7 +46,10 @@ class Comparison(Part):
     def _known_metric(cls, metric: str) -> str:
         found = _METRIC.fullmatch(metric)
         if found is None:
-            raise BadValue("write ATTACK.auc, ATTACK.balanced_accuracy or ATTACK.tpr@FPR, e.g. 'lira.tpr@0.01'")
+            raise BadValue(
+                "write ATTACK.auc, ATTACK.balanced_accuracy, ATTACK.tpr@0.01 or ATTACK.tpr@0.001, e.g. "
+                "'lira-offline.tpr@0.01'"
+            )
         if found["fpr"] is None:
             return metric
         if float(found["fpr"]) not in FPRS:
@@ -75,6 +78,12 @@ class Tradeoff(Part):
         distinct("a comparison"),
         no_longer_than(100, "corrected for so many, none is found"),
     ] = ()
+
+    @model_validator(mode="after")
+    def _asked_once(self) -> Tradeoff:
+        if self.primary is not None and self.primary in self.comparisons:
+            raise BadTogether("comparisons holds the primary question; leave it out there")
+        return self
 
     def declared(self) -> tuple[tuple[str, Comparison], ...]:
         """Every declared comparison with the field that declares it."""

@@ -162,7 +162,7 @@ def _said(answer: Answer, verdict: AnswerVerdict) -> str:
         "leaks less": f"It leaks less{which}.",
         "leaks more": f"It leaks more{' than at least one control family' if tested > 1 else ''}.",
         "no measurable difference": "No difference is established.",
-        "no common accuracy": "No answer: the families have no common accuracy.",
+        "no common accuracy": "No answer.",
         "no verdict": "No verdict.",
     }[verdict]
 
@@ -183,5 +183,7 @@ def _told(d: Difference) -> str:
         return f"{d.family} - {d.against}: {value}{d.reason}"
     units = f"{d.seeds} {d.unit}s"
     if d.detectable is not None:
+        half = d.detectable.seeds_for_half
         units += f", with which a difference below {d.detectable.difference:.3f} would often be missed"
+        units += "" if half is None else f" (half of it takes {half:,})"
     return f"{d.family} - {d.against}: {show_difference(d.estimate)}, {units}"

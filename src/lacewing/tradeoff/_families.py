@@ -177,7 +177,10 @@ def _lacking(
     whose = f"{at} of {'shadow' if shadows else 'target'} networks"
     spans = ", ".join(f"{name} {_span(accuracy_J[of])}" for name, of in zip(names, (first_J, ~first_J), strict=True))
     if not kept.bracketed:
-        return f"no common accuracy ({whose}: {spans})"
+        return (
+            f"no common accuracy ({whose}: {spans}): no recipe has one of the other family within "
+            f"{_equal.CALIPER:g} below it and one within {_equal.CALIPER:g} above it"
+        )
     counts = [int(kept.kept_J[of].sum()) for of in (first_J, ~first_J)]
     return (
         f"too few recipes of common accuracy ({whose}: {spans}): {counts[0]} of {names[0]} and {counts[1]} of "

@@ -45,7 +45,7 @@ class Found:
 def main(folder: Path) -> None:
     """Write tradeoff.json and the tables of one page."""
     found, document = read(folder)
-    (folder / "tradeoff.json").write_text(json.dumps(document, indent=1), "utf-8")
+    (folder / "tradeoff.json").write_text(json.dumps(document), "utf-8")
     page = folder / "README.md"
     page.write_text(with_tables(page.read_text("utf-8"), found), "utf-8")
 

@@ -17,7 +17,7 @@ from lacewing._formats import read_sealed, read_toml, seal
 from lacewing._report import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing._result import Result
 from lacewing.cautions import failures
-from lacewing.config import SCHEMA, Study, family_name, load_study, to_toml
+from lacewing.config import SCHEMA, Study, family_name, load_study, recipes, to_toml
 from lacewing.errors import FolderError, UsageError
 from lacewing.plan import AttackJob, Plan, make_plan, refusals
 from lacewing.results import AttackResult, results_csv
@@ -233,8 +233,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
 def declaration(study: Study, *, late: bool) -> dict[str, Any]:
     """What plan.json keeps of the time when the study's questions were declared."""
     networks = sorted({family_name(network) for network in study.networks})
-    recipes = sum(getattr(network, "levels", 1) for network in study.networks)
-    return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes}
+    return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes(study.networks)}
 
 
 def _history(study: Study, facts: Mapping[str, Any]) -> History:

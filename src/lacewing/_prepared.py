@@ -15,6 +15,7 @@ from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, 
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.store import Store
+from lacewing.tradeoff import question
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -83,9 +84,9 @@ class Prepared:
             if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
         ]
         self.notes += [
-            f"{where}: does '{asked.family}' leak less than '{asked.against}' at equal test accuracy, by "
-            f"{asked.metric}? It is answered when every attack of it has run."
-            for where, asked in self.study.tradeoff.declared()
+            f"{question(asked, primary=asked == self.study.tradeoff.primary)} It is answered when every attack of it "
+            "has run."
+            for _, asked in self.study.tradeoff.declared()
         ]
         if self.precision is not None:
             fresh = not (self.folder / PLAN).exists()

@@ -205,7 +205,8 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
             network = networks.setdefault(found.id, found)
             if row["schema"] != str(SCHEMA):
                 raise ValueError("schema")
-            _check_network(found)
+            if wrong := impossible(found):
+                raise ValueError(wrong)
             if network != found:
                 raise ValueError("the network's columns differ from an earlier line, which")
             if "attack" in row:
@@ -219,16 +220,18 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
     return list(networks.values()), attacks
 
 
-def _check_network(network: NetworkResult) -> None:
-    """Refuse what no network has. Raises `ValueError` with the column."""
-    shares = ("train_accuracy", "test_accuracy", "density", "density_prunable")
-    for name in (*shares, *_LATER[:3]):
+def impossible(network: NetworkResult) -> str | None:
+    """The first field that holds a number which no network has; None: all are possible. nan is none."""
+    shares = ("density", "density_prunable", "train_accuracy", "test_accuracy", *_LATER[:3])
+    for name in shares:
         share = getattr(network, name)
         if share is not None and not 0 <= share <= 1:
-            raise ValueError(name)
-    wrong = [name for name in ("density", "parameters") if getattr(network, name) <= 0]
-    if wrong or network.seed < 0 or not 0 <= network.nonzero <= network.parameters:
-        raise ValueError((*wrong, "seed" if network.seed < 0 else "nonzero")[0])
+            return name
+    if network.density == 0:
+        return "density"
+    if not 0 < network.nonzero <= network.parameters:
+        return "nonzero"
+    return "seed" if network.seed < 0 else None
 
 
 def _whole(text: str, name: str) -> int:

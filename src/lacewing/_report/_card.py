@@ -11,7 +11,6 @@ from lacewing._report._audit_page import Audit
 from lacewing._report._data import (
     ReportData,
     SelfCheck,
-    alike,
     density_text,
     estimates,
     in_order,
@@ -33,7 +32,7 @@ from lacewing._report._declared import TRUST
 from lacewing._report._matrix import described
 from lacewing._text import visible
 from lacewing.results import AttackResult
-from lacewing.tradeoff import EXPLORATORY
+from lacewing.tradeoff import EXPLORATORY, alike
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack

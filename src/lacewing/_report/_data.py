@@ -271,27 +271,16 @@ def span_text(spread: Spread, found: TradeOff, least: float = -math.inf) -> str:
     return f"95\u202f% interval {percent_range(max(spread.low, least), spread.high)}, t over {over}"
 
 
-def alike(unit: str) -> str:
-    """Why a mean of three seeds or more has no interval over them."""
-    return f"the {unit}s do not differ"
-
-
 def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1.0) -> tuple[Estimate, str] | None:
     """The mean over seeds with its interval, cut to 0..``most``, and what that is over; None without a seed.
 
-    From three seeds (or cuts) on it is Student's t. Below, and where the seeds do not differ at all, it is the mean of
-    the seeds' own intervals over records, as `lacewing.tradeoff` has it.
+    See `lacewing.tradeoff.Units.estimate`, which the trade-off's numbers come from too.
     """
     if not by_seed:
         return None
     units = Units.of(by_seed, halves=halves)
-    found = units.interval({seed: e.value for seed, e in by_seed.items()})
-    if found is not None and found.high - found.low > 1e-12:
-        return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {units.text}"
-    mean = Estimate(*(float(units.average({s: e[i] for s, e in by_seed.items()}).mean()) for i in range(3)))
-    if units.enough:
-        return mean, f"over records, {alike(units.unit)}"
-    return mean, f"over records, the spread over seeds left out; {units.text}"
+    found, over = units.estimate(by_seed, most)
+    return found, over if units.enough else f"{over}; {units.text}"
 
 
 def realised(results: Mapping[int, AttackResult], metric: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lacewing._report._data import ReportData, label_of, unfinished
 from lacewing._report._slopes import NOT_FINISHED
-from lacewing.tradeoff import Answer, Difference, Regressor, TradeOff, show_change, show_difference
+from lacewing.tradeoff import Answer, Difference, Regressor, TradeOff, show_change, show_difference, untested
 
 UNDECLARED = (
     "This study declared no question before it ran, so nothing here carries a verdict. A question is declared as "
@@ -75,9 +75,7 @@ def answer_rows(data: ReportData) -> list[AnswerRow]:
 
 def _untested(d: Difference) -> Difference:
     """The number so far of a study that is not finished: no interval and no p, which would be read as a test."""
-    if d.estimate is None:
-        return d
-    return replace(d, estimate=None, p=None, p_less=None, p_more=None, detectable=None, reason=NOT_FINISHED)
+    return d if d.estimate is None else untested(d, NOT_FINISHED)
 
 
 def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool) -> AnswerRow:

@@ -18,7 +18,7 @@ from lacewing.config._networks import (
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
 from lacewing.config._study import SCHEMA, Study, canonical_key, kind_of
 from lacewing.config._toml import builtin_studies, load_study, to_toml
-from lacewing.config._tradeoff import CONTROLS, Comparison, Tradeoff
+from lacewing.config._tradeoff import CONTROLS, Comparison, Tradeoff, recipes
 
 __all__ = [
     "CONTROLS",
@@ -49,6 +49,7 @@ __all__ = [
     "level_name",
     "load_study",
     "network_name",
+    "recipes",
     "stop_name",
     "to_toml",
 ]

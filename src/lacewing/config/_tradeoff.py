@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -127,7 +128,7 @@ def check_declared(study: Study) -> None:
         for field, name in (("family", asked.family), ("against", asked.against)):
             if not (field == "against" and name == CONTROLS):
                 _check_family(there, f"{where}.{field}", name)
-        against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and _recipes(of) > 1]
+        against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and recipes(of) > 1]
         if asked.against != CONTROLS:
             against = [asked.against]
         elif not against:
@@ -135,7 +136,7 @@ def check_declared(study: Study) -> None:
                 f"{where}.against: the study declares no control of two recipes; add [[networks]] entries of method = "
                 "'dense' with other settings and one `family`"
             )
-        most = _recipes(there[asked.family]) + max(_recipes(there[name]) for name in against)
+        most = recipes(there[asked.family]) + max(recipes(there[name]) for name in against)
         if most < FEWEST_RECIPES:
             raise ValueError(
                 f"{where}: both families have {most} recipes together, and a comparison at equal accuracy takes "
@@ -158,7 +159,7 @@ def _check_family(there: dict[str, list[Network]], where: str, name: str) -> Non
             f"{where}: '{name}' are networks observed in mid-schedule, which nobody would ship; they are described and "
             "never tested"
         )
-    if _recipes(there[name]) < 2:
+    if recipes(there[name]) < 2:
         raise ValueError(
             f"{where}: family '{name}' has one recipe, and a comparison at equal accuracy needs two; give several "
             "[[networks]] entries the same `family`"
@@ -178,8 +179,8 @@ def _check_seeds(study: Study, where: str) -> None:
         raise ValueError(f"{where}: run.seeds names {len(seeds)}, and a verdict needs {FEWEST_SEEDS}")
 
 
-def _recipes(networks: list[Network]) -> int:
-    """How many recipes a family has: the levels of IMP count each."""
+def recipes(networks: Iterable[Network]) -> int:
+    """How many recipes entries declare: the levels of IMP count each."""
     return sum(getattr(network, "levels", 1) for network in networks)
 
 

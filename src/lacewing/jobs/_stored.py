@@ -17,7 +17,7 @@ from lacewing._formats import JSON_BYTES, Arrays, read_arrays
 from lacewing.errors import FolderError, UsageError
 from lacewing.metrics import Estimate
 from lacewing.plan import AttackJob, NetworkJob
-from lacewing.results import METRICS, AttackResult, NetworkResult
+from lacewing.results import METRICS, AttackResult, NetworkResult, impossible
 from lacewing.store import Store
 
 # The arrays that jobs publish: the kinds of their elements. The letters after the last underscore are the axes.
@@ -33,15 +33,6 @@ _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say
 SCORES = ("record_N", "member_N", "hit_N", "correct_N", "score_N", "label_N", "confidence_N", "canary_N")
 _OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
 
-_SHARES = (
-    "density",
-    "density_prunable",
-    "train_accuracy",
-    "test_accuracy",
-    "clean_test_accuracy",
-    "holdout_accuracy",
-    "population_accuracy",
-)
 _ROUNDING = 1e-9  # of the ends of intervals
 _NETWORK = TypeAdapter(NetworkResult)
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -72,10 +63,8 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         found = _NETWORK.validate_json(read_bounded(path, JSON_BYTES))
     except (ValidationError, UsageError) as error:
         raise _foreign(path, error) from None
-    wrong = [name for name in _SHARES if not 0 <= (getattr(found, name) or 0) <= 1]  # nan is wrong, too
-    wrong += ["density"] * (found.density == 0) + ["nonzero"] * (not 0 < found.nonzero <= found.parameters)
-    if wrong:
-        raise FolderError(f"{path}: {wrong[0]} is a number that no network has; {_MEND}")
+    if wrong := impossible(found):
+        raise FolderError(f"{path}: {wrong} is a number that no network has; {_MEND}")
     if (found.role, found.seed) != (job.role, job.seed):
         raise FolderError(f"{path} is of {found.id}, not of {job.id}; {_MEND}")
     # The plan's names for it, which may be others than those under which it was trained.

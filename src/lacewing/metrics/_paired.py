@@ -13,7 +13,8 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics._checks import Bools, Estimate, Floats, check_confidence, checked
 from lacewing.metrics._decisions import balanced_accuracy
 from lacewing.metrics._roc import auc
-from lacewing.metrics._tail import tpr_at_fpr
+from lacewing.metrics._seeds import mean_over_seeds
+from lacewing.metrics._tail import allowed, tpr_at_fpr
 
 Metric = Literal["auc", "balanced_accuracy", "tpr_at_fpr"]
 _CELLS = 4_000_000  # drawn records held in memory at once: some 100 MB
@@ -100,8 +101,9 @@ def paired(
     one, two = (math.fsum(values_G) / len(by_group) for values_G in (one_G, two_G))
     over: Literal["records", "seeds", "groups"] = "seeds" if len(by_group) == len(firsts) else "groups"
     if len(by_group) > 1:
-        half = _half_width([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
-        difference = Estimate(one - two, one - two - half, one - two + half)
+        over_groups = mean_over_seeds([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
+        assert over_groups is not None  # there are two or more
+        difference = over_groups
     else:
         over, rng = "records", np.random.default_rng(seed)
         drawn_B = np.zeros(resamples)
@@ -114,14 +116,6 @@ def paired(
     n_members = sum(int(pair[0][1].sum()) for pair in kept)
     n_nonmembers = sum(int((~pair[0][1]).sum()) for pair in kept)
     return Paired(difference, one, two, n_members, n_nonmembers, len(firsts), len(by_group), over)
-
-
-def _half_width(values_S: Sequence[float], confidence: float) -> float:
-    """Half of Student's t interval of a mean."""
-    from scipy.special import stdtrit
-
-    seeds = len(values_S)
-    return float(stdtrit(seeds - 1, 0.5 + confidence / 2) * np.std(values_S, ddof=1) / math.sqrt(seeds))
 
 
 def _by_seed(values: npt.ArrayLike | Sequence[npt.ArrayLike]) -> list[npt.ArrayLike]:
@@ -169,12 +163,12 @@ def _drawn_tpr(x: Floats, y: Floats, fpr: float) -> _Drawn:
     order_x, order_y = np.argsort(-x, kind="stable"), np.argsort(-y, kind="stable")
     reach_x = np.searchsorted(-x[order_x], -thresholds, "right")  # members at or above each threshold
     reach_y = np.searchsorted(-y[order_y], -thresholds, "right")
-    allowed = math.floor(fpr * len(y) + 1e-9)
+    most = allowed(fpr, len(y))
 
     def of(drawn_m: Floats, drawn_n: Floats) -> Floats:
         drawn_above = np.cumsum(drawn_n[:, order_y], axis=1)
         # Records in falling order whose drawn copies still fit, then the thresholds that reach no further.
-        fits = (drawn_above <= allowed).sum(axis=1)
+        fits = (drawn_above <= most).sum(axis=1)
         step = np.searchsorted(reach_y, fits, "right")
         found = np.append(0, reach_x)[step]
         members_above = np.zeros((len(drawn_m), len(x) + 1))

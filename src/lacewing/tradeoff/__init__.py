@@ -20,10 +20,10 @@ import numpy as np
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Detectable, Estimate, advantage, detectable
 from lacewing.results import SCHEMA, STOPPED, AttackResult, NetworkResult, is_sparse
-from lacewing.tradeoff._answers import History, Waiting, answers
+from lacewing.tradeoff._answers import History, Waiting, answers, question
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
-from lacewing.tradeoff._families import difference, differences, families
+from lacewing.tradeoff._families import difference, differences, families, untested
 from lacewing.tradeoff._matched import matches, on_the_way
 from lacewing.tradeoff._points import dominated, pair_of, pareto, points_of
 from lacewing.tradeoff._slope import slope_of
@@ -51,7 +51,7 @@ from lacewing.tradeoff._types import (
     show_ratio,
     show_slope,
 )
-from lacewing.tradeoff._units import Units
+from lacewing.tradeoff._units import Units, alike
 
 __all__ = [
     "BAND_TOLERANCE",
@@ -75,17 +75,20 @@ __all__ = [
     "Verdict",
     "Waiting",
     "afford",
+    "alike",
     "answers",
     "as_json",
     "difference",
     "families",
     "on_the_way",
+    "question",
     "show",
     "show_change",
     "show_difference",
     "show_ratio",
     "show_slope",
     "tradeoff",
+    "untested",
 ]
 
 
@@ -145,22 +148,23 @@ def tradeoff(
             )
     units = Units.of(dense, halves=halves)
     draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
-    a0, interval = _dense_accuracy(baselines, Units.of(baselines, halves=halves))
+    every = Units.of(baselines, halves=halves)
+    measured = {s: e for s, r in baselines.items() if (e := r.metrics["balanced_accuracy"]) is not None}
+    a0, interval = every.estimate(measured) if measured else (None, "no dense network")
     methods = sorted({pair.method for pair in pairs if is_sparse(pair.method)}, key=lambda m: (m != "imp", m))
     slopes = [slope_of(m, pairs, draws, a0, units, band, finished=finished) for m in ("all", *methods)]
     points = points_of(chosen, dense, band, units)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
-    there = families(chosen)
-    apart, alone = differences(there, networks, Units.of(by_seed, halves=halves), finished=finished)
+    apart, alone = differences(families(chosen), networks, Units.of(by_seed, halves=halves), finished=finished)
     if alone and apart:
         notes.append(f"Families of one recipe are not compared at equal accuracy: {', '.join(sorted(alone))}.")
-    power, told = _power(baselines, others, Units.of(baselines, halves=halves))
+    power, told = _power(baselines, others, every)
     return TradeOff(
         attack=attack,
         band=band,
         seeds=tuple(baselines),
         unit=units.unit,
-        replicates=len(Units.of(baselines, halves=halves)),
+        replicates=len(every),
         interval=interval,
         dense_balanced_accuracy=a0,
         dense_records=sum(r.n_members + r.n_nonmembers for r in baselines.values()),
@@ -218,22 +222,6 @@ def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[
     """
     plain = {} if tradeoff is None else _plain(tradeoff)
     return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
-
-
-def _dense_accuracy(dense: Mapping[int, AttackResult], units: Units) -> tuple[Estimate | None, str]:
-    """A0, the mean over seeds, and what its interval is over.
-
-    That is t over seeds; with fewer than three, or where all are the same, the mean of the networks' own intervals over
-    records. The networks of several seeds share records, so that pooling these would be too narrow.
-    """
-    if not dense:
-        return None, "no dense network"
-    found = units.interval({s: attack_accuracy(r) for s, r in dense.items()})
-    if found is not None:
-        return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0)), f"t over {units.text}"
-    each = [{s: e[i] for s, r in dense.items() if (e := r.metrics["balanced_accuracy"]) is not None} for i in range(3)]
-    why = f"the {units.unit}s do not differ" if units.enough else "the spread over seeds left out"
-    return Estimate(*map(units.mean, each)), f"over records, {why}"
 
 
 def _power(

@@ -167,10 +167,15 @@ def _said(answer: Answer, verdict: AnswerVerdict) -> str:
     }[verdict]
 
 
+def question(asked: Answer | Comparison, *, primary: bool) -> str:
+    """A declared comparison as a question."""
+    kind = "Primary question" if primary else "Declared comparison"
+    other = "every control" if asked.against == CONTROLS else f"'{asked.against}'"
+    return f"{kind}: does '{asked.family}' leak less than {other} at equal test accuracy, by {asked.metric}?"
+
+
 def _question(answer: Answer) -> str:
-    asked = "Primary question" if answer.primary else "Declared comparison"
-    other = "every control" if answer.against == CONTROLS else f"'{answer.against}'"
-    return f"{asked}: does '{answer.family}' leak less than {other} at equal test accuracy, by {answer.metric}?"
+    return question(answer, primary=answer.primary)
 
 
 def _numbers(answer: Answer) -> str:

@@ -36,7 +36,6 @@ class _Means:
 
     gain: Mapping[int, float]
     loss: Mapping[int, float]
-    used: Sequence[int]  # rows of the pairs
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], rows: Sequence[int]) -> _Means:
@@ -46,7 +45,6 @@ class _Means:
         return cls(
             {s: math.fsum(p.relative_gain for p in of) / len(of) for s, of in by_seed.items()},
             {s: math.fsum(p.relative_loss for p in of) / len(of) for s, of in by_seed.items()},
-            rows,
         )
 
     def ratio(self, seed: int) -> float | None:

@@ -62,6 +62,19 @@ class Units:
             return None
         return mean_over_seeds(self.average(values))
 
+    def estimate(self, by_seed: Mapping[int, Estimate], most: float = 1.0) -> tuple[Estimate, str]:
+        """The mean of a share with its interval, cut to 0..``most``, and what that is over.
+
+        That is t over the groups; with fewer than three, or where all are the same, the mean of the seeds' own
+        intervals over records. The networks of several seeds share records, so that pooling these would be too narrow.
+        """
+        found = self.interval({seed: e.value for seed, e in by_seed.items()})
+        if found is not None:
+            return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {self.text}"
+        why = alike(self.unit) if self.enough else "the spread over seeds left out"
+        own = (self.mean({seed: e[i] for seed, e in by_seed.items()}) for i in range(3))
+        return Estimate(*own), f"over records, {why}"
+
     def rows(self, seeds: Sequence[int]) -> Floats:
         """What each of these seeds weighs in the mean over the groups, as (len(seeds),) weights that sum to 1.
 
@@ -70,6 +83,11 @@ class Units:
         share = {seed: 1 / len(self) / len(group) for group in self.groups for seed in group}
         counted = {seed: seeds.count(seed) for seed in set(seeds)}
         return np.array([share[seed] / counted[seed] for seed in seeds])
+
+
+def alike(unit: str) -> str:
+    """Why a mean of three seeds or more has no interval over them."""
+    return f"the {unit}s do not differ"
 
 
 def spread(values: Floats) -> bool:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from lacewing._machine import usable_cores
 from lacewing.attacks import lira, rmia
 from lacewing.attacks._lira import MIN_STD
+from lacewing.support.machine import usable_cores
 
 
 def simulated(records: int, references: int, queries: int, seed: int = 0) -> tuple[Any, Any, Any]:

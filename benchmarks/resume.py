@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from lacewing import jobs
-from lacewing.store import Store, sha256
+from lacewing.study import jobs
+from lacewing.study.store import Store, sha256
 
 
 def key_of(number: int) -> str:

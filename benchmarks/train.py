@@ -3,7 +3,7 @@
 python benchmarks/train.py
 """
 
-from lacewing._bench import train
+from lacewing.bench import train
 
 if __name__ == "__main__":
     print(train())

@@ -42,19 +42,19 @@ _LOADED = (  # what runs import as they need it
     "torch.optim",
     "safetensors.torch",
     "lacewing.cli",
-    "lacewing._run",
-    "lacewing._compare",
-    "lacewing._audit",
-    "lacewing._report._rocs",
+    "lacewing.study.run",
+    "lacewing.study.compare",
+    "lacewing.auditing",
+    "lacewing.reporting._rocs",
     "lacewing.data",
-    "lacewing.accounting",
-    "lacewing.stack",
+    "lacewing.study.accounting",
+    "lacewing.training.stack",
     "lacewing.sparsify",
-    "lacewing.engine.worker",
-    "lacewing._audit._worker",
-    "lacewing._estimate._calibrate",
+    "lacewing.study.engine.worker",
+    "lacewing.auditing._worker",
+    "lacewing.study.estimate._calibrate",
 )
-_WORKERS = ("lacewing.engine.worker", "lacewing._audit._worker", "lacewing._estimate._calibrate")
+_WORKERS = ("lacewing.study.engine.worker", "lacewing.auditing._worker", "lacewing.study.estimate._calibrate")
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def preload() -> None:
         importlib.import_module(name)
     import torch
 
-    import lacewing._estimate
+    import lacewing.study.estimate
 
     torch.set_num_threads(1)
-    lacewing._estimate.SECONDS = 0.02  # of timing, for --dry-run
+    lacewing.study.estimate.SECONDS = 0.02  # of timing, for --dry-run
     subprocess.Popen = _Forking  # type: ignore[misc]
     warnings.filterwarnings("ignore", message="This process .* is multi-threaded, use of fork", category=Warning)
     warnings.filterwarnings("ignore", message=".*found in sys.modules after import of package", category=RuntimeWarning)
@@ -261,7 +261,8 @@ def run(words: Sequence[str], folder: Path, said: Path, *, limit: float = HANG) 
 
 def warm(folder: Path) -> None:
     """Report on a copy of a finished run folder, so that templates are compiled and the data are read."""
-    from lacewing import _run, data
+    from lacewing import data
+    from lacewing.study import run as _run
 
     with tempfile.TemporaryDirectory() as aside:
         shutil.copytree(folder, Path(aside) / "run")

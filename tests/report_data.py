@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from lacewing import metrics
-from lacewing._report import ReportData
 from lacewing.attacks._types import Attack, Evidence, Scored
-from lacewing.cautions import failures
 from lacewing.config import Tradeoff
+from lacewing.reporting import ReportData
 from lacewing.results import AttackResult, Epoch, NetworkResult
 from lacewing.tradeoff import answers, tradeoff
+from lacewing.tradeoff.cautions import failures
 
 PARAMETERS = 272_474
 KEPT_DENSE = 1_578  # batch norm and biases, never pruned

@@ -17,8 +17,8 @@ from statistics import fmean
 
 from lacewing.config import load_study
 from lacewing.metrics import Estimate
-from lacewing.plan import make_plan
 from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
+from lacewing.study.plan import make_plan
 from lacewing.tradeoff import Difference, Slope, Spread, TradeOff, answers, as_json, show_slope, tradeoff
 
 REFERENCES = ("lira-offline", "rmia-offline")

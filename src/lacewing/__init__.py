@@ -11,36 +11,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lacewing._audit import Audit as Audit
-    from lacewing._audit import audit as audit
-    from lacewing._audit import audit_scores as audit_scores
-    from lacewing._compare import compare as compare
-    from lacewing._estimate import estimate as estimate
-    from lacewing._result import Result as Result
-    from lacewing._run import export as export
-    from lacewing._run import merge as merge
-    from lacewing._run import plan_table as plan_table
-    from lacewing._run import report as report
-    from lacewing._run import run as run
-    from lacewing._run import status as status
+    from lacewing.auditing import Audit as Audit
+    from lacewing.auditing import audit as audit
+    from lacewing.auditing import audit_scores as audit_scores
     from lacewing.config import load_study as load_study
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
     from lacewing.sparsify import KSLinear as KSLinear
+    from lacewing.study.compare import compare as compare
+    from lacewing.study.estimate import estimate as estimate
+    from lacewing.study.result import Result as Result
+    from lacewing.study.run import export as export
+    from lacewing.study.run import merge as merge
+    from lacewing.study.run import plan_table as plan_table
+    from lacewing.study.run import report as report
+    from lacewing.study.run import run as run
+    from lacewing.study.run import status as status
 
 _HOMES = {
-    "audit": "_audit",
-    "audit_scores": "_audit",
-    "Audit": "_audit",
-    "compare": "_compare",
-    "run": "_run",
-    "plan_table": "_run",
-    "estimate": "_estimate",
-    "status": "_run",
-    "report": "_run",
-    "merge": "_run",
-    "export": "_run",
-    "Result": "_result",
+    "audit": "auditing",
+    "audit_scores": "auditing",
+    "Audit": "auditing",
+    "compare": "study.compare",
+    "run": "study.run",
+    "plan_table": "study.run",
+    "estimate": "study.estimate",
+    "status": "study.run",
+    "report": "study.run",
+    "merge": "study.run",
+    "export": "study.run",
+    "Result": "study.result",
     "load_study": "config",
     "Chain": "sparsify",
     "KSConv2d": "sparsify",

@@ -16,9 +16,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lacewing._files import write_atomically
-from lacewing._machine import termination_signals
-from lacewing._text import entry, say
 from lacewing.errors import (
     BAD_USAGE,
     DONE,
@@ -31,6 +28,9 @@ from lacewing.errors import (
     UsageError,
     exit_code,
 )
+from lacewing.support.files import write_atomically
+from lacewing.support.machine import termination_signals
+from lacewing.support.text import entry, say
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -122,7 +122,7 @@ def run(
 
     The same command again goes on where the folder stands.
     """
-    from lacewing import _run
+    from lacewing.study import run as _run
 
     if keep not in ("all", "signals"):
         raise UsageError(f"--keep {keep}: give 'all' or 'signals'.")
@@ -151,7 +151,7 @@ def report(folder: Path, show_records: ShowRecords = False, as_json: Json = Fals
 
     These are results.csv, tradeoff.json, report.html with its figures, and model_card.md.
     """
-    from lacewing import _run
+    from lacewing.study import run as _run
 
     _print_result(_run.report(folder, show_records=show_records), as_json)
 
@@ -159,13 +159,13 @@ def report(folder: Path, show_records: ShowRecords = False, as_json: Json = Fals
 @app.command()
 def status(folder: Path, as_json: Json = False) -> None:
     """How far a run folder is; works while a study runs."""
-    from lacewing import _run
+    from lacewing.study import run as _run
 
     found = _run.status(folder)
     if as_json:
         _print_json(found)
     else:
-        from lacewing import _status
+        from lacewing.study import status as _status
 
         say(_status.as_text(found))
     if found["damaged"]:
@@ -175,7 +175,7 @@ def status(folder: Path, as_json: Json = False) -> None:
 @app.command()
 def merge(out: Path, folders: list[Path], as_json: Json = False) -> None:
     """Join slices of one study into the folder OUT."""
-    from lacewing import _run
+    from lacewing.study import run as _run
 
     _print_result(_run.merge(out, folders), as_json)
 
@@ -191,7 +191,7 @@ def export(
     Butterfly layers are composed. Both take standardised records, as in training. ONNX needs an extra; in a clone of
     the project: pip install -c constraints.txt '.[onnx]'
     """
-    from lacewing import _run
+    from lacewing.study import run as _run
 
     say(_run.export(folder, network, to))
 
@@ -217,8 +217,8 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Audit given scores or outputs, or a model of your own."""
-    from lacewing import _audit
-    from lacewing._audit import _gates, _result
+    from lacewing import auditing
+    from lacewing.auditing import _gates, _result
 
     _result.check_delta(delta)
     gates = [_gates.parse(text) for text in fail_if or ()]
@@ -228,11 +228,11 @@ def audit(
         given = {**of_model, "--refit": refit, "--references": references or None}
         if extra := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"{extra[0]} is for the audit of a model: leave out {scores}, or {extra[0]}.")
-        found = _audit.audit_scores(scores, **common)
+        found = auditing.audit_scores(scores, **common)
     else:
         if absent := [name for name, value in of_model.items() if value is None]:
             raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
-        found = _audit.audit_model_files(
+        found = auditing.audit_model_files(
             **{name.removeprefix("--"): value for name, value in of_model.items()},
             refit=refit,
             references=references,
@@ -262,7 +262,7 @@ def compare(
 
     Both are judged on the same records.
     """
-    from lacewing import _compare
+    from lacewing.study import compare as _compare
 
     found = _compare.compare(folder, network_a, network_b, attack=attack)
     _print_found(found, as_json)
@@ -289,9 +289,9 @@ def sparsify(
 
     It happens in one shot, without training. The answer says layer by layer what was done.
     """
-    from lacewing import _sparsify
+    from lacewing.sparsify import files
 
-    found = _sparsify.sparsify_files(
+    found = files.sparsify_files(
         model=model,
         weights=weights,
         to=to,
@@ -315,7 +315,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to
 
     It has a model, a refit function and a study.
     """
-    from lacewing import _init
+    from lacewing.study import init as _init
 
     say(_init.init(folder))
 
@@ -370,9 +370,9 @@ def bench_butterfly(
 
     These are linear layers and ResNet-20, with their share of the roofline and the memory they need.
     """
-    from lacewing import _bench
+    from lacewing import bench
 
-    found = _bench.butterfly(
+    found = bench.butterfly(
         device=device,
         threads=threads,
         sizes=_whole_numbers("--sizes", sizes, "256,1024"),
@@ -397,9 +397,9 @@ def bench_train(
 
     It trains ResNet-20, one network or several at once, and perceptrons in stacks.
     """
-    from lacewing import _bench
+    from lacewing import bench
 
-    found = _bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
+    found = bench.train(device=device, seconds=seconds, repeats=repeats, stacks=stacks)
     _print_found(found, as_json)
 
 
@@ -431,7 +431,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
-    from lacewing import _estimate
+    from lacewing.study import estimate as _estimate
 
     prepared, found = _estimate.planned(study, **options)
     table = prepared.table()

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from lacewing import metrics
-from lacewing._formats import read_csv
-from lacewing._text import cell
 from lacewing.errors import UsageError
 from lacewing.metrics import Estimate as Estimate
+from lacewing.support.formats import read_csv
+from lacewing.support.text import cell
 
 Role = Literal["target", "shadow"]
 Kind = Literal["dense", "sparse", "control"]

@@ -5,13 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lacewing import data, jobs, models
-from lacewing.accounting import count_networks
+from lacewing import data, models
 from lacewing.config import load_study
-from lacewing.jobs import _networks
-from lacewing.masks import prunable, unpack
-from lacewing.plan import make_plan
-from lacewing.store import Store
+from lacewing.sparsify.masks import prunable, unpack
+from lacewing.study import jobs
+from lacewing.study.accounting import count_networks
+from lacewing.study.jobs import _networks
+from lacewing.study.plan import make_plan
+from lacewing.study.store import Store
 
 METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "dense": ({"method": "dense"}, 1),

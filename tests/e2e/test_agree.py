@@ -17,9 +17,9 @@ from scipy import stats
 
 import lacewing as lw
 from lacewing import tradeoff
-from lacewing._compare import compare
 from lacewing.errors import FolderError
 from lacewing.results import read_results_csv
+from lacewing.study.compare import compare
 
 ATTACK = "loss"
 CONTROLS = """

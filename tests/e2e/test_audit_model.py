@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from lacewing._audit import _refit
-from lacewing._audit._model import audit
+from lacewing.auditing import _refit
+from lacewing.auditing._model import audit
 from lacewing.errors import UsageError
 
 ATTACKS = ["loss", "lira-online", "rmia-online"]
@@ -213,8 +213,8 @@ def test_a_killed_audit_keeps_its_references_and_leaves_no_worker(own, tmp_path,
         SOURCE.replace("    if os.environ.get", "    wait(seed)\n    if os.environ.get")
         + textwrap.dedent("""
         import time
-        from lacewing._audit import _refit
-        from lacewing._audit._model import audit
+        from lacewing.auditing import _refit
+        from lacewing.auditing._model import audit
 
         def wait(seed):
             while seed > 1 and not os.path.exists("go"):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lacewing import cli
-from lacewing._formats import seal
+from lacewing.support.formats import seal
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -70,7 +70,7 @@ def test_every_public_name_is_there_twice() -> None:
     script = textwrap.dedent(
         """
         import lacewing as lw
-        import lacewing._run, lacewing._report, lacewing.cli
+        import lacewing.study.run, lacewing.reporting, lacewing.cli
         first = {name: getattr(lw, name) for name in lw.__all__}
         assert first == {name: getattr(lw, name) for name in lw.__all__}
         modules = {"attacks", "data", "metrics", "risk", "sparsify"}

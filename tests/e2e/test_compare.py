@@ -14,9 +14,10 @@ import pytest
 from scipy import stats
 
 import lacewing as lw
-from lacewing import jobs, metrics
-from lacewing._compare import EXPLORATORY, Comparison, compare
+from lacewing import metrics
 from lacewing.errors import FolderError, UsageError
+from lacewing.study import jobs
+from lacewing.study.compare import EXPLORATORY, Comparison, compare
 
 ATTACK = "loss"  # the cheapest that makes decisions
 

@@ -13,8 +13,8 @@ import pytest
 
 import lacewing as lw
 from lacewing import cli
-from lacewing._formats import read_sealed, seal
 from lacewing.errors import FolderError, UsageError
+from lacewing.support.formats import read_sealed, seal
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -268,7 +268,7 @@ def test_a_fault_of_ours_is_written_through_no_link(
     def fail(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("lacewing._run.status", fail)
+    monkeypatch.setattr("lacewing.study.run.status", fail)
     monkeypatch.chdir(tmp_path)
     victim = tmp_path / "victim"
     victim.write_text("mine")

@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 import lacewing as lw
-from lacewing import jobs, signals
-from lacewing._prepared import Prepared
+from lacewing import signals
 from lacewing.errors import BudgetSpent
-from lacewing.jobs import _networks
-from lacewing.plan import NetworkJob
 from lacewing.results import Epoch
-from lacewing.train import stream, train
+from lacewing.study import jobs
+from lacewing.study.jobs import _networks
+from lacewing.study.plan import NetworkJob
+from lacewing.study.prepared import Prepared
+from lacewing.training.loop import stream, train
 
 STOPS = """
 [[networks]]

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from lacewing._audit import Audit
+from lacewing.auditing import Audit
 from lacewing.metrics import Estimate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import lacewing as lw
-from lacewing._init import init
 from lacewing.errors import UsageError
+from lacewing.study.init import init
 
 FILES = ["README.md", "data.py", "model.py", "refit.py", "study.toml"]
 

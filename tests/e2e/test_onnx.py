@@ -159,7 +159,7 @@ def test_a_users_model_must_be_the_one_that_was_trained(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("forward", ["x.reshape(2, 4)", "x if x.sum() > 0 else -x"])
 def test_what_torch_cannot_translate_is_an_error_of_one_line(forward: str, capfd: pytest.CaptureFixture[str]) -> None:
-    from lacewing._onnx import to_onnx
+    from lacewing.study.onnx import to_onnx
 
     class Model(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -189,7 +189,7 @@ def test_nothing_is_left_of_a_write_that_failed(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lacewing._onnx.to_onnx", lambda *_: b"document")
+    monkeypatch.setattr("lacewing.study.onnx.to_onnx", lambda *_: b"document")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         lw.export(finished, "dense", tmp_path / "x.onnx")

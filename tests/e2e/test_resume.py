@@ -15,9 +15,9 @@ from types import ModuleType
 import psutil
 import pytest
 
-from lacewing import _locks
-from lacewing._locks import hold
 from lacewing.errors import FolderError
+from lacewing.support import locks
+from lacewing.support.locks import hold
 
 
 def start(small: ModuleType, study: Path, out: Path, *words: str) -> subprocess.Popen[str]:
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_fails_its_network_and_the_study_goes_on(
         "            super().__init__()\n"
         "            self.fc = torch.nn.Linear(64, classes)\n"
         "        def forward(self, x):\n"
-        "            worker = sys.modules['__main__'].__spec__.name == 'lacewing.engine.worker'\n"
+        "            worker = sys.modules['__main__'].__spec__.name == 'lacewing.study.engine.worker'\n"
         "            if worker and self.training and torch.initial_seed() % 2:\n"
         "                os._exit(9)\n"
         "            return self.fc(x.flatten(1))\n"
@@ -211,12 +211,12 @@ def test_when_a_new_run_has_the_folder_no_worker_of_a_killed_one_writes_any_more
         run.kill()
         run.wait()
         if suspended:
-            monkeypatch.setattr(_locks, "PATIENCE", 0.2)
+            monkeypatch.setattr(locks, "PATIENCE", 0.2)
             with pytest.raises(FolderError, match="workers of a run that was killed are still ending"), hold(out):
                 raise AssertionError
             for worker in workers:
                 worker.resume()
-        monkeypatch.setattr(_locks, "PATIENCE", 60.0)
+        monkeypatch.setattr(locks, "PATIENCE", 60.0)
         with hold(out):
             before = snapshot(out)
             _, alive = psutil.wait_procs(workers, timeout=60)

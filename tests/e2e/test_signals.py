@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from lacewing import _machine
-from lacewing._machine import termination_signals
+from lacewing.support import machine
+from lacewing.support.machine import termination_signals
 
 # Sends itself a signal where the function PLACE of a module is called, and waits there.
 DRIVER = """
@@ -29,10 +29,10 @@ main()
 """
 ENDS = {"SIGTERM": (75, "stopped by SIGTERM; what is finished is kept"), "SIGINT": (130, "interrupted")}
 PLACES = {
-    "preparing": ("lacewing._prepared:make_plan", ("run", "small.toml", "--out", "new", "--processes", "1")),
-    "reporting": ("lacewing._folder:write", ("run", "small.toml", "--out", "run")),
-    "report": ("lacewing._folder:write", ("report", "run")),
-    "merge": ("lacewing._run:assemble", ("merge", "merged", "run")),
+    "preparing": ("lacewing.study.prepared:make_plan", ("run", "small.toml", "--out", "new", "--processes", "1")),
+    "reporting": ("lacewing.study.folder:write", ("run", "small.toml", "--out", "run")),
+    "report": ("lacewing.study.folder:write", ("report", "run")),
+    "merge": ("lacewing.study.run:assemble", ("merge", "merged", "run")),
 }
 
 
@@ -83,7 +83,7 @@ def test_an_ignored_sigterm_stays_ignored(tmp_path: Path) -> None:
 
 def test_the_signals_are_those_that_the_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.SIGTERM in termination_signals()
-    monkeypatch.setattr(_machine.signal, "SIGBREAK", 21, raising=False)
+    monkeypatch.setattr(machine.signal, "SIGBREAK", 21, raising=False)
     assert termination_signals() == [signal.SIGTERM, 21]
-    monkeypatch.delattr(_machine.signal, "SIGTERM")
+    monkeypatch.delattr(machine.signal, "SIGTERM")
     assert termination_signals() == [21]

@@ -14,12 +14,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from lacewing import jobs
-from lacewing._prepared import Prepared
 from lacewing.config import load_study
 from lacewing.errors import BudgetSpent, DivergedError, UsageError
-from lacewing.jobs import _networks
-from lacewing.plan import NetworkJob, make_plan
+from lacewing.study import jobs
+from lacewing.study.jobs import _networks
+from lacewing.study.plan import NetworkJob, make_plan
+from lacewing.study.prepared import Prepared
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import lacewing as lw
-from lacewing._formats import seal
-from lacewing._locks import hold, under_way
-from lacewing._status import at_once_before
+from lacewing.study.status import at_once_before
+from lacewing.support.formats import seal
+from lacewing.support.locks import hold, under_way
 
 
 def wait_for(condition: Any, seconds: float = 60) -> Any:

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lacewing import metrics
-from lacewing._audit import _inputs, _refit
-from lacewing._audit._model import audit, audit_model_files
+from lacewing.auditing import _inputs, _refit
+from lacewing.auditing._model import audit, audit_model_files
 from lacewing.errors import UsageError
 from lacewing.models import load_function
 

@@ -18,10 +18,10 @@ from sklearn.metrics import roc_auc_score
 
 from lacewing import attacks as registry
 from lacewing import metrics
-from lacewing._audit import _answer
-from lacewing._audit._read import NAMES
-from lacewing._audit._scores import audit_scores
 from lacewing.attacks import Observed, Scored, lira, measure, phi
+from lacewing.auditing import _answer
+from lacewing.auditing._read import NAMES
+from lacewing.auditing._scores import audit_scores
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult
 

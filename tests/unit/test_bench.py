@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing._bench import _child, _linear, _measure, _networks, _train
-from lacewing._bench._measure import Machine, interleaved, peak_bytes
+from lacewing.bench import _child, _linear, _measure, _networks, _train
+from lacewing.bench._measure import Machine, interleaved, peak_bytes
 from lacewing.errors import UsageError
 from lacewing.sparsify.chain import Chain
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lacewing.cautions import failures
 from lacewing.metrics import Estimate
 from lacewing.tradeoff import tradeoff
+from lacewing.tradeoff.cautions import failures
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from lacewing.config import (
     to_toml,
 )
 from lacewing.errors import UsageError
-from lacewing.plan import make_plan
+from lacewing.study.plan import make_plan
 
 SMALL = {
     "name": "small",

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lacewing._text import visible
 from lacewing.config import KINDS, Attacks, Data, Model, Run, Signals, Train, load_study, to_toml
 from lacewing.errors import UsageError
+from lacewing.support.text import visible
 
 SMALL = {
     "name": "small",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lacewing.errors import UsageError
-from lacewing.guard import Guard
-from lacewing.masks import prunable
 from lacewing.sparsify import Chain, KSConv2d, KSLinear, prune, summary
 from lacewing.sparsify.controls import narrow, random_mask, redraw, shuffle
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import prunable
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import lacewing as lw
-from lacewing._bench._measure import Moved
-from lacewing._estimate import as_text, makespan
-from lacewing._estimate._calibrate import Kind
-from lacewing._estimate._machines import MACHINES, Cost, Machine, count, parse
+from lacewing.bench._measure import Moved
 from lacewing.config import load_study
 from lacewing.errors import UsageError
+from lacewing.study.estimate import as_text, makespan
+from lacewing.study.estimate._calibrate import Kind
+from lacewing.study.estimate._machines import MACHINES, Cost, Machine, count, parse
 
 STUDY: dict[str, Any] = {
     "name": "small",

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
-from lacewing import _formats as formats
-from lacewing._formats import (
+from lacewing.errors import UsageError
+from lacewing.support import formats as formats
+from lacewing.support.formats import (
     array_names,
     parse_json,
     parse_toml,
@@ -29,7 +30,6 @@ from lacewing._formats import (
     read_tensors,
     seal,
 )
-from lacewing.errors import UsageError
 
 NUMBERS = st.one_of(
     hnp.boolean_dtypes(),
@@ -144,7 +144,7 @@ def test_a_process_that_raised_pythons_recursion_limit_does_not_die_of_nested_js
     """As libraries do; the decoder would overflow the stack."""
     code = (
         "import sys; sys.setrecursionlimit(10**6)\n"
-        "from lacewing._formats import parse_json\n"
+        "from lacewing.support.formats import parse_json\n"
         "from lacewing.errors import UsageError\n"
         "for text in ('[' * 500_000, '{\"a\":[\"]]]]\", ' * 100_000):\n"
         "    try:\n        parse_json(text, 'it')\n"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing import metrics
-from lacewing._audit import _gates
-from lacewing._audit._result import Audit
-from lacewing._audit._scores import audit_scores
+from lacewing.auditing import _gates
+from lacewing.auditing._result import Audit
+from lacewing.auditing._scores import audit_scores
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.func import functional_call
 
 from lacewing.errors import UsageError
-from lacewing.guard import Guard, Rewind
-from lacewing.masks import apply_masks, prunable
+from lacewing.sparsify.guard import Guard, Rewind
+from lacewing.sparsify.masks import apply_masks, prunable
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lacewing.config import Train
-from lacewing.guard import Guard
-from lacewing.masks import prunable
 from lacewing.sparsify import imp, remaining
-from lacewing.train import train
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import prunable
+from lacewing.training.loop import train
 
 # The density in % of ResNet-20 after 0..24 prunings of 20 %: 0.8^k (1 - f) + f, f = 1,578 / 272,474, to a digit or two.
 DENSITIES = (

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from lacewing import _locks
-from lacewing._locks import LOCK, RUN, hold, join, under_way
-from lacewing.engine import local
 from lacewing.errors import FolderError, about_folder, exit_code
+from lacewing.study.engine import local
+from lacewing.support import locks as _locks
+from lacewing.support.locks import LOCK, RUN, hold, join, under_way
 
 HOLD = """
 import sys
 from pathlib import Path
-from lacewing._locks import hold
+from lacewing.support.locks import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -32,7 +32,7 @@ with hold(Path(sys.argv[1])):
 JOIN = """
 import sys
 from pathlib import Path
-from lacewing._locks import join
+from lacewing.support.locks import join
 with join(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

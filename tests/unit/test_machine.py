@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 import lacewing
-from lacewing import _files, _machine
-from lacewing._files import sync, write_atomically
-from lacewing._init import init
-from lacewing._machine import peak_memory, usable_cores
-from lacewing.engine.local import default_processes
+from lacewing.study.engine.local import default_processes
+from lacewing.study.init import init
+from lacewing.support import files as support_files
+from lacewing.support import machine
+from lacewing.support.files import sync, write_atomically
+from lacewing.support.machine import peak_memory, usable_cores
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of a system with 12 cores that are all this process's, and no cgroups."""
-    monkeypatch.setattr(_machine, "_FILES", tmp_path)
+    monkeypatch.setattr(machine, "_FILES", tmp_path)
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -117,8 +118,8 @@ def windows_files(monkeypatch: pytest.MonkeyPatch) -> None:
         synced(descriptor)
 
     monkeypatch.delattr(os, "O_DIRECTORY")
-    monkeypatch.setattr(_files.os, "open", opening)
-    monkeypatch.setattr(_files.os, "fsync", syncing)
+    monkeypatch.setattr(support_files.os, "open", opening)
+    monkeypatch.setattr(support_files.os, "fsync", syncing)
 
 
 @pytest.mark.usefixtures("windows_files")

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from lacewing.errors import UsageError
-from lacewing.masks import apply_masks, check_masks, load_masks, pack, prunable, save_masks, unpack
 from lacewing.models.resnet import ResNet
 from lacewing.sparsify import butterfly
+from lacewing.sparsify.masks import apply_masks, check_masks, load_masks, pack, prunable, save_masks, unpack
 
 
 @pytest.fixture(autouse=True)

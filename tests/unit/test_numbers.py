@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 import lacewing
-from lacewing import _bench, _estimate, _numbers, _sparsify, cli, plan
-from lacewing._audit import _gates, _result
+from lacewing import bench, cli
+from lacewing.auditing import _gates, _result
 from lacewing.config import load_study
 from lacewing.errors import UsageError
-from lacewing.plan import make_plan
+from lacewing.sparsify import files
+from lacewing.study import estimate, plan
+from lacewing.study.plan import make_plan
+from lacewing.support import numbers
 
 NO_WHOLE = [True, "1", 1.0, None, math.nan, math.inf, -1, 10**400, [1], np.float64(1)]
 NO_NUMBER = [True, "1", None, math.nan, math.inf, -math.inf, -0.1, 1e300, 10**400, [1]]
@@ -21,19 +24,19 @@ NO_NUMBER = [True, "1", None, math.nan, math.inf, -math.inf, -0.1, 1e300, 10**40
 @pytest.mark.parametrize("value", NO_WHOLE)
 def test_a_whole_number_is_one_within_its_bounds(value):
     with pytest.raises(UsageError, match=r"^threads = .*: give a whole number from 0 to 1,024, or fewer\.$"):
-        _numbers.whole("threads", value, 0, 1024, why="or fewer")
+        numbers.whole("threads", value, 0, 1024, why="or fewer")
 
 
 @pytest.mark.parametrize("value", NO_NUMBER)
 def test_a_number_is_one_within_its_bounds(value):
     with pytest.raises(UsageError, match=r"^seconds = .*: give a number from 0 to 3,600\.$"):
-        _numbers.number("seconds", value, 0, 3600)
+        numbers.number("seconds", value, 0, 3600)
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert _numbers.whole("n", np.int16(7), 0, 9) == _numbers.whole("n", np.uint64(7), 7, 7) == 7
-    assert _numbers.number("x", np.float32(0.5), 0, 1) == 0.5
-    assert _numbers.number("x", 1, 0, 1) == _numbers.number("x", np.int64(1), 0, 1) == 1
+    assert numbers.whole("n", np.int16(7), 0, 9) == numbers.whole("n", np.uint64(7), 7, 7) == 7
+    assert numbers.number("x", np.float32(0.5), 0, 1) == 0.5
+    assert numbers.number("x", 1, 0, 1) == numbers.number("x", np.int64(1), 0, 1) == 1
 
 
 def _nobody(shape, classes):
@@ -54,7 +57,7 @@ GIVEN = (lambda x: x, (X, Y), (X, Y))
         (lambda: lacewing.run(processes=0), "processes = 0: give a whole number from 1 to 1,024."),
         (lambda: lacewing.run(processes=10**6), "processes = 1000000"),
         (lambda: lacewing.run(processes=True), "processes = True"),
-        (lambda: _estimate.estimate(processes=10**6), "processes = 1000000"),
+        (lambda: estimate.estimate(processes=10**6), "processes = 1000000"),
         (
             lambda: lacewing.audit(*GIVEN, references=10**9),
             "references = 1000000000: give a whole number",
@@ -73,17 +76,17 @@ GIVEN = (lambda x: x, (X, Y), (X, Y))
         (lambda: lacewing.audit(*GIVEN, delta=math.nan), "delta = nan is out of range"),
         (lambda: lacewing.audit_scores({"member": [1]}, seed=1.5), "seed = 1.5"),
         (lambda: lacewing.audit_scores({"member": [1]}, delta="0.1"), "delta = '0.1' is out of range"),
-        (lambda: _bench.train(seconds=math.nan), "seconds = nan"),
-        (lambda: _bench.train(seconds=0), "seconds must be above 0"),
-        (lambda: _bench.train(repeats=10**6), "repeats = 1000000"),
-        (lambda: _bench.butterfly(seconds=-1), "seconds = -1"),
-        (lambda: _bench.butterfly(seconds=math.inf), "seconds = inf"),
-        (lambda: _bench.butterfly(threads=10**6), "threads = 1000000"),
-        (lambda: _bench.butterfly(sizes=[0]), "sizes = 0"),
-        (lambda: _bench.butterfly(sizes=[10**6]), "sizes = 1000000: give a whole number from 1 to 16,384"),
-        (lambda: _bench.butterfly(sizes=[]), "sizes: 0 are given"),
-        (lambda: _bench.butterfly(batches=[10**9]), "batches = 1000000000"),
-        (lambda: _bench.butterfly(sizes=[16384], batches=[2**20]), "sizes and batches: the largest of both"),
+        (lambda: bench.train(seconds=math.nan), "seconds = nan"),
+        (lambda: bench.train(seconds=0), "seconds must be above 0"),
+        (lambda: bench.train(repeats=10**6), "repeats = 1000000"),
+        (lambda: bench.butterfly(seconds=-1), "seconds = -1"),
+        (lambda: bench.butterfly(seconds=math.inf), "seconds = inf"),
+        (lambda: bench.butterfly(threads=10**6), "threads = 1000000"),
+        (lambda: bench.butterfly(sizes=[0]), "sizes = 0"),
+        (lambda: bench.butterfly(sizes=[10**6]), "sizes = 1000000: give a whole number from 1 to 16,384"),
+        (lambda: bench.butterfly(sizes=[]), "sizes: 0 are given"),
+        (lambda: bench.butterfly(batches=[10**9]), "batches = 1000000000"),
+        (lambda: bench.butterfly(sizes=[16384], batches=[2**20]), "sizes and batches: the largest of both"),
         (lambda: _result.check_delta(0), "delta = 0"),
         (lambda: _result.check_delta(1), "delta = 1"),
         (lambda: _result.check_delta(True), "delta = True"),
@@ -116,7 +119,7 @@ def test_arguments_are_bounded_before_anything_is_done(call, said, tmp_path, mon
 )
 def test_sparsify_is_bounded_before_anything_is_loaded(options, said, tmp_path):
     with pytest.raises(UsageError, match=".*" + said.replace("(", r"\(")):
-        _sparsify.sparsify_files(model="builtins:print", weights=None, to=tmp_path / "out.safetensors", **options)
+        files.sparsify_files(model="builtins:print", weights=None, to=tmp_path / "out.safetensors", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,11 +5,11 @@ import hashlib
 
 import pytest
 
-from lacewing import jobs
 from lacewing.attacks import ATTACKS
 from lacewing.config import Dense, builtin_studies, load_study
 from lacewing.errors import UsageError
-from lacewing.plan import make_plan, only, refusals
+from lacewing.study import jobs
+from lacewing.study.plan import make_plan, only, refusals
 
 SMALL = {
     "name": "small",

@@ -10,7 +10,7 @@ import pytest
 from lacewing.attacks import ATTACKS
 from lacewing.config import load_study
 from lacewing.errors import UsageError
-from lacewing.plan import Plan, make_plan, refusals, unavailable
+from lacewing.study.plan import Plan, make_plan, refusals, unavailable
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from lacewing.config import load_study
-from lacewing.engine._pool import Pool
 from lacewing.errors import DataError
-from lacewing.plan import make_plan
-from lacewing.store import Store
+from lacewing.study.engine._pool import Pool
+from lacewing.study.plan import make_plan
+from lacewing.study.store import Store
 
 STUDY = {
     "name": "small",

@@ -12,15 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from lacewing import _auto, cli, precision
-from lacewing._folder import recorded
-from lacewing._prepared import Prepared
-from lacewing._run import merge, run
+from lacewing import cli
 from lacewing.config import Model, Study, Train, load_study
 from lacewing.errors import FolderError
-from lacewing.jobs import Workspace
-from lacewing.precision import Choice, choose, decide, timed
-from lacewing.store import Store
+from lacewing.study import auto as _auto
+from lacewing.study.folder import recorded
+from lacewing.study.jobs import Workspace
+from lacewing.study.prepared import Prepared
+from lacewing.study.run import merge, run
+from lacewing.study.store import Store
+from lacewing.training import precision
+from lacewing.training.precision import Choice, choose, decide, timed
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lacewing.engine._private import PrivateFolder, parent_of_sockets, private_folder, sweep
+from lacewing.study.engine._private import PrivateFolder, parent_of_sockets, private_folder, sweep
 
 HOLD = """
 import sys
 from pathlib import Path
-from lacewing.engine._private import PrivateFolder
+from lacewing.study.engine._private import PrivateFolder
 folder = PrivateFolder(Path(sys.argv[1]))
 (folder.path / "signals.npz").write_text("private")
 print(folder.path, flush=True)

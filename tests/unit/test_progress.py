@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lacewing.engine._progress import Progress, Scalars, duration
 from lacewing.errors import UsageError
+from lacewing.study.engine._progress import Progress, Scalars, duration
 
 
 class Clock:

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lacewing.errors import UsageError
-from lacewing.guard import Guard
-from lacewing.masks import prunable
 from lacewing.sparsify import (
     Chain,
     Gradual,
@@ -37,6 +35,8 @@ from lacewing.sparsify import (
     summary,
 )
 from lacewing.sparsify._prune import apportion
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import prunable
 
 SCOPES = ["global", "per-layer", "erk"]
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from lacewing.config import Train
 from lacewing.errors import UsageError
-from lacewing.guard import Guard
-from lacewing.replay import KEPT, Recordings, recordings_for
-from lacewing.train import train
+from lacewing.sparsify.guard import Guard
+from lacewing.training.loop import train
+from lacewing.training.replay import KEPT, Recordings, recordings_for
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 CONFIG = Train(epochs=4, batch_size=16, lr=0.1, precision="fp32", augment=("flip", "crop"))

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from lacewing import _report as report
-from lacewing._report import _declared, _figures, _headline, _plane, _story, _svg, _table
+from lacewing import reporting as report
+from lacewing.reporting import _declared, _figures, _headline, _plane, _story, _svg, _table
 from lacewing.results import REALISED
 from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
@@ -387,6 +387,6 @@ def test_choices_tell_ours_from_the_papers(reports: ModuleType, data: Any) -> No
 
 
 def test_importing_the_report_loads_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, lacewing._report; print({'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"
+    code = "import sys, lacewing.reporting; print({'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from lacewing import _report as report
 from lacewing import metrics
-from lacewing._report import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _survive
-from lacewing._report._audit_page import answer as audit_answer
-from lacewing._text import visible
-from lacewing.cautions import failures
+from lacewing import reporting as report
 from lacewing.errors import UsageError
+from lacewing.reporting import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _survive
+from lacewing.reporting._audit_page import answer as audit_answer
 from lacewing.results import AttackResult, Estimate
+from lacewing.support.text import visible
 from lacewing.tradeoff import show_ratio, tradeoff
+from lacewing.tradeoff.cautions import failures
 
 NAMES = (
     "discriminator",

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lacewing import _report as report
-from lacewing._report import (
+from lacewing import reporting as report
+from lacewing.metrics import Estimate
+from lacewing.reporting import (
     _data,
     _explained,
     _families,
@@ -26,10 +27,9 @@ from lacewing._report import (
     _survive,
     _svg,
 )
-from lacewing._result import Result
-from lacewing.cautions import failures
-from lacewing.metrics import Estimate
+from lacewing.study.result import Result
 from lacewing.tradeoff import EXPLORATORY, as_json, show_change, show_difference, show_ratio, show_slope
+from lacewing.tradeoff.cautions import failures
 
 VERDICTS = re.compile("leaks? (less|more)|slope (not )?resolved", re.IGNORECASE)
 

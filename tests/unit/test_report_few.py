@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from lacewing import _report as report
-from lacewing._report import _data, _families, _headline, _plane, _slopes, _story, _survive
+from lacewing import reporting as report
 from lacewing.metrics import Estimate
+from lacewing.reporting import _data, _families, _headline, _plane, _slopes, _story, _survive
 from lacewing.tradeoff import Spread, show_change, show_difference, show_slope, tradeoff
 
 

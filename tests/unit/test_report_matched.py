@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from lacewing import _report as report
-from lacewing._report import (
+from lacewing import reporting as report
+from lacewing.metrics import Estimate
+from lacewing.reporting import (
     _card,
     _declared,
     _figures,
@@ -27,11 +28,10 @@ from lacewing._report import (
     _svg,
     _table,
 )
-from lacewing._report import _survive as survive
-from lacewing._result import Result
-from lacewing.cautions import failures
-from lacewing.metrics import Estimate
+from lacewing.reporting import _survive as survive
+from lacewing.study.result import Result
 from lacewing.tradeoff import Spread, tradeoff
+from lacewing.tradeoff.cautions import failures
 
 NAMES = ("discriminator", "loss")
 # network: test accuracy, strength of the attack. Dense at .66 leaks between its epochs 20 and 30.

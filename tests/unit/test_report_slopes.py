@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lacewing import _report as report
 from lacewing import metrics
-from lacewing._report import _data, _declared, _families, _plane, _slopes, _svg, _table
+from lacewing import reporting as report
 from lacewing.metrics import Estimate, mean_over_seeds
+from lacewing.reporting import _data, _declared, _families, _plane, _slopes, _svg, _table
 from lacewing.tradeoff import Spread
 from lacewing.tradeoff._types import NO_INTERVAL, NO_SPREAD
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from lacewing import attacks as registry
-from lacewing._audit import _selfchecks
 from lacewing.attacks import Evidence, Observed, Population, References, Scored, phi
+from lacewing.attacks import selfchecks as _selfchecks
 from lacewing.metrics import Estimate
 from lacewing.results import AttackResult
 
@@ -43,7 +43,7 @@ def evidence(scale: float = 1.0, n: int = N, seed: int = 0) -> Evidence:
 
 
 def ran(*names: str) -> list[AttackResult]:
-    from lacewing._audit._scores import audit_scores
+    from lacewing.auditing._scores import audit_scores
 
     one = audit_scores({"score": np.arange(8.0), "member": np.arange(8) % 2}).attacks[0]
     return [replace(one, attack=name) for name in names]

@@ -9,10 +9,10 @@ from torch import nn
 
 from lacewing.config import Train
 from lacewing.errors import UsageError
-from lacewing.guard import Guard
 from lacewing.models.mlp import mlp
-from lacewing.stack import train_stack
-from lacewing.train import train
+from lacewing.sparsify.guard import Guard
+from lacewing.training.loop import train
+from lacewing.training.stack import train_stack
 
 N, D, K = 90, 12, 4
 CONFIG = Train(epochs=4, batch_size=16, lr=0.1, precision="fp32")

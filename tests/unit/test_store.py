@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from lacewing import store as store_module
-from lacewing._files import write_atomically
-from lacewing._formats import read_sealed, seal
 from lacewing.errors import FolderError
-from lacewing.store import Store, sha256, write_files
+from lacewing.study import store as store_module
+from lacewing.study.store import Store, sha256, write_files
+from lacewing.support.files import write_atomically
+from lacewing.support.formats import read_sealed, seal
 
 KEY, OTHER = "a1" * 32, "b2" * 32
 METRICS, WEIGHTS = "metrics.json", "model.safetensors"
@@ -70,7 +70,7 @@ def test_an_error_while_writing_leaves_nothing_under_jobs(store, error):
 
 def test_a_kill_in_the_middle_of_publishing_leaves_nothing_under_jobs(store):
     code = (
-        "import os, signal, sys; from pathlib import Path; from lacewing.store import Store\n"
+        "import os, signal, sys; from pathlib import Path; from lacewing.study.store import Store\n"
         "def write(folder):\n"
         "    (folder / 'metrics.json').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "Store(Path(sys.argv[1])).publish(sys.argv[2], {}, write)"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lacewing import cli
-from lacewing._status import as_text
-from lacewing._text import cell, entry, say, visible
+from lacewing.study.status import as_text
+from lacewing.support.text import cell, entry, say, visible
 
 HOSTILE = "a\x1b[2Jb\x07c\rd\x9b1me\u202ef\x00g"
 SEEN = r"a\x1b[2Jb\x07c\rd\x9b1me\u202ef\x00g"

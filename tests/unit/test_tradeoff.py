@@ -11,10 +11,10 @@ from attack_results import N, net, result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lacewing.cautions import failures
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult, Estimate
 from lacewing.tradeoff import afford, as_json, tradeoff
+from lacewing.tradeoff.cautions import failures
 
 
 def study(seeds=(0, 1), slope=2.0, a0=0.75, losses=(0.05, 0.1, 0.2), rng=None):

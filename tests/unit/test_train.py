@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lacewing.batches import Batches
 from lacewing.config import Train
 from lacewing.errors import DivergedError
-from lacewing.train import Progress, lay_out, lr_at, stream, survives_channels_last, train
+from lacewing.training.batches import Batches
+from lacewing.training.loop import Progress, lay_out, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 

@@ -15,14 +15,15 @@ import torch
 from torch import nn
 
 import lacewing as lw
-from lacewing import _user_code, cli
+from lacewing import cli
 from lacewing.config import load_study
-from lacewing.engine._perform import Performer
 from lacewing.errors import UserCodeError
-from lacewing.jobs import Workspace, try_networks
-from lacewing.plan import make_plan
 from lacewing.sparsify import imp
-from lacewing.store import Store
+from lacewing.study.engine._perform import Performer
+from lacewing.study.jobs import Workspace, try_networks
+from lacewing.study.plan import make_plan
+from lacewing.study.store import Store
+from lacewing.support import user_code
 
 STUDY = """
 schema = 1
@@ -325,7 +326,7 @@ def test_in_a_job_it_costs_the_job(own: Path, factory: str, said: str) -> None:
 
 
 def test_what_is_ours_in_a_job_stays_ours(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lacewing import train as training
+    from lacewing.training import loop as training
 
     monkeypatch.setattr(training, "lr_at", operator.truediv)  # which is not called so
     event = _performed(own, "own_net:good")
@@ -436,5 +437,5 @@ def test_a_factory_for_sparsify(own: Path, command: Any) -> None:
 
 
 def test_ctrl_c_in_user_code_is_still_ctrl_c() -> None:
-    with pytest.raises(KeyboardInterrupt), _user_code.user_code("model"):
+    with pytest.raises(KeyboardInterrupt), user_code.user_code("model"):
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lacewing import _report as report
+from lacewing import reporting as report
 from lacewing.tradeoff import afford
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lacewing._text import visible
 from lacewing.errors import UsageError
+from lacewing.support.text import visible
 
 DEEPEST, MOST, LONGEST_KEY, LONGEST_TEXT = 10, 50_000, 100, 4_096  # tables in tables, values in all, characters
 

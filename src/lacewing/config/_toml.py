@@ -9,12 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lacewing._formats import TOML_BYTES, NotTOML, parse_toml, read_toml
 from lacewing.config._bounds import shown
 from lacewing.config._checked import validated
 from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
 from lacewing.config._study import Study
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.support.formats import TOML_BYTES, NotTOML, parse_toml, read_toml
 
 
 def builtin_studies() -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing._formats import array_names, read_arrays
 from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
 from lacewing.errors import DataError, UsageError
+from lacewing.support.formats import array_names, read_arrays
 
 _CHANNELS = (1, 3, 4)
 _SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"

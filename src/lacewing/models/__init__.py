@@ -8,10 +8,10 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from lacewing._user_code import user_code
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.models._load import load_function as load_function
+from lacewing.support.loading import load_function as load_function
+from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,7 +1,5 @@
 """Sparse networks: pruning and iterative magnitude pruning, and layers of butterfly factors, for any torch model."""
 
-from lacewing.guard import Guard, Rewind
-from lacewing.masks import Masks, apply_masks, load_masks, prunable, save_masks
 from lacewing.sparsify import controls
 from lacewing.sparsify._backends import apply_factor, compose, dense_factor, use_backend
 from lacewing.sparsify._butterfly import Replaced, butterfly, composed_state, decay_groups, densify, product_norm
@@ -11,7 +9,9 @@ from lacewing.sparsify._prune import gradient, magnitude, n_of_m, prune, random
 from lacewing.sparsify._schedules import Sizes, cubic, fixed_fraction, geometric, remaining
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain, Pattern
+from lacewing.sparsify.guard import Guard, Rewind
 from lacewing.sparsify.layers import KSConv2d, KSLinear
+from lacewing.sparsify.masks import Masks, apply_masks, load_masks, prunable, save_masks
 
 __all__ = [
     "Chain",

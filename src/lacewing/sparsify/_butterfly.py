@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
-from lacewing.masks import prunable
 from lacewing.sparsify._allocate import allocate
 from lacewing.sparsify._attention import KSMultiheadAttention, KSProjection
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import Columns, KSConv2d, KSLayer, KSLinear
+from lacewing.sparsify.masks import prunable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from lacewing.errors import UsageError
-from lacewing.guard import Guard, Rewind
-from lacewing.masks import Masks, prunable
 from lacewing.sparsify._prune import Scope, Score, magnitude, prune
 from lacewing.sparsify._schedules import Schedule, Sizes, cubic, fixed_fraction
+from lacewing.sparsify.guard import Guard, Rewind
+from lacewing.sparsify.masks import Masks, prunable
 
 
 @dataclass(frozen=True, slots=True)

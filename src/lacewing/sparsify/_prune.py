@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
-from lacewing.masks import Masks, check_masks, prunable
 from lacewing.sparsify._schedules import Sizes
+from lacewing.sparsify.masks import Masks, check_masks, prunable
 
 Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
 Scope = Literal["global", "per-layer", "erk"]

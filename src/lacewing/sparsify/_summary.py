@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lacewing.masks import check_masks, prunable
+from lacewing.sparsify.masks import check_masks, prunable
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
-from lacewing.masks import Masks, apply_masks
+from lacewing.sparsify.masks import Masks, apply_masks
 
 
 def random_mask(masks: Mapping[str, Tensor], seed: int) -> Masks:

@@ -1,0 +1,21 @@
+"""One audit of one model: of its scores, of its outputs, or of the model itself. The names load when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lacewing.auditing._model import audit as audit
+    from lacewing.auditing._model import audit_model_files as audit_model_files
+    from lacewing.auditing._result import Audit as Audit
+    from lacewing.auditing._scores import audit_scores as audit_scores
+
+_HOMES = {"audit": "_model", "audit_model_files": "_model", "audit_scores": "_scores", "Audit": "_result"}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lacewing.auditing' has no attribute '{name}'")
+    return getattr(import_module(f"lacewing.auditing.{_HOMES[name]}"), name)

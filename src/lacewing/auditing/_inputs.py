@@ -1,0 +1,189 @@
+"""The user's records in any common form: read into arrays, checked, and given back to user code in their own form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.errors import UsageError
+from lacewing.support.user_code import user_code
+
+LEAST = 10  # records of a kind
+Array = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What user code takes records as: arrays, torch tensors or pandas frames."""
+
+    kind: Literal["array", "tensor", "frame"] = "array"
+    columns: tuple[str, ...] = ()  # of a frame
+    dtypes: tuple[str, ...] = ()
+
+    def records(self, x: Array) -> Any:
+        """``x`` (N, ...) in this form."""
+        if self.kind == "tensor":
+            import torch
+
+            return torch.from_numpy(np.ascontiguousarray(x))
+        if self.kind == "frame":
+            frame = import_module("pandas").DataFrame(x, columns=list(self.columns))
+            return frame.astype(dict(zip(self.columns, self.dtypes, strict=True)))
+        return x
+
+    def labels(self, y: Labels) -> Any:
+        """``y`` (N,), int64, in this form."""
+        if self.kind == "frame":
+            return import_module("pandas").Series(y)
+        return self.records(y)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """N labelled records; ``x`` keeps the dtype that it was given in, so that token ids stay whole numbers."""
+
+    x: Array
+    y: Labels
+    form: Form
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, rows: npt.NDArray[Any]) -> Data:
+        """The records that ``rows`` (indices or flags) picks."""
+        return Data(self.x[rows], self.y[rows], self.form)
+
+
+def read(given: Any, name: str, *, least: int = LEAST) -> Data:
+    """Labelled records from ``(x, y)`` of arrays, tensors or pandas objects, or from a torch data set.
+
+    Raises `UsageError` that names the argument ``name``: not of these forms, lengths that differ, values that are no
+    finite numbers, labels that are no whole numbers, fewer than ``least`` records.
+    """
+    if isinstance(given, tuple | list) and len(given) == 2:
+        x, y = given
+    elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not _is_plain(given):
+        x, y = _items(given, name)
+    else:
+        raise UsageError(
+            f"{name} is a {type(given).__name__}: give (x, y) of arrays, tensors or frames, or an indexable torch "
+            "data set of (x, y)."
+        )
+    inputs, form = _inputs(x, name)
+    labels = _labels(y, name)
+    if len(inputs) != len(labels):
+        raise UsageError(f"{name} holds {len(inputs)} records and {len(labels)} labels: give one label a record.")
+    if len(labels) < least:
+        raise UsageError(f"{name} holds {len(labels)} records: at least {least} are needed.")
+    return Data(inputs, labels, form)
+
+
+def join(parts: Mapping[str, Data]) -> Data:
+    """All records in one, in order and in the form of the first part.
+
+    Raises `UsageError` where records differ in shape, in whether they are whole numbers, or in a frame's columns.
+    """
+    (first_name, first), *others = parts.items()
+    for name, part in others:
+        if part.x.shape[1:] != first.x.shape[1:]:
+            raise UsageError(
+                f"{name} holds records of shape {part.x.shape[1:]} and {first_name} of {first.x.shape[1:]}: "
+                "give records of one shape."
+            )
+        if (part.x.dtype.kind == "f") != (first.x.dtype.kind == "f"):
+            raise UsageError(
+                f"{name} holds records of dtype {part.x.dtype} and {first_name} of {first.x.dtype}: give one dtype."
+            )
+        if part.form.columns and first.form.columns and part.form.columns != first.form.columns:
+            raise UsageError(f"{name} and {first_name} have other columns, or in another order: give the same.")
+    x = np.concatenate([part.x for part in parts.values()])
+    return Data(x, np.concatenate([part.y for part in parts.values()]), first.form)
+
+
+def shared(a: Data, b: Data) -> int:
+    """How many records of ``b`` stand in ``a`` as well, value for value."""
+    known = {row.tobytes() for row in np.ascontiguousarray(a.x)}
+    return sum(row.tobytes() in known for row in np.ascontiguousarray(b.x.astype(a.x.dtype, copy=False)))
+
+
+def _is_plain(given: Any) -> bool:
+    """Whether it is an array or the like: records without labels."""
+    return (
+        isinstance(given, tuple | list | dict | str | bytes | np.ndarray)
+        or hasattr(given, "to_numpy")
+        or _is_tensor(given)
+    )
+
+
+def _is_tensor(given: Any) -> bool:
+    torch = sys.modules.get("torch")  # who gives a tensor has loaded it
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def _items(given: Any, name: str) -> tuple[Any, Any]:
+    """(x, y) of a data set that hands out one (x, y) at a time."""
+    xs, ys = [], []
+    with user_code(f"{name}: its length"):
+        count = len(given)
+    for index in range(count):
+        with user_code(f"{name}: item {index}"):
+            item = given[index]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise UsageError(f"{name}[{index}] is a {type(item).__name__}: each item of a data set must be (x, y).")
+        xs.append(item[0])
+        ys.append(item[1])
+    if not xs:
+        raise UsageError(f"{name} holds 0 records: at least {LEAST} are needed.")
+    if len({np.shape(x) for x in xs}) > 1:
+        raise UsageError(f"{name} holds records of several shapes: pad or crop them to one.")
+    y = np.array([int(label) if _is_tensor(label) and label.numel() == 1 else label for label in ys])
+    if _is_tensor(xs[0]):
+        return sys.modules["torch"].stack(xs), y
+    return np.stack([np.asarray(x) for x in xs]), y
+
+
+def _inputs(x: Any, name: str) -> tuple[Array, Form]:
+    form = Form()
+    if _is_tensor(x):
+        x, form = x.detach().cpu(), Form("tensor")
+        array = np.asarray(x.float() if str(x.dtype) == "torch.bfloat16" else x)
+    elif hasattr(x, "to_numpy"):
+        array = x.to_numpy()
+        if array.ndim == 2:
+            form = Form("frame", tuple(x.columns), tuple(str(dtype) for dtype in x.dtypes))
+    else:
+        array = np.asarray(x)
+    if array.dtype.kind not in "buif":
+        raise UsageError(f"{name}: x has dtype {array.dtype}, which is not one of numbers: encode it as numbers first.")
+    if array.ndim < 2 or 0 in array.shape[1:]:
+        raise UsageError(f"{name}: x has shape {array.shape}: give one row of values a record.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array.reshape(len(array), -1))).any(axis=1).sum())
+        raise UsageError(f"{name}: x holds NaN or infinite values in {bad} records: drop these or fill in the values.")
+    return array, form
+
+
+def _labels(y: Any, name: str) -> Labels:
+    if _is_tensor(y):
+        y = y.detach().cpu()
+    labels = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
+    if labels.ndim != 1:
+        raise UsageError(
+            f"{name}: y has shape {labels.shape}: give one label a record, y.ravel() of a column or y.argmax(1) of "
+            "one-hot rows."
+        )
+    if labels.dtype.kind not in "bui":
+        raise UsageError(
+            f"{name}: y has dtype {labels.dtype}: labels must be whole numbers from 0, such as y.astype(int)."
+        )
+    labels = labels.astype(np.int64)
+    if len(labels) and labels.min() < 0:
+        raise UsageError(f"{name}: y holds {labels.min()}: labels must be whole numbers from 0 to classes - 1.")
+    return labels

@@ -1,0 +1,124 @@
+"""Scores and outputs from a file or a mapping: arrays by known names, nothing pickled, nothing unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.support.formats import Arrays, read_arrays, read_csv
+
+NAMES = (  # of arrays; a .csv holds the first eight, logits and phi as columns logit_0, phi_0 ..
+    "score",
+    "member",
+    "logits",
+    "label",
+    "class",
+    "id",
+    "sensitivity",
+    "phi",
+    "reference_logits",
+    "reference_in",
+    "reference_phi",
+    "reference_sensitivity",
+    "population_logits",
+    "population_label",
+    "population_reference_logits",
+)
+_TABLES = {"logit": "logits", "phi": "phi"}  # prefix of numbered columns -> array
+_COLUMNS = ("score", "member", "label", "class", "id", "sensitivity")
+_TEXT = ("class", "id")  # may hold words
+_TRUTH = {"true": "1", "false": "0"}
+
+
+def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
+    """The arrays of an ``.npz`` (nothing pickled), a ``.csv``, or a mapping. Raises `UsageError` that names what is
+    wrong: no such file, not of its kind, empty, an unknown name, a cell that is no number.
+    """
+    if isinstance(source, Mapping):
+        arrays = {str(name): np.asarray(values) for name, values in source.items()}
+    else:
+        path = Path(source)
+        if path.suffix not in (".npz", ".csv"):
+            raise UsageError(f"{path} is neither .npz nor .csv: give scores in one of these.")
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}.")
+        if path.stat().st_size == 0:
+            raise UsageError(f"{path} is empty.")
+        arrays = read_arrays(path) if path.suffix == ".npz" else _csv(path)
+    for name, values in arrays.items():
+        if name not in NAMES:
+            raise UsageError(f"Unknown array '{name}': {did_you_mean(name, NAMES)}")
+        if name in _TEXT and values.dtype.kind not in "iuU":
+            arrays[name] = _words(name, values)
+            continue
+        if name not in _TEXT and values.dtype.kind not in "biuf":
+            raise UsageError(f"{name} holds {values.dtype} values: give numbers.")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise UsageError(f"{name} holds {bad} NaN or infinite value{'s' * (bad > 1)}: give finite numbers.")
+    return arrays
+
+
+def _csv(path: Path) -> Arrays:
+    rows = read_csv(path)
+    if len(rows) < 2:
+        raise UsageError(f"{path} has {len(rows)} line{'s' * (len(rows) != 1)}: give a header and a line a record.")
+    header = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise UsageError(f"{path}: the column '{twice}' stands twice.")
+    columns = {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
+    numbered: dict[str, dict[int, npt.NDArray[Any]]] = {}
+    arrays: Arrays = {}
+    for name, cells in columns.items():
+        found = re.fullmatch(r"(logit|phi)_(\d+)", name)
+        if found:
+            numbered.setdefault(found[1], {})[int(found[2])] = _numbers(name, cells)
+        elif name in _COLUMNS:
+            arrays[name] = _words_or_numbers(cells) if name in _TEXT else _numbers(name, cells)
+        else:
+            raise UsageError(f"Unknown column '{name}': {did_you_mean(name, (*_COLUMNS, 'logit_0', 'phi_0'))}")
+    for prefix, table in numbered.items():
+        lacking = next((at for at in range(len(table)) if at not in table), None)
+        if lacking is not None:
+            raise UsageError(f"{path}: the column '{prefix}_{lacking}' is missing: number them from 0 without a gap.")
+        arrays[_TABLES[prefix]] = np.stack([table[at] for at in range(len(table))], axis=1)
+    return arrays
+
+
+def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    """Names of classes or records: text, or what Python objects say of themselves where a mapping gives such."""
+    if values.dtype.kind not in "SOfb" or any(type(value) in (dict, list, tuple) for value in values.flat):
+        raise UsageError(f"{name} holds {values.dtype} values: give whole numbers or words.")
+    try:
+        return values.astype(np.str_)
+    except (UnicodeDecodeError, ValueError, TypeError) as error:
+        raise UsageError(f"{name} holds what is no text ({error}): give whole numbers or words.") from None
+
+
+def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
+    values = np.empty(len(cells))
+    for at, cell in enumerate(cells):
+        try:
+            if "_" in cell or not cell.isascii():  # float takes 1_0 as 10, and the digits of every script
+                raise ValueError
+            values[at] = float(_TRUTH.get(cell.lower(), cell))
+        except ValueError:
+            raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is no number.") from None
+    return values
+
+
+def _words_or_numbers(cells: list[str]) -> npt.NDArray[Any]:
+    try:
+        return np.array([int(cell) for cell in cells])
+    except ValueError:
+        return np.array(cells)

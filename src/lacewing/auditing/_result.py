@@ -1,0 +1,401 @@
+"""What an audit returns: the attacks, what could not run and why, self-checks; and the builder that runs them all."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import attacks as registry
+from lacewing import metrics
+from lacewing.attacks import _measure
+from lacewing.attacks._types import Attack, Evidence
+from lacewing.attacks.selfchecks import SelfCheck, selfchecks
+from lacewing.auditing import _answer
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.results import REALISED, AttackResult, NetworkResult, with_ends
+from lacewing.support.files import remove_parts, write_atomically
+from lacewing.support.text import entry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = 1
+DELTA = 1e-5
+CONFIDENCE = 0.95
+Attacks = Literal["all"] | str | Sequence[str]
+
+_SHOWN = {  # columns of the table: heading, metric
+    "AUC": "auc",
+    "TPR at 1 % FPR": "tpr_at_fpr_0.01",
+    "TPR at 0.1 % FPR": "tpr_at_fpr_0.001",
+    "balanced accuracy": "balanced_accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audit of one model. ``print`` shows the answer and a table; in a notebook it shows the ROC too.
+
+    It holds scores of single records (``attacks[i].score_N``), which are private data: none of the texts, tables,
+    JSON and pages made by the methods below shows them.
+    """
+
+    attacks: tuple[AttackResult, ...]  # those that ran, in the registry's order
+    refused: Mapping[str, str] = field(default_factory=dict)  # attack -> what it lacks, a sentence
+    selfchecks: tuple[SelfCheck, ...] = ()
+    epsilon: Mapping[str, float] = field(default_factory=dict)  # attack -> lower bound at ``delta``, 95 % confidence
+    epsilon_other: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # attack -> name -> bound
+    delta: float = DELTA
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None  # where the report was written
+    class_N: npt.NDArray[Any] | None = None  # each record's class, words or numbers; for `by_class`
+
+    @property
+    def sentence(self) -> str:
+        """The answer: the strongest attack's leakage, or above which AUC and at which n none was found."""
+        return _answer.sentence(self.attacks)
+
+    @property
+    def strongest(self) -> AttackResult:
+        """The attack whose AUC interval lies highest."""
+        return _answer.strongest(self.attacks)
+
+    def table(self) -> list[dict[str, Any]]:
+        """A dict per attack, the strongest first: each metric with ``_low`` and ``_high`` (None where refused)."""
+        rows = []
+        for result in sorted(self.attacks, key=_auc_value, reverse=True):
+            row: dict[str, Any] = {"attack": result.attack, "variant": result.variant}
+            for name in (*_SHOWN.values(), "advantage", "oracle_balanced_accuracy", *REALISED):
+                row |= with_ends(name, result.metrics.get(name))
+            row["epsilon_low"] = self.epsilon.get(result.attack)
+            row |= {"n_members": result.n_members, "n_nonmembers": result.n_nonmembers}
+            rows.append(row)
+        return rows
+
+    def by_class(self, attack: str | None = None) -> list[dict[str, Any]]:
+        """A dict per class: members, non-members, and the AUC (None where a kind is missing) of ``attack``.
+
+        Default: the strongest attack. Intervals are 95 % each: with many classes some lie above 0.5 by chance. Raises
+        `UsageError` where the classes are not known or the attack did not run.
+        """
+        if self.class_N is None:
+            raise UsageError("The records' classes are not known: give 'class' or 'label' to the audit.")
+        ran = {result.attack: result for result in self.attacks}
+        if attack is not None and attack not in ran:
+            raise UsageError(f"The attack '{attack}' is not in the audit: {did_you_mean(attack, ran)}")
+        result = self.strongest if attack is None else ran[attack]
+        rows = []
+        for name in np.unique(self.class_N):
+            of = self.class_N == name
+            member = result.member_N[of]
+            n_members, n_nonmembers = int(member.sum()), int((~member).sum())
+            auc = metrics.auc(result.score_N[of], member) if n_members and n_nonmembers else None
+            row = {"class": name.item(), "attack": result.attack}
+            row |= {"n_members": n_members, "n_nonmembers": n_nonmembers}
+            rows.append(row | with_ends("auc", auc))
+        return rows
+
+    def plot(self, most: int = 8) -> Figure:
+        """The ROC curves of the ``most`` strongest attacks on logarithmic axes, from an FPR of 1/non-members on."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.6, 5.0), layout="constrained")
+        axes = figure.add_subplot(xscale="log", yscale="log", xlabel="false-positive rate", ylabel="true-positive rate")
+        ranked = sorted(self.attacks, key=_auc_value, reverse=True)
+        least = 1.0 / max(result.n_nonmembers for result in self.attacks)
+        for result in ranked[:most]:
+            fpr, tpr = result.roc()
+            drawn = fpr >= 1.0 / result.n_nonmembers
+            axes.step(fpr[drawn], tpr[drawn], where="post", label=result.attack)
+        axes.plot([least, 1.0], [least, 1.0], color="0.6", linestyle=":", label="chance")
+        axes.set(xlim=(least, 1.0), ylim=(least, 1.05))
+        left = len(ranked) - most
+        axes.legend(title=f"strongest {most}, {left} left out" if left > 0 else None, fontsize="small")
+        return figure
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write the HTML page (one offline file): into the folder ``path``, or to the file if it ends in ``.html``.
+
+        Default: the audit's own folder. Raises `UsageError` where there is neither, OSError where it cannot be written.
+        """
+        from lacewing import reporting
+
+        target = self._place(path)
+        if target.suffix != ".html":
+            return reporting.write_audit(target, self)
+        with TemporaryDirectory() as aside:
+            page = reporting.write_audit(Path(aside), self).read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, page.decode())
+        return target
+
+    def model_card(self) -> str:
+        """The audit's block of a model card, Markdown: threat model, n, intervals, variant, and what was not tested."""
+        from lacewing.reporting import _card
+
+        return _card.model_card(self)
+
+    def save(self, path: Path | str | None = None) -> Path:
+        """Write ``report.html``, ``model_card.md`` and ``audit.json`` into a folder; returns the folder."""
+        folder = self._place(path)
+        remove_parts(folder)  # of an audit that was killed as it wrote
+        self.report(folder)
+        write_atomically(folder / "model_card.md", self.model_card())
+        write_atomically(folder / "audit.json", json.dumps(self.as_json(), indent=1) + "\n")
+        return folder
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``, with a ``schema`` number; it holds nothing of single records."""
+        network = self.attacks[0].network
+        facts = ("network", "method", "seed", "density", "parameters", "nonzero", "train_accuracy", "test_accuracy")
+        return {
+            "schema": SCHEMA,
+            "sentence": self.sentence,
+            "confidence": CONFIDENCE,
+            "delta": self.delta,
+            "epsilon_assumed": dict(metrics.EPSILON_ASSUMED) if self.epsilon_other else {},
+            "model": {name: _plain(getattr(network, name)) for name in facts},
+            "attacks": [
+                {
+                    "attack": result.attack,
+                    "variant": result.variant,
+                    "threat_model": result.threat_model,
+                    "n_members": result.n_members,
+                    "n_nonmembers": result.n_nonmembers,
+                    "metrics": {
+                        name: None if found is None else {k: _plain(v) for k, v in found._asdict().items()}
+                        for name, found in result.metrics.items()
+                    },
+                    "epsilon_low": self.epsilon.get(result.attack),
+                    "epsilon_other": dict(self.epsilon_other.get(result.attack, {})),
+                    "notes": _plain(dict(result.notes)),
+                }
+                for result in self.attacks
+            ],
+            "classes": [] if self.class_N is None else self.by_class(),
+            "refused": dict(self.refused),
+            "selfchecks": [vars(check) for check in self.selfchecks],
+            "notes": list(self.notes),
+            "folder": None if self.folder is None else str(self.folder),
+        }
+
+    def __str__(self) -> str:
+        head = ["attack", *_SHOWN, "epsilon ≥", "variant"]
+        rows = [head] + [
+            [
+                result.attack,
+                *(_answer.shown(result.metrics.get(metric)) for metric in _SHOWN.values()),
+                _epsilon_shown(self.epsilon.get(result.attack)),
+                result.variant,
+            ]
+            for result in sorted(self.attacks, key=_auc_value, reverse=True)
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [self.sentence, ""]
+        lines += [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        best = self.attacks[0]
+        lines.append(
+            f"n = {best.n_members} members, {best.n_nonmembers} non-members; 95 % intervals; epsilon at delta = "
+            f"{self.delta:g}; – stands where n or the attack does not allow the number."
+        )
+        lines += _answer.realised(self.attacks)
+        said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
+        said += [f"note: {note}" for note in self.notes]
+        lines += map(entry, [*said, *self._not_run()])
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the answer, the ROC, the table, self-checks, and what could not run."""
+        image = io.BytesIO()
+        self.plot().savefig(image, format="png", dpi=110)
+        picture = base64.b64encode(image.getvalue()).decode()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("attack", "variant", *_SHOWN))
+        body = "".join(
+            f"<tr><td>{html.escape(result.attack)}</td><td>{html.escape(result.variant)}</td>"
+            + "".join(f"<td>{_answer.shown(result.metrics.get(metric))}</td>" for metric in _SHOWN.values())
+            + "</tr>"
+            for result in sorted(self.attacks, key=_auc_value, reverse=True)
+        )
+        said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
+        said += [*self.notes, *self._not_run()]
+        return (
+            f"<p>{html.escape(self.sentence)}</p><img alt='ROC curves' src='data:image/png;base64,{picture}'>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in said)}</ul>"
+        )
+
+    def _not_run(self) -> list[str]:
+        """One line a reason."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.refused.items():
+            names.setdefault(why, []).append(name)
+        every = len(registry.ATTACKS)
+        return [
+            f"not run: {', '.join(some) if len(some) < every else f'the {every} attacks of the registry'}. {why}"
+            for why, some in names.items()
+        ]
+
+    def _place(self, path: Path | str | None) -> Path:
+        if path is None and self.folder is None:
+            raise UsageError("The audit has no folder: name one, as in .report('audit.html').")
+        return Path(path) if path is not None else Path(self.folder or "")
+
+
+def build(
+    evidence: Evidence,
+    network: NetworkResult,
+    *,
+    attacks: Attacks = "all",
+    delta: float = DELTA,
+    notes: Sequence[str] = (),
+    folder: Path | None = None,
+    seed: int = 0,
+    refused: Mapping[str, str] | None = None,
+    measured: Sequence[AttackResult] = (),
+    class_N: npt.NDArray[Any] | None = None,
+) -> Audit:
+    """Run every attack of the registry that ``evidence`` allows, or those named, and put the audit together.
+
+    Args:
+        evidence: what the attacker of the model holds.
+        network: the model; an attack that is about other methods than its ``method`` is refused.
+        attacks: ``"all"``, a name, or names.
+        delta: of the epsilon bounds.
+        notes: sentences that a reader of the result must know.
+        folder: where report.html, model_card.md and audit.json are written; None: nowhere.
+        seed: of attacks that learn, and of the self-checks.
+        refused: attacks that must not run, with the reason as a sentence.
+        measured: results that are there already; they come first.
+        class_N: (N,) what `Audit.by_class` groups by; None: the given labels.
+
+    Raises:
+        UsageError: a named attack does not exist or cannot run, or none of all can.
+    """
+    check_delta(delta)
+    found, lacking = list(measured), dict(refused or {})
+    for attack in chosen(attacks):
+        why = lacking.get(attack.name) or _cannot(attack, evidence, network)
+        if why is None:
+            try:
+                found.append(_measure.perform(attack, evidence, network, seed=seed))
+                continue
+            except UsageError as error:
+                why = str(error)
+            except ImportError as error:
+                if (error.name or "").partition(".")[0] != "torch":
+                    raise
+                why = "It needs torch, which is not installed: pip install torch."
+        if attacks != "all":
+            raise UsageError(f"attacks: '{attack.name}' cannot run. {why}")
+        lacking[attack.name] = why
+    return finish(
+        found,
+        evidence,
+        refused=lacking,
+        delta=delta,
+        notes=notes,
+        folder=folder,
+        seed=seed,
+        class_N=evidence.observed.label_N if class_N is None else class_N,
+    )
+
+
+def finish(
+    results: Sequence[AttackResult],
+    evidence: Evidence | None,
+    *,
+    refused: Mapping[str, str],
+    delta: float = DELTA,
+    notes: Sequence[str] = (),
+    folder: Path | None = None,
+    seed: int = 0,
+    class_N: npt.NDArray[Any] | None = None,
+) -> Audit:
+    """The audit of results that are there: epsilon bounds, self-checks, and the files if there is a folder."""
+    check_delta(delta)
+    if not results:
+        raise UsageError("No attack can run. " + " ".join(f"{name}: {why}" for name, why in refused.items()))
+    audit = Audit(
+        attacks=tuple(results),
+        refused=dict(refused),
+        selfchecks=selfchecks(_answer.strongest(results), results, evidence, seed=seed),
+        epsilon={
+            result.attack: float(
+                metrics.epsilon_lower_bound(result.score_N, result.member_N, delta=delta, confidence=CONFIDENCE)
+            )
+            for result in results
+        },
+        epsilon_other={
+            result.attack: metrics.other_epsilon_bounds(result.score_N, result.member_N, delta, CONFIDENCE)
+            for result in results
+        },
+        delta=delta,
+        notes=tuple(notes),
+        folder=folder,
+        class_N=class_N,
+    )
+    if folder is not None:
+        audit.save(folder)
+    return audit
+
+
+def chosen(attacks: Attacks) -> list[Attack]:
+    """The registry's entries that ``attacks`` names. Raises `UsageError` with the nearest known name."""
+    if attacks == "all":
+        return list(registry.ATTACKS.values())
+    names = [attacks] if isinstance(attacks, str) else list(attacks)
+    if not names:
+        raise UsageError("attacks is empty: give 'all' or names of attacks.")
+    return [registry.find(name) for name in dict.fromkeys(names)]
+
+
+def check_delta(delta: float) -> None:
+    """Raises `UsageError` unless 0 < delta < 1; for callers with hours of work before the first bound."""
+    if isinstance(delta, bool) or not isinstance(delta, Real) or not 0.0 < delta < 1.0:
+        raise UsageError(f"delta = {delta!r} is out of range: give a number between 0 and 1, such as 1e-5.")
+
+
+def _cannot(attack: Attack, evidence: Evidence, network: NetworkResult) -> str | None:
+    if attack.methods is not None and network.method not in attack.methods:
+        about = " and ".join(sorted(attack.methods))
+        return f"It is about {about} networks of a study; this one counts as '{network.method}'."
+    lacking = _measure.missing(attack, evidence)
+    return None if lacking is None else f"It needs {lacking}."
+
+
+def _auc_value(result: AttackResult) -> float:
+    found = result.metrics["auc"]
+    return -math.inf if found is None else found.value
+
+
+def _epsilon_shown(bound: float | None) -> str:
+    return "–" if bound is None else f"{bound:.2f}"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, texts, lists and dicts alone; NaN and infinities, which JSON lacks, become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

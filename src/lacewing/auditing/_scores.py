@@ -1,0 +1,368 @@
+"""The audit of scores or outputs that were computed anywhere: arrays in, no torch needed, answers in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import attacks as registry
+from lacewing import metrics
+from lacewing.attacks import _logits, _measure
+from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
+from lacewing.auditing import _result
+from lacewing.auditing._read import read
+from lacewing.auditing._result import Attacks, Audit
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats
+from lacewing.results import AttackResult, NetworkResult
+from lacewing.support import numbers
+from lacewing.support.formats import Arrays
+
+_SCORES = Attack(
+    name="scores",
+    family="scores",
+    threat_model="That of whoever computed the scores: this audit measures them as they were given.",
+    function=lambda evidence, *, seed: Scored(np.zeros(len(evidence.observed.member_N)), None, "as given"),
+    needs=frozenset(),
+)
+
+
+def audit_scores(
+    source: Path | str | Mapping[str, npt.ArrayLike],
+    *,
+    attacks: Attacks = "all",
+    delta: float = _result.DELTA,
+    out: Path | str | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Measure given scores, or run every attack that given outputs allow. Needs no torch.
+
+    Args:
+        source: an ``.npz`` (read without pickle), a ``.csv``, or a mapping name -> array. N records, C classes, K
+            reference networks, Q fixed queries, Z population records:
+
+            - ``member`` (N,): 1 for records trained on, 0 for others; always needed;
+            - ``score`` (N,): higher for members; measured as given, under the name "scores";
+            - ``logits`` (N, C) and ``label`` (N,): the model's outputs before the softmax and the given classes;
+            - ``class`` (N,), ``id`` (N,): optional, words or whole numbers; each id once;
+            - ``sensitivity`` (N,), ``phi`` (N, Q): local sensitivity, log-odds under Q fixed queries;
+            - ``reference_in`` (K, N) with ``reference_logits`` (K, N, C), or with ``reference_phi`` (K, N, Q) beside
+              ``phi``: other networks of the same recipe, and which records each trained on;
+              ``reference_sensitivity`` (K, N);
+            - ``population_logits`` (Z, C), ``population_label`` (Z,), ``population_reference_logits`` (K, Z, C):
+              records that no network trained on and that are not among the N.
+
+            In a .csv logits and phi are columns ``logit_0`` .., ``phi_0`` ..; references and population need an .npz.
+        attacks: ``"all"``: what cannot run stands in ``Audit.refused``; or a name or names, which must be able to run.
+        delta: of the epsilon bounds.
+        out: folder for report.html, model_card.md and audit.json; None: nothing is written.
+        seed: of attacks that learn, and of the self-checks.
+
+    The first reference network that trained on some of the N records and not on others serves as the shadow network,
+    on the same records, with the other reference networks as its references; thresholds and learned attacks come from
+    it alone. Given ``reference_phi`` without ``reference_logits`` there is no shadow, since phi is not the whole
+    output.
+
+    Raises:
+        UsageError: the file or an array is not as described, or a named attack cannot run.
+    """
+    seed = numbers.seed(seed)
+    _result.check_delta(delta)
+    arrays = read(source)
+    member = _member(arrays)
+    record = _record(arrays, len(member))
+    notes: list[str] = []
+    measured = [_as_given(arrays["score"], member, record, notes)] if "score" in arrays else []
+    folder = None if out is None else Path(out)
+    if "logits" in arrays:
+        evidence = _evidence(arrays, member, record, notes)
+        return _result.build(
+            evidence,
+            _network(evidence.observed),
+            attacks=attacks,
+            delta=delta,
+            notes=notes,
+            folder=folder,
+            seed=seed,
+            measured=measured,
+            class_N=arrays.get("class"),
+        )
+    for name in arrays:
+        if name not in ("score", "member", "class", "id"):
+            raise UsageError(f"{name} is given without logits: give logits (N, C) and label (N,) beside it.")
+    if not measured:
+        raise UsageError("There is neither 'score' nor 'logits': give scores, or logits and label, beside member.")
+    why = "It needs the model's outputs (logits and label); only scores are given."
+    if attacks != "all":
+        raise UsageError(f"attacks: '{_result.chosen(attacks)[0].name}' cannot run. {why}")
+    refused = dict.fromkeys(registry.ATTACKS, why)
+    return _result.finish(
+        measured,
+        None,
+        refused=refused,
+        delta=delta,
+        notes=notes,
+        folder=folder,
+        seed=seed,
+        class_N=arrays.get("class"),
+    )
+
+
+def _member(arrays: Arrays) -> Bools:
+    if "member" not in arrays:
+        raise UsageError("There is no 'member': give 1 for each record that the model trained on, 0 for the others.")
+    member = arrays["member"]
+    if member.ndim != 1 or len(member) == 0:
+        raise UsageError(f"member has shape {member.shape}: give one value a record.")
+    _zero_one("member", member)
+    if member.all() or not member.any():
+        raise UsageError(
+            f"member marks {int(member.sum())} of {len(member)} records: members and non-members are needed."
+        )
+    return member.astype(np.bool_)
+
+
+def _zero_one(name: str, values: npt.NDArray[Any]) -> None:
+    if values.dtype != np.bool_ and not np.isin(values, (0, 1)).all():
+        other = values[~np.isin(values, (0, 1))].flat[0]
+        raise UsageError(f"{name} holds {other}: give 1 for records that were trained on and 0 for the others.")
+
+
+def _record(arrays: Arrays, n: int) -> npt.NDArray[np.int64]:
+    """Whole-number ids as they are, words by their place in the file."""
+    for name in ("id", "class"):
+        if name in arrays and arrays[name].shape != (n,):
+            raise UsageError(f"{name} has shape {arrays[name].shape} beside {n} values of member: give one a record.")
+    if "id" not in arrays:
+        return np.arange(n)
+    values, count = np.unique(arrays["id"], return_counts=True)
+    if len(values) != n:
+        raise UsageError(f"id holds {values[count > 1][0]} twice: give each record once.")
+    return arrays["id"].astype(np.int64) if arrays["id"].dtype.kind in "iu" else np.arange(n)
+
+
+def _as_given(score: npt.NDArray[Any], member: Bools, record: npt.NDArray[np.int64], notes: list[str]) -> AttackResult:
+    n = len(member)
+    if score.shape != (n,):
+        raise UsageError(f"score has shape {score.shape} beside {n} values of member: give one value a record.")
+    if (score == score[0]).all():
+        raise UsageError(f"score is {score[0]} for all {n} records: constant scores tell nothing apart.")
+    # Measured where every attack is; it reads logits for the model's own accuracy alone, which is unknown here.
+    blank = Observed(np.zeros((n, 2)), np.zeros(n, np.int64), member, None, record)
+    scored = Scored(score.astype(np.float64), None, "as given")
+    found = _measure.measure(_SCORES, scored, blank, _unknown_network())
+    auc = found.metrics["auc"]
+    if auc is not None and auc.high < 0.5:
+        notes.append(
+            f"The scores' AUC of {auc.value:.3f} lies below 0.5: a score must be HIGHER for members; give the negative "
+            "of a loss."
+        )
+    return replace(found, notes={}, correct_N=np.zeros(0, np.bool_))
+
+
+def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], notes: list[str]) -> Evidence:
+    n = len(member)
+    if "label" not in arrays:
+        raise UsageError("There is no 'label' beside logits: give the class of each record, 0 to C-1.")
+    logits, label = _real("logits", arrays), arrays["label"]
+    if logits.ndim != 2 or logits.shape[1] < 2 or len(logits) != n:
+        raise UsageError(
+            f"logits have shape {logits.shape} beside {n} values of member: give (N, C), a row a record, a column for "
+            "each of at least two classes."
+        )
+    classes = logits.shape[1]
+    for name in ("logits", "reference_logits", "population_logits", "population_reference_logits"):
+        if name in arrays:
+            _logits.refuse_probabilities(arrays[name], name)
+    if (logits == logits[0]).all():
+        raise UsageError(f"logits are the same for all {n} records: constant outputs tell nothing apart.")
+    observed = Observed(
+        logits_NC=logits,
+        label_N=_classes("label", label, n, classes),
+        member_N=member,
+        sensitivity_N=_fitting("sensitivity", arrays, (n,)),
+        record_N=record,
+        phi_NQ=_fitting("phi", arrays, (n, None)),
+    )
+    _compare_members(observed, notes)
+    references = _references(arrays, observed)
+    population = _population(arrays, classes, 0 if references is None else len(references))
+    evidence = Evidence(observed, references, population)
+    if references is None or "reference_logits" not in arrays:
+        return evidence
+    k = next((k for k, inside in enumerate(references.in_KN) if inside.any() and not inside.all()), None)
+    if k is None:
+        notes.append("No reference network trained on some of the records and not on others: there is no shadow.")
+        return evidence
+    notes.append(f"Reference network {k} serves as the shadow network, on the same records as the target.")
+    return replace(evidence, shadow=_shadow(arrays, evidence, k))
+
+
+def _compare_members(seen: Observed, notes: list[str]) -> None:
+    """Say where labels or members do not fit the outputs, which every attack would take for a fact."""
+    right = int((np.argmax(seen.logits_NC, axis=1) == seen.label_N).sum())
+    n, classes = len(seen.label_N), seen.classes
+    if metrics.clopper_pearson(right, n)[0] <= 1 / classes:
+        notes.append(
+            f"The model is right about {right} of {n} records, no better than chance with {classes} classes: are the "
+            "labels those of these records, and the columns of logits in the order of the classes?"
+        )
+    surer = metrics.auc(_logits.log_true_class_probability(seen.logits_NC, seen.label_N), seen.member_N)
+    if surer.high < 0.5:
+        notes.append(
+            f"The model is surer of records that are no members (AUC of the loss {surer.value:.3f}): is member the "
+            "other way round? Give 1 for records that the model trained on."
+        )
+
+
+def _references(arrays: Arrays, observed: Observed) -> References | None:
+    given = [name for name in arrays if name.startswith("reference_")]
+    if not given:
+        return None
+    if "reference_in" not in arrays:
+        raise UsageError(f"{given[0]} is given without reference_in: say (K, N) which records each network trained on.")
+    if "reference_logits" not in arrays and "reference_phi" not in arrays:
+        raise UsageError("reference_in is given without reference_logits (K, N, C) or reference_phi (K, N, Q).")
+    inside, n = arrays["reference_in"], len(observed.member_N)
+    if inside.ndim != 2 or inside.shape[1] != n or len(inside) == 0:
+        raise UsageError(f"reference_in has shape {inside.shape}: give (K, N) with N = {n}.")
+    _zero_one("reference_in", inside)
+    k = len(inside)
+    phi = _fitting("reference_phi", arrays, (k, n, None))
+    if phi is not None:
+        if observed.phi_NQ is None:
+            raise UsageError("reference_phi is given without phi: give the target's log-odds (N, Q) as well.")
+        queries = observed.phi_NQ.shape[1]
+        if phi.shape[2] != queries:
+            raise UsageError(
+                f"reference_phi holds {phi.shape[2]} queries a record and phi {queries}: ask all networks the same "
+                "fixed queries (crops)."
+            )
+    _fitting("reference_sensitivity", arrays, (k, n))
+    logits = _fitting("reference_logits", arrays, (k, n, observed.classes))
+    if logits is not None:
+        _refuse_twins("logits", observed.logits_NC, logits)
+    if phi is not None and observed.phi_NQ is not None:
+        _refuse_twins("phi", observed.phi_NQ, phi)
+    if logits is None:
+        assert phi is not None
+        # Logits of the given log-odds: right for the given class, which is all that attacks read of references.
+        logits = np.full((k, n, observed.classes), -math.log(observed.classes - 1))
+        np.put_along_axis(logits, observed.label_N[None, :, None], phi[:, :, :1].astype(np.float64), axis=2)
+    return References(logits, inside.astype(np.bool_), tuple(f"reference {i}" for i in range(k)), phi)
+
+
+def _refuse_twins(name: str, own: npt.NDArray[Any], others: npt.NDArray[Any]) -> None:
+    """Refuse a reference whose answers are, to the last bit, the model's or another reference's."""
+    seen = {own.astype(np.float64).tobytes(): name}
+    for index, answers in enumerate(others):
+        content = answers.astype(np.float64).tobytes()
+        if content in seen:
+            raise UsageError(
+                f"reference_{name}[{index}] is the same as {seen[content]}: give what other networks answered."
+            )
+        seen[content] = f"reference_{name}[{index}]"
+
+
+def _population(arrays: Arrays, classes: int, k: int) -> Population | None:
+    given = [name for name in arrays if name.startswith("population_")]
+    if not given:
+        return None
+    for name in ("population_logits", "population_label"):
+        if name not in arrays:
+            raise UsageError(f"{given[0]} is given without {name}: a population needs both.")
+    logits = _fitting("population_logits", arrays, (None, classes))
+    assert logits is not None
+    if "population_reference_logits" in arrays and k == 0:
+        raise UsageError("population_reference_logits is given without reference_logits and reference_in.")
+    label = _classes("population_label", arrays["population_label"], len(logits), classes)
+    return Population(logits, label, _fitting("population_reference_logits", arrays, (k, len(logits), classes)))
+
+
+def _shadow(arrays: Arrays, evidence: Evidence, k: int) -> Evidence:
+    target, references, population = evidence.observed, evidence.references, evidence.population
+    assert references is not None
+    others = [other for other in range(len(references)) if other != k]
+    sensitivity = arrays.get("reference_sensitivity")
+    return Evidence(
+        observed=Observed(
+            logits_NC=references.logits_KNC[k],
+            label_N=target.label_N,
+            member_N=references.in_KN[k],
+            sensitivity_N=None if sensitivity is None else _real("reference_sensitivity", arrays)[k],
+            record_N=target.record_N,
+            phi_NQ=None if references.phi_KNQ is None else references.phi_KNQ[k],
+        ),
+        references=_only(references, others),
+        population=None
+        if population is None or population.reference_logits_KZC is None
+        else Population(
+            population.reference_logits_KZC[k], population.label_Z, population.reference_logits_KZC[others]
+        ),
+    )
+
+
+def _only(references: References, others: list[int]) -> References | None:
+    """The other networks as the shadow's references; None where they leave a record without one of its kind."""
+    inside = references.in_KN[others]
+    if len(others) < 2 or inside.all(axis=0).any():
+        return None
+    phi = None if references.phi_KNQ is None else references.phi_KNQ[others]
+    return References(references.logits_KNC[others], inside, tuple(references.name_K[o] for o in others), phi)
+
+
+def _real(name: str, arrays: Arrays) -> npt.NDArray[np.floating]:
+    values = arrays[name]
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+
+def _fitting(name: str, arrays: Arrays, shape: tuple[int | None, ...]) -> npt.NDArray[np.floating] | None:
+    """The array, if it is there and has the shape; None in the shape stands for any length from 1."""
+    if name not in arrays:
+        return None
+    values = _real(name, arrays)
+    if values.ndim != len(shape) or any(
+        have != want if want is not None else have == 0 for have, want in zip(values.shape, shape, strict=True)
+    ):
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise UsageError(f"{name} has shape {values.shape}: give ({wanted}{',' * (len(shape) == 1)}).")
+    return values
+
+
+def _classes(name: str, values: npt.NDArray[Any], n: int, classes: int) -> npt.NDArray[np.int64]:
+    if values.shape != (n,):
+        raise UsageError(f"{name} has shape {values.shape} beside {n} records: give one value a record.")
+    if (values != np.floor(values)).any() or values.min() < 0 or values.max() >= classes:
+        raise UsageError(f"{name} holds values that are no class: give whole numbers from 0 to {classes - 1}.")
+    return values.astype(np.int64)
+
+
+def _network(seen: Observed) -> NetworkResult:
+    right: Floats = (np.argmax(seen.logits_NC, axis=1) == seen.label_N).astype(np.float64)
+    return replace(
+        _unknown_network(),
+        train_accuracy=float(right[seen.member_N].mean()),
+        test_accuracy=float(right[~seen.member_N].mean()),
+    )
+
+
+def _unknown_network() -> NetworkResult:
+    """A model of which scores alone are known: accuracies are NaN, counts 0."""
+    return NetworkResult(
+        network="model",
+        method="dense",
+        role="target",
+        seed=0,
+        density=1.0,
+        density_prunable=1.0,
+        parameters=0,
+        nonzero=0,
+        train_accuracy=math.nan,
+        test_accuracy=math.nan,
+    )

@@ -1,0 +1,235 @@
+"""How fast networks train here: ResNet-20 against a plain loop in one window, perceptrons in stacks against a loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from lacewing import data, models
+from lacewing.bench import _child
+from lacewing.bench._measure import ROUNDS, Machine, counted, interleaved, native_dtypes
+from lacewing.config import Model, Train
+from lacewing.errors import UsageError
+from lacewing.study.engine.local import WORKER_ENVIRONMENT, default_processes, search_path
+from lacewing.support.text import say
+from lacewing.training.loop import train
+from lacewing.training.precision import Choice, choose
+from lacewing.training.replay import WAYS
+from lacewing.training.stack import train_stack
+
+PLAIN = {"loader": "plain loop, fp32, DataLoader", "ready": "plain loop, fp32, batches ready"}
+STACKS = (1, 4, 16)
+_Side = tuple[str, str, int, str]  # whose loop, way, networks at once, precision
+SHAPES = ((16,), (64,), (128,), (256, 256))  # hidden layers
+FEATURES, CLASSES, RECORDS, STACK_BATCH = 446, 30, 1600, 32  # as Location-30 has them
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to train ResNet-20; the first of a benchmark is the plain loop that the others are held against.
+
+    Attributes:
+        networks: trained at once.
+        rate, low, high: images/s of the whole machine: median, least, greatest of the repeats.
+        ratio: of the rate to that of the plain loop, the median of the repeats.
+        step: milliseconds a step and network.
+    """
+
+    name: str
+    networks: int
+    rate: float
+    low: float
+    high: float
+    ratio: float
+    step: float
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """Perceptrons in a stack, and one after another: milliseconds a step and network, medians."""
+
+    hidden: tuple[int, ...]
+    networks: int
+    loop: float
+    stack: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the stack is."""
+        return self.loop / self.stack
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A step of ResNet-20, counted: what its arithmetic and its memory traffic take at the machine's peaks, in ms."""
+
+    dtype: str
+    flops: float
+    moved: float
+    arithmetic: float
+    memory: float
+
+
+def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
+    """Time the plain loop and ours, in turns, each in processes of its own.
+
+    Raises:
+        UsageError: a process ended, or no pass fitted into ``seconds``.
+    """
+    cores = default_processes("cpu")
+    threads = {name: str(cores) for name in WORKER_ENVIRONMENT if name.endswith("_NUM_THREADS")}
+    sides: list[_Side] = [("plain", way, 1, "fp32") for way in PLAIN]
+    ways, counts = (["eager"], sorted({1, cores, 2 * cores})) if device == "cpu" else (WAYS, [1, 2, 4])
+    for precision in native_dtypes(device):
+        sides += [("lacewing", way, count, precision) for way in ways for count in counts]
+    rates: dict[_Side, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for measured in sides:
+            side, way, count, precision = measured
+            numbers = [cores] if side == "plain" else list(range(count))
+            environment = threads if side == "plain" else WORKER_ENVIRONMENT
+            try:
+                words = [device, way, precision]
+                rates[measured].append(_window(side, numbers, words, environment, seconds))
+            except UsageError as error:  # on a GPU, where what can be compiled and recorded is the machine's affair
+                if way not in WAYS[1:]:
+                    raise
+                say(f"{_name(device, way, count, precision)}: left out: {error}", file=sys.stderr)
+    plain = rates[sides[0]]
+    for measured in (each for each in sides if len(rates[each]) == repeats):
+        side, way, count, precision = measured
+        name = PLAIN[way] if side == "plain" else _name(device, way, count, precision)
+        yield _route(name, count, rates[measured], plain, _child.SIZES[device][0])
+
+
+def automatic(device: str) -> Choice:
+    """The precision that a study of ResNet-20 with ``precision = "auto"`` is trained in here."""
+    x, y = _child.images(_child.SIZES["cpu"][1], 0)
+    config = _child.settings(device, "auto")
+    return choose(partial(_child.network, 0), x, y, config, normalisation=data.normalisation(x), device=device)
+
+
+def _name(device: str, way: str, count: int, precision: str) -> str:
+    how = "" if device == "cpu" else f"{way}, "
+    return f"lacewing, {precision}, {how}{count} network{'s' * (count > 1)} at once"
+
+
+def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[float], batch: int) -> Route:
+    ratio = median(rate / base for rate, base in zip(rates, plain, strict=True))
+    return Route(name, networks, median(rates), min(rates), max(rates), ratio, 1000 * batch * networks / median(rates))
+
+
+def _window(side: str, numbers: Sequence[int], words: Sequence[str], environment: Any, seconds: float) -> float:
+    """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _child.START, side, str(number), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, **environment, "PYTHONPATH": search_path()},
+        )
+        for number in numbers
+    ]
+    try:
+        for process in processes:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise UsageError(f"bench train: a process of '{side}' ended in its warm-up; its message stands above.")
+        start = time.monotonic() + 0.1
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([start, start + seconds]) + "\n")
+            process.stdin.flush()
+        counts = [json.loads(process.communicate()[0] or "[0, 1]") for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if not all(count for count, _ in counts):
+        raise UsageError(
+            f"--seconds {seconds:g} hold no whole pass over {_child.SIZES[words[0]][1]:,} images here; give more."
+        )
+    return float(sum(count / took for count, took in counts))
+
+
+def floor(machine: Machine, dtype: str) -> Floor:
+    """What a training step of ResNet-20 cannot go below on this machine, in eager torch; counted on the CPU."""
+    model = models.build(Model(name="resnet20"), (3, 32, 32), 10).train()
+    images = torch.zeros(_child.SIZES[machine.device][0], 3, 32, 32)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            logits = model(images)
+        logits.float().sum().backward()
+
+    flops, moved = counted(step)
+    return Floor(dtype, flops, moved, 1000 * flops / machine.flops[dtype], 1000 * moved / machine.bandwidth)
+
+
+def stacks(seconds: float) -> Iterator[StackRow]:
+    """Epochs of perceptrons on the CPU, one thread: ``train`` for each in turn, ``train_stack`` for all at once."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((RECORDS, FEATURES)) < 0.3).astype(np.float32)
+    y = rng.integers(0, CLASSES, RECORDS)
+    config = Train(epochs=1, batch_size=STACK_BATCH, schedule="constant", lr=0.01, precision="fp32")
+    normalisation = (x.mean(0), x.std(0) + 1e-3)
+    for hidden in SHAPES:
+        for count in STACKS:
+            built: Any = [models.build(Model(name="mlp", hidden=hidden), (FEATURES,), CLASSES) for _ in range(count)]
+
+            def loop(built: Any = built) -> None:
+                for seed, model in enumerate(built):
+                    train(model, x, y, config, normalisation=normalisation, seed=seed)
+
+            members = np.tile(np.arange(RECORDS), (count, 1))
+            together = partial(
+                train_stack, built, x, y, members, config, normalisation=normalisation, seeds=range(count)
+            )
+            times = interleaved({"loop": loop, "stack": together}, "cpu", seconds)
+            steps = RECORDS / STACK_BATCH * count / 1000
+            yield StackRow(hidden, count, times["loop"].median / steps, times["stack"].median / steps)
+
+
+def text(
+    machine: Machine, found: Sequence[Route], auto: Choice, floors: Sequence[Floor], stacked: Sequence[StackRow]
+) -> str:
+    """The tables that ``lacewing bench train`` prints."""
+    width = max(len(route.name) for route in found) + 2
+    lines = [
+        str(machine),
+        "",
+        f"ResNet-20, batch {_child.SIZES[machine.device][0]}; images/s of the whole machine, windows in turns",
+        f"{'':<{width}}{'images/s':>10}{'least':>10}{'greatest':>10}{'/ plain':>9}{'ms a step':>11}",
+    ]
+    for route in found:
+        rates = "".join(f"{rate:>10,.0f}" for rate in (route.rate, route.low, route.high))
+        lines.append(f"{route.name:<{width}}{rates}{route.ratio:>9.2f}{route.step:>11.1f}")
+    lines.append(f'precision = "auto" takes {auto}')
+    for one in floors:
+        lines.append(
+            f"floor of a step on one {'core' if machine.device == 'cpu' else 'GPU'}, {one.dtype}: arithmetic "
+            f"{one.arithmetic:.1f} ms ({one.flops / 1e9:.1f} Gflop); memory {one.memory:.1f} ms "
+            f"({one.moved / 1e9:.2f} GB, if every operation reads and writes through it)"
+        )
+    if stacked:
+        lines += [
+            "",
+            f"perceptrons of {FEATURES} features, {CLASSES} classes, batch {STACK_BATCH}, one thread: ms a step and "
+            f"network, medians of {ROUNDS} rounds",
+            f"{'hidden':<12}{'networks':>9}{'loop':>9}{'stack':>9}{'times faster':>14}",
+        ]
+    for row in stacked:
+        hidden = ", ".join(map(str, row.hidden))
+        lines.append(f"{hidden:<12}{row.networks:>9}{row.loop:>9.3f}{row.stack:>9.3f}{row.ratio:>14.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""The report of a study or of a single audit: an offline HTML page, its figures as SVG files, and a model card.
+
+The page answers first (what the dense network gives away, what sparsity takes back and what it costs), then shows the
+evidence and how to run the study again. It loads nothing from anywhere, holds no times, and equal inputs give equal
+bytes. No user code is imported; every text from a study is escaped. Ids and scores of single records are private data
+and appear only where they are asked for; pictures never do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lacewing.reporting import (
+    _declared,
+    _families,
+    _headline,
+    _matched,
+    _matrix,
+    _page,
+    _parts,
+    _slopes,
+    _story,
+    _table,
+)
+from lacewing.reporting._audit_page import Audit, write_audit
+from lacewing.reporting._card import model_card
+from lacewing.reporting._data import (
+    MostVulnerable,
+    ReportData,
+    SelfCheck,
+    Slice,
+    leading_attack,
+    seeds_of,
+)
+from lacewing.reporting._figures import Drawing
+from lacewing.reporting._slopes import said as slope_sentence
+from lacewing.support.files import write_atomically
+from lacewing.tradeoff import EXPLORATORY
+
+__all__ = [
+    "Audit",
+    "MostVulnerable",
+    "ReportData",
+    "SelfCheck",
+    "Slice",
+    "model_card",
+    "slope_sentence",
+    "write",
+    "write_audit",
+]
+
+
+def write(folder: Path, data: ReportData) -> Path:
+    """Write ``report.html``, ``figures/*.svg`` and ``model_card.md`` into ``folder``, each atomically.
+
+    Returns the path of the page. Works for a half-finished study: what is missing is said on the page. Raises OSError
+    where ``folder`` cannot be written, FolderError where a link in it leads elsewhere.
+    """
+    from lacewing.reporting import _rocs
+
+    rocs = _rocs.by_network(data)
+    drawings = _draw(data) | {drawing.name: drawing for _, drawing in rocs}
+    for drawing in drawings.values():
+        write_atomically(folder / "figures" / f"{drawing.name}.svg", drawing.svg, within=folder)
+    choices = [(label, drawing.name) for label, drawing in rocs]
+    write_atomically(folder / "report.html", _html(data, drawings, choices), within=folder)
+    write_atomically(folder / "model_card.md", model_card(data), within=folder)
+    return folder / "report.html"
+
+
+def _draw(data: ReportData) -> dict[str, Drawing]:
+    from lacewing.reporting import _explained, _figures, _plane, _survive
+
+    drawn = [
+        _plane.plane(data),
+        _figures.against_density(data, "accuracy"),
+        _figures.against_density(data, "defence"),
+        _figures.roc(data),
+        _figures.training(data, "loss"),
+        _figures.training(data, "accuracy"),
+    ]
+    if (explained := _explained.figure(data)) is not None:
+        drawn.append(explained)
+    if _matched.matched(data) is not None:
+        drawn.append(_matched.figure(data))
+    if len({a.attack for a in data.attacks}) > 1:
+        drawn.append(_survive.panels(data))
+    return {drawing.name: drawing for drawing in drawn}
+
+
+def _equal(data: ReportData) -> dict[str, Any] | None:
+    """The section "At equal accuracy"; None before an attack with decisions has run."""
+    if data.tradeoff is None and not data.answers:
+        return None
+    explained = data.tradeoff.explained if data.tradeoff is not None else None
+    return {
+        "attack": leading_attack(data) or "",
+        "answered": _families.answered(data),
+        "answers": _families.answer_rows(data),
+        "differences": _families.groups(data),
+        "alone": _families.alone(data.tradeoff),
+        "explained": "" if explained is None else explained.sentence,
+        "matched": _matched.matched(data),
+    }
+
+
+def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:
+    from markupsafe import Markup
+
+    from lacewing.reporting import _survive
+
+    first, more = _headline.headline(data)
+    survival = _survive.survival(data) if rocs else []
+    # "<" is escaped, so that no text of a study can end the script element that holds the JSON.
+    steps = json.dumps(_story.afford_steps(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    return _page.fill(
+        "template.html.j2",
+        study=str(data.study.get("name", "study")),
+        subtitle=_story.subtitle(data),
+        first=first,
+        more=more,
+        tiles=_headline.tiles(data),
+        notes=_story.notes(data),
+        checks=_story.CHECKS,
+        selfchecks=data.selfchecks,
+        measurable=data.tradeoff is not None and data.tradeoff.slope.verdict != "no trade-off measurable",
+        attacked=bool(data.attacks),
+        lead=leading_attack(data) or "",
+        afford=_story.affordable(data),
+        steps=Markup(steps),
+        slopes=_slopes.rows(data.tradeoff),
+        many_looks=_slopes.MANY_LOOKS,
+        slope_words=(_slopes.READING, _slopes.LEAST_SQUARES),
+        seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
+        cap=data.tradeoff.cap_sentence if data.tradeoff is not None else "",
+        pareto=_story.pareto(data.tradeoff),
+        equal=_equal(data),
+        exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",
+        matrices=_matrix.matrices(data),
+        compared=_matrix.sentences(data),
+        adaptive=_matrix.adaptive(data),
+        unaware=_matrix.UNAWARE,
+        described=_matrix.described(data),
+        rocs=rocs,
+        survival=survival,
+        survives=_survive.answer(survival),
+        canaries=_parts.slices(data, canaries=True),
+        slices=_parts.slices(data, canaries=False),
+        vulnerable=_parts.vulnerable(data),
+        show_records=data.show_records,
+        untested=_parts.untested((a.attack for a in data.attacks), data.registry),
+        figures=drawings,
+        svg=_page.inlined(drawings),
+        table=_table.networks(data),
+        settings=_declared.settings(data),
+        choices=_declared.choices(data),
+        threats=_declared.threat_models(data),
+        environment=dict(data.environment),
+        trust=_declared.TRUST,
+        command=data.command,
+        glossary=_declared.GLOSSARY,
+    )

@@ -1,0 +1,164 @@
+"""Families of networks at equal accuracy: the declared answers, and every difference, exploratory, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from lacewing.reporting._data import ReportData, label_of, unfinished
+from lacewing.reporting._slopes import NOT_FINISHED
+from lacewing.tradeoff import Answer, Difference, Regressor, TradeOff, show_change, show_difference, untested
+
+UNDECLARED = (
+    "This study declared no question before it ran, so nothing here carries a verdict. A question is declared as "
+    '[tradeoff] primary = {family = "imp", against = "controls", metric = "discriminator.balanced_accuracy"}.'
+)
+METRICS = {
+    "balanced_accuracy": "Attack accuracy A",
+    "auc": "AUC",
+    "tpr_at_fpr_0.01": "TPR at 1\u202f% FPR",
+    "tpr_at_fpr_0.001": "TPR at 0.1\u202f% FPR",
+    "": "every metric",
+}
+_EVERY = ""
+ALONE = "Families of one recipe"  # how the trade-off's note on these begins
+
+
+class DifferenceRow(NamedTuple):
+    """One metric's difference between two families; "–" where there is none, with the reason."""
+
+    metric: str
+    difference: str  # with the hull of both curves' intervals
+    reason: str
+    p: str
+    seeds: str
+    detectable: str
+    kept: str  # how many recipes of each family
+    recipes: str  # which ones
+
+
+class DifferenceGroup(NamedTuple):
+    """Two families at equal test accuracy, or, as description, at equal train accuracy."""
+
+    title: str
+    rows: list[DifferenceRow]
+
+
+class AnswerRow(NamedTuple):
+    """One family that a declared comparison is held against."""
+
+    question: str
+    against: str
+    difference: str
+    reason: str
+    p: str
+    p_corrected: str  # of the whole comparison
+    verdict: str
+    seeds: str
+    detectable: str
+    kept: str
+    recipes: str
+
+
+def answered(data: ReportData) -> list[str]:
+    """The sentence of each declared answer, the primary one first, or that the study declared none."""
+    return [answer.sentence for answer in data.answers] or [UNDECLARED]
+
+
+def answer_rows(data: ReportData) -> list[AnswerRow]:
+    """The numbers behind the declared answers: a row for each family that one is held against."""
+    return [
+        _answer_row(data, answer, d, first=i == 0) for answer in data.answers for i, d in enumerate(answer.differences)
+    ]
+
+
+def _untested(d: Difference) -> Difference:
+    """The number so far of a study that is not finished: no interval and no p, which would be read as a test."""
+    return d if d.estimate is None else untested(d, NOT_FINISHED)
+
+
+def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool) -> AnswerRow:
+    # An answer without a p has differences with one only where some attack of it has not run.
+    row = _row(data, _untested(d) if answer.p is None else d)
+    corrected = "" if answer.p_corrected is None else f"{answer.p_corrected:.2g}{'' if answer.primary else ' (Holm)'}"
+    kind = "primary" if answer.primary else "declared"
+    return AnswerRow(
+        question=f"{answer.family}, {answer.metric} ({kind})" if first else "",
+        against=d.against,
+        difference=row.difference,
+        reason=row.reason,
+        p=row.p,
+        p_corrected=corrected if first else "",
+        verdict=answer.verdict if first else "",
+        seeds=row.seeds,
+        detectable=row.detectable,
+        kept=row.kept,
+        recipes=row.recipes,
+    )
+
+
+def groups(data: ReportData) -> list[DifferenceGroup]:
+    """Every difference of the leading attack, by pair of families and by what is held equal."""
+    found: dict[tuple[str, str, Regressor], list[Difference]] = {}
+    for d in data.tradeoff.differences if data.tradeoff is not None else ():
+        found.setdefault((d.family, d.against, d.at), []).append(d)
+    for every in found.values():
+        every[:] = _together([_untested(d) for d in every] if unfinished(data) else every)
+    order = sorted(found, key=lambda key: (all(d.descriptive for d in found[key]), key[2] != "test accuracy"))
+    described = {"test accuracy": "", "train accuracy": " (description)"}
+    return [
+        DifferenceGroup(
+            f"{family} - {against}, at equal {at}{described[at]}", [_row(data, d) for d in found[family, against, at]]
+        )
+        for family, against, at in order
+    ]
+
+
+def alone(found: TradeOff | None) -> str:
+    """The families that are left out since they have one recipe."""
+    return next((note for note in found.notes if note.startswith(ALONE)), "") if found is not None else ""
+
+
+def _together(of: Sequence[Difference]) -> list[Difference]:
+    """One row where no metric has a value, for one reason."""
+    same = len({d.reason for d in of}) == 1 and all(d.value is None for d in of)
+    return [replace(of[0], metric=_EVERY)] if same else list(of)
+
+
+def _row(data: ReportData, d: Difference) -> DifferenceRow:
+    methods = {n.network: n.method for n in data.networks}
+
+    def listed(recipes: Sequence[str]) -> str:
+        return ", ".join(label_of(name, methods.get(name, "")) for name in recipes) or "none"
+
+    return DifferenceRow(
+        metric=METRICS.get(d.metric, d.metric),
+        difference=difference_text(d),
+        reason=d.reason or "",
+        p="–" if d.p is None else f"{d.p:.2g}",
+        seeds=f"{d.seeds} cut{'s' * (d.seeds != 1)}" if d.unit == "cut" else str(d.seeds),
+        detectable="–" if d.detectable is None else f"{d.detectable.difference:.3f}",
+        kept=f"{len(d.recipes)} + {len(d.against_recipes)}",
+        recipes=f"{d.family}: {listed(d.recipes)}; {d.against}: {listed(d.against_recipes)}",
+    )
+
+
+def difference_text(d: Difference) -> str:
+    """A difference with its interval, or without where none is given."""
+    if d.estimate is not None:
+        return show_difference(d.estimate)
+    return "–" if d.value is None else show_change(d.value)
+
+
+def in_short(data: ReportData) -> list[str]:
+    """A line for each pair of families, in the attack's balanced accuracy at equal test accuracy; reasons in brief."""
+    said = []
+    for found in data.tradeoff.differences if data.tradeoff is not None else ():
+        d = _untested(found) if unfinished(data) else found
+        if (d.metric, d.at) == ("balanced_accuracy", "test accuracy"):
+            parts = [] if d.value is None else [difference_text(d)]
+            parts += [] if d.p is None else [f"p = {d.p:.2g}"]
+            parts += [d.reason.partition(" (")[0]] if d.reason else []
+            said.append(f"{d.family} - {d.against}: {', '.join(parts)}")
+    return said

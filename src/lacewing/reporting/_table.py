@@ -1,0 +1,139 @@
+"""The sortable table of networks: both roles, every metric with its interval."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lacewing.metrics import clopper_pearson
+from lacewing.reporting._data import ReportData, density_text, label_of, leading_attack, number, percent, realised
+from lacewing.results import STOPPED, AttackResult, NetworkResult
+
+_METRICS = {  # in the order of a reader's questions
+    "balanced_accuracy": "Attack accuracy A",
+    "defence": "Defence D",
+    "advantage": "Advantage",
+    "auc": "AUC",
+    "tpr_at_fpr_0.01": "TPR at 1\u202f% FPR",
+    "tpr_at_fpr_0.001": "TPR at 0.1\u202f% FPR",
+    "oracle_balanced_accuracy": "Oracle A",
+}
+
+
+class Cell(NamedTuple):
+    """What is shown, its interval, the value it sorts by ("" sorts last), and what is said under the pointer."""
+
+    text: str
+    interval: str = ""
+    sort: str = ""
+    tip: str = ""
+
+
+class Row(NamedTuple):
+    """A network and the leading attack on it, if any."""
+
+    role: str
+    method: str
+    cells: list[Cell]
+
+
+class Table(NamedTuple):
+    """Column titles, each with whether it is numeric, and the rows."""
+
+    columns: list[tuple[str, bool]]
+    rows: list[Row]
+
+
+def networks(data: ReportData) -> Table:
+    """A row per network, with the leading attack; shadow networks and networks not attacked yet have dashes.
+
+    The other attacks stand in the matrix, and every number of theirs in results.csv.
+    """
+    clean = any(n.clean_test_accuracy is not None for n in data.networks)
+    holdout = any(n.holdout_accuracy is not None for n in data.networks)
+    columns = [("Network", False), ("Role", False), ("Seed", True), ("Density", True), ("Test accuracy", True)]
+    columns += [(title, True) for title in _METRICS.values()]
+    columns += [("Train accuracy", True)]
+    population = any(n.population_accuracy is not None for n in data.networks)
+    columns += [("Clean test accuracy", True)] * clean + [("Held-out accuracy", True)] * holdout
+    columns += [("Population accuracy", True)] * population
+    columns += [("Prunable density", True), ("Non-zero", True), ("n (members + others)", True), ("Attack", False)]
+
+    lead = leading_attack(data)
+    attacked: dict[str, list[AttackResult]] = {}
+    for attack in data.attacks:
+        if attack.attack == lead:
+            attacked.setdefault(attack.network.id, []).append(attack)
+    # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
+    sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
+    ordered = sorted(data.networks, key=_place)
+    rows = []
+    for network in ordered:
+        for result in attacked.get(network.id, [None]):
+            cells = _cells(network, result, sizes.get(network.seed), clean, holdout, population)
+            rows.append(Row(network.role, network.method, cells))
+    return Table(columns, rows)
+
+
+def _place(n: NetworkResult) -> tuple[bool, bool, int, bool, str, int]:
+    """Targets before shadows and by method, controls after their like; after them all early stops, by epoch."""
+    stopped = n.method == STOPPED
+    rank = {"dense": 0, "imp": 1, "butterfly": 2}.get(n.method, 9)
+    return stopped, n.role != "target", len(n.curve) if stopped else rank, n.kind == "control", n.network, n.seed
+
+
+def _cells(
+    network: NetworkResult,
+    result: AttackResult | None,
+    size: tuple[int, int] | None,
+    clean: bool,
+    holdout: bool,
+    population: bool,
+) -> list[Cell]:
+    # Records held out for tuning were not trained on, so the train accuracy's n is not the number of members.
+    n_train = size[0] if size and network.holdout_accuracy is None else None
+    n_test = size[1] if size else None
+    cells = [
+        Cell(label_of(network.network, network.method), sort=network.network),
+        Cell(network.role, sort=network.role),
+        Cell(str(network.seed), sort=str(network.seed)),
+        Cell(density_text(network.density), sort=repr(network.density)),
+        _share(network.test_accuracy, n_test),
+    ]
+    cells += [Cell("–") if result is None else _estimate(result, m) for m in _METRICS]
+    cells.append(_share(network.train_accuracy, n_train))
+    cells += [_share(network.clean_test_accuracy, n_test)] * clean + [_share(network.holdout_accuracy, None)] * holdout
+    cells += [_share(network.population_accuracy, None)] * population
+    cells.append(Cell(density_text(network.density_prunable), sort=repr(network.density_prunable)))
+    cells.append(Cell(f"{network.nonzero:,}", f"of {network.parameters:,}", str(network.nonzero)))
+    if result is None:
+        return [*cells, Cell("–"), Cell("–")]
+    n = result.n_members + result.n_nonmembers
+    cells.append(Cell(f"{result.n_members:,} + {result.n_nonmembers:,}", sort=str(n)))
+    return [*cells, Cell(result.attack, result.variant, f"{result.attack} {result.variant}")]
+
+
+def _estimate(result: AttackResult, metric: str) -> Cell:
+    estimate = result.metrics.get(metric)
+    if estimate is None:
+        return Cell("–", "n too small" if metric.startswith("tpr_at_fpr") else "no decisions")
+    value, low, high = estimate
+    if metric == "auc":
+        return Cell(number(value), f"{number(low)} to {number(high)}", repr(float(value)))
+    ends = f"{_digits(low)} to {_digits(high)}"
+    reached = realised({result.network.seed: result}, metric).removeprefix(", ")
+    return Cell(percent(value), ends, repr(float(value)), f"realised {reached}" if reached else "")
+
+
+def _digits(share: float) -> str:
+    return percent(share).removesuffix("\u202f%")
+
+
+def _share(share: float | None, n: int | None) -> Cell:
+    """An accuracy with its exact (Clopper-Pearson) interval where n is known."""
+    if share is None:
+        return Cell("–")
+    interval = ""
+    if n:
+        low, high = clopper_pearson(round(share * n), n)
+        interval = f"{_digits(low)} to {_digits(high)}"
+    return Cell(percent(share), interval, repr(float(share)))

@@ -1,0 +1,209 @@
+"""The guard: keeps pruned weights at exactly zero while a network trains, and brings it back to its rewind point."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lacewing.errors import UsageError
+from lacewing.sparsify.masks import Masks, apply_masks, check_masks
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """What a pruning takes back: the weights that remain, and the place in the schedule where training goes on.
+
+    Args:
+        weights: "point" returns them to the rewind point, "keep" leaves them as trained.
+        schedule: "start" (the whole schedule again), "point" (from the rewind point on) or "end" (fine-tuning).
+        unit, at: the rewind point, so many epochs or optimiser steps into the first training.
+    """
+
+    weights: Literal["point", "keep"]
+    schedule: Literal["start", "point", "end"]
+    unit: Literal["epoch", "step"] = "step"
+    at: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.unit} {self.at}" if self.at else "the initialisation"
+
+    @classmethod
+    def parse(cls, text: str) -> Rewind:
+        """From words.
+
+        - ``"init"``: weights to their initialisation (Frankle & Carbin 2019).
+        - ``"epoch 1"``, ``"step 500"``: weights to that point of the first training, then the whole schedule again.
+        - ``"epoch 1 resumed"``, ``"step 500 resumed"``: the schedule too goes on from that point (Frankle et al. 2020).
+        - ``"learning-rate"``, ``"learning-rate epoch 10"``: weights stay, the schedule alone is rewound (Renda,
+          Frankle & Carbin 2020).
+        - ``"none"``: weights stay and the schedule stays at its end: fine-tuning (Han et al. 2015).
+
+        Raises:
+            UsageError: anything else.
+        """
+        if text == "none":
+            return cls("keep", "end")
+        if text == "learning-rate":
+            return cls("keep", "start")
+        found = re.fullmatch(r"(learning-rate )?(?:init|(epoch|step) ([0-9]+)( resumed)?)", text)
+        if found is None or (found[1] and (found[4] or not found[2])):
+            raise UsageError(
+                f"rewind {text!r} must be 'init', 'epoch K', 'step K' (each K also with ' resumed'), 'learning-rate', "
+                "'learning-rate epoch K', 'learning-rate step K' or 'none'."
+            )
+        at = int(found[3] or 0)
+        unit: Literal["epoch", "step"] = "epoch" if found[2] == "epoch" and at else "step"
+        if found[1]:
+            return cls("keep", "point" if at else "start", unit, at)
+        return cls("point", "point" if found[4] and at else "start", unit, at)
+
+
+class Guard:
+    """Keeps weight, gradient and optimiser state of pruned weights at exactly zero, and remembers the rewind point.
+
+    A training function calls ``attach(optimizer)`` once and ``epoch_end()`` after each epoch; nothing else. Where it
+    shall begin in its schedule stands in ``epoch`` and ``step``: 0, unless ``rewind`` says otherwise.
+
+    Gradients are masked as they are computed, so that clipping by norm and gradient scaling see those of kept weights
+    alone; weights and whatever the optimiser holds of their shape (momentum, second moments) after each step. The
+    model itself is not changed: no buffers, no renamed parameters, and hooks that neither ``deepcopy`` nor pickling
+    takes along.
+
+    Args:
+        model: the network that is trained; inside DistributedDataParallel, the one that was wrapped.
+        rewind: see ``Rewind.parse``.
+        masks: what is pruned.
+
+    To continue a sequence in another process, set ``masks``, ``origin`` (the state dict at the rewind point)
+    and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
+    """
+
+    def __init__(
+        self, model: nn.Module, rewind: str | Rewind = "epoch 1", *, masks: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.model = model
+        self.point = Rewind.parse(rewind) if isinstance(rewind, str) else rewind
+        self.epoch = 0
+        self.step = 0
+        self.origin: dict[str, Any] | None = None
+        self._transient: dict[str, Tensor] = {}  # buffers that the state dict leaves out
+        self.origin_at: tuple[int, int] | None = None
+        self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
+        self._step_hooks: list[RemovableHandle] = []
+        self._gradient_hooks: list[RemovableHandle] = []
+        self.pruned: list[tuple[nn.Parameter, Tensor]] = []  # while attached: parameters, and where they are zero
+        self._masks: Masks = {}
+        self.masks = dict(masks or {})
+        self._keep_origin()
+
+    @property
+    def masks(self) -> Masks:
+        """What is kept, by parameter name. Set as a whole; while an optimiser is attached, it prunes at once.
+
+        Raises:
+            UsageError: masks of another model.
+        """
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Mapping[str, Tensor]) -> None:
+        check_masks(self.model, masks)
+        self._masks = dict(masks)
+        if self._optimizers:
+            self._watch()
+
+    def attach(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Zero what is pruned now, and keep it so at every step of the optimiser from here on.
+
+        Steps are counted by the first, where there are several. What was attached before is let go.
+        """
+        self.detach()
+        self._optimizers = optimizers
+        for place, optimizer in enumerate(optimizers):
+            first = place == 0
+            self._step_hooks.append(optimizer.register_step_post_hook(lambda *_, first=first: self._after_step(first)))
+        self._watch()
+
+    def detach(self) -> None:
+        """Let go of the optimiser and the model; pruned weights are then as free as any."""
+        for handle in (*self._step_hooks, *self._gradient_hooks):
+            handle.remove()
+        self._optimizers, self._step_hooks, self._gradient_hooks, self.pruned = (), [], [], []
+
+    def epoch_end(self) -> None:
+        """Count an epoch; at the rewind point of the first training, keep the state to return to."""
+        self.epoch += 1
+        self._keep_origin()
+
+    def rewind(self) -> None:
+        """Return parameters, buffers and the place in the schedule to the rewind point, with what is pruned at zero.
+
+        Raises:
+            UsageError: training ended before the rewind point was reached.
+        """
+        if self.point.weights == "point":
+            self.model.load_state_dict(self._reached(self.origin))
+            buffers = dict(self.model.named_buffers())
+            for name, kept in self._transient.items():
+                buffers[name].copy_(kept)
+        apply_masks(self.model, self._masks)
+        if self.point.schedule == "start":
+            self.epoch = self.step = 0
+        elif self.point.schedule == "point":
+            self.epoch, self.step = self._reached(self.origin_at)
+
+    def _reached(self, kept: _T | None) -> _T:
+        if kept is None:
+            raise UsageError(
+                f"the rewind point, {self.point}, was never reached: the training function must call "
+                "guard.attach(optimizer) once and guard.epoch_end() after each epoch, and train at least that long."
+            )
+        return kept
+
+    def _after_step(self, counts: bool) -> None:
+        self._zero()
+        if counts:
+            self.step += 1
+            self._keep_origin()
+
+    def _watch(self) -> None:
+        for handle in self._gradient_hooks:
+            handle.remove()
+        parameters = [(self.model.get_parameter(name), mask) for name, mask in self._masks.items()]
+        self.pruned = [(parameter, ~mask.to(parameter.device)) for parameter, mask in parameters]
+        self._gradient_hooks = [
+            parameter.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0)
+            )
+            for parameter, pruned in self.pruned
+            if parameter.requires_grad
+        ]
+        self._zero()
+
+    @torch.no_grad()
+    def _zero(self) -> None:
+        # Filled, not multiplied: 0 x infinity is NaN, and a diverged weight that is pruned is still zero.
+        for parameter, pruned in self.pruned:
+            states = (optimizer.state.get(parameter, {}) for optimizer in self._optimizers)
+            held: list[Any] = [parameter, parameter.grad, *(t for state in states for t in state.values())]
+            for tensor in held:
+                if isinstance(tensor, Tensor) and tensor.shape == pruned.shape:
+                    tensor.masked_fill_(pruned, 0)
+
+    def _keep_origin(self) -> None:
+        """At the rewind point, the first time that it is passed."""
+        if self.origin_at is None and getattr(self, self.point.unit) == self.point.at:
+            self.origin_at = self.epoch, self.step
+            if self.point.weights == "point" and self.origin is None:
+                self.origin = copy.deepcopy(dict(self.model.state_dict()))
+                buffers = self.model.named_buffers()
+                self._transient = {name: buffer.clone() for name, buffer in buffers if name not in self.origin}

@@ -1,0 +1,175 @@
+"""Masks: which weights of a network are kept, by parameter name.
+
+Masks live outside the module: its state_dict keys, ``deepcopy`` and pickling stay what they were. True keeps a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.support.files import write_atomically
+from lacewing.support.formats import read_tensors
+
+Masks = dict[str, Tensor]
+
+_LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+    nn.Bilinear,
+)
+
+
+def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> list[str]:
+    """Names of the weights that pruning may touch, in module order.
+
+    These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
+    of butterfly layers. Biases, batch norm and embeddings are never pruned. A weight that two layers share counts once,
+    under its first name, and stays whole if either is ignored.
+
+    Args:
+        model: any module.
+        ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` stands for
+            anything (``"layer1.*.conv2"``); a module's name takes all that is in it.
+
+    Raises:
+        UsageError: an entry of ``ignore`` fits nothing, or a layer's weight is no plain parameter (weight norm, a
+            parametrisation) and the layer is not ignored.
+    """
+    unused = list(ignore)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[int, str] = {}  # by identity, so that a shared weight has one name
+    ignored: set[int] = set()
+    for path, module in model.named_modules(remove_duplicate=False):
+        for attribute in _weights(module):
+            name = f"{path}.{attribute}" if path else attribute
+            matched = [entry for entry in ignore if _fits(entry, model, name)]
+            if matched:
+                unused = [entry for entry in unused if entry not in matched]
+                ignored.add(id(parameters.get(name)))
+            elif name not in parameters:
+                raise UsageError(
+                    f"the weight of '{path}' is no plain parameter (weight norm or another parametrisation); remove "
+                    f"that, or leave the layer out: ignore=['{path}']."
+                )
+            else:
+                found.setdefault(id(parameters[name]), name)
+    for entry in unused:
+        if not isinstance(entry, str):
+            raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
+        modules = [path for path, _ in model.named_modules() if path]
+        raise UsageError(f"ignore: '{entry}' fits no prunable weight; {did_you_mean(entry, modules)}")
+    return [name for identity, name in found.items() if identity not in ignored]
+
+
+def _weights(module: nn.Module) -> list[str]:
+    """Attributes of a module, itself and no child of it, that hold prunable weights."""
+    if isinstance(module, _LAYERS):
+        return ["weight"]
+    if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
+        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in names if module._parameters.get(name) is not None or is_parametrized(module, name)]
+    if isinstance(module, nn.RNNBase):  # its own list of names, which weight norm leaves as it is
+        return [name for name in module._flat_weights_names if name.startswith("weight_")]
+    if isinstance(module, nn.RNNCellBase):
+        return ["weight_ih", "weight_hh"]
+    declared = getattr(module, "prunable_parameters", None)  # butterfly layers, and layers of users
+    return list(declared()) if callable(declared) else []
+
+
+def _fits(entry: str | type[nn.Module], model: nn.Module, name: str) -> bool:
+    parts = name.split(".")
+    holders = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    if isinstance(entry, str):
+        return any(fnmatchcase(holder, entry) for holder in holders)
+    return any(isinstance(module, entry) for holder in ["", *holders[:-1]] for module in [model.get_submodule(holder)])
+
+
+def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Refuse masks that are not of this model.
+
+    Raises:
+        UsageError: a name that is no parameter of the model, another shape, or values that are not bool.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        if name not in parameters:
+            raise UsageError(f"a mask is of '{name}', which the model does not have; it belongs to another model.")
+        if mask.shape != parameters[name].shape:
+            raise UsageError(
+                f"the mask of '{name}' has shape {tuple(mask.shape)} and the weight {tuple(parameters[name].shape)}; "
+                "it belongs to another model."
+            )
+        if mask.dtype != torch.bool:
+            raise UsageError(f"the mask of '{name}' holds {mask.dtype}; give torch.bool, True for a kept weight.")
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set pruned weights to zero, once; what keeps them there while training is a ``Guard``.
+
+    Raises:
+        UsageError: see ``check_masks``.
+    """
+    check_masks(model, masks)
+    for name, mask in masks.items():
+        parameter = model.get_parameter(name)
+        parameter.masked_fill_(~mask.to(parameter.device), 0)
+
+
+def pack(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks as tensors for a safetensors file: eight weights a byte, and each shape beside its bits."""
+    packed: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        packed[f"{name}|bits"] = torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+        packed[f"{name}|shape"] = torch.tensor(mask.shape, dtype=torch.int64)
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor]) -> Masks:
+    """The inverse of ``pack``."""
+    masks: Masks = {}
+    for key in packed:
+        name, _, kind = key.rpartition("|")
+        if kind == "bits":
+            shape = tuple(packed[f"{name}|shape"].tolist())
+            bits = np.unpackbits(packed[key].numpy(), count=int(np.prod(shape)))
+            masks[name] = torch.from_numpy(bits.astype(bool)).view(shape)
+    return masks
+
+
+def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write masks to a safetensors file, eight weights a byte."""
+    write_atomically(Path(path), save(pack(masks), {"format": "lacewing masks 1"}))
+
+
+def load_masks(path: str | Path, model: nn.Module | None = None) -> Masks:
+    """Read what ``save_masks`` wrote and, given the model, check that the masks are its own.
+
+    Raises:
+        UsageError: the file holds no masks, or those of another model.
+        OSError: the file cannot be read.
+    """
+    packed, _ = read_tensors(Path(path))
+    masks: Masks | None = None
+    with suppress(KeyError, ValueError, RuntimeError, TypeError):
+        masks = unpack(packed)
+    if masks is None or len(packed) != 2 * len(masks):  # none at all is what a dense network has
+        raise UsageError(f"{path} holds no masks; name a file that save_masks wrote.")
+    if model is not None:
+        check_masks(model, masks)
+    return masks

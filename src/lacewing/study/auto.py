@@ -1,0 +1,91 @@
+"""What ``precision = "auto"`` is in a run folder: decided once, when the folder is made, and written down there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lacewing import models
+from lacewing.config import Study, network_name
+from lacewing.study.folder import PLAN, recorded
+from lacewing.study.jobs import Workspace
+
+if TYPE_CHECKING:
+    from lacewing.training.precision import Choice
+
+
+def decide(work: Workspace, folder: Path, reuse: Sequence[Path], *, elsewhere: bool) -> Choice | None:
+    """The choice that a folder records or, where there is none yet, the one to make; None if the study leaves none.
+
+    Args:
+        work: its study may leave the precision to "auto".
+        folder: the run folder, which may not exist yet.
+        reuse: folders that networks are to be taken over from, which only those of one precision can be.
+        elsewhere: workers run on other machines than this one.
+    """
+    import torch
+
+    from lacewing.training.precision import Choice, choose
+
+    study = work.study
+    asked = study.undecided()
+    if (folder / PLAN).exists():
+        old, _, facts = recorded(folder)
+        kept = Choice(**facts["precision"]) if "precision" in facts else None
+        chosen = _of(old, study, kept.chosen if kept else old.train.precision)
+        if kept is not None and (not asked or kept.chosen == chosen):
+            return kept
+        return Choice(chosen, "the folder was begun with it", {}) if asked else None
+    if not asked:
+        return None
+    if reuse:
+        old, _, _ = recorded(reuse[0])
+        return Choice(_of(old, study, old.train.precision), f"the networks of --reuse {reuse[0]} are", {})
+    if work.device == "cuda" and not torch.cuda.is_available():
+        return Choice("fp32", "no GPU is here to be asked: set train.precision if those of the cluster gain", {})
+    found = choose(
+        lambda: models.build(study.model, work.dataset.shape, work.dataset.classes),
+        work.records.x,
+        work.records.y,
+        next(train for n in study.networks if (train := study.train_of(n)).precision == "auto" and train.stack == 1),
+        normalisation=work.normalisation,
+        device=work.device,
+    )
+    return replace(found, why=f"{found.why}; the cluster's machines were not asked") if elsewhere else found
+
+
+def notes(declared: Study, choice: Choice, *, fresh: bool, sliced: bool) -> list[str]:
+    """What a person should know of the choice; ``fresh``: it was made now, ``sliced``: for a part of the study."""
+    asked = declared.undecided()
+    found = [f"precision: {choice}."] if asked and fresh else []
+    if asked and sliced:
+        options = " ".join(f"--set {field}={choice.chosen}" for field in asked)
+        found.append(f"precision: every other slice must be run with {options}; slices of two precisions do not merge.")
+    return found
+
+
+def apart(first: Study, second: Study) -> str | None:
+    """How the precision of two folders' networks differs, and what mends it; None: it does not."""
+    there = {network_name(network): second.train_of(network).precision for network in second.networks}
+    for index, network in enumerate(first.networks):
+        own, other = first.train_of(network).precision, there.get(network_name(network), "")
+        if other and own != other:
+            field = f"networks.{index}.train.precision" if "precision" in network.train else "train.precision"
+            return (
+                f"it trains '{network_name(network)}' in {other} and not in {own}, and slices are joined only if they "
+                f"are of one precision. Run it again in another folder with --set {field}={own}"
+            )
+    return None
+
+
+def _of(old: Study, new: Study, default: str) -> Literal["fp32", "bf16"]:
+    """The precision in which a folder of ``old`` trains what ``new`` leaves to "auto"; else the default."""
+    there = {network_name(network): network for network in old.networks}
+    ways = [
+        old.train_of(there[network_name(network)]).precision
+        for network in new.networks
+        if (train := new.train_of(network)).precision == "auto" and train.stack == 1 and network_name(network) in there
+    ]
+    return "bf16" if (ways[0] if ways else default) == "bf16" else "fp32"

@@ -1,0 +1,98 @@
+"""What a worker does with a task, wherever it runs."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lacewing import models
+from lacewing.errors import BudgetSpent, LacewingError, Terminated, about_folder
+from lacewing.results import Epoch
+from lacewing.study import jobs
+from lacewing.study.engine._pool import OUT_OF_MEMORY, Event
+from lacewing.study.plan import NetworkJob, make_plan
+from lacewing.support.user_code import blamed, told
+
+
+class Performer:
+    """Does tasks of a study, in a process that it sets up to train.
+
+    Args:
+        work: the workspace; its ``stop`` ends a task early.
+    """
+
+    def __init__(self, work: jobs.Workspace) -> None:
+        import torch
+
+        from lacewing.training.replay import recordings_for
+
+        torch.set_num_threads(1)
+        if work.device == "cuda":
+            torch.backends.cudnn.deterministic = True
+        plan = make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
+        self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
+        self.networks = {job.key: job for job in plan.networks}
+        self.attacks = {job.key: job for job in plan.attacks}
+
+    def perform(self, task: dict[str, Any]) -> Event:
+        """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
+        keys = task["keys"]
+        try:
+            with about_folder(self.work.store.folder):
+                if task["kind"] == "chain":
+                    jobs.run_chain(self.work, [self.networks[key] for key in keys])
+                elif task["kind"] == "stack":
+                    chains = self.stacks[str(self.networks[keys[0]].stack)]
+                    jobs.run_stack(self.work, [[job for job in chain if job.key in keys] for chain in chains])
+                else:
+                    jobs.run_attack(self.work.store, self.attacks[keys[0]])
+        except BudgetSpent:
+            return {"event": "stopped"}
+        except BaseException as error:
+            return self._of_user(keys, error) or failure(error)
+        return {"event": "done"}
+
+    def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
+        """What failed in the user's model, which costs the job alone: as an event; None for anything else."""
+        factory = self.work.study.model.factory
+        if isinstance(error, OSError) and error.__cause__ is not None:
+            error = error.__cause__  # as it was before it was said in our words
+        memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
+        if factory is None or memory or isinstance(error, KeyboardInterrupt | Terminated) or not blamed(error):
+            return None
+        running = (self.networks[key] for key in keys if key in self.networks)
+        name = next((job.id for job in running if not jobs.finished(self.work.store, job)), "")
+        event = failure(told(f"{name}: model.factory: {factory}", error))
+        return {**event, "user_code": True}
+
+
+def reporter(send: Callable[[Event], None]) -> jobs.Report:
+    """Sends an event at each epoch's end."""
+
+    def report(job: NetworkJob, epoch: Epoch) -> None:
+        send(
+            {
+                "event": "epoch",
+                "id": job.id,
+                "epoch": epoch.epoch,
+                "epochs": job.last_epoch,
+                "loss": epoch.loss,
+                "accuracy": epoch.accuracy,
+            }
+        )
+
+    return report
+
+
+def failure(error: BaseException) -> Event:
+    """The event of an error; one that nobody expected brings its traceback."""
+    expected = isinstance(error, LacewingError | OSError)
+    return {
+        "event": "failed",
+        "error": type(error).__name__,
+        "os_error": isinstance(error, OSError),
+        "message": str(error),
+        "traceback": None if expected else "".join(traceback.format_exception(error)),
+    }

@@ -1,0 +1,200 @@
+"""Progress on standard error: a live view on a terminal, plain lines elsewhere; scalars for TensorBoard if asked."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lacewing.errors import needs_extra
+from lacewing.support.text import entry, say, visible
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_SILENCE = 10.0  # seconds between plain lines, but for last epochs
+
+
+class Progress:
+    """Shows the events of an engine, and tells from the speed of this run alone when the study will be done.
+
+    Args:
+        epochs: of all networks of the study.
+        attacks: of the study that are still to be run.
+        begun: by network id, the epochs that earlier runs have left behind, finished or saved.
+        stream: where to; standard error if not given. A terminal gets a live view.
+        clock: seconds that never go back, whatever is done to the time of day.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        attacks: int,
+        *,
+        begun: Mapping[str, int] | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.epochs, self.attacks, self.clock = epochs, attacks, clock
+        self.reached = dict(begun or {})
+        self.trained = 0  # epochs by this run
+        self.attacks_done = 0
+        self.started = self.said = clock()
+        self.stream = stream or sys.stderr
+        moves = self.stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+        self.live = _Live(self.stream, epochs, attacks) if moves else None
+        if self.live:
+            self.live.overall(self.done, None)
+
+    @property
+    def done(self) -> int:
+        """Epochs behind all networks."""
+        return sum(self.reached.values())
+
+    def seconds_left(self) -> float | None:
+        """At the mean speed of this run so far; None before its first epoch."""
+        if not self.trained:
+            return None
+        return (self.clock() - self.started) / self.trained * max(self.epochs - self.done, 0)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        kind = event["event"]
+        if kind == "epoch":
+            self.trained += 1
+            self.reached[event["id"]] = event["epoch"]
+            self._epoch(event)
+        elif kind == "done" and event["kind"] == "attack":
+            self.attacks_done += 1
+            if self.live:
+                self.live.attacks(self.attacks_done)
+            elif self.attacks_done == self.attacks:
+                self._say(f"attacks: {self.attacks} done")
+        elif kind in ("failed", "note"):
+            self._say(f"{'FAILED' if kind == 'failed' else 'note:'} {entry(event['message'])}")
+            if self.live:  # the network trains no more, or begins again
+                self.live.drop(event["message"].partition(": ")[0])
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.live:
+            self.live.close()
+
+    def _epoch(self, event: dict[str, Any]) -> None:
+        left = self.seconds_left() or 0.0
+        figures = f"loss {event['loss']:.3f}, accuracy {event['accuracy']:.3f}"
+        if self.live:
+            self.live.network(event["id"], event["epoch"], event["epochs"], figures)
+            self.live.overall(self.done, left)
+        elif event["epoch"] == event["epochs"] or self.clock() - self.said > _SILENCE:
+            self.said = self.clock()
+            share = min(self.done / max(self.epochs, 1), 1.0)
+            self._say(
+                f"{event['id']} epoch {event['epoch']}/{event['epochs']}: {figures}; "
+                f"{share:.0%} of the study's epochs, {duration(left)} to go"
+            )
+
+    def _say(self, text: str) -> None:
+        if self.live:
+            self.live.say(visible(text))
+        else:
+            say(text, self.stream)
+
+
+class _Live:
+    """The view on a terminal: a bar for the study, one for its attacks, and a line for each network in work."""
+
+    def __init__(self, stream: TextIO, epochs: int, attacks: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=Console(file=stream),
+        )
+        self.study = self.bars.add_task("epochs of the study", total=max(epochs, 1), figures="")
+        self.attack = self.bars.add_task("attacks", total=attacks, figures="") if attacks else None
+        self.rows: dict[str, TaskID] = {}
+        self.bars.start()
+
+    def overall(self, done: int, left: float | None) -> None:
+        """Epochs done, and the seconds that are left if they can be told."""
+        self.bars.update(self.study, completed=done, figures="" if left is None else f"{duration(left)} to go")
+
+    def network(self, name: str, epoch: int, epochs: int, figures: str) -> None:
+        """A network is so far; its line goes with its last epoch."""
+        if epoch >= epochs:
+            return self.drop(name)
+        if name not in self.rows:
+            self.rows[name] = self.bars.add_task(f"  {visible(name)}", total=epochs, figures=figures)
+        self.bars.update(self.rows[name], completed=epoch, figures=figures)
+
+    def drop(self, name: str) -> None:
+        """A network is in work no more."""
+        if name in self.rows:
+            self.bars.remove_task(self.rows.pop(name))
+
+    def attacks(self, done: int) -> None:
+        """So many attacks are done."""
+        if self.attack is not None:
+            self.bars.update(self.attack, completed=done)
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bars."""
+        self.bars.console.print(text, markup=False, highlight=False, emoji=False)
+
+    def close(self) -> None:
+        """Show the last state, and stop."""
+        self.bars.stop()
+
+
+class Scalars:
+    """Loss and accuracy of every network and epoch as TensorBoard reads them, each network in its own folder.
+
+    Args:
+        folder: ``<folder>/<network>/<role>/<seed>`` gets the event files.
+
+    Raises:
+        UsageError: the package tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise needs_extra("--tensorboard", "tensorboard", "tensorboard") from None
+        self.folder, self.writer = folder, SummaryWriter
+        self.open: dict[str, Any] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        if event["event"] != "epoch":
+            return
+        name, epoch = event["id"], event["epoch"]
+        if name not in self.open:  # what an interrupted run wrote of this epoch and later ones counts no more
+            self.open[name] = self.writer(str(self.folder / name), purge_step=epoch)
+        for scalar in ("loss", "accuracy"):
+            self.open[name].add_scalar(scalar, event[scalar], epoch)
+        if epoch == event["epochs"]:  # a writer has a thread of its own: those of finished networks end
+            self.open.pop(name).close()
+
+    def close(self) -> None:
+        """Write what is left."""
+        for writer in self.open.values():
+            writer.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 12 min, 3 h 20 min, 12 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 72 * 60 else f"{minutes / 1440:.0f} days"

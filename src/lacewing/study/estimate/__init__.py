@@ -1,0 +1,375 @@
+"""How long a study will take and how much memory: timed here, and counted for machines that are not at hand."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lacewing.config import Study, load_study
+from lacewing.study import jobs
+from lacewing.study.engine import local
+from lacewing.study.engine._progress import duration
+from lacewing.study.plan import NetworkJob, probe_settings
+from lacewing.study.prepared import Prepared
+from lacewing.support import numbers
+
+if TYPE_CHECKING:
+    from lacewing.study.estimate._calibrate import Kind
+    from lacewing.study.estimate._machines import Cost
+
+SECONDS = 3.0  # of timing, roughly
+AT_ONCE = 4  # processes that are timed side by side at most: cores that share caches slow each other
+_PATIENCE = 90.0  # seconds for the timing, its start included
+_GRADIENT = 5  # a record's own gradient, in answers of the network
+
+
+def estimate(
+    study: str | Path | Mapping[str, Any] = "digits",
+    *,
+    on: Iterable[str] = (),
+    processes: int | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """How long ``run`` with the same arguments would take, and how much memory; nothing is written.
+
+    Args:
+        study: as for ``run``.
+        on: other machines, as ``"h100:8"``: h100, h200, a100, l4 or cpu-core, and how many.
+        processes: workers on this machine.
+        options: ``out``, ``only``, ``reuse``, ``device``, ``set``, ``data_root``, as for ``run``.
+
+    Returns:
+        ``networks``, ``epochs``: still to be trained. ``here``: ``seconds``, ``memory_bytes`` of all ``processes``,
+        ``step_bytes`` (parameters, momentum, gradients and activations of one training), and ``kinds``, the
+        ``step_seconds`` of each kind of network; or ``error``, why this machine could not be timed. ``on``: for each
+        machine asked for ``floor_seconds``, which it cannot beat, ``seconds`` (from, to) and what ``binds``. Attacks
+        are not counted.
+
+    Raises:
+        UsageError: the study, the data, or the name of a machine is not right.
+    """
+    return planned(study, on=on, processes=processes, **options)[1]
+
+
+def planned(
+    study: str | Path | Mapping[str, Any],
+    *,
+    on: Iterable[str] = (),
+    processes: int | None = None,
+    **options: Any,
+) -> tuple[Prepared, dict[str, Any]]:
+    """The plan, and its estimate; see ``estimate``."""
+    from lacewing.study.estimate._machines import parse
+
+    processes = numbers.processes(processes)
+    named = parse(on)  # refuses what is unknown before anything is read
+    options["set"] = tuple(options.get("set", ()))
+    begin = time.perf_counter()
+    prepared = Prepared(study, **options)
+    prepared.check_folder()
+    opened = time.perf_counter() - begin
+    left = _left(prepared)
+    found: dict[str, Any] = {
+        "networks": sum(job.key in left and job.stop is None for job in prepared.slice.networks),
+        "epochs": sum(left.values()),
+        "not_counted": "attacks, the report"
+        + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks),
+        "here": None,
+        "on": [],
+    }
+    if not left:
+        return prepared, found
+    found["here"] = _here(prepared, left, processes or local.default_processes(prepared.device), opened)
+    declared = load_study(study, options["set"])
+    costs: dict[Kind, Cost] = {}
+    for machine, count in named:
+        found["on"] += [_there(prepared, declared, left, costs, machine, count)]
+    return prepared, found
+
+
+def _left(prepared: Prepared) -> dict[str, int]:
+    """By key of a network that is not finished: the epochs that are neither trained nor saved."""
+    trained = {job.key for job in prepared.slice.networks if prepared.trained(job)}
+    saved = dict(prepared.store.unfinished())
+    reached = jobs.reached(prepared.slice.chains, trained, saved)
+    return {key: epochs - done for key, (done, epochs) in reached.items() if key not in trained}
+
+
+def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: float) -> dict[str, Any]:
+    """Timed on this machine; ``opened``: seconds in which the data were read, as each worker does."""
+    from lacewing.study.estimate._calibrate import Kind
+
+    members = _members(prepared)
+    used = Counter[Kind]()
+    for job in prepared.slice.networks:
+        if job.key in left:
+            used[Kind.of(job)] += job.stop is None  # a dense network and its early stops are one training
+    kinds = sorted(used, key=lambda kind: (bool(kind.chain), kind.pruned, -used[kind]))  # the dense ones first
+    batches = [min(kind.batch_size, members) for kind in kinds]
+    workers = min(processes, len(_tasks(prepared, left)))
+    answers = _timed(prepared, kinds, batches, min(workers, AT_ONCE), members)
+    if errors := [answer["error"] for answer in answers if "error" in answer]:
+        return {"error": errors[0]}
+    steps: list[float | None] = [
+        sum(times) / len(times) if all(times) else None for times in zip(*(a["steps"] for a in answers), strict=True)
+    ]
+    forward: float = sum(answer["forward"] for answer in answers) / len(answers)
+    start = opened + max(answer["start"] for answer in answers)
+    step_of: dict[Kind, float] = {
+        kind: step or (steps[0] or 0.0) / batches[0] * batch
+        for kind, step, batch in zip(kinds, steps, batches, strict=True)
+    }
+
+    def seconds(job: NetworkJob) -> float:
+        kind = Kind.of(job)
+        steps_each = math.ceil(members * (1 - job.train.holdout) / kind.batch_size)
+        return left[job.key] * steps_each * step_of[kind] + _asked(prepared) * forward
+
+    resident = [answer["resident"] for answer in answers if answer["resident"] is not None]
+    return {
+        "device": prepared.device,
+        "processes": workers,
+        "timed_at_once": len(answers),
+        "seconds": round(start + _makespan(prepared, left, seconds, workers), 1),
+        "memory_bytes": (max(resident) + _data_bytes(prepared, members)) * workers if resident else None,
+        "step_bytes": max(answer["peak"] for answer in answers),
+        "kinds": [
+            {**kind.as_dict(), "networks": used[kind], "step_seconds": step_of[kind], "timed": step is not None}
+            for kind, step in zip(kinds, steps, strict=True)
+        ],
+    }
+
+
+def _there(
+    prepared: Prepared,
+    declared: Study,
+    left: Mapping[str, int],
+    costs: dict[Kind, Cost],
+    name: str,
+    count: int,
+) -> dict[str, Any]:
+    """The floor on ``count`` machines of a kind, each training one network at a time; ``costs`` are kept."""
+    from lacewing.study.estimate import _machines
+    from lacewing.study.estimate._calibrate import Kind
+
+    machine, facts, members = _machines.MACHINES[name], prepared.facts, _members(prepared)
+    met: dict[Kind, tuple[float, str]] = {}
+
+    def precision(job: NetworkJob) -> str:
+        asked = declared.train_of(job.spec).precision
+        return "bf16" if asked != "fp32" and job.train.stack == 1 and "bf16" in machine.flops else "fp32"
+
+    def seconds(job: NetworkJob) -> float:
+        kind = replace(Kind.of(job), precision=precision(job), pruned=False)
+        batch = min(kind.batch_size, members)
+        if kind not in costs:
+            costs[kind] = _machines.count(kind, prepared.study, facts["shape"], facts["classes"], batch)
+        met[kind] = costs[kind].floor(machine, kind.precision)
+        return left[job.key] * math.ceil(members * (1 - job.train.holdout) / batch) * met[kind][0]
+
+    try:
+        floor = _makespan(prepared, left, seconds, count)
+    except Exception as error:  # a model that cannot be run without values
+        return {"machine": name, "count": count, "error": " ".join(f"{type(error).__name__}: {error}".split())}
+    return {
+        "machine": name,
+        "count": count,
+        "precision": sorted({kind.precision for kind in met}),
+        "floor_seconds": floor,
+        "seconds": [floor * times for times in machine.eager],
+        "times_floor": list(machine.eager),
+        "binds": Counter(binds for _, binds in met.values()).most_common(1)[0][0],
+    }
+
+
+def _members(prepared: Prepared) -> int:
+    """The records that each network is trained on, those held out for tuning with them."""
+    first = prepared.slice.networks[0]
+    return len(prepared.work.split(first.seed).members(first.role))
+
+
+def _asked(prepared: Prepared) -> int:
+    """How many answers of a trained network are recorded: outputs, local sensitivity, further queries."""
+    study, records = prepared.study, len(prepared.work.records)
+    audited = 2 * _members(prepared)
+    answers = records + study.signals.draws * audited
+    kinds, signals = probe_settings(study), study.signals
+    noisy = len(signals.noise_sizes) * signals.noise_draws * ("noise" in kinds)
+    answers += signals.queries * records * ("queries" in kinds)
+    answers += (noisy + _GRADIENT * ("gradients" in kinds)) * audited
+    return answers + len(prepared.work.population) * ("population" in kinds)
+
+
+def _tasks(prepared: Prepared, left: Mapping[str, int]) -> list[list[NetworkJob]]:
+    """What workers do without a break: the unfinished networks of each chain, or of a stack of chains."""
+    tasks: dict[str, list[NetworkJob]] = {}
+    for chain in prepared.slice.chains:
+        if missing := [job for job in chain if job.key in left]:
+            tasks.setdefault(chain[0].stack or chain[0].key, []).extend(missing)
+    return list(tasks.values())
+
+
+def _makespan(
+    prepared: Prepared, left: Mapping[str, int], seconds: Callable[[NetworkJob], float], workers: int
+) -> float:
+    """Seconds until the last of the workers is done, each taking the longest task that is left."""
+    costs = sorted((sum(map(seconds, task)) for task in _tasks(prepared, left)), reverse=True)
+    return makespan(costs, workers)
+
+
+def makespan(costs: Sequence[float], workers: int) -> float:
+    """When the last worker ends, if tasks are taken in this order by whoever is free."""
+    ends = [0.0] * max(1, min(workers, len(costs)))
+    for cost in costs:
+        heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
+
+
+def _data_bytes(prepared: Prepared, members: int) -> int:
+    """What a worker holds of the data: the data set, the records drawn from it, and those of a network twice."""
+    dataset, records = prepared.work.dataset, prepared.work.records
+    drawn = 0 if records.x is dataset.x else records.x.nbytes
+    return int(dataset.x.nbytes + drawn + 2 * members * (records.x.nbytes // len(records)))
+
+
+def _timed(
+    prepared: Prepared, kinds: Sequence[Kind], batches: Sequence[int], count: int, members: int
+) -> list[dict[str, Any]]:
+    """The answers of ``count`` processes that time the same at the same time."""
+    import numpy as np
+
+    work = prepared.work
+    with tempfile.TemporaryDirectory() as folder:
+        sample = Path(folder) / "sample.npz"
+        some = slice(0, min(members, max(4 * max(batches), 256)))
+        mean, std = work.normalisation
+        np.savez(sample, x=work.records.x[some], y=work.records.y[some], mean=mean, std=std)
+        setup = {
+            "study": prepared.study.as_dict(),
+            "sample": str(sample),
+            "classes": work.dataset.classes,
+            "device": prepared.device,
+            "kinds": [kind.as_dict() for kind in kinds],
+            "batches": list(batches),
+            "seconds": SECONDS,
+        }
+        begin = time.perf_counter()
+        processes = [_start() for _ in range(count)]
+        timer = threading.Timer(_PATIENCE, _kill, [processes])
+        timer.start()
+        try:
+            answers = _ask(processes, json.dumps(setup))
+            started = time.perf_counter() - begin
+            if any("error" in answer for answer in answers):
+                return answers
+            answers = _ask(processes, "go")  # now that all have loaded what they need
+            return [
+                answer if "error" in answer else answer | {"start": answer["start"] + started} for answer in answers
+            ]
+        finally:
+            timer.cancel()
+            for process in processes:
+                process.kill()
+                process.communicate()
+
+
+def _start() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "lacewing.study.estimate._calibrate"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        env={**os.environ, **local.WORKER_ENVIRONMENT, "PYTHONPATH": local.search_path()},
+    )
+
+
+def _kill(processes: Sequence[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+
+
+def _ask(processes: Sequence[subprocess.Popen[str]], line: str) -> list[dict[str, Any]]:
+    """Send a line to all, then read the answer of each."""
+    for process in processes:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended: its answer says so
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+    return [_answer(process) for process in processes]
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if line:
+        found: dict[str, Any] = json.loads(line)
+        return found
+    code = process.wait()
+    return {"error": "the process that timed it ended with " + (f"signal {-code}" if code < 0 else f"exit code {code}")}
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """The estimate as lines to print."""
+    if found["here"] is None:
+        return f"estimate: every network is trained; not counted: {found['not_counted']}"
+    here = found["here"]
+    lines = [
+        f"estimate for {found['networks']} networks, {found['epochs']} epochs; not counted: {found['not_counted']}"
+    ]
+    if "error" in here:
+        lines.append(f"  here: not possible: {here['error']}")
+    else:
+        count = here["processes"]
+        workers = f"{count} worker{'s' * (count > 1)}"
+        lines.append(
+            f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
+            f"of memory (a training itself {_bytes(here['step_bytes'])})"
+        )
+        lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
+    return "\n".join([*lines, *map(_line, found["on"])])
+
+
+def _steps(kinds: Sequence[Mapping[str, Any]]) -> str:
+    timed = [f"{kind['name']} {_milliseconds(kind['step_seconds'])}" for kind in kinds if kind["timed"]]
+    rest = [kind["name"] for kind in kinds if not kind["timed"]]
+    return ", ".join(timed) + (f"; taken to be as dense: {', '.join(rest)}" if rest else "")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+
+
+def _line(there: Mapping[str, Any]) -> str:
+    what = f"  on {there['machine']} x {there['count']}"
+    if "error" in there:
+        return f"{what}: cannot be counted: {there['error']}"
+    low, high = there["times_floor"]
+    return (
+        f"{what}, {' and '.join(there['precision'])}: not under {duration(there['floor_seconds'])} (bound by "
+        f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "
+        f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}"
+    )
+
+
+def _memory(count: float | None) -> str:
+    return "an unknown amount" if count is None else _bytes(count)
+
+
+def _bytes(count: float) -> str:
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,238 @@
+"""Times a few training steps as a worker does them: a process of one thread that ``lacewing.study.estimate`` starts.
+
+Reads a line of JSON from standard input, says that it is ready, waits for another line, so that several can begin
+together, and writes what it measured. It speaks lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lacewing import models
+from lacewing.bench._measure import bytes_of, peak_bytes, sgd, training_step
+from lacewing.config import Butterfly, Imp, Study, Train, chain_settings, load_study
+from lacewing.signals import observe
+from lacewing.sparsify import butterfly, prune
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import prunable
+from lacewing.study.plan import NetworkJob
+from lacewing.support.machine import peak_memory
+from lacewing.training.loop import lay_out, train
+
+SMALL = 32  # records of the first, rough timing
+FORWARD = 250  # most records whose observation is timed
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Networks whose training steps cost the same."""
+
+    name: str = field(compare=False)
+    chain: str = ""  # a butterfly network's settings, as JSON
+    pruned: bool = False
+    batch_size: int = 64
+    precision: str = "fp32"
+    channels_last: bool = True
+    augment: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, job: NetworkJob) -> Kind:
+        """The kind of a planned network."""
+        chain = json.dumps(chain_settings(job.spec), sort_keys=True) if isinstance(job.spec, Butterfly) else ""
+        pruned = isinstance(job.spec, Imp)
+        settings = job.train.model_dump(include={"batch_size", "precision", "channels_last", "augment"})
+        return cls("pruned" if pruned else job.network if chain else "dense", chain, pruned, **settings)
+
+    def build(self, study: Study, shape: Sequence[int], classes: int) -> nn.Module:
+        """A fresh network of this kind."""
+        model = models.build(study.model, tuple(shape), classes)
+        if self.chain:
+            butterfly(model, **json.loads(self.chain))
+        return model
+
+    def train(self, records: int, batch_size: int) -> Train:
+        """Settings of a training that is timed: as the study has them, with a rate that moves nothing."""
+        return Train(
+            epochs=10**5,
+            batch_size=min(batch_size, records),
+            lr=1e-6,
+            schedule="constant",
+            precision=self.precision,  # type: ignore[arg-type]
+            channels_last=self.channels_last,
+            augment=self.augment,  # type: ignore[arg-type]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Kind:
+        """From JSON."""
+        return cls(**{**fields, "augment": tuple(fields["augment"])})
+
+
+class _Enough(Exception):
+    """Ends a training that was long enough."""
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is trained on: N records of a study, on a device."""
+
+    study: Study
+    x: Any
+    y: Any
+    normalisation: tuple[Any, Any]
+    classes: int
+    device: str
+
+    def model(self, kind: Kind) -> tuple[nn.Module, Guard | None]:
+        model = kind.build(self.study, self.x.shape[1:], self.classes).to(self.device)
+        masks = prune(model, density=0.5) if kind.pruned and prunable(model) else None
+        return model, Guard(model, "init", masks=masks) if masks else None
+
+    def step(self, kind: Kind, records: int, batch_size: int, seconds: float) -> float:
+        """Seconds of a step, the median over epochs of ``records``; the first, which warms up, does not count."""
+        model, guard = self.model(kind)
+        config = kind.train(records, batch_size)
+        ends: list[float] = []
+
+        def on_epoch(_: object) -> None:
+            ends.append(time.perf_counter())
+            if len(ends) > 1 and ends[-1] - ends[0] >= seconds:
+                raise _Enough
+
+        with suppress(_Enough):
+            train(
+                model,
+                self.x[:records],
+                self.y[:records],
+                config,
+                normalisation=self.normalisation,
+                seed=0,
+                guard=guard,
+                on_epoch=on_epoch,
+            )
+        return float(median(np.diff(ends))) / -(-records // config.batch_size)
+
+
+def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], seconds: float) -> dict[str, Any]:
+    """Seconds of a step of each kind, while time allows, and memory.
+
+    The first kind is timed at its batch size or the largest that time allows; others, where their own takes too long,
+    at a small one, and scaled as the first.
+
+    Args:
+        bench: the records; an epoch of theirs is the longest that is timed.
+        kinds: at least one.
+        batches: of each kind, the records of a step in training.
+        seconds: for all of it, roughly.
+
+    Returns:
+        ``start``: seconds that a process takes before its first step; ``steps``: seconds of a step, None where time
+        was up; ``forward``: seconds of an answer; ``peak``: bytes of a step; ``resident``: bytes of this process,
+        None where the system does not say.
+    """
+    begin = time.perf_counter()
+    bench.step(kinds[0], min(SMALL, batches[0]), min(SMALL, batches[0]), 0.0)  # libraries choose their kernels
+    start = time.perf_counter() - begin
+    steps: list[float | None] = []
+    growth = 1.0  # seconds a record of the first kind at its batch size, relative to a small one
+    for kind, batch in zip(kinds, batches, strict=True):
+        left = max(begin + start + seconds - time.perf_counter(), 0.0)
+        if steps and not left:
+            steps.append(None)
+            continue
+        small = min(SMALL, batch)
+        rough = bench.step(kind, small, small, 0.02) / small
+        share = left / 2 if not steps else left / (len(kinds) - len(steps))
+        size = min(batch, max(small, int(share / 4 / rough)))
+        if steps and size < batch:
+            each = rough * growth
+        else:
+            an_epoch = size * max(1, min(len(bench.y) // size, int(share / 4 / (rough * size))))
+            each = bench.step(kind, an_epoch, size, share / 4) / size
+        if not steps:
+            growth = each / rough
+        steps.append(each * batch)
+    return {
+        "start": start,
+        "steps": steps,
+        "forward": _forward(bench, kinds[0], seconds / 8, (steps[0] or 0.0) / batches[0]),
+        "peak": _peak(bench, kinds[0], min(SMALL, batches[0]), batches[0]),
+        "resident": peak_memory(),
+    }
+
+
+def _forward(bench: _Bench, kind: Kind, seconds: float, a_record: float) -> float:
+    """Seconds in which a trained network answers about one record."""
+    model, _ = bench.model(kind)
+    lay_out(model, bench.x.ndim, kind.channels_last)
+    records = min(len(bench.y), FORWARD, max(16, int(seconds / max(a_record, 1e-9))))
+
+    def ask() -> float:
+        begin = time.perf_counter()
+        observe(
+            model, bench.x[:records], normalisation=bench.normalisation, sensitivity_of=np.ones(records, bool), draws=1
+        )
+        return (time.perf_counter() - begin) / (2 * records)
+
+    ask()
+    return ask()
+
+
+def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
+    """Bytes of a training step at its peak, parameters and momentum with it: measured small, activations scaled."""
+    model, _ = bench.model(kind)
+    labels = torch.from_numpy(bench.y[:small]).to(bench.device)
+    mean, std = (a.reshape((1, -1) + (1,) * (bench.x.ndim - 2)) for a in bench.normalisation)
+    inputs = torch.from_numpy(((bench.x[:small] - mean) / std).astype(np.float32)).to(bench.device)
+    if lay_out(model, inputs.ndim, kind.channels_last):
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    step = training_step(model, sgd(model), inputs, labels, kind.precision)
+    step()  # momentum is there from now on
+    found = peak_bytes(step, bench.device)
+    weights = bytes_of(*model.parameters())
+    return round(max(found - weights, 0) * batch / small) + 3 * weights
+
+
+def serve(questions: IO[str], answers: IO[str]) -> None:
+    """See the module."""
+
+    def say(text: str) -> None:
+        answers.write(text + "\n")
+        answers.flush()
+
+    try:
+        setup = json.loads(questions.readline())
+        torch.set_num_threads(1)
+        with np.load(setup["sample"], allow_pickle=False) as arrays:
+            sample = dict(arrays)
+        normalisation = sample["mean"], sample["std"]
+        study = load_study(setup["study"])
+        bench = _Bench(study, sample["x"], sample["y"], normalisation, setup["classes"], setup["device"])
+        kinds = [Kind.from_dict(fields) for fields in setup["kinds"]]
+        say(json.dumps({"ready": True}))
+        questions.readline()
+        say(json.dumps(measure(bench, kinds, setup["batches"], setup["seconds"])))
+    except Exception as error:  # a model that this machine cannot train: the plan stands without an estimate
+        say(json.dumps({"error": " ".join(f"{type(error).__name__}: {error}".split())}))
+
+
+if __name__ == "__main__":
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what user code prints must not mix with our lines
+    os.dup2(2, 1)
+    serve(sys.stdin, private)

@@ -1,0 +1,35 @@
+"""What each kind of job does: train and observe the networks of a chain; attack one network."""
+
+from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
+from lacewing.study.jobs._attacks import attacked, gather, run_attack
+from lacewing.study.jobs._networks import drop_weights, run_chain
+from lacewing.study.jobs._plain import plain_model, plain_state
+from lacewing.study.jobs._progress import FILES as NETWORK_FILES
+from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
+from lacewing.study.jobs._stack import run_stack
+from lacewing.study.jobs._stored import load_attacks, load_network
+from lacewing.study.jobs._trial import try_networks
+from lacewing.study.jobs._workspace import Keep, Report, Workspace
+
+__all__ = [
+    "ATTACK_FILES",
+    "NETWORK_FILES",
+    "Keep",
+    "Report",
+    "Workspace",
+    "attacked",
+    "drop_weights",
+    "finished",
+    "gather",
+    "load_attacks",
+    "load_network",
+    "own_epochs",
+    "plain_model",
+    "plain_state",
+    "reached",
+    "run_attack",
+    "run_chain",
+    "run_stack",
+    "trained",
+    "try_networks",
+]

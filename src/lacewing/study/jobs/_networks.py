@@ -1,0 +1,285 @@
+"""Train the networks of a chain, each from what is already there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lacewing import models
+from lacewing.attacks import ATTACKS
+from lacewing.config import Butterfly, EarlyStopped, Imp, chain_settings
+from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError
+from lacewing.study.jobs._observe import members, probe, publish
+from lacewing.study.jobs._progress import finished, missing_stops, trained
+from lacewing.study.jobs._workspace import Workspace
+from lacewing.study.plan import NetworkJob
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lacewing.sparsify.guard import Guard
+    from lacewing.training.loop import Progress
+
+# Seconds between checkpoints, each at an epoch's end.
+CHECKPOINT_EVERY = float(os.environ.get("LACEWING_CHECKPOINT_EVERY", "15"))
+
+
+def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
+    """Train and observe every network of a chain that the store does not hold yet.
+
+    Raises:
+        DivergedError: a loss became NaN; the rest of the chain is not trained.
+        BudgetSpent: ``work.stop`` said so; the state is saved.
+        FolderError: a network was trained, its weights are gone, and an attack needs to ask it more.
+    """
+    for job in chain:
+        probe_stored(work, job)
+    head, *rest = chain
+    if head.imposed is not None:
+        if not trained(work.store, head):
+            _run_imposed(work, head)
+        return drop_weights(work, chain)
+    stops = [job for job in rest if isinstance(job.spec, EarlyStopped)]
+    pruned = [job for job in rest if isinstance(job.spec, Imp)]
+    if not trained(work.store, head):
+        _train_and_publish(work, head, build(work, head), rewinds=rewinds(chain), stops=stops)
+    while missing := missing_stops(stops, {job.key for job in stops if trained(work.store, job)}):
+        *before, last = missing
+        _train_and_publish(work, last, build(work, head), stops=before)
+    for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
+        _run_imp(work, head, list(levels))
+    drop_weights(work, chain)
+
+
+def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
+    """The epochs whose states the pruned networks of a chain return to."""
+    return sorted({job.spec.rewind_epoch for job in chain if isinstance(job.spec, Imp)})
+
+
+def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
+    """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
+    if work.keep != "signals":
+        return
+    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(chain))]
+    if not any("imposed-shadow" in ATTACKS[name].needs for name in work.study.attacks.names):
+        names.append("masks.safetensors")
+    for job in chain:
+        for name in names:
+            work.store.drop_file(job.key, name)
+
+
+def _run_imposed(work: Workspace, job: NetworkJob) -> None:
+    """Train a shadow from its own rewind point under the target's mask."""
+    from lacewing.sparsify.guard import Guard
+    from lacewing.sparsify.masks import unpack
+    from lacewing.training.checkpoints import load_tensors
+
+    assert job.imposed is not None
+    assert isinstance(job.spec, Imp)
+    mask, origin = job.imposed.mask, job.imposed.origin
+    stored = work.store.file(mask.key, "masks.safetensors")
+    if stored is None:
+        raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
+    model = build(work, origin)
+    guard = Guard(model, job.spec.rewind)
+    guard.origin = rewind_point(work, origin, job.spec.rewind_epoch)
+    guard.masks = unpack(load_tensors(stored))
+    guard.rewind()
+    _train_and_publish(work, job, model, guard=guard)
+
+
+def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) -> None:
+    """The IMP sequence from the highest level whose weights and masks the store holds."""
+    from lacewing.sparsify import imp
+    from lacewing.sparsify.guard import Guard
+    from lacewing.sparsify.masks import unpack
+    from lacewing.training.checkpoints import load_tensors
+
+    if all(trained(work.store, job) for job in levels):
+        return
+    sequence = [head, *levels]
+    done = itertools.takewhile(lambda job: trained(work.store, job), sequence)
+    needed = {job.key: ("model.safetensors", "masks.safetensors") if job.level else () for job in sequence}
+    start = max(job.level for job in done if work.store.done(job.key, *needed[job.key]))
+    spec = levels[0].spec
+    assert isinstance(spec, Imp)
+    model = build(work, head)
+    guard = Guard(model, spec.rewind)
+    guard.origin = rewind_point(work, head, spec.rewind_epoch)
+    if start:
+        key = sequence[start].key
+        model.load_state_dict(load_tensors(work.store.need(key, "model.safetensors")))
+        guard.masks = unpack(load_tensors(work.store.need(key, "masks.safetensors")))
+    current = itertools.count(start + 1 if start else 0)
+
+    def fit(model: nn.Module, guard: Guard) -> None:
+        job = sequence[next(current)]
+        if job is head:
+            _load_or_retrain(work, head, model)
+        else:
+            _train_and_publish(work, job, model, guard=guard)
+
+    for level in imp(model, fit, levels=len(levels), fraction=spec.fraction, guard=guard, start=start):
+        if level.number > 1:
+            drop_weights(work, sequence[level.number - 1 : level.number])
+
+
+def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
+    """The weights of a finished level-0 network: from the store or, if they were dropped, by training again."""
+    from lacewing.training.checkpoints import load_tensors
+
+    stored = work.store.file(job.key, "model.safetensors")
+    if stored is not None:
+        model.load_state_dict(load_tensors(stored))
+    else:
+        _train(work, job, model)
+
+
+def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Tensor]:
+    """The state after ``epoch`` epochs of the dense training; trained again where it was not kept."""
+    from lacewing.training.checkpoints import load_tensors
+
+    stored = work.store.file(head.key, f"rewind-{epoch}.safetensors")
+    if stored is not None:
+        return load_tensors(stored)
+    if epoch and head.stack is not None:
+        raise FolderError(f"the rewind point of {head.id} was dropped (--keep signals); give --out another folder.")
+    model = build(work, head)
+    if epoch:
+        _train(work, head, model, stop_after=epoch)
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def build(work: Workspace, job: NetworkJob) -> nn.Module:
+    import torch
+
+    from lacewing.sparsify import butterfly
+    from lacewing.training.loop import stream
+
+    torch.manual_seed(stream(job.seed, job.role, "init"))
+    model = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
+    if isinstance(job.spec, Butterfly):
+        butterfly(model, **chain_settings(job.spec))
+    return model.to(work.device)
+
+
+def probe_stored(work: Workspace, job: NetworkJob) -> None:
+    """Ask a network that was trained before what it has not been asked yet; its weights must be there.
+
+    Raises:
+        BudgetSpent: ``work.stop`` said so.
+        FolderError: the weights are gone.
+    """
+    from lacewing.sparsify.masks import unpack
+    from lacewing.training.checkpoints import load_tensors
+    from lacewing.training.loop import lay_out
+
+    if not trained(work.store, job) or finished(work.store, job):
+        return
+    if work.stop():
+        raise BudgetSpent(f"stopped before the questions to {job.id}; what others answered is saved.")
+    weights = work.store.file(job.key, "model.safetensors")
+    if weights is None:
+        raise FolderError(
+            f"the weights of {job.id} were dropped (--keep signals), and an attack needs to ask it more: give --out "
+            "another folder."
+        )
+    model = build(work, job)
+    model.load_state_dict(load_tensors(weights))
+    lay_out(model, work.records.x.ndim, job.train.channels_last)  # as it was when training ended: the same bits
+    masks = work.store.file(job.key, "masks.safetensors")
+    probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
+
+
+def saved_state(work: Workspace, job: NetworkJob, model: nn.Module) -> Progress | None:
+    """What an interrupted training goes on from; None where there is nothing, or where it is damaged, which is told."""
+    from lacewing.training.checkpoints import load_checkpoint
+
+    folder = work.store.work(job.key)
+    try:
+        return load_checkpoint(folder, set(model.state_dict()))
+    except UsageError:
+        work.store.damaged.add((job.key, f"work/{job.key}/checkpoint.safetensors"))
+        return None
+
+
+def _train(
+    work: Workspace,
+    job: NetworkJob,
+    model: nn.Module,
+    *,
+    guard: Guard | None = None,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Progress], None] = lambda _: None,
+    stop_after: int | None = None,
+) -> Progress:
+    from lacewing.training.loop import stream, train
+
+    kept, _, _ = members(work, job)
+    return train(
+        model,
+        work.records.x[kept],
+        work.records.y[kept],
+        job.train,
+        normalisation=work.normalisation,
+        seed=stream(job.seed, job.role, "train"),
+        guard=guard,
+        progress=progress,
+        on_epoch=on_epoch,
+        stop_after=stop_after,
+        recordings=work.recordings,
+    )
+
+
+def _train_and_publish(
+    work: Workspace,
+    job: NetworkJob,
+    model: nn.Module,
+    *,
+    guard: Guard | None = None,
+    rewinds: Sequence[int] = (),
+    stops: Sequence[NetworkJob] = (),
+) -> None:
+    """Train from the last checkpoint, observe, publish; on the way, observe and publish its ``stops``.
+
+    Raises:
+        DivergedError, BudgetSpent: see ``run_chain``.
+    """
+    from lacewing.training.checkpoints import save_checkpoint, save_tensors
+
+    folder = work.store.work(job.key)
+    saved, aside = time.monotonic(), 0.0  # seconds spent on observing its stops, by this process
+
+    def on_epoch(progress: Progress) -> None:
+        nonlocal saved, aside
+        epoch = progress.curve[-1]
+        work.report(job, epoch)
+        if epoch.epoch in rewinds:
+            save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)
+        for stopped in (other for other in stops if other.stop == epoch.epoch and not trained(work.store, other)):
+            begun = time.monotonic()
+            publish(work, stopped, model, progress.curve, guard=None, rewinds=(), seconds=0.0)
+            aside += time.monotonic() - begun
+        stopping = work.stop()  # at the last epoch too: to observe a large network takes minutes
+        if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
+            save_checkpoint(folder, progress, job=job.id, epochs=job.last_epoch)
+            saved = time.monotonic()
+        if stopping:
+            raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch} of {job.last_epoch}; its state is saved.")
+
+    try:
+        progress = _train(
+            work,
+            job,
+            model,
+            guard=guard,
+            progress=saved_state(work, job, model),
+            on_epoch=on_epoch,
+            stop_after=job.stop,
+        )
+    except LacewingError as error:
+        raise type(error)(f"{job.id}: {error}") from None
+    publish(work, job, model, progress.curve, guard=guard, rewinds=rewinds, seconds=progress.seconds - aside)

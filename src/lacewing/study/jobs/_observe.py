@@ -1,0 +1,208 @@
+"""Observe a trained network: what it leaves for good, and what attacks ask it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import data
+from lacewing.errors import DivergedError, UsageError
+from lacewing.results import Epoch, NetworkResult
+from lacewing.study.jobs._stored import POPULATION
+from lacewing.study.jobs._workspace import Workspace
+from lacewing.study.plan import NetworkJob
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lacewing.sparsify.guard import Guard
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def members(
+    work: Workspace, job: NetworkJob
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split | data.Halves]:
+    """Records that the network trains on, those held out of them for tuning, and the whole split."""
+    split = work.split(job.seed)
+    kept, held = data.holdout(split.members(job.role), job.train.holdout, job.seed)
+    return kept, held, split
+
+
+def _audited(work: Workspace, job: NetworkJob) -> npt.NDArray[np.bool_]:
+    """(N,) the records on which the network is attacked: those it trains on, and its test set."""
+    kept, _, split = members(work, job)
+    audited = np.zeros(len(work.records), bool)
+    audited[np.concatenate([kept, split.nonmembers(job.role)])] = True
+    return audited
+
+
+def publish(
+    work: Workspace,
+    job: NetworkJob,
+    model: nn.Module,
+    curve: Sequence[Epoch],
+    *,
+    guard: Guard | None,
+    rewinds: Sequence[int],
+    seconds: float,
+) -> None:
+    """Observe a trained network, publish what it leaves, and ask it what the study's attacks need.
+
+    Raises:
+        DivergedError: it answers with NaN or infinity.
+    """
+    from lacewing.sparsify.masks import pack
+    from lacewing.training.checkpoints import load_sealed, save_tensors
+
+    folder = work.store.work(job.key)
+    result, arrays = _observe(work, job, model, tuple(curve), guard)
+
+    def write(folder_: Path) -> None:
+        save_tensors(folder_ / "model.safetensors", model.state_dict())
+        if guard is not None:
+            save_tensors(folder_ / "masks.safetensors", pack(guard.masks))
+        for name in (f"rewind-{epoch}.safetensors" for epoch in rewinds):
+            with suppress(FileNotFoundError, UsageError):  # what is damaged is trained again when it is needed
+                load_sealed(folder / name)
+                (folder_ / name).write_bytes((folder / name).read_bytes())
+        _save("signals.npz", arrays, folder_)
+        (folder_ / "metrics.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")
+
+    work.store.publish(job.key, {**_facts(work, job.id), "seconds": round(seconds, 2)}, write)
+    work.store.drop_work(job.key)
+    probe(work, job, model, guard.masks if guard is not None else {})
+
+
+def probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Ask a network what the study's attacks need beyond plain outputs and sensitivity, and publish the answers.
+
+    Raises:
+        DivergedError: it answers with NaN or infinity.
+    """
+    missing = {kind: key for kind, key in job.probes if not work.store.done(key, "probe.npz")}
+    if not missing:
+        return
+    for kind, arrays in _answers(work, job, model, masks, missing).items():
+        write = partial(_save, "probe.npz", arrays)
+        work.store.publish(missing[kind], _facts(work, f"probe ({kind}) of {job.id}"), write)
+
+
+def _answers(
+    work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor], kinds: Collection[str]
+) -> dict[str, Arrays]:
+    """What the network answers to each kind of question."""
+    from lacewing import signals
+
+    settings, answers = work.study.signals, dict[str, Arrays]()
+    audited = _audited(work, job)
+    if {*kinds} != {"population"}:
+        found = signals.probe(
+            model,
+            work.records.x,
+            work.records.y,
+            normalisation=work.normalisation,
+            of=audited & bool({"noise", "gradients"} & {*kinds}),
+            queries=settings.queries if "queries" in kinds else 0,
+            noise_sizes=settings.noise_sizes if "noise" in kinds else (),
+            noise_draws=settings.noise_draws,
+            gradients="gradients" in kinds,
+            masks=masks,
+        )
+        _check_finite(job, found.phi_NQ, found.gradient_N2[audited & ("gradients" in kinds)])
+        phi_NQ = np.clip(found.phi_NQ, -60000, 60000).astype(np.float16)
+        answers["queries"] = {"phi_NQ": phi_NQ, "right_NQ": found.right_NQ}
+        answers["noise"] = {"right_NS": found.right_NS}
+        answers["gradients"] = {"gradient_N2": found.gradient_N2}
+    if "population" in kinds:
+        x, y = work.dataset.x[work.population], work.dataset.y[work.population]
+        none = np.zeros(len(x), bool)
+        logits, _ = signals.observe(model, x, normalisation=work.normalisation, sensitivity_of=none, draws=1)
+        _check_finite(job, logits)
+        answers["population"] = {"population_logits_ZC": signals.compact(logits), "population_label_Z": y}
+    return {kind: answers[kind] for kind in kinds}
+
+
+def _check_finite(job: NetworkJob, *answers: npt.NDArray[np.floating]) -> None:
+    if not all(np.isfinite(values).all() for values in answers):
+        raise DivergedError(f"{job.id}: the trained network answers with NaN or infinity; try a smaller train.lr.")
+
+
+def _save(name: str, arrays: Arrays, folder: Path) -> None:
+    np.savez_compressed(folder / name, **arrays)  # type: ignore[arg-type]
+
+
+def _facts(work: Workspace, name: str) -> dict[str, Any]:
+    """What job.json records beside the digests: times and machine, which results.csv never holds."""
+    import torch
+
+    device = torch.cuda.get_device_name() if work.device == "cuda" else platform.machine()
+    if work.recordings is not None:
+        device += f", {work.recordings.way} steps"
+    return {"job": name, "device": f"{work.device} ({device})", "torch": torch.__version__, "finished": time.time()}
+
+
+def _observe(
+    work: Workspace, job: NetworkJob, model: nn.Module, curve: tuple[Epoch, ...], guard: Guard | None
+) -> tuple[NetworkResult, Arrays]:
+    from lacewing import signals
+    from lacewing.study.accounting import dense_model, describe
+
+    kept, held, split = members(work, job)
+    outside = split.nonmembers(job.role)
+    member = np.zeros(len(work.records), bool)
+    member[kept] = True
+    audited = _audited(work, job)
+    raw, sensitivity = signals.observe(
+        model,
+        work.records.x,
+        normalisation=work.normalisation,
+        sensitivity_of=audited,
+        noise=work.study.signals.noise,
+        draws=work.study.signals.draws,
+    )
+    _check_finite(job, raw)
+    logits = signals.compact(raw)
+    right = logits.argmax(1) == work.records.y
+    clean = logits.argmax(1) == work.records.clean_y
+    parts = split.part_N(len(work.records))
+    aside = parts == POPULATION
+    dense = dense_model(work.study, work.dataset.shape, work.dataset.classes)
+    counts = describe(model, dense, guard.masks if guard else {})
+    result = NetworkResult(
+        network=job.network,
+        method=job.method,
+        role=job.role,
+        seed=job.seed,
+        **counts,
+        train_accuracy=float(right[kept].mean()),
+        test_accuracy=float(right[outside].mean()),
+        clean_test_accuracy=float(clean[outside].mean()) if work.study.data.label_noise else None,
+        holdout_accuracy=float(right[held].mean()) if len(held) else None,
+        population_accuracy=float(right[aside].mean()) if aside.any() else None,
+        family=job.family,
+        kind=job.kind,
+        curve=curve,
+    )
+    arrays = {
+        "part_N": parts,
+        "member_N": member,
+        "audited_N": audited,
+        "label_N": work.records.y.astype(np.int32),
+        "record_N": work.records.id.astype(np.int32),
+        "logits_NC": logits,
+        "sensitivity_N": sensitivity.astype(np.float32),
+    }
+    if work.records.canary_N.any():
+        arrays["canary_N"] = work.records.canary_N
+    return result, arrays

@@ -1,0 +1,148 @@
+"""A trial of the study's networks before anything is written: what a user's model does wrong shows at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lacewing.config import Butterfly, chain_settings
+from lacewing.errors import UsageError
+from lacewing.study.jobs._networks import build
+from lacewing.study.jobs._observe import members
+from lacewing.study.jobs._workspace import Workspace
+from lacewing.study.plan import NetworkJob
+from lacewing.support.user_code import user_code
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_FEW = 8  # records that a network is tried on, where a batch has as many
+
+
+def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
+    """Train each distinct architecture for two steps on a few records, and ask it in evaluation mode.
+
+    The batches are no larger than the study's; where its last batch holds a single record, so does one of them. Models
+    of the registry, which are known to work, are tried in that case alone. The random streams of the caller stay as
+    they were.
+
+    Raises:
+        UserCodeError: the model fails.
+        UsageError: it has nothing to train, answers something else than finite logits (records, classes), or changes
+            its input.
+    """
+    import torch
+
+    if work.device == "cuda" and not torch.cuda.is_available():
+        return  # the GPUs are those of a cluster
+    alike: dict[str, list[NetworkJob]] = {}
+    for job in networks:
+        chain = chain_settings(job.spec) if isinstance(job.spec, Butterfly) else None
+        alike.setdefault(repr((chain, job.train.precision, job.train.channels_last)), []).append(job)
+    for jobs in alike.values():
+        recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
+        lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
+        if lonely or work.study.model.factory is not None:
+            with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
+                _try(work, jobs, lonely)
+
+
+def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    from lacewing.training.batches import Batches
+    from lacewing.training.loop import lay_out, sgd, train_step
+
+    job, model_ = jobs[0], work.study.model
+    place = f"model.factory: {model_.factory}" if model_.factory else f"model.name: '{model_.name}'"
+    if isinstance(job.spec, Butterfly):
+        place = f"network '{job.network}': {place}"
+    try:
+        model = build(work, job)
+    except UsageError as error:
+        raise type(error)(f"network '{job.network}': {error}" if isinstance(job.spec, Butterfly) else error) from None
+    parameters = list(model.parameters())
+    if any(is_lazy(parameter) for parameter in parameters):
+        raise UsageError(f"{place} has lazy layers: give every layer its sizes.")
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise UsageError(f"{place} has no parameters to train: return a module that has some.")
+
+    channels_last = lay_out(model, work.records.x.ndim, job.train.channels_last)
+    x, y = work.records.x[:_FEW], work.records.y[:_FEW]
+
+    def batch(count: int) -> tuple[Tensor, Tensor]:
+        config = job.train.model_copy(update={"batch_size": count})
+        batches = Batches(x, y, config, work.normalisation, torch.device(work.device), channels_last)
+        return next(batches.epoch(0))
+
+    optimizer = sgd(model, job.train.model_copy(update={"lr": 1e-9}))
+    few = min(_FEW, max(other.train.batch_size for other in jobs))
+    for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
+        model.train()
+        inputs, labels = batch(count)
+        with _theirs(work, f"{place}, in training mode on {_spoken(count)}{why},"):
+            answer, as_it_was = _forward(model, inputs, job.train.precision)
+        _check(place, "training", answer, as_it_was, inputs, work.dataset.classes)
+        with _theirs(work, f"{place}: a training step on {_spoken(count)}{why}"):
+            train_step(model, inputs, labels, optimizer, job.train.precision)
+    model.eval()
+    for count in (few, 1):
+        inputs, _ = batch(count)
+        with torch.no_grad(), _theirs(work, f"{place}, in evaluation mode on {_spoken(count)},"):
+            answer, as_it_was = _forward(model, inputs, "fp32")
+        _check(place, "evaluation", answer, as_it_was, inputs, work.dataset.classes)
+
+
+def _last_of_one(work: Workspace, job: NetworkJob) -> str:
+    """Words that say so where the last batch of a network's epoch holds a single record; else none."""
+    kept, _, _ = members(work, job)
+    size = job.train.batch_size
+    if len(kept) % size != 1 and size != 1:
+        return ""
+    batches = math.ceil(len(kept) / size)
+    return f" (the last of {batches} batches: {len(kept)} records, train.batch_size = {size}; choose another size)"
+
+
+@contextmanager
+def _theirs(work: Workspace, place: str) -> Iterator[None]:
+    """What a user's model raises is the user's; what one of ours raises is ours, save that it was given one record."""
+    if work.study.model.factory is not None or "(the last of" in place:
+        with user_code(place):
+            yield
+    else:
+        yield
+
+
+def _forward(model: nn.Module, inputs: Tensor, precision: str) -> tuple[object, Tensor]:
+    """The answer, and what the inputs were before."""
+    import torch
+
+    before = inputs.clone()
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return model(inputs), before
+
+
+def _check(place: str, mode: str, answer: object, as_it_was: Tensor, inputs: Tensor, classes: int) -> None:
+    """Refuse what is not finite logits, and a model that wrote into its input."""
+    import torch
+
+    records = len(inputs)
+    wanted = f"it must return logits of shape ({records}, {classes}): a row a record, a column a class of the data"
+    if not isinstance(answer, torch.Tensor):
+        raise UsageError(f"{place} returns a {type(answer).__name__} in {mode} mode; {wanted}.")
+    if answer.shape != (records, classes) or not answer.is_floating_point():
+        kind = str(answer.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{place} returns {kind} of shape {tuple(answer.shape)} to {_spoken(records)} in {mode} mode; {wanted}."
+        )
+    if not torch.isfinite(answer).all():
+        raise UsageError(f"{place} returns NaN or infinite values in {mode} mode, before any training; mend the model.")
+    if not torch.equal(as_it_was, inputs):
+        raise UsageError(f"{place} changes its input in place in {mode} mode: let it work on a copy.")
+
+
+def _spoken(records: int) -> str:
+    return f"{records} record{'s' * (records != 1)}"

@@ -1,0 +1,76 @@
+"""What the jobs of one study share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import data
+from lacewing.config import Study
+from lacewing.results import Epoch
+from lacewing.study.plan import NetworkJob
+from lacewing.study.store import Store
+
+if TYPE_CHECKING:
+    from lacewing.training.replay import Recordings
+
+Keep = Literal["all", "signals"]
+Report = Callable[[NetworkJob, Epoch], None]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What the jobs of one study share: the study, its records, the run folder, the device."""
+
+    study: Study
+    store: Store
+    dataset: data.Dataset
+    records: data.Records
+    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    population: npt.NDArray[np.int64]  # of a four-way study: indices into the data set; under random halves empty
+    device: str = "cpu"
+    keep: Keep = "all"
+    stop: Callable[[], bool] = lambda: False
+    report: Report = lambda job, epoch: None
+    recordings: Recordings | None = None  # of training steps; None: these run one operation after another
+
+    @classmethod
+    def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
+        """Draw the study's records from a data set, or from the one it names, found under ``source``.
+
+        Raises:
+            DataError: the data set is missing, altered, or too small.
+        """
+        if isinstance(source, data.Dataset):
+            dataset = source
+        else:
+            dataset = data.load(study.data.dataset, source, labels=study.data.labels)
+        drawn = study.data
+        records = data.prepare(
+            dataset,
+            records=drawn.records,
+            label_noise=drawn.label_noise,
+            seed=drawn.seed,
+            canaries=drawn.canaries,
+        )
+        share = drawn.population if drawn.split == "four-way" else 0.0
+        population = data.unused(dataset, records, share, drawn.seed)
+        work = cls(study, store, dataset, records, data.normalisation(records.x), population, **options)
+        work.split(study.run.seeds[0])
+        return work
+
+    def split(self, seed: int) -> data.Split | data.Halves:
+        """The records of one seed's networks.
+
+        Raises:
+            DataError: there are too few records.
+        """
+        drawn = self.study.data
+        if drawn.split == "four-way":
+            return data.four_way(len(self.records), seed)
+        return data.random_halves(len(self.records), seed, population=drawn.population, data_seed=drawn.seed)

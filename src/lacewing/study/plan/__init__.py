@@ -1,0 +1,86 @@
+"""The plan: a study's jobs as pure data. The stored unit is a network, the scheduled one a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lacewing.attacks import ATTACKS
+from lacewing.config import Study
+from lacewing.errors import UsageError
+from lacewing.study.plan._attacks import NOT_ABOUT, Networks, asked, attack_job, probe_settings
+from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
+from lacewing.study.plan._networks import chains_of, imposed_chains, probed
+from lacewing.study.plan._only import only
+
+__all__ = [
+    "AttackJob",
+    "Imposed",
+    "NetworkJob",
+    "Plan",
+    "Side",
+    "asked",
+    "make_plan",
+    "only",
+    "probe_settings",
+    "refusals",
+    "unavailable",
+]
+
+
+def make_plan(study: Study, *, data_digest: str, model: Mapping[str, Any]) -> Plan:
+    """The jobs of a resolved study.
+
+    Args:
+        study: with its precision decided, and "all" among its attacks replaced by names.
+        data_digest: SHA-256 of the data set.
+        model: what identifies the model (``models.fingerprint``).
+
+    Raises:
+        UsageError: an attack that is declared cannot run on any network of the study.
+    """
+    chains = chains_of(study, data_digest=data_digest, model=model)
+    if any("imposed-shadow" in ATTACKS[name].needs for name in study.attacks.names):
+        chains += imposed_chains(study, chains)
+    settings = probe_settings(study)
+    chains = [tuple(probed(job, settings) for job in chain) for chain in chains]
+    networks = Networks(study, chains)
+    attacks: list[AttackJob] = []
+    for name in study.attacks.names:
+        found = [attack_job(networks, name, target) for target in networks.targets()]
+        able = [job for job in found if isinstance(job, AttackJob)]
+        if not able:
+            raise UsageError(f"attacks.names: '{name}' cannot run in this study: {_why(found)}")
+        attacks += able
+    return Plan(tuple(chains), tuple(attacks))
+
+
+def unavailable(study: Study) -> dict[str, str]:
+    """By name, the attacks that can run on no network of the study, with what they lack."""
+    chains = chains_of(study, data_digest="", model={})
+    chains += imposed_chains(study, chains)
+    networks = Networks(study, chains)
+    lacking = {}
+    for name in ATTACKS:
+        found = [attack_job(networks, name, target) for target in networks.targets()]
+        if not any(isinstance(job, AttackJob) for job in found):
+            lacking[name] = _why(found)
+    return lacking
+
+
+def refusals(study: Study) -> dict[tuple[str, str], str]:
+    """By (network, attack): why a declared attack does not run on a network of the study."""
+    chains = chains_of(study, data_digest="", model={})
+    networks = Networks(study, [*chains, *imposed_chains(study, chains)])
+    found = {}
+    for target in networks.targets():
+        for name in study.attacks.names:
+            answer = attack_job(networks, name, target)
+            if isinstance(answer, str):
+                found[target.network, name] = answer
+    return found
+
+
+def _why(found: list[AttackJob | str]) -> str:
+    """What an attack lacks: the last reason that is not about the kind of network, which other networks are of."""
+    return next((str(why) for why in reversed(found) if not str(why).startswith(NOT_ABOUT)), str(found[-1]))

@@ -1,0 +1,232 @@
+"""Which networks stand by when an attack runs: shadow, references, denser versions; and which attacks can run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lacewing import metrics
+from lacewing.attacks import ATTACKS, Attack
+from lacewing.config import SCHEMA, Imp, Study, canonical_key
+from lacewing.study.plan._jobs import AttackJob, NetworkJob, Side
+
+NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over networks of a method
+_REFERENCES = {"references", "in-references"}
+_ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of questions, see `probe_settings`
+    "queries": ("queries",),
+    "references": ("queries",),
+    "in-references": ("queries",),
+    "augmentation": ("queries",),
+    "noise": ("noise",),
+    "gradients": ("gradients",),
+    "population": ("population",),
+}
+
+
+def asked(attack: Attack) -> set[str]:
+    """The kinds of questions beyond plain outputs and sensitivity that an attack needs answered."""
+    return {kind for need in attack.needs for kind in _ASKED.get(need, ())}
+
+
+def probe_settings(study: Study) -> dict[str, dict[str, Any]]:
+    """By kind, how networks are asked what the declared attacks need beyond plain outputs and sensitivity.
+
+    Kinds apart from each other, so that an attack added later has networks asked only what is new.
+    """
+    signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
+    known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}}
+    if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
+        known["population"] = {"population": study.data.population}
+    kinds = {kind for name in study.attacks.names for kind in asked(ATTACKS[name])}
+    return {kind: settings for kind, settings in known.items() if kind in kinds}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A study's networks, and who can say what about whom."""
+
+    study: Study
+    chains: Sequence[Sequence[NetworkJob]]
+
+    @property
+    def halves(self) -> bool:
+        """Whether every network is a target and the others its references."""
+        return self.study.data.split == "random-halves"
+
+    def own(self) -> Iterable[NetworkJob]:
+        """The networks that the study declares: all but those under an imposed mask."""
+        return (job for chain in self.chains for job in chain if job.imposed is None)
+
+    def targets(self) -> list[NetworkJob]:
+        """The networks that are attacked."""
+        return [job for job in self.own() if job.role == "target"]
+
+    def shadow(self, target: NetworkJob) -> NetworkJob | None:
+        """The network of the target's recipe whose members the attacker knows."""
+        if not self.halves:
+            return self._at(target.network, "shadow", target.seed)
+        seed = shadow_seed(self.study.run.seeds, target.seed)
+        return None if seed is None else self._at(target.network, "target", seed)
+
+    def references(self, of: NetworkJob, hidden: NetworkJob | None = None) -> tuple[NetworkJob, ...]:
+        """Networks of the recipe of ``of`` that may serve as its references, ``hidden`` being the attacked one.
+
+        Under random-halves a network's complement is none: its membership would give away the attacked one's.
+        """
+        same = [job for job in self._named[of.network] if job is not of]
+        if self.halves:
+            barred = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
+            same = [job for job in same if job.seed not in barred]
+        return tuple(sorted(same, key=lambda job: (job.seed, job.role)))
+
+    def denser(self, of: NetworkJob) -> tuple[NetworkJob, ...]:
+        """The dense version of a network and, for a pruned one, the levels between, the dense one first."""
+        if of.method == "dense":
+            return ()
+        if isinstance(of.spec, Imp):
+            chain = self._chains[of.key]
+            return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
+        kin = self._alike["dense", of.role, of.seed]
+        named = [j for j in kin if j.network == "dense"] or kin
+        return (named[0],) if len(named) == 1 else ()
+
+    def other_shadow(self, kind: str, target: NetworkJob) -> NetworkJob | None:
+        """A shadow that is not of the target's recipe: dense, of another density, or under the target's mask."""
+        shadow = self.shadow(target)
+        if shadow is None:
+            return None
+        if kind == "dense":
+            return next(iter(self.denser(shadow)), None)
+        if kind == "mismatched":
+            return self._mismatched(shadow)
+        return self._imposed.get(target.key)
+
+    def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
+        """The level before (the one after, for the first); for butterfly networks the next entry of the study."""
+        if isinstance(shadow.spec, Imp):
+            chain = self._chains[shadow.key]
+            kin = {j.level: j for j in chain if j.level and j.spec == shadow.spec}
+            return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
+        kin_ = self._alike[shadow.method, shadow.role, shadow.seed]
+        return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
+
+    def _at(self, network: str, role: str, seed: int) -> NetworkJob | None:
+        return self._places.get((network, role, seed))
+
+    @cached_property
+    def _chains(self) -> dict[str, Sequence[NetworkJob]]:
+        return {job.key: chain for chain in self.chains for job in chain}
+
+    @cached_property
+    def _imposed(self) -> dict[str, NetworkJob]:
+        """By the key of a target: the shadow under its mask."""
+        return {job.imposed.mask.key: job for chain in self.chains for job in chain if job.imposed is not None}
+
+    @cached_property
+    def _named(self) -> dict[str, list[NetworkJob]]:
+        found = defaultdict[str, list[NetworkJob]](list)
+        for job in self.own():
+            found[job.network].append(job)
+        return found
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, str, int], list[NetworkJob]]:
+        """By method, role and seed."""
+        found = defaultdict[tuple[str, str, int], list[NetworkJob]](list)
+        for job in self.own():
+            found[job.method, job.role, job.seed].append(job)
+        return found
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, int], NetworkJob]:
+        return {(job.network, job.role, job.seed): job for job in self.own()}
+
+
+def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:
+    """Under random-halves: whose network serves as shadow, the next in order that is not the complement's."""
+    order = sorted(seeds)
+    after = order[order.index(seed) + 1 :] + order[: order.index(seed)]
+    return next((other for other in after if other != seed ^ 1), None)
+
+
+def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob | str:
+    """The job of an attack on a network, or a sentence that says what it lacks."""
+    attack = ATTACKS[name]
+    if attack.methods is not None and target.method not in attack.methods:
+        return f"{NOT_ABOUT}{' and '.join(sorted(attack.methods))} networks."
+    shadow = networks.shadow(target)
+    lacking = _lacking(attack, networks, target, shadow)
+    if lacking is not None:
+        return lacking
+    needs, study = attack.needs, networks.study
+
+    def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:
+        related = networks.denser(of) if needs & {"dense", "levels"} else ()
+        return Side(
+            of,
+            networks.references(of, hidden) if needs & _REFERENCES else (),
+            related if "levels" in needs else related[:1],
+        )
+
+    known = side(target)
+    taught = side(shadow, target) if shadow is not None else None
+    others = tuple(
+        (kind, job)
+        for kind in ("dense", "mismatched", "imposed")
+        if f"{kind}-shadow" in needs and (job := networks.other_shadow(kind, target)) is not None
+    )
+    config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": name, "seed": target.seed}
+    config["metrics"] = metrics.VERSION
+    config |= {"target": target.key, "shadow": taught.network.key if taught else None}
+    for label, one in (("target", known), ("shadow", taught)):
+        for kind in ("references", "related"):
+            jobs = getattr(one, kind) if one else ()
+            if jobs:
+                config[f"{label}_{kind}"] = [job.key for job in jobs]
+    if others:
+        config["other_shadows"] = {kind: job.key for kind, job in others}
+    if probes := {kind: key for kind, key in target.probes if kind in asked(attack)}:
+        config["probes"] = probes
+    queries = None
+    if needs & _REFERENCES:
+        queries = trained_queries(target.train.augment, study.signals.queries)
+        config["trained_queries"] = queries
+    return AttackJob(canonical_key(config), name, target.seed, known, taught, others, queries)
+
+
+def trained_queries(augment: Collection[str], queries: int) -> tuple[int, ...]:
+    """Which of the fixed queries, in the order of `lacewing.signals.probe`, augmentation showed in training too."""
+    flip, crop = "flip" in augment, "crop" in augment
+    shown = [True, flip, *[crop] * 8, *[crop and flip] * 8]  # the record, mirrored, shifted, mirrored and shifted
+    return tuple(query for query, seen in enumerate(shown[:queries]) if seen)
+
+
+def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: NetworkJob | None) -> str | None:
+    study, needs = networks.study, attack.needs
+    if networks.halves and shadow is None:
+        return "random-halves needs at least two networks that are no complements: name more run.seeds."
+    if "in-references" in needs and not networks.halves:
+        return 'it needs networks trained on every record: set data.split = "random-halves".'
+    if needs & _REFERENCES:
+        found = networks.references(target)
+        least = attack.fewest + 1  # a pair of complements has one of each kind; a third network gives some a second
+        if len(found) < least:
+            return f"it needs {least} reference networks, and there are {len(found)}: name more run.seeds."
+        seeds = {job.seed for job in found}
+        if networks.halves and not any(seed ^ 1 in seeds for seed in seeds):
+            return "seeds 2j and 2j+1 train on complementary halves: name both of at least two such pairs in run.seeds."
+    if "population" in needs and not study.data.population:
+        return "it needs records that no network trains on: set data.population, e.g. to 0.1."
+    if needs & {"dense", "levels"} and not networks.denser(target):
+        return "it needs the dense network of the same seed: add a [[networks]] entry with method = 'dense'."
+    for kind in ("dense", "mismatched", "imposed"):
+        if f"{kind}-shadow" in needs and networks.other_shadow(kind, target) is None:
+            return {
+                "dense": "it needs a dense shadow: add a [[networks]] entry with method = 'dense'.",
+                "mismatched": "it needs a second network of the method: add a level or a [[networks]] entry.",
+                "imposed": "it needs a shadow under the target's mask, which only pruned networks have.",
+            }[kind]
+    return None

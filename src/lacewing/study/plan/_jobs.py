@@ -1,0 +1,114 @@
+"""The jobs of a study as plain data: networks, chains of them, and attacks with the networks that they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lacewing.config import Network, Train
+from lacewing.results import Kind, Role
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkJob:
+    """Train one network and observe it. ``level`` is 0 but for those that a chain's first network leads to."""
+
+    key: str
+    network: str
+    method: str
+    role: Role
+    seed: int
+    level: int
+    spec: Network
+    train: Train
+    # What the study's attacks ask it beyond plain outputs and sensitivity: a kind of question, the key of its answers.
+    probes: tuple[tuple[str, str], ...] = ()
+    imposed: Imposed | None = None
+    stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.training.stack``
+    stop: int | None = None  # the epoch after which training was stopped early
+    family: str = ""
+    kind: Kind | None = None
+
+    @property
+    def id(self) -> str:
+        """As in results: ``imp-03/target/0``."""
+        return f"{self.network}/{self.role}/{self.seed}"
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the network is observed."""
+        return self.train.epochs if self.stop is None else self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class Imposed:
+    """A mask that is not the network's own: a shadow trained under the target's, from its own rewind point."""
+
+    mask: NetworkJob  # the target whose mask it is
+    origin: NetworkJob  # the dense shadow whose rewind point training starts from
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The networks that an attacker of ``network`` asks about its records."""
+
+    network: NetworkJob
+    references: tuple[NetworkJob, ...] = ()
+    related: tuple[NetworkJob, ...] = ()  # denser versions of the network, the dense one first
+
+
+@dataclass(frozen=True, slots=True)
+class AttackJob:
+    """Run one attack on a target network; learn and choose thresholds on the shadow's side."""
+
+    key: str
+    attack: str
+    seed: int
+    side: Side
+    shadow: Side | None
+    other_shadows: tuple[tuple[str, NetworkJob], ...] = ()  # "dense", "mismatched", "imposed"
+    trained_queries: tuple[int, ...] | None = None  # of attacks with references: see `Evidence`
+
+    @property
+    def target(self) -> NetworkJob:
+        """The attacked network."""
+        return self.side.network
+
+    @property
+    def networks(self) -> tuple[NetworkJob, ...]:
+        """Every network whose signals the attack reads."""
+        sides = [side for side in (self.side, self.shadow) if side is not None]
+        found = [job for side in sides for job in (side.network, *side.references, *side.related)]
+        return (*found, *(job for _, job in self.other_shadows))
+
+    @property
+    def id(self) -> str:
+        """As progress names it: ``discriminator on imp-03/target/0``."""
+        return f"{self.attack} on {self.target.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Chains of networks (an IMP sequence, or a single network), and the attacks on them."""
+
+    chains: tuple[tuple[NetworkJob, ...], ...]
+    attacks: tuple[AttackJob, ...]
+
+    @property
+    def networks(self) -> tuple[NetworkJob, ...]:
+        """Every network once, in the order of the study."""
+        return tuple(job for chain in self.chains for job in chain)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What people call each job, by its key: networks, the questions to them, attacks."""
+        found = {job.key: job.id for job in self.networks} | {job.key: job.id for job in self.attacks}
+        return found | {key: f"the probe ({kind}) of {job.id}" for job in self.networks for kind, key in job.probes}
+
+    @property
+    def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:
+        """The chains that are trained together, by the name of their stack."""
+        found: dict[str, tuple[tuple[NetworkJob, ...], ...]] = {}
+        for chain in self.chains:
+            if chain[0].stack is not None:
+                found[chain[0].stack] = (*found.get(chain[0].stack, ()), chain)
+        return found

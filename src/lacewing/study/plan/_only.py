@@ -1,0 +1,49 @@
+"""Slices of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lacewing.config import network_name
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.study.plan._jobs import NetworkJob, Plan
+
+
+def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
+    """The slice of a plan that ``--only`` asks for; an attack is in it when all networks that it reads are.
+
+    Args:
+        plan: the whole plan.
+        terms: field -> wanted value, over ``role``, ``seed``, ``method`` and ``network``. A pruned network brings the
+            networks that its chain needs, and a stacked one those of its stack.
+
+    Raises:
+        UsageError: an unknown field, or nothing fits.
+    """
+    fields = ("role", "seed", "method", "network")
+    for term in terms:
+        if term not in fields:
+            raise UsageError(f"--only: unknown field '{term}'; {did_you_mean(term, fields)}")
+
+    terms = {term: str(value) for term, value in terms.items()}  # a seed is a number in Python
+
+    def wanted(job: NetworkJob) -> bool:
+        return all(str(getattr(job, term)) == value for term, value in terms.items())
+
+    highest: dict[str, dict[str, int]] = {}  # of each sequence in a chain or stack, the highest level asked for
+    for chain in plan.chains:
+        for job in filter(wanted, chain):
+            last = highest.setdefault(chain[0].stack or chain[0].key, {})
+            last[network_name(job.spec)] = max(job.level, last.get(network_name(job.spec), 0))
+    chains = []
+    for chain in plan.chains:
+        if found := highest.get(chain[0].stack or chain[0].key):
+            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(network_name(j.spec), 0)))
+    if not chains:
+        asked = ",".join(f"{k}={v[:40]}" for k, v in terms.items())
+        raise UsageError(f"--only {asked}: no network of the study fits; `lacewing run ... --dry-run` lists them.")
+    keys = {job.key for chain in chains for job in chain}
+    # A slice needs nothing of others: a mask to impose comes from a network of its own or the network waits.
+    chains = [c for c in chains if (needs := c[0].imposed) is None or {needs.mask.key, needs.origin.key} <= keys]
+    keys = {job.key for chain in chains for job in chain}
+    return Plan(tuple(chains), tuple(a for a in plan.attacks if all(job.key in keys for job in a.networks)))

@@ -1,0 +1,222 @@
+"""A study made ready to run: everything decided that must be before the first job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lacewing import models
+from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, load_study
+from lacewing.errors import FolderError, UsageError, did_you_mean
+from lacewing.study import auto, jobs
+from lacewing.study.folder import PLAN, claim, declaration, recorded, unlike
+from lacewing.study.plan import NetworkJob, Plan, make_plan, only, unavailable
+from lacewing.study.reuse import available, copy
+from lacewing.study.store import Store
+from lacewing.support.locks import LOCK, RUN
+from lacewing.tradeoff import question
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Prepared:
+    """A study with everything decided that must be before the first job: data, device, precision, plan, folder."""
+
+    def __init__(
+        self,
+        study: str | Path | Mapping[str, Any],
+        *,
+        out: str | Path | None = None,
+        only: Mapping[str, str] | None = None,
+        reuse: str | Path | Iterable[str | Path] = (),
+        device: Device = "auto",
+        set: Iterable[str] = (),
+        data_root: str | Path | None = None,
+        elsewhere: bool = False,
+    ) -> None:
+        from lacewing.signals import IMAGE_QUERIES
+        from lacewing.study.accounting import count_networks
+        from lacewing.training.loop import choose_device
+        from lacewing.training.replay import recordings_for
+
+        declared = load_study(study, set)
+        self.command = _command(study, set)
+        self.folder = Path(out) if out is not None else Path("runs") / declared.name
+        self.store = Store(self.folder)
+        self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
+        recordings_for(self.device)  # refuses what LACEWING_STEPS asks for before anything is written
+        self.data_root = Path(data_root) if data_root is not None else None
+        work = jobs.Workspace.open(_with_attacks(declared), self.store, self.data_root, device=self.device)
+        queries = work.study.signals.queries
+        if len(work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
+            raise UsageError(f"signals.queries = {queries}: at most {IMAGE_QUERIES}, since an image has no more.")
+        places = [Path(place) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
+        self.precision = auto.decide(work, self.folder, places, elsewhere=elsewhere)
+        self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
+        self.work = replace(work, study=self.study)
+        self.facts: dict[str, Any] = {
+            "data_digest": self.work.dataset.digest,
+            "model": models.fingerprint(self.study.model),
+            "shape": list(self.work.dataset.shape),
+            "classes": self.work.dataset.classes,
+            "command": self.command,
+        }
+        if self.precision is not None:
+            self.facts["precision"] = self.precision.as_dict()
+        self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
+        self.slice = _only(self.plan, only)
+        others = [self._other(place) for place in places]
+        self.found = available(self.store, self.slice, others, weights=True)
+        if self.study.tradeoff.declared():
+            self._check_questions()
+            attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
+            late = any(recorded(folder)[0].tradeoff != self.study.tradeoff for folder in attacked)
+            self.facts["declaration"] = declaration(self.study, late=late)
+        self.notes = [
+            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
+            for other in others
+            for _, path in sorted(other.damaged)
+        ]
+        self.notes += [
+            f"networks.{index}: there is no early stop, since training takes one epoch."
+            for index, network in enumerate(self.study.networks)
+            if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
+        ]
+        self.notes += [
+            f"{question(asked, primary=asked == self.study.tradeoff.primary)} It is answered when every attack of it "
+            "has run."
+            for _, asked in self.study.tradeoff.declared()
+        ]
+        if self.precision is not None:
+            fresh = not (self.folder / PLAN).exists()
+            self.notes += auto.notes(declared, self.precision, fresh=fresh, sliced=bool(only))
+        jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
+        self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
+
+    def _other(self, place: Path) -> Store:
+        """Another run folder that has something of this plan.
+
+        Raises:
+            FolderError: it is no run folder.
+            UsageError: nothing of what it has is planned here.
+        """
+        old, _, facts = recorded(place)
+        store = Store(place)
+        keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
+        if not any(store.read_job(key) for key in keys):
+            alike = self.study.model_copy(update={"attacks": old.attacks, "run": old.run})  # these change no network
+            why = unlike(self.facts, facts) or difference(old, alike) or "its seeds are others"
+            raise UsageError(
+                f"--reuse {place}: nothing there is of this study: {why}. Leave it out, or make both alike."
+            )
+        return store
+
+    def _check_questions(self) -> None:
+        """Refuse a declared question that these attacks and records can never answer.
+
+        Raises:
+            UsageError: it names the field.
+        """
+        planned = {(job.attack, job.target.family) for job in self.plan.attacks}
+        others = {job.target.family for job in self.plan.attacks if job.target.kind == "control"}
+        n = len(self.work.split(self.study.run.seeds[0]).nonmembers("target"))
+        for where, asked in self.study.tradeoff.declared():
+            against = others if asked.against == CONTROLS else {asked.against}
+            both = (asked.attack, asked.family) in planned and any((asked.attack, name) in planned for name in against)
+            if not both:
+                raise UsageError(
+                    f"{where}.metric: the attack '{asked.attack}' is not run on both families in this study; name "
+                    "another."
+                )
+            fpr = float(asked.metric.partition("tpr@")[2] or 1)
+            if fpr * n < 1 - 1e-9:
+                raise UsageError(
+                    f"{where}.metric: a TPR at an FPR of {fpr:g} needs {round(1 / fpr):,} non-members, and each "
+                    f"network has {n:,}; ask for another metric."
+                )
+
+    def trained(self, job: NetworkJob) -> bool:
+        """Whether a network is trained, here or where it will be taken over from."""
+        return jobs.trained(self.store, job) or job.key in self.found
+
+    def take_over(self, keep: jobs.Keep) -> None:
+        """Copy what other run folders have of this plan; with "signals" not the weights of chains that are whole."""
+        copy(self.store, self.found)
+        work = replace(self.work, keep=keep)
+        for chain in self.slice.chains:
+            if any(job.key in self.found for job in chain) and all(jobs.finished(self.store, job) for job in chain):
+                jobs.drop_weights(work, chain)
+
+    def claim(self) -> None:
+        """Make the folder this study's, or check that it is; nothing of another study is touched.
+
+        Raises:
+            FolderError: see `check_folder`.
+        """
+        self.check_folder()
+        claim(self.folder, self.study, self.facts)
+
+    def check_folder(self) -> None:
+        """Refuse a folder that this study may not continue.
+
+        Raises:
+            FolderError: the folder is of another study, of an older schema, or of other data or model code.
+        """
+        if (self.folder / PLAN).exists():
+            old, _, facts = recorded(self.folder)
+            if facts.get("declaration") is not None:
+                self.facts["declaration"] = facts["declaration"]
+            found = difference(old, self.study) or unlike(self.facts, facts)
+            if found:
+                raise FolderError(
+                    f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
+                    f"{self.folder} it takes over what both have in common."
+                )
+        elif self.folder.is_dir() and any(
+            p.name not in (LOCK, RUN) and p.suffix != ".part" for p in self.folder.iterdir()
+        ):
+            raise FolderError(f"{self.folder} is not empty and is no run folder; give --out another folder.")
+
+    def table(self) -> list[dict[str, Any]]:
+        """See ``plan_table``."""
+        return [
+            {
+                "name": job.network,
+                "method": job.method,
+                "role": job.role,
+                "seed": job.seed,
+                **self.counts[job.network],
+                "epochs": job.last_epoch,
+                "done": self.trained(job)
+                and all(probe in self.found or self.store.done(probe, "probe.npz") for _, probe in job.probes),
+            }
+            for job in self.slice.networks
+        ]
+
+
+def _only(plan: Plan, terms: Mapping[str, str] | None) -> Plan:
+    return only(plan, terms) if terms else plan
+
+
+def _with_attacks(study: Study) -> Study:
+    """The study with "all" replaced by the attacks that it has what it takes for, after those that it names."""
+    from lacewing.attacks import ATTACKS
+
+    named = [name for name in study.attacks.names if name != "all"]
+    for name in named:
+        if name not in ATTACKS:
+            raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, ATTACKS)}")
+    if len(named) == len(study.attacks.names):
+        return study
+    lacking = unavailable(study.model_copy(update={"attacks": Attacks(names=tuple(ATTACKS))}))
+    names = dict.fromkeys([*named, *(name for name in ATTACKS if name not in lacking)])
+    return study.model_copy(update={"attacks": Attacks(names=tuple(names))})
+
+
+def _command(study: str | Path | Mapping[str, Any], overrides: Iterable[str]) -> str:
+    """The command that runs this study again, without the machine's own paths."""
+    words = ["lacewing", "run", "study.toml" if isinstance(study, Mapping) else Path(study).name]
+    words += [f"--set {override}" for override in overrides]
+    return " ".join(words)

@@ -1,0 +1,167 @@
+"""What ``lacewing.run`` returns: the study's results, which print as tables and show as figures in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lacewing.reporting import slope_sentence
+from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
+from lacewing.support.text import entry
+from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford
+
+_COLUMNS = 8  # networks that a terminal shows side by side
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study's results, from what is finished in its run folder."""
+
+    folder: Path
+    networks: tuple[NetworkResult, ...]
+    attacks: tuple[AttackResult, ...]
+    tradeoff: TradeOff | None
+    cautions: tuple[str, ...]  # signatures of a result that must be read with care
+    failed: tuple[str, ...]  # jobs that failed, a sentence each
+    damaged: tuple[str, ...]  # files that are lost or are not what was published, each with the job that it is of
+    missing: int  # planned networks and attacks that are not done
+    precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
+    answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    def afford(self, percent: float) -> Choice | None:
+        """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively.
+
+        Dense networks stopped early are a control, so they are never the answer.
+        """
+        return afford(self.tradeoff, percent) if self.tradeoff else None
+
+    def table(self) -> list[dict[str, Any]]:
+        """A dict per attack and network: name, seed, density, accuracies, and metrics with their intervals.
+
+        A metric that the attack or n does not allow is None: there is no balanced accuracy, and so no defence, of an
+        attack that had nothing to take a threshold from.
+        """
+        return self._rows(stops=True)
+
+    def _rows(self, *, stops: bool) -> list[dict[str, Any]]:
+        """As in `table`, with or without the dense networks stopped early."""
+        rows = []
+        for attack in self.attacks:
+            if attack.network.method == STOPPED and not stops:
+                continue
+            network = attack.network
+            accuracy, defence = attack.metrics["balanced_accuracy"], attack.metrics["defence"]
+            area, tail = attack.metrics["auc"], attack.metrics["tpr_at_fpr_0.01"]
+            rows.append(
+                {
+                    "network": network.network,
+                    "seed": network.seed,
+                    "density": network.density,
+                    "train_accuracy": network.train_accuracy,
+                    "test_accuracy": network.test_accuracy,
+                    "attack": attack.attack,
+                    **with_ends("balanced_accuracy", accuracy),
+                    "defence": defence.value if defence else None,
+                    **with_ends("auc", area),
+                    **with_ends("tpr_at_fpr_0.01", tail),
+                    "n": attack.n_members + attack.n_nonmembers,
+                }
+            )
+        return rows
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the trade-off's figure and the table, early stops left out."""
+        rows = self._rows(stops=False)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in (rows[0] if rows else {}))
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
+            for row in rows
+        )
+        verdict = html.escape(" ".join(self._answers() or ["no attack has run yet"]))
+        figure = self.folder / "figures" / "tradeoff.svg"
+        picture = ""
+        if figure.is_file():
+            data = base64.b64encode(figure.read_bytes()).decode()
+            picture = f'<img alt="trade-off" src="data:image/svg+xml;base64,{data}">'
+        return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _answers(self) -> list[str]:
+        """The declared answers, the slope and what so many seeds can tell; the rest is marked as exploratory."""
+        said = [answer.sentence for answer in self.answers]
+        if self.tradeoff:
+            said += [slope_sentence(self.tradeoff.slope), self.tradeoff.power_sentence]
+            said.append(f"All else is {EXPLORATORY}.")
+        return said
+
+    def __str__(self) -> str:
+        rows = self._rows(stops=False)
+        lead = [row for row in rows if row["attack"] == rows[0]["attack"]]
+        title = f"{rows[0]['attack']} (balanced accuracy)" if rows else "no attack has run yet"
+        width = max(28, len(title))
+        lines = [f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  {title:<{width}} defence"]
+        for row in lead:
+            value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
+            found = "–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}] n={row['n']}"
+            lines.append(
+                f"{row['network']:<20} {row['seed']:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
+                f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
+            )
+        lines += _matrix(rows, "AUC, mean of seeds", "auc")
+        lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
+        lines += ["", *said] if (said := self._answers()) else []
+        if self.tradeoff:
+            choice = self.afford(5)
+            if choice:
+                lines.append(f"I can afford to lose 5 % accuracy: {choice.sentence}")
+        lines += [f"note: {entry(sentence)}" for sentence in self.cautions]
+        lines += [f"FAILED: {entry(sentence)}" for sentence in self.failed]
+        lines += lost_or_damaged(self.damaged)
+        return "\n".join(lines)
+
+
+def lost_or_damaged(damaged: Sequence[str]) -> list[str]:
+    """Lines that name what is lost or damaged in a run folder, and say how it comes back; none where nothing is."""
+    if not damaged:
+        return []
+    count = f"{len(damaged)} file{'s' * (len(damaged) > 1)}"
+    them = "them" if len(damaged) > 1 else "it"
+    return [f"LOST OR DAMAGED: {count}; `lacewing run` makes {them} again.", *(f"  {each}" for each in damaged)]
+
+
+def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:
+    """Where several attacks ran: a metric's mean over seeds, of each attack on each network."""
+    found: dict[tuple[str, str], list[float | None]] = {}
+    for row in rows:
+        found.setdefault((row["attack"], row["network"]), []).append(row[metric])
+    attacks = list(dict.fromkeys(attack for attack, _ in found))
+    networks = list(dict.fromkeys(network for _, network in found))
+    if len(attacks) < 2 or len(networks) > _COLUMNS:
+        return []
+    width = max(map(len, (title, *attacks)))
+    columns = [max(5, len(network)) for network in networks]
+    lines = ["", f"{title:<{width}}  " + "  ".join(map(str.rjust, networks, columns))]
+    for attack in attacks:
+        cells = [_mean(found.get((attack, network), [])) for network in networks]
+        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, map(_shown, cells), columns)))
+    return lines
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

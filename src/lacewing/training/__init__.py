@@ -1,0 +1,1 @@
+"""The training loop, and what stands beside it: batches, recordings, stacks, checkpoints."""

@@ -1,0 +1,255 @@
+"""The training loop. Its randomness is a function of (seed, epoch), so that resuming after an epoch is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lacewing.config import Train
+from lacewing.errors import DivergedError, UsageError, did_you_mean
+from lacewing.results import Epoch
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import Masks
+from lacewing.support.text import say
+from lacewing.training.batches import Batches
+from lacewing.training.replay import Recordings, Replay
+
+
+@dataclass
+class Progress:
+    """Where a training stands: what a checkpoint holds. ``momentum`` by parameter name; ``seconds`` spent so far."""
+
+    curve: list[Epoch] = field(default_factory=list)
+    model: dict[str, Tensor] = field(default_factory=dict)
+    momentum: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def train(
+    model: nn.Module,
+    x: npt.NDArray[np.generic],
+    y: npt.NDArray[np.int64],
+    config: Train,
+    *,
+    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    seed: int,
+    guard: Guard | None = None,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Progress], None] = lambda _: None,
+    stop_after: int | None = None,
+    recordings: Recordings | None = None,
+) -> Progress:
+    """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
+
+    Args:
+        model: on the device that it shall be trained on.
+        x: raw records, (N, C, H, W) or (N, D).
+        y: labels, (N,).
+        config: epochs, batch size, SGD, schedule, augmentation, precision.
+        normalisation: mean and standard deviation per channel or feature.
+        seed: of order, augmentation and whatever the model draws itself (dropout).
+        guard: masks of pruned weights.
+        progress: from a checkpoint: training goes on after its last epoch, to the same bits as without the break.
+        on_epoch: called at each epoch's end; an exception that it raises ends training.
+        stop_after: train only this many epochs of the schedule.
+        recordings: of steps, made and replayed as ``lacewing.training.replay`` says; without them, and where the model
+            cannot be recorded, steps run one operation after another.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite; names the epoch.
+    """
+    device = next(model.parameters()).device
+    channels_last = lay_out(model, x.ndim, config.channels_last)
+    batches = Batches(x, y, config, normalisation, device, channels_last)
+    optimizer = sgd(model, config, fused=True if recordings is not None and device.type == "cuda" else None)
+    progress = _restore(progress or Progress(), model, optimizer)
+    if guard is not None:
+        guard.attach(optimizer)
+    model.train()
+    begun = time.monotonic() - progress.seconds
+    devices = [device] if device.type == "cuda" else []
+    replay, masks = None, guard.masks if guard is not None else {}
+    if recordings is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
+        with torch.random.fork_rng(devices):
+            replay = _replay(recordings, model, batches, masks)
+    if guard is not None:
+        guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
+    with (
+        torch.random.fork_rng(devices),  # the caller's stream stays as it was
+        replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
+    ):
+        for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
+            torch.manual_seed(stream(seed, epoch, "model"))
+            rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
+            lr, drawn = rates[-1], stream(seed, epoch, "batches")
+            if replay is None:
+                loss_sum, right = _one_by_one(model, batches, optimizer, config, drawn, rates)
+            else:
+                loss_sum, right = replay.epoch(drawn, rates)
+                if guard is not None:
+                    guard.step = (epoch + 1) * len(batches)
+            mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(y)).tolist()
+            if not math.isfinite(mean_loss):
+                raise DivergedError(
+                    f"the loss became {mean_loss} in epoch {epoch + 1}; "
+                    f"try a smaller train.lr (now {config.lr:g}) or, on noisy labels, a larger train.batch_size."
+                )
+            progress.curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            if guard is not None:
+                guard.epoch_end()
+            progress.seconds = time.monotonic() - begun
+            _keep(progress, model, optimizer)
+            on_epoch(progress)
+    if replay is not None:  # whose memory the next network will be trained in
+        _keep(progress, model, optimizer)
+    return progress
+
+
+def _keep(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The state as it is now; its tensors are the model's and the optimiser's own."""
+    progress.model = model.state_dict()
+    progress.momentum = {
+        name: optimizer.state[p]["momentum_buffer"]
+        for name, p in model.named_parameters()
+        if optimizer.state[p].get("momentum_buffer") is not None
+    }
+
+
+def _one_by_one(
+    model: nn.Module,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    config: Train,
+    seed: int,
+    rates: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """An epoch; the sum of losses over records and the number of right answers, on the device."""
+    device = batches.y.device
+    loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
+    for lr, (inputs, labels) in zip(rates, batches.epoch(seed), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss, logits = train_step(model, inputs, labels, optimizer, config.precision)
+        loss_sum += loss.detach() * len(labels)
+        right += (logits.detach().argmax(1) == labels).sum()
+    return loss_sum, right
+
+
+def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.optim.SGD:
+    """The optimiser that every network is trained with."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
+
+
+def train_step(
+    model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward, optimiser; the mean loss, and the logits (B, C)."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = model(inputs)
+    loss = F.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss, logits
+
+
+def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: Masks) -> Replay | None:
+    try:
+        return recordings.of(model, batches, masks)
+    except (RuntimeError, TypeError) as error:
+        if recordings.strict:
+            raise
+        why = str(error).splitlines()[0]
+        say(f"lacewing: this model's steps cannot be recorded ({why}); they run one by one.", file=sys.stderr)
+        return None
+
+
+def _restore(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    if progress.curve:
+        model.load_state_dict(progress.model)
+        for name, parameter in model.named_parameters():
+            if name in progress.momentum:
+                buffer = torch.empty_like(parameter).copy_(progress.momentum[name])
+                optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+    return progress
+
+
+def lr_at(config: Train, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step: constant, divided at milestones, or one cycle (Smith & Topin 2019) in cosine form.
+
+    One cycle rises from lr/25 to lr over the first 30 % of the steps and falls to lr/250,000 at the last one.
+    """
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "step":
+        epoch = step // steps_per_epoch
+        passed = sum(epoch >= math.floor(share * config.epochs) for share in config.milestones)
+        return config.lr * config.gamma**passed
+    last = config.epochs * steps_per_epoch - 1
+    peak = 0.3 * (last + 1) - 1
+    first, final = config.lr / 25, config.lr / 25e4
+    if step <= peak:
+        return _cosine(first, config.lr, step / peak)
+    return _cosine(config.lr, final, (step - peak) / (last - peak))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def stream(seed: int, *names: object) -> int:
+    """A 63-bit seed for the random stream that these names stand for; streams of different names are independent."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def lay_out(model: nn.Module, dims: int, channels_last: bool) -> bool:
+    """Put a model into the memory layout in which it is trained on records of ``dims`` dimensions, N among them.
+
+    Channels-last where that is asked for, the records are images (``dims`` 4) and `survives_channels_last`; else
+    contiguous. Returns whether it is channels-last.
+    """
+    chosen = channels_last and dims == 4 and survives_channels_last(model)
+    model.to(memory_format=torch.channels_last if chosen else torch.contiguous_format)  # type: ignore[call-overload]
+    return chosen
+
+
+def survives_channels_last(model: nn.Module) -> bool:
+    """Whether oneDNN can train the model in channels-last layout without writing past its workspace.
+
+    Strided 1x1 convolutions of fewer than 16 channels corrupt memory in the backward pass on the CPU (oneDNN issue
+    6035, seen with torch 2.13 on AVX2); a model that has one is trained in the contiguous layout, on every device.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    return all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in convolutions)
+
+
+def choose_device(device: str) -> Literal["cpu", "cuda"]:
+    """The device that "auto", "cpu" or "cuda" means here.
+
+    Raises:
+        UsageError: another word, or CUDA where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,257 @@
+"""Training steps as one recorded sequence of kernels that is replayed: what a small network on a GPU needs.
+
+A step of ResNet-20 is some 400 kernels of a few microseconds, and launching them one by one takes longer than they do.
+Recorded with everything a step needs (records gathered, cropped, flipped; the learning rate of the step; masks; SGD), a
+step is a single launch, and the host waits for the device once an epoch. A recording serves every network of its shape:
+the next one's records, weights, momentum and masks are copied to where it looks for them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.sparsify.guard import Guard
+from lacewing.sparsify.masks import Masks
+from lacewing.training.batches import Batches
+
+WARM_UP = 3  # steps in front of a recording, as torch asks for
+KEPT = 4  # recordings with their weights and records: dense and pruned networks, and some butterfly ones
+
+WAYS = ("eager", "compiled", "graph", "compiled-graph")
+_RECORDS = ("x", "y", "mean", "std")  # the tensors of `Batches`
+
+Record = Callable[[Callable[[], None]], Callable[[], None]]
+Prepare = Callable[[nn.Module], Callable[..., Any]]
+
+
+def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """Record a step as a CUDA graph; what is returned replays it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def recordings_for(device: str, way: str | None = None, *, strict: bool = False) -> Recordings | None:
+    """How steps of training are run on a device; None: one operation after another.
+
+    Args:
+        device: "cpu" or "cuda".
+        way: "eager", "compiled", "graph" or "compiled-graph"; by default the environment's ``LACEWING_STEPS``, or
+            "eager": the others wait for their proof on a GPU.
+        strict: see ``Recordings``.
+
+    Raises:
+        UsageError: another word, or graphs without a CUDA device.
+    """
+    way = way or os.environ.get("LACEWING_STEPS") or "eager"
+    if way not in WAYS:
+        raise UsageError(f"LACEWING_STEPS={way}: {did_you_mean(way, WAYS)}")
+    if way == "eager":
+        return None
+    if way.endswith("graph") and device != "cuda":
+        raise UsageError(f"LACEWING_STEPS={way} needs a CUDA device; on the CPU it is eager or compiled.")
+    if way.startswith("compiled"):  # beyond its limit torch runs further shapes uncompiled, and says nothing
+        torch._dynamo.config.recompile_limit = 256
+    compiled = partial(torch.compile, dynamic=False)  # a last batch of another size is compiled by itself
+    return Recordings(
+        cuda_graph if way.endswith("graph") else lambda step: step,
+        compiled if way.startswith("compiled") else lambda model: model,
+        strict=strict,
+        way=way,
+    )
+
+
+class Recordings:
+    """The recordings of a process, each for networks of one shape; the least recently used go first.
+
+    Args:
+        record: makes a replayable step of a function; on the CPU, for tests, the function itself will do.
+        prepare: makes the function that is recorded of a model: ``torch.compile``, or the model itself.
+        strict: whether a model that cannot be recorded is an error; otherwise its steps run one by one, as is said.
+        way: what job.json calls this.
+    """
+
+    def __init__(
+        self,
+        record: Record = cuda_graph,
+        prepare: Prepare = lambda model: model,
+        *,
+        strict: bool = False,
+        way: str = "graph",
+    ) -> None:
+        self.record, self.prepare, self.strict, self.way = record, prepare, strict, way
+        self.kept: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
+
+    def of(self, model: nn.Module, batches: Batches, masks: Masks) -> Replay:
+        """The recording for a model, its records and its masks, which are not looked at beyond their shapes.
+
+        Raises:
+            RuntimeError: the model does something that cannot be recorded.
+        """
+        key = _shape_of(model, batches, masks)
+        if key not in self.kept:
+            self.kept[key] = Replay(model, batches, masks, record=self.record, prepare=self.prepare)
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key]
+
+
+def _shape_of(model: nn.Module, batches: Batches, masks: Masks) -> tuple[object, ...]:
+    """What a recording is bound to: everything that is no tensor's content."""
+    tensors = tuple((name, t.shape, t.dtype, t.stride(), t.requires_grad) for name, t in _tensors(model))
+    config = batches.config.model_dump(exclude={"epochs", "lr", "schedule", "milestones", "gamma", "holdout"})
+    records = (batches.x.shape, batches.x.dtype, str(batches.y.device), batches.channels_last)
+    return repr(model), tensors, repr(config), records, tuple(masks)
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+class Replay:
+    """Epochs of recorded steps.
+
+    Args:
+        model: a network of the shape that is recorded, in training mode; it is left as it is.
+        batches: the records of such a network, on its device.
+        masks: of what is pruned, by parameter name.
+        record, prepare: see ``Recordings``.
+
+    Raises:
+        RuntimeError: the model does something that cannot be recorded.
+        TypeError: it cannot be copied.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        masks: Masks,
+        *,
+        record: Record,
+        prepare: Prepare,
+    ) -> None:
+        self.model, self.batches = copy.deepcopy(model), copy.copy(batches)
+        for name in _RECORDS:
+            setattr(self.batches, name, getattr(batches, name).clone())
+        self.forward = prepare(self.model)
+        config, device = batches.config, batches.y.device
+        self.bf16, self.size = config.precision == "bf16", config.batch_size
+        self.places = torch.arange(self.size, device=device)
+        self.drawn = [tensor.to(device) for tensor in batches.draw(0)]
+        self.rates = torch.zeros(len(batches), device=device)
+        self.rate = torch.zeros((), device=device)
+        self.at = torch.zeros(1, dtype=torch.int64, device=device)  # the step of the epoch
+        self.sums = torch.zeros(2, device=device)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True if device.type == "cuda" else None,
+        )
+        self.guard = Guard(self.model, "none", masks=masks)
+        self.guard.attach(self.optimizer)
+        last = len(batches.y) - (len(batches) - 1) * self.size
+        self._warm_up({last, self.size} if len(batches) > 1 else {last})  # both are compiled before they are recorded
+        self.last = record(lambda: self._step(last))
+        self.full = record(lambda: self._step(self.size)) if len(batches) > 1 else self.last
+
+    @contextmanager
+    def lent_to(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, masks: Masks
+    ) -> Iterator[None]:
+        """Train ``model`` here: until the end its tensors, and its momentum, lie in the recording's memory."""
+        for name in _RECORDS:
+            getattr(self.batches, name).copy_(getattr(batches, name))
+        for (_, pruned), mask in zip(self.guard.pruned, masks.values(), strict=True):
+            pruned.copy_(~mask)
+        with torch.no_grad():
+            for (_, ours), (_, theirs) in zip(_tensors(self.model), _tensors(model), strict=True):
+                ours.copy_(theirs)
+                theirs.data = ours.data
+        self._lend_momentum(model, optimizer)
+        try:
+            yield
+        finally:
+            for _, tensor in _tensors(model):
+                tensor.data = tensor.data.clone()
+            for state in optimizer.state.values():
+                if "momentum_buffer" in state:
+                    state["momentum_buffer"] = state["momentum_buffer"].clone()
+
+    def _lend_momentum(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """A momentum that is not there yet is zero."""
+        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            buffer = self.optimizer.state[ours].get("momentum_buffer")
+            if buffer is not None:
+                kept = optimizer.state[theirs].get("momentum_buffer")
+                buffer.zero_() if kept is None else buffer.copy_(kept)
+                optimizer.state[theirs]["momentum_buffer"] = buffer
+
+    def epoch(self, seed: int, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Train an epoch.
+
+        Args:
+            seed: of the pass over the records, see ``Batches.draw``.
+            rates: the learning rate of each of its steps.
+
+        Returns:
+            The sum of losses over records, and the number of right answers; on the device.
+        """
+        for kept, new in zip(self.drawn, self.batches.draw(seed), strict=True):
+            kept.copy_(new, non_blocking=True)
+        self.rates.copy_(torch.tensor(rates))
+        self.at.zero_()
+        self.sums.zero_()
+        for _ in range(len(self.batches) - 1):
+            self.full()
+        self.last()
+        loss, right = self.sums.clone()
+        return loss, right
+
+    def _step(self, count: int) -> None:
+        """One step on the next ``count`` records, of which the host need know nothing."""
+        places = self.at * self.size + self.places[:count]
+        index, *where = (drawn[places] for drawn in self.drawn)
+        labels = self.batches.y[index]
+        self.rate.copy_(self.rates.index_select(0, self.at)[0])
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.forward(self.batches.gather(index, *where))
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        right = (logits.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * count, right])
+        self.at += 1
+
+    def _warm_up(self, counts: Collection[int]) -> None:
+        """Steps that choose kernels and make the optimiser's state, on a copy that serves nobody yet."""
+        if self.at.device.type != "cuda":
+            return self._warm_up_steps(counts)
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._warm_up_steps(counts)
+        torch.cuda.current_stream().wait_stream(stream)
+        return None
+
+    def _warm_up_steps(self, counts: Collection[int]) -> None:
+        for count in [count for count in sorted(counts) for _ in range(WARM_UP)]:
+            self.at.zero_()
+            self._step(count)

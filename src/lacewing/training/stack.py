@@ -1,0 +1,192 @@
+"""Several perceptrons trained at once: one batched product where a loop over models has one small product a model.
+
+At batch 32 a step of a small perceptron is overhead: a stack of them shares it. A network's bytes depend on its own
+records and seed and on its place and the size of its stack, but not on what lies beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lacewing.config import Train
+from lacewing.errors import UsageError
+from lacewing.results import Epoch
+from lacewing.sparsify.masks import Masks
+from lacewing.training.loop import Progress, lr_at, stream
+
+_PLAIN = (nn.Flatten, nn.Linear, nn.ReLU)
+
+
+def train_stack(
+    models: Sequence[nn.Sequential],
+    x: npt.NDArray[np.generic],
+    y: npt.NDArray[np.int64],
+    members_KM: npt.NDArray[np.int64],
+    config: Train,
+    *,
+    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    seeds: Sequence[int],
+    masks: Sequence[Masks] | None = None,
+    progress: Sequence[Progress] | None = None,
+    on_epoch: Callable[[list[Progress]], None] = lambda _: None,
+    stop_after: int | None = None,
+) -> list[Progress]:
+    """Train K perceptrons of one shape in place, each as ``train`` would: the same order of records, up to rounding.
+
+    A network whose loss became NaN trains on beside the others; its curve says so.
+
+    Args:
+        models: K sequences of Flatten, Linear and ReLU, as ``models.mlp`` makes them.
+        x: raw records of all networks, (N, D).
+        y: labels, (N,).
+        members_KM: the records that each network trains on, rows of ``x``.
+        config: epochs, batch size, SGD, schedule; in fp32, without augmentation.
+        normalisation: mean and standard deviation per feature.
+        seeds: K, of the order.
+        masks: K, of pruned weights.
+        progress: K, from checkpoints of the same epoch: training goes on after it, to the same bits.
+        on_epoch: called at each epoch's end with the K states; an exception that it raises ends training.
+        stop_after: train only this many epochs of the schedule.
+
+    Returns:
+        K states.
+
+    Raises:
+        UsageError: models that do not stack, or settings that do not apply to them.
+    """
+    _check(models, config)
+    device = next(models[0].parameters()).device
+    mean, std = (torch.from_numpy(a).to(device).flatten() for a in normalisation)
+    records = (torch.from_numpy(np.ascontiguousarray(x)).to(device).flatten(1).float() - mean) / std
+    labels, members = torch.from_numpy(y).to(device), torch.from_numpy(members_KM).to(device)
+    count = members.shape[1]
+    states = list(progress) if progress is not None else [Progress() for _ in models]
+    for model, state in zip(models, states, strict=True):
+        if state.curve:
+            model.load_state_dict(state.model)
+    stack = _Stack(models, masks or [{} for _ in models])
+    optimizer = torch.optim.SGD(
+        stack.parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    stack.load_momentum(optimizer, states)
+    first, steps = len(states[0].curve), math.ceil(count / config.batch_size)
+    begun = time.monotonic() - len(models) * states[0].seconds
+    for epoch in range(first, config.epochs if stop_after is None else stop_after):
+        chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
+        sums = torch.zeros(2, len(models), device=device)  # of losses, of right answers
+        for step, index in enumerate(torch.split(chosen, config.batch_size, dim=1)):
+            lr = lr_at(config, epoch * steps + step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            wanted = labels[index]
+            logits = stack.forward(records[index])
+            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape)
+            optimizer.zero_grad(set_to_none=True)
+            losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            stack.mask_gradients()
+            optimizer.step()
+            sums += torch.stack([losses.detach().sum(1), (logits.detach().argmax(2) == wanted).sum(1)])
+        stack.unload(models)
+        for k, (mean_loss, accuracy) in enumerate((sums / count).T.tolist()):
+            states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            states[k].seconds = (time.monotonic() - begun) / len(models)
+            states[k].model = models[k].state_dict()
+            states[k].momentum = stack.momentum(optimizer, k)
+        on_epoch(states)
+    return states
+
+
+def _check(models: Sequence[nn.Sequential], config: Train) -> None:
+    for model in models:
+        if not isinstance(model, nn.Sequential) or not all(isinstance(layer, _PLAIN) for layer in model):
+            raise UsageError('train.stack is for perceptrons (model.name = "mlp"); set it to 1 for other models.')
+    if len({tuple(p.shape for p in model.parameters()) for model in models}) > 1:
+        raise UsageError("train.stack: the models have different shapes; stack those of one shape.")
+    if config.precision == "bf16" or config.augment:
+        raise UsageError(
+            'train.stack needs train.precision = "fp32" and no train.augment; change them, or set it to 1.'
+        )
+
+
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    """As ``Batches`` draws it."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(stream(seed, epoch, "batches")))
+
+
+class _Stack:
+    """Weights (K, inputs, outputs), which batched products like better than torch's own order, and biases."""
+
+    def __init__(self, models: Sequence[nn.Sequential], masks: Sequence[Masks]) -> None:
+        self.layers = list(models[0])
+        self.names = [name for name, _ in models[0].named_parameters()]
+        columns = zip(*(model.parameters() for model in models), strict=True)
+        self.parameters = [_stacked([p.detach() for p in column]).requires_grad_() for column in columns]
+        self.pruned: dict[int, Tensor] = {}
+        for place, name in enumerate(self.names):
+            if any(name in mask for mask in masks):
+                whole = torch.ones_like(models[0].get_parameter(name), dtype=torch.bool)
+                self.pruned[place] = ~_stacked([mask.get(name, whole).to(whole.device) for mask in masks])
+        with torch.no_grad():
+            for place, pruned in self.pruned.items():
+                self.parameters[place].masked_fill_(pruned, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, N, features) to (K, N, classes)."""
+        parameters = iter(self.parameters)
+        for layer in self.layers:
+            if isinstance(layer, nn.ReLU):
+                x = x.relu()
+            elif isinstance(layer, nn.Linear):
+                weight = next(parameters)
+                x = torch.bmm(x, weight) if layer.bias is None else torch.baddbmm(next(parameters)[:, None], x, weight)
+        return x
+
+    def mask_gradients(self) -> None:
+        """With weight and momentum at zero, a zero gradient keeps both there."""
+        for place, pruned in self.pruned.items():
+            gradient = self.parameters[place].grad
+            assert gradient is not None
+            gradient.masked_fill_(pruned, 0)
+
+    def unload(self, models: Sequence[nn.Sequential]) -> None:
+        """Copy the weights back into their models."""
+        with torch.no_grad():
+            for k, model in enumerate(models):
+                for parameter, stacked in zip(model.parameters(), self.parameters, strict=True):
+                    parameter.copy_(_turned(stacked[k]))
+
+    def momentum(self, optimizer: torch.optim.Optimizer, k: int) -> dict[str, Tensor]:
+        """One network's, by parameter name."""
+        found = {}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            buffer = optimizer.state[parameter].get("momentum_buffer")
+            if buffer is not None:
+                found[name] = _turned(buffer[k]).clone()
+        return found
+
+    def load_momentum(self, optimizer: torch.optim.Optimizer, states: Sequence[Progress]) -> None:
+        """From checkpoints, where there is any."""
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if all(name in state.momentum for state in states):
+                buffer = _stacked([state.momentum[name].to(parameter.device) for state in states])
+                optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([_turned(tensor) for tensor in tensors]).contiguous()
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    return tensor.t() if tensor.ndim == 2 else tensor

@@ -113,7 +113,7 @@ def test_a_pattern_keeps_two_of_four(small: ModuleType, folder: Path) -> None:
         (["--density", "0.1", "--to", "x.pt"], "--to x.pt: the file must end in .safetensors"),
         (["--density", "0.1", "--parts-to", "x.safetensors"], "both name x.safetensors"),
         (["--density", "0.1", "--weights", "none.safetensors"], "there is no file none.safetensors"),
-        (["--density", "0.1", "--model", "of_the_user:none"], "has no function 'none'"),
+        (["--density", "0.1", "--model", "of_the_user:none"], "does not define 'none'"),
         (["--density", "0.1", "--model", "of_the_user:nothing"], "returned a NoneType"),
         (
             ["--density", "0.1", "--model", "of_the_user:of_records"],

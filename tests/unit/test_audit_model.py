@@ -18,7 +18,7 @@ from lacewing import metrics
 from lacewing.auditing import _inputs, _refit
 from lacewing.auditing._model import audit, audit_model_files
 from lacewing.errors import UsageError
-from lacewing.models import load_function
+from lacewing.support.loading import load_function
 
 
 @pytest.fixture(autouse=True)
@@ -370,7 +370,7 @@ def test_bad_files_are_refused_by_name(files):
         ({"weights": files / "w.bin"}, "weights: w.bin must be"),
         ({"weights": files / "code.pt"}, "weights: .* cannot be read"),
         ({"weights": files / "other.safetensors"}, "weights: .* does not fit"),
-        ({"model": "own_factory_module:nake"}, "has no function 'nake'"),
+        ({"model": "own_factory_module:nake"}, "does not define 'nake'"),
         ({"refit": "own_factory_module", "references": 2}, "refit: 'own_factory_module' must read"),
         ({"refit": "own_factory_module:nake", "references": 2}, "refit: .* did you mean 'make'"),
         ({"refit": "no_such_module:f", "references": 2}, "refit: cannot import"),

@@ -161,7 +161,7 @@ def test_a_factory_of_the_users_own_is_called_with_shape_and_classes(factories):
     ("factory", "said"),
     [
         ("their_modles:good", "cannot import 'their_modles' .* run from its folder, or add that to PYTHONPATH"),
-        ("their_models:god", "'their_models' has no function 'god'; did you mean 'good'"),
+        ("their_models:god", "'their_models' does not define 'god'; did you mean 'good'"),
         ("their_models:number", "their_models:number is not callable"),
         ("their_models:no_arguments", "failed with TypeError"),
         ("their_models:breaks", "failed with RuntimeError: out of paper; it must accept"),

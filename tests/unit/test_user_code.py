@@ -228,7 +228,7 @@ BROKEN = {
     "own_net:remembers": ["a training step on 8 records failed with RuntimeError: Trying to backward"],
     "own_net:onlytrains": ["in evaluation mode on 8 records, failed with NotImplementedError: evaluation"],
     "own_net:inplace": ["changes its input in place in training mode: let it work on a copy"],
-    "own_net:nothing": ["has no function 'nothing'"],
+    "own_net:nothing": ["does not define 'nothing'"],
     "own_broken:net": [
         "importing 'own_broken' failed with OSError: no licence; mend",
         "own_broken.py, line 2, in <mod",

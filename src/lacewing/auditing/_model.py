@@ -23,6 +23,7 @@ from lacewing.errors import UsageError
 from lacewing.models._weights import load_weights
 from lacewing.results import NetworkResult
 from lacewing.support import numbers
+from lacewing.support.loading import load_function
 from lacewing.support.text import say
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def audit_model_files(
         network,
         (every.x[flags], every.y[flags]),
         (every.x[~flags], every.y[~flags]),
-        refit=models.load_function(refit, "refit") if isinstance(refit, str) else refit,
+        refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
         references=references,
         population=reserve,
         attacks=attacks,

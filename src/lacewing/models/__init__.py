@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.support.loading import load_function as load_function
+from lacewing.support.loading import load_function, source_digest
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
@@ -111,12 +109,4 @@ def fingerprint(model: Model) -> dict[str, Any]:
     settings = model.model_dump(mode="json")
     if model.factory is None:
         return settings
-    module = inspect.getmodule(load_function(model.factory, "model.factory"))
-    try:
-        source = inspect.getsource(module)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        raise UsageError(
-            f"model.factory: the module of {model.factory} has no source file, so its networks cannot be cached; "
-            "put the factory into a .py file."
-        ) from None
-    return {**settings, "source": hashlib.sha256(source.encode()).hexdigest()}
+    return {**settings, "source": source_digest(load_function(model.factory, "model.factory"), "model.factory")}

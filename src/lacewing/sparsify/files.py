@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.models import load_function
 from lacewing.models._weights import load_weights
 from lacewing.support import numbers
 from lacewing.support.files import write_atomically
+from lacewing.support.loading import load_function
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:

@@ -33,6 +33,18 @@ def is_sparse(method: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How the networks of a method appear in figures, tables and sentences."""
+
+    __pydantic_config__: ClassVar = _FROM_DISK
+
+    label: str  # "IMP"
+    colour: str  # "#0072b2"; of Okabe and Ito's palette, distinct with every common colour blindness
+    marker: str  # of matplotlib: says the method a second time
+    sequence: bool = False  # whether they follow one another, as the levels of pruning do: a line joins them
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """One epoch of training: mean loss and accuracy over the (augmented) training batches."""
 

@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 import pytest
 
 from lacewing.errors import FolderError
+from lacewing.study import folder, plan, prepared
+from lacewing.study.run import run
 from lacewing.support import locks
 from lacewing.support.locks import hold
 
@@ -69,6 +73,32 @@ def test_a_state_that_a_killed_run_left_of_a_finished_network_goes(
     done = small.lacewing("run", study, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert not left.exists()
+
+
+def test_a_run_with_nothing_to_do_reads_each_file_once_and_plans_once(
+    study: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    calls: Counter[str] = Counter()
+
+    def count(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+
+        def counting(*args: Any, **options: Any) -> Any:
+            calls[f"{module.__name__.rpartition('.')[2]}.{name}"] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(module, name, counting)
+
+    for module, name in ((plan, "chains_of"), (prepared, "load_study"), (folder, "load_study"), (folder, "read_toml")):
+        count(module, name)
+    assert not run(study, out=tmp_path / "run", quiet=True).missing
+    assert calls == {
+        "plan.chains_of": 1,
+        "prepared.load_study": 1,  # the study that was asked for
+        "folder.load_study": 2,  # plan.json, and study.toml to see that it is not damaged
+        "folder.read_toml": 1,
+    }
 
 
 def test_sigterm_saves_and_the_same_command_continues(

@@ -9,7 +9,7 @@ from lacewing.attacks import ATTACKS
 from lacewing.config import Dense, builtin_studies, load_study
 from lacewing.errors import UsageError
 from lacewing.study import jobs
-from lacewing.study.plan import make_plan, only, refusals
+from lacewing.study.plan import make_plan, only
 
 SMALL = {
     "name": "small",
@@ -283,7 +283,7 @@ def test_attacks_about_sparse_networks_pass_over_early_stops():
     on = {(a.target.network, a.attack) for a in _plan(**changes).attacks}
     for name in attacks["names"]:
         assert (("early-001", name) in on) == (("early-003", name) in on) == (name not in about_sparse)
-    told = refusals(load_study({**copy.deepcopy(SMALL), **changes}))
+    told = _plan(**changes).refused
     assert {name for network, name in told if network == "early-003"} == about_sparse
 
 

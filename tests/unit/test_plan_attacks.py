@@ -10,7 +10,7 @@ import pytest
 from lacewing.attacks import ATTACKS
 from lacewing.config import load_study
 from lacewing.errors import UsageError
-from lacewing.study.plan import Plan, make_plan, refusals, unavailable
+from lacewing.study.plan import Plan, make_plan, unavailable
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -161,7 +161,7 @@ def test_an_attack_that_no_network_allows_is_refused_with_the_mend(
 
 
 def test_networks_that_a_declared_attack_is_not_about_are_told_with_the_reason() -> None:
-    found = refusals(_study(attacks=["discriminator-all-levels", "loss"]))
+    found = _plan(attacks=["discriminator-all-levels", "loss"]).refused
     assert set(found) == {
         (name, "discriminator-all-levels") for name in ("dense", "butterfly-s2-l2", "butterfly-s3-l2")
     }

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Literal
 
 from lacewing import models
 from lacewing.config import Study, network_name
-from lacewing.study.folder import PLAN, recorded
+from lacewing.study.folder import PlanFile
 from lacewing.study.jobs import Workspace
 
 if TYPE_CHECKING:
     from lacewing.training.precision import Choice
 
 
-def decide(work: Workspace, folder: Path, reuse: Sequence[Path], *, elsewhere: bool) -> Choice | None:
+def decide(
+    work: Workspace, before: PlanFile | None, reuse: Sequence[tuple[Path, PlanFile]], *, elsewhere: bool
+) -> Choice | None:
     """The choice that a folder records or, where there is none yet, the one to make; None if the study leaves none.
 
     Args:
         work: its study may leave the precision to "auto".
-        folder: the run folder, which may not exist yet.
-        reuse: folders that networks are to be taken over from, which only those of one precision can be.
+        before: what the run folder records; None where there is none yet.
+        reuse: folders that finished networks are to be copied from, which must be of one precision, with what they
+            record.
         elsewhere: workers run on other machines than this one.
     """
     import torch
@@ -31,18 +34,17 @@ def decide(work: Workspace, folder: Path, reuse: Sequence[Path], *, elsewhere: b
 
     study = work.study
     asked = study.undecided()
-    if (folder / PLAN).exists():
-        old, _, facts = recorded(folder)
-        kept = Choice(**facts["precision"]) if "precision" in facts else None
-        chosen = _of(old, study, kept.chosen if kept else old.train.precision)
+    if before is not None:
+        kept = Choice(**before.facts["precision"]) if "precision" in before.facts else None
+        chosen = _of(before.study, study, kept.chosen if kept else before.study.train.precision)
         if kept is not None and (not asked or kept.chosen == chosen):
             return kept
         return Choice(chosen, "the folder was begun with it", {}) if asked else None
     if not asked:
         return None
     if reuse:
-        old, _, _ = recorded(reuse[0])
-        return Choice(_of(old, study, old.train.precision), f"the networks of --reuse {reuse[0]} are", {})
+        (place, (_, old, _)), *_ = reuse
+        return Choice(_of(old, study, old.train.precision), f"the networks of --reuse {place} are", {})
     if work.device == "cuda" and not torch.cuda.is_available():
         return Choice("fp32", "no GPU is here to be asked: set train.precision if those of the cluster gain", {})
     found = choose(

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,11 +17,11 @@ from lacewing.errors import FolderError, UsageError
 from lacewing.reporting import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing.results import AttackResult, results_csv
 from lacewing.study import jobs
-from lacewing.study.plan import AttackJob, Plan, make_plan, refusals
+from lacewing.study.plan import AttackJob, Plan, make_plan
 from lacewing.study.result import Result
 from lacewing.study.store import Store
-from lacewing.support.files import refuse_links, write_atomically
-from lacewing.support.formats import read_sealed, read_toml, seal
+from lacewing.support.files import read_bounded, refuse_links, write_atomically
+from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
 from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoff
 from lacewing.tradeoff.cautions import failures
 
@@ -67,7 +67,23 @@ class _Facts(BaseModel):
     declaration: _Declaration | None = None
 
 
-def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
+class PlanFile(NamedTuple):
+    """What plan.json says of a run folder."""
+
+    content: bytes  # of plan.json
+    study: Study
+    facts: dict[str, Any]
+
+
+class Recorded(NamedTuple):
+    """What a run folder is of: its study, the plan of it, and what plan.json says beside."""
+
+    study: Study
+    plan: Plan
+    facts: dict[str, Any]
+
+
+def recorded(folder: Path) -> Recorded:
     """The study, plan and facts of a run folder, from plan.json alone, without data, user code or torch.
 
     study.toml is there to be read by people; `damage` says where it is not what the run wrote.
@@ -75,12 +91,33 @@ def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
     Raises:
         FolderError: there is no run folder, or of another schema; plan.json is damaged or was altered.
     """
+    _, study, facts = read_plan_file(folder)
+    try:
+        plan = make_plan(study, data_digest=facts["data_digest"], model=facts["model"])
+    except UsageError as error:
+        raise _unreadable(folder, str(error)) from None
+    return Recorded(study, plan, facts)
+
+
+def read_plan_file(folder: Path, known: PlanFile | None = None) -> PlanFile:
+    """The study and facts of a run folder, without its plan.
+
+    Args:
+        folder: the run folder.
+        known: what was read there before; returned as it is where plan.json still has the same content.
+
+    Raises:
+        FolderError: see `recorded`.
+    """
     path = folder / PLAN
     refuse_links(folder, path)
     if not path.is_file():
         raise FolderError(f"{folder} is no run folder (no {PLAN}); `lacewing run` makes one.")
     try:
-        facts = read_sealed(path)
+        content = read_bounded(path, JSON_BYTES)
+        if known is not None and known.content == content:
+            return known
+        facts = parse_sealed(content, str(path))
     except UsageError as error:
         raise FolderError(
             f"{error} Take {PLAN} from a copy of the folder, or run the study again with --out another folder."
@@ -89,22 +126,24 @@ def recorded(folder: Path) -> tuple[Study, Plan, dict[str, Any]]:
     if schema != SCHEMA:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
     try:
-        known = _Facts.model_validate(facts)
-        study = load_study(known.study)
-        plan = make_plan(study, data_digest=known.data_digest, model=known.model)
+        study = load_study(_Facts.model_validate(facts).study)
     except (ValidationError, UsageError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise FolderError(
-            f"{path} holds no study that this version reads ({what}) Was it written by another version of lacewing?"
-        ) from None
-    return study, plan, facts
+        raise _unreadable(folder, what) from None
+    return PlanFile(content, study, facts)
 
 
-def claim(folder: Path, study: Study, facts: Mapping[str, Any]) -> None:
+def _unreadable(folder: Path, why: str) -> FolderError:
+    return FolderError(
+        f"{folder / PLAN} holds no study that this version reads ({why}) Was it written by another version of lacewing?"
+    )
+
+
+def claim(folder: Path, known: Recorded) -> None:
     """Write down what a run folder is of, for `recorded`; the study also as TOML, to be read by people."""
-    content = {**facts, "schema": SCHEMA, "study": study.as_dict()}
+    content = {**known.facts, "schema": SCHEMA, "study": known.study.as_dict()}
     write_atomically(folder / PLAN, seal(content), within=folder)
-    write_atomically(folder / "study.toml", to_toml(study), within=folder)
+    write_atomically(folder / "study.toml", to_toml(known.study), within=folder)
 
 
 def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
@@ -156,15 +195,19 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
     return tuple(found) if same else (*found, "study.toml, which the next run writes again from plan.json")
 
 
-def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
+def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
     """From what is finished: results.csv, tradeoff.json, figures, report, model card.
 
-    ``elsewhere`` is damage in folders that this one was made from.
+    Args:
+        folder: the run folder.
+        known: what it is of, as `recorded` reads it.
+        show_records: let the report list ids and scores of the most vulnerable records, which are private data.
+        elsewhere: damage in folders that this one was made from.
 
     Raises:
-        FolderError: see `recorded`; a link is in the folder; a finished job holds something else than what we write.
+        FolderError: a link is in the folder; a finished job holds something else than what we write.
     """
-    study, plan, facts = recorded(folder)
+    study, plan, facts = known
     store = Store(folder)
     done = [job for job in plan.networks if jobs.finished(store, job)]
     networks = [jobs.load_network(store, job) for job in done]
@@ -210,7 +253,7 @@ def assemble(folder: Path, *, show_records: bool = False, elsewhere: Iterable[st
             missing=len(plan.networks) - len(done),
             tradeoffs=tradeoffs,
             answers=declared,
-            refused=refusals(study),
+            refused=plan.refused,
             slices=_slices(parts),
             vulnerable=_vulnerable(parts, show_records),
             selfchecks=_selfchecks(store, ran, attacks),

@@ -11,7 +11,7 @@ from lacewing import models
 from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, load_study
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.study import auto, jobs
-from lacewing.study.folder import PLAN, claim, declaration, recorded, unlike
+from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, read_plan_file, unlike
 from lacewing.study.plan import NetworkJob, Plan, make_plan, only, unavailable
 from lacewing.study.reuse import available, copy
 from lacewing.study.store import Store
@@ -41,19 +41,21 @@ class Prepared:
         from lacewing.training.loop import choose_device
         from lacewing.training.replay import recordings_for
 
-        declared = load_study(study, set)
+        asked = load_study(study, set)
         self.command = _command(study, set)
-        self.folder = Path(out) if out is not None else Path("runs") / declared.name
+        self.folder = Path(out) if out is not None else Path("runs") / asked.name
+        self.before = read_plan_file(self.folder) if (self.folder / PLAN).exists() else None
         self.store = Store(self.folder)
         self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
         recordings_for(self.device)  # refuses what LACEWING_STEPS asks for before anything is written
         self.data_root = Path(data_root) if data_root is not None else None
-        work = jobs.Workspace.open(_with_attacks(declared), self.store, self.data_root, device=self.device)
+        work = jobs.Workspace.open(_with_attacks(asked), self.store, self.data_root, device=self.device)
         queries = work.study.signals.queries
         if len(work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
             raise UsageError(f"signals.queries = {queries}: at most {IMAGE_QUERIES}, since an image has no more.")
         places = [Path(place) for place in ([reuse] if isinstance(reuse, str | Path) else reuse)]
-        self.precision = auto.decide(work, self.folder, places, elsewhere=elsewhere)
+        sources = [(place, read_plan_file(place)) for place in places]
+        self.precision = auto.decide(work, self.before, sources, elsewhere=elsewhere)
         self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
         self.work = replace(work, study=self.study)
         self.facts: dict[str, Any] = {
@@ -67,12 +69,12 @@ class Prepared:
             self.facts["precision"] = self.precision.as_dict()
         self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
         self.slice = _only(self.plan, only)
-        others = [self._other(place) for place in places]
+        others = [self._other(place, found) for place, found in sources]
         self.found = available(self.store, self.slice, others, weights=True)
         if self.study.tradeoff.declared():
             self._check_questions()
             attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
-            late = any(recorded(folder)[0].tradeoff != self.study.tradeoff for folder in attacked)
+            late = any(old.study.tradeoff != self.study.tradeoff for place, old in sources if place in attacked)
             self.facts["declaration"] = declaration(self.study, late=late)
         self.notes = [
             f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
@@ -85,24 +87,27 @@ class Prepared:
             if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
         ]
         self.notes += [
-            f"{question(asked, primary=asked == self.study.tradeoff.primary)} It is answered when every attack of it "
+            f"{question(each, primary=each == self.study.tradeoff.primary)} It is answered when every attack of it "
             "has run."
-            for _, asked in self.study.tradeoff.declared()
+            for _, each in self.study.tradeoff.declared()
         ]
         if self.precision is not None:
-            fresh = not (self.folder / PLAN).exists()
-            self.notes += auto.notes(declared, self.precision, fresh=fresh, sliced=bool(only))
+            self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
 
-    def _other(self, place: Path) -> Store:
+    @property
+    def recorded(self) -> Recorded:
+        """What the folder is of, once it is claimed."""
+        return Recorded(self.study, self.plan, self.facts)
+
+    def _other(self, place: Path, found: PlanFile) -> Store:
         """Another run folder that has something of this plan.
 
         Raises:
-            FolderError: it is no run folder.
             UsageError: nothing of what it has is planned here.
         """
-        old, _, facts = recorded(place)
+        _, old, facts = found
         store = Store(place)
         keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
         if not any(store.read_job(key) for key in keys):
@@ -156,7 +161,7 @@ class Prepared:
             FolderError: see `check_folder`.
         """
         self.check_folder()
-        claim(self.folder, self.study, self.facts)
+        claim(self.folder, self.recorded)
 
     def check_folder(self) -> None:
         """Refuse a folder that this study may not continue.
@@ -165,7 +170,7 @@ class Prepared:
             FolderError: the folder is of another study, of an older schema, or of other data or model code.
         """
         if (self.folder / PLAN).exists():
-            old, _, facts = recorded(self.folder)
+            _, old, facts = read_plan_file(self.folder, self.before)  # another run may have written it since
             if facts.get("declaration") is not None:
                 self.facts["declaration"] = facts["declaration"]
             found = difference(old, self.study) or unlike(self.facts, facts)

@@ -124,7 +124,7 @@ def run(
         if not outcome.stopped:
             _drop_stale(prepared)
         write_failed(folder, outcome.failed)
-        result = assemble(folder, show_records=show_records)
+        result = assemble(folder, prepared.recorded, show_records=show_records)
         if outcome.stopped and result.missing:
             why = "SIGTERM" if caught else "the budget is spent"
             raise BudgetSpent(f"{why}: the state is saved under {folder}; the same command continues.")
@@ -205,7 +205,7 @@ def report(folder: str | Path, *, show_records: bool = False) -> Result:
 
     ``show_records`` lets the report list ids and scores of the most vulnerable records, which are private data.
     """
-    return assemble(Path(folder), show_records=show_records)
+    return assemble(Path(folder), recorded(Path(folder)), show_records=show_records)
 
 
 def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
@@ -219,7 +219,8 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         raise UsageError("merge: name at least one folder to join, as in `lacewing merge OUT DIR DIR`.")
     target = Path(out)
     places = [Path(f) for f in folders] + ([target] if (target / PLAN).exists() else [])
-    (study, plan, facts), *others = [recorded(place) for place in places]
+    first, *others = [recorded(place) for place in places]
+    study, plan, facts = first
     for place, (other, _, other_facts) in zip(places[1:], others, strict=True):
         found = (
             apart(study, other) or difference(study, other) or difference(other, study) or unlike(facts, other_facts)
@@ -230,7 +231,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
             facts["declaration"] = other_facts["declaration"]
     store, sources = Store(target), {place: Store(place) for place in places if place != target}
     with hold(target), about_folder(target):
-        claim(target, study, facts)
+        claim(target, first)
         store.tidy()
         failed = [sentence for place in places for sentence in read_failed(place)]
         copy(store, available(store, plan, [*sources.values()], weights=False))
@@ -242,7 +243,7 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
                     failed.append(f"{job.id}: {error}")
         write_failed(target, sorted({*failed}))
         lost = [f"{place}: {each}" for place, source in sources.items() for each in damage(source, study, plan)]
-        return assemble(target, elsewhere=lost)
+        return assemble(target, first, elsewhere=lost)
 
 
 def export(folder: str | Path, network: str, to: str | Path) -> Path:

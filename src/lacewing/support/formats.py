@@ -95,9 +95,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
         UsageError: it is not what was written: damaged, altered, or of another kind.
         OSError: it cannot be read.
     """
-    found = read_json(path)
+    return parse_sealed(read_bounded(path, JSON_BYTES), str(path))
+
+
+def parse_sealed(data: bytes, where: str) -> dict[str, Any]:
+    """As `read_sealed`, from the content of the file ``where``."""
+    found = parse_json(data, where)
     if not isinstance(found, dict) or found.pop(_SEAL, None) != _digest(found):
-        raise UsageError(f"{path} is damaged or was altered: its content has not the digest that stands in it.")
+        raise UsageError(f"{where} is damaged or was altered: its content has not the digest that stands in it.")
     return found
 
 

@@ -23,7 +23,6 @@ __all__ = [
     "make_plan",
     "only",
     "probe_settings",
-    "refusals",
     "unavailable",
 ]
 
@@ -45,14 +44,17 @@ def make_plan(study: Study, *, data_digest: str, model: Mapping[str, Any]) -> Pl
     settings = probe_settings(study)
     chains = [tuple(probed(job, settings) for job in chain) for chain in chains]
     networks = Networks(study, chains)
+    targets = networks.targets()
     attacks: list[AttackJob] = []
+    refused: dict[tuple[str, str], str] = {}
     for name in study.attacks.names:
-        found = [attack_job(networks, name, target) for target in networks.targets()]
+        found = [attack_job(networks, name, target) for target in targets]
         able = [job for job in found if isinstance(job, AttackJob)]
         if not able:
             raise UsageError(f"attacks.names: '{name}' cannot run in this study: {_why(found)}")
         attacks += able
-    return Plan(tuple(chains), tuple(attacks))
+        refused |= {(t.network, name): why for t, why in zip(targets, found, strict=True) if isinstance(why, str)}
+    return Plan(tuple(chains), tuple(attacks), refused)
 
 
 def unavailable(study: Study) -> dict[str, str]:
@@ -66,19 +68,6 @@ def unavailable(study: Study) -> dict[str, str]:
         if not any(isinstance(job, AttackJob) for job in found):
             lacking[name] = _why(found)
     return lacking
-
-
-def refusals(study: Study) -> dict[tuple[str, str], str]:
-    """By (network, attack): why a declared attack does not run on a network of the study."""
-    chains = chains_of(study, data_digest="", model={})
-    networks = Networks(study, [*chains, *imposed_chains(study, chains)])
-    found = {}
-    for target in networks.targets():
-        for name in study.attacks.names:
-            answer = attack_job(networks, name, target)
-            if isinstance(answer, str):
-                found[target.network, name] = answer
-    return found
 
 
 def _why(found: list[AttackJob | str]) -> str:

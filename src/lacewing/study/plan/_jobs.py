@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lacewing.config import Network, Train
 from lacewing.results import Kind, Role
@@ -88,10 +89,14 @@ class AttackJob:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Chains of networks (an IMP sequence, or a single network), and the attacks on them."""
+    """Chains of networks (an IMP sequence, or a single network), and the attacks on them.
+
+    ``refused``, by (network, attack): why a declared attack does not run on a network of the study.
+    """
 
     chains: tuple[tuple[NetworkJob, ...], ...]
     attacks: tuple[AttackJob, ...]
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def networks(self) -> tuple[NetworkJob, ...]:

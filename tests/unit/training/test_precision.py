@@ -151,7 +151,7 @@ def test_what_is_left_to_auto_is_named_as_set_names_it() -> None:
 def test_studies_with_published_results_fix_their_precision(name: str) -> None:
     study = load_study(name)
     assert study.undecided() == ()
-    published = Path(__file__).parents[2] / "docs" / "results" / name / "study.toml"
+    published = Path(__file__).parents[3] / "docs" / "results" / name / "study.toml"
     if published.exists():
         assert study.train.precision == load_study(published).train.precision
 

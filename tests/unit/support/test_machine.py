@@ -148,7 +148,7 @@ def test_a_project_is_moved_into_an_empty_folder_where_nothing_is_renamed_onto_a
 
 # -------------------------------------------------------------------------------------------------------- encodings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = [
     *Path(lacewing.__file__).parent.rglob("*.py"),
     *(ROOT / "benchmarks").rglob("*.py"),

@@ -41,7 +41,7 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
             f"model.name: '{model.name}' needs images (C, H, W), and this data set has records of shape {shape}; "
             "use 'mlp' or a factory of your own."
         )
-    weights = _weights(model, shape, classes)
+    weights = _count_weights(model, shape, classes)
     if weights > MOST_WEIGHTS:
         field = "hidden" if model.name == "mlp" else "width"
         raise UsageError(
@@ -50,7 +50,7 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
         )
 
 
-def _weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
+def _count_weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
     """Entries of the matrices and convolutions of a registry model, before there is one."""
     if model.name == "mlp":
         sizes = (math.prod(shape), *(HIDDEN if model.hidden is None else model.hidden), classes)

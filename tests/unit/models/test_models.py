@@ -236,3 +236,12 @@ def test_a_model_that_no_memory_holds_is_refused():
 
 def test_the_widest_resnet_is_below_the_bound():
     models.check(Model(name="resnet56", width=256), (3, 32, 32), 100)
+
+
+def test_sizes_are_checked_after_a_module_of_the_package_was_imported_late():
+    """A module of the package and a function of its __init__ share one namespace: a late import hides the function."""
+    code = (
+        "import lacewing.models as models; from lacewing.config import Model; import lacewing.models._weights;"
+        "models.check(Model(name='resnet8'), (1, 8, 8), 10)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -273,6 +273,15 @@ def test_the_tail_s_p_value_agrees_with_scipy_at_large_n() -> None:
     assert _answer.tail_p_value(found) == pytest.approx(expected, rel=1e-6)
 
 
+def test_ties_with_the_bar_of_the_tail_count_against_the_attack() -> None:
+    member = np.arange(200) < 100
+    score = np.zeros(200)
+    score[:23], score[100:102] = [2] * 3 + [1] * 20, [2, 1]  # one false positive: bar 1, as 20 members
+    p = _answer.tail_p_value(result(score, member))
+    assert p == pytest.approx(stats.hypergeom(200, 100, 3 + 1).cdf(1), rel=1e-9)
+    assert p == _answer.tail_p_value(result(score + 0.5 * ~member, member))
+
+
 def test_leakage_in_the_tail_alone_is_found() -> None:
     rng = np.random.default_rng(6)
     member = np.arange(2000) < 1000

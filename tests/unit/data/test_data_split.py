@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
-from lacewing.data import Dataset, four_way, holdout, make_dataset, normalisation, prepare, unused
+from lacewing.data import Dataset, four_way, holdout, make_dataset, normalisation, prepare, random_halves, unused
 from lacewing.errors import DataError
 
 
@@ -154,3 +154,23 @@ def test_standardised_values_are_finite_at_any_scale(scale: float, n: int) -> No
 def test_normalisation_needs_records() -> None:
     with pytest.raises(DataError, match="at least one record"):
         normalisation(np.zeros((0, 3), np.float32))
+
+
+def test_seeds_of_a_pair_train_on_complementary_halves_and_pairs_are_cut_anew() -> None:
+    cuts = [random_halves(101, seed, population=0.2, data_seed=3) for seed in range(6)]
+    for even, odd in zip(cuts[::2], cuts[1::2], strict=True):
+        np.testing.assert_array_equal(even.inside, odd.outside)
+        np.testing.assert_array_equal(even.outside, odd.inside)
+        assert not np.isin(even.inside, even.outside).any()
+        np.testing.assert_array_equal(even.population, cuts[0].population)
+    firsts = [tuple(cut.inside) for cut in cuts]
+    assert len(set(firsts)) == 6  # a pair's cut is its own
+    assert tuple(random_halves(101, 0, population=0.2, data_seed=3).inside) == firsts[0]
+    assert not np.array_equal(random_halves(101, 0, population=0.2, data_seed=4).population, cuts[0].population)
+
+
+def test_the_cut_of_a_seed_never_changes() -> None:
+    """Golden: keys hold the seed, not the cut, so another cut would be mixed with finished jobs unnoticed."""
+    cut = random_halves(50, 5, population=0.2)
+    assert cut.inside.tolist() == [8, 9, 10, 12, 14, 16, 18, 19, 20, 22, 23, 25, 26, 31, 33, 34, 43, 44, 46, 49]
+    assert cut.population.tolist() == [6, 11, 30, 36, 40, 41, 42, 45, 47, 48]

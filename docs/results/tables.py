@@ -19,7 +19,18 @@ from lacewing.config import load_study
 from lacewing.metrics import Estimate
 from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
 from lacewing.study.plan import make_plan
-from lacewing.tradeoff import Difference, Slope, Spread, TradeOff, answers, as_json, show_slope, tradeoff
+from lacewing.tradeoff import (
+    BUTTERFLY,
+    IMP,
+    Difference,
+    Slope,
+    Spread,
+    TradeOff,
+    answers,
+    as_json,
+    show_slope,
+    tradeoff,
+)
 
 REFERENCES = ("lira-offline", "rmia-offline")
 COMPARED = ("discriminator", *REFERENCES, "label-augmentation", "gradient-norm")  # the paper's, others by what they see
@@ -162,8 +173,11 @@ def slopes_otherwise(found: Found) -> str:
         a.network.network for a in found.attacks if a.network.method == "dense" and a.network.network != first
     )
 
+    def measured_from(base: str, a: AttackResult) -> AttackResult:
+        return dataclasses.replace(a, network=dataclasses.replace(a.network, kind="dense")) if _named(a, base) else a
+
     def cells(base: str, method: str) -> Sequence[str]:
-        kept = [a for a in found.attacks if a.network.method in (method, STOPPED) or a.network.network == base]
+        kept = [measured_from(base, a) for a in found.attacks if a.network.method == method or _named(a, base)]
         row = [method, base]
         for attack in there(COMPARED, found):
             measured = tradeoff(kept, attack=attack, halves=found.halves).slope
@@ -171,7 +185,11 @@ def slopes_otherwise(found: Found) -> str:
         return row
 
     head = ("networks", "measured from", *(f"{attack}: slope [95 %] (by seed)" for attack in there(COMPARED, found)))
-    return table(head, (cells(base, method) for base in others for method in ("imp", "butterfly")))
+    return table(head, (cells(base, method) for base in others for method in (IMP, BUTTERFLY)))
+
+
+def _named(result: AttackResult, network: str) -> bool:
+    return result.network.network == network
 
 
 def differences(found: Found) -> str:

@@ -82,8 +82,18 @@ class NetworkResult:
 
     @property
     def sparse(self) -> bool:
-        """See `is_sparse`."""
-        return is_sparse(self.method)
+        """Whether it has fewer parameters than the dense network: as its kind says, or if unknown its method."""
+        return is_sparse(self.method) if self.kind is None else self.kind == "sparse"
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is the dense network that others are measured against; if the kind is unknown, any dense one."""
+        return self.method == "dense" if self.kind is None else self.kind == "dense"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is a dense network observed before its training's end."""
+        return self.method == STOPPED
 
     @property
     def id(self) -> str:

@@ -22,7 +22,7 @@ from lacewing.reporting._data import (
 from lacewing.reporting._figures import OTHER_DENSE, Drawing, nothing
 from lacewing.reporting._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
 from lacewing.results import STOPPED, is_sparse
-from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, on_the_way
+from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, is_checkpoint_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def _stops(data: ReportData, points: Sequence[Point]) -> dict[int, Point]:
     epochs = {
         n.network: len(n.curve)
         for n in data.networks
-        if n.role == "target" and n.seed in dense and on_the_way(n, dense[n.seed])
+        if n.role == "target" and n.seed in dense and is_checkpoint_of(n, dense[n.seed])
     }
     stops = sorted(((epochs[p.network], p) for p in points if p.network in epochs), key=lambda stop: stop[0])
     least = min((p.test_accuracy.mean for p in points if is_sparse(p.method)), default=0.0)

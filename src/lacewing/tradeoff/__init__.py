@@ -15,17 +15,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Detectable, Estimate, advantage, detectable
-from lacewing.results import SCHEMA, STOPPED, AttackResult, NetworkResult, is_sparse
+from lacewing.metrics import Estimate, advantage
+from lacewing.results import SCHEMA, AttackResult, NetworkResult
+from lacewing.tradeoff._afford import afford
 from lacewing.tradeoff._answers import History, Waiting, answers, question
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
 from lacewing.tradeoff._families import difference, differences, families, untested
-from lacewing.tradeoff._matched import matches, on_the_way
-from lacewing.tradeoff._points import dominated, pair_of, pareto, points_of
+from lacewing.tradeoff._matched import is_checkpoint_of, matches
+from lacewing.tradeoff._paper import BUTTERFLY, IMP, dominated, ordered
+from lacewing.tradeoff._points import pair_of, pareto, points_of
+from lacewing.tradeoff._power import power_of
 from lacewing.tradeoff._slope import slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
@@ -55,7 +56,9 @@ from lacewing.tradeoff._units import Units, alike
 
 __all__ = [
     "BAND_TOLERANCE",
+    "BUTTERFLY",
     "EXPLORATORY",
+    "IMP",
     "PAPER_BAND",
     "PAPER_SLOPE",
     "Answer",
@@ -80,7 +83,8 @@ __all__ = [
     "as_json",
     "difference",
     "families",
-    "on_the_way",
+    "is_checkpoint_of",
+    "ordered",
     "question",
     "show",
     "show_change",
@@ -122,43 +126,31 @@ def tradeoff(
         UsageError: an attack without results, results given twice, networks of one seed that were not attacked on the
             same records.
     """
-    chosen = [result for result in attacks if result.attack == attack]
-    if not attacks:
-        raise UsageError("There is no result of an attack to trade off: run an attack first.")
-    if not chosen:
-        known = {a.attack for a in attacks}
-        raise UsageError(f"No result of the attack '{attack}' is here: {did_you_mean(attack, known)}")
-    if not 0 <= band[0] < band[1] <= 1 or resamples < 100:
-        raise UsageError(f"band = {band} and resamples = {resamples}: give 0 <= low < high <= 1 and at least 100.")
+    chosen = _chosen(attacks, attack, band, resamples)
     by_seed = _by_seed(chosen)
     notes: list[str] = []
     baselines = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    others = {s: [r for r in by_seed[s] if r is not baselines[s] and r.network.method != STOPPED] for s in baselines}
+    others = {s: [r for r in by_seed[s] if r is not baselines[s] and not r.network.stopped] for s in baselines}
     for s, baseline in baselines.items():
         check_same_records([baseline, *others[s]])
     dense = {s: baseline for s, baseline in baselines.items() if _usable(s, baseline, notes)}
+    notes += _unrelated_stops(by_seed, dense)
     pairs = tuple(pair_of(r, dense[s], band) for s in dense for r in others[s])
-    for s, baseline in dense.items():
-        stops = [r for r in by_seed[s] if r.network.method == STOPPED]
-        curves = any(r.network.curve for r in stops)  # which results.csv does not hold
-        if curves and not any(on_the_way(r.network, baseline.network) for r in stops):
-            notes.append(
-                f"Seed {s}: the networks stopped early are not on the way of '{baseline.network.network}', so nothing "
-                "is held against them at equal accuracy: they need its settings of training, and one machine."
-            )
     units = Units.of(dense, halves=halves)
-    draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
     every = Units.of(baselines, halves=halves)
     measured = {s: e for s, r in baselines.items() if (e := r.metrics["balanced_accuracy"]) is not None}
     a0, interval = every.estimate(measured) if measured else (None, "no dense network")
-    methods = sorted({pair.method for pair in pairs if is_sparse(pair.method)}, key=lambda m: (m != "imp", m))
-    slopes = [slope_of(m, pairs, draws, a0, units, band, finished=finished) for m in ("all", *methods)]
+    draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
+    slopes = [
+        slope_of(method, names, pairs, draws, a0, units, band, finished=finished)
+        for method, names in _sparse(dense, others).items()
+    ]
     points = points_of(chosen, dense, band, units)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
     apart, alone = differences(families(chosen), networks, Units.of(by_seed, halves=halves), finished=finished)
     if alone and apart:
         notes.append(f"Families of one recipe are not compared at equal accuracy: {', '.join(sorted(alone))}.")
-    power, told = _power(baselines, others, every)
+    power, power_sentence = power_of(baselines, others, every)
     return TradeOff(
         attack=attack,
         band=band,
@@ -178,41 +170,49 @@ def tradeoff(
         dominated=dominated(points),
         differences=apart,
         power=power,
-        power_sentence=told,
+        power_sentence=power_sentence,
         explained=explained(chosen),
         matches=matches(by_seed, dense, units),
         notes=tuple(notes),
     )
 
 
-def afford(tradeoff: TradeOff, percent: float) -> Choice | None:
-    """The network of best mean defence whose mean relative accuracy loss is at most ``percent`` %, or None.
+def _chosen(
+    attacks: Sequence[AttackResult], attack: str, band: tuple[float, float], resamples: int
+) -> list[AttackResult]:
+    """The results of the attack; refused where there are none, or other arguments make no sense."""
+    chosen = [result for result in attacks if result.attack == attack]
+    if not attacks:
+        raise UsageError("There is no result of an attack to trade off: run an attack first.")
+    if not chosen:
+        known = {a.attack for a in attacks}
+        raise UsageError(f"No result of the attack '{attack}' is here: {did_you_mean(attack, known)}")
+    if not 0 <= band[0] < band[1] <= 1 or resamples < 100:
+        raise UsageError(f"band = {band} and resamples = {resamples}: give 0 <= low < high <= 1 and at least 100.")
+    return chosen
 
-    Ties go to the lower density; the dense network (loss 0) competes too, stopped early it does not. Raises
-    `UsageError` for a ``percent`` that is not finite.
-    """
-    if not math.isfinite(percent):
-        raise UsageError(f"percent = {percent} is no number: give the relative loss you can afford, such as 2.")
-    able = [
-        (p, p.relative_loss.mean, p.relative_gain.mean)
-        for p in tradeoff.points
-        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9 and p.method != STOPPED
-    ]
-    if not able:
-        return None
-    best, loss, gain = min(able, key=lambda each: (-each[0].defence.mean, each[0].density.mean, each[0].network))
-    n = best.defence.n
-    cost = f"a relative loss of {loss:.1%}" if loss >= 0 else f"{-loss:.1%} more than the dense network"
-    against = f"a relative gain of {gain:.1%} over the dense network"
-    if best.method == "dense":
-        baseline = best.relative_gain is not None and best.relative_gain.max == best.relative_gain.min == 0
-        against = f"{'' if baseline else f'{against}; '}no sparse network within that loss has a higher one"
-    sentence = (
-        f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, {cost}, "
-        f"where a loss of {percent:g}% was allowed; defence {best.defence.mean:.3f}, {against}; means over "
-        f"n = {n} seed{'s' * (n > 1)}. Over the band: {tradeoff.slope.verdict}."
-    )
-    return Choice(best, percent, sentence)
+
+def _unrelated_stops(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult]) -> Iterable[str]:
+    """A note for each seed whose early stops are not states of its dense network."""
+    for s, baseline in dense.items():
+        stops = [r for r in by_seed[s] if r.network.stopped]
+        curves = any(r.network.curve for r in stops)  # which results.csv does not hold
+        if curves and not any(is_checkpoint_of(r.network, baseline.network) for r in stops):
+            yield (
+                f"Seed {s}: the networks stopped early are no states of '{baseline.network.network}' during its "
+                "training, so no network is compared with them at equal accuracy. That needs the same settings of "
+                "training, and one machine."
+            )
+
+
+def _sparse(
+    dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]]
+) -> dict[str, frozenset[str]]:
+    """The names of the sparse networks: of "all", then of each method."""
+    networks = [r.network for s in dense for r in others[s] if r.network.sparse]
+    every = {"all": frozenset(n.network for n in networks)}
+    methods = ordered(n.method for n in networks)
+    return every | {method: frozenset(n.network for n in networks if n.method == method) for method in methods}
 
 
 def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[str, Any]:
@@ -222,36 +222,6 @@ def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[
     """
     plain = {} if tradeoff is None else _plain(tradeoff)
     return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
-
-
-def _power(
-    dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]], units: Units
-) -> tuple[Detectable | None, str]:
-    """The smallest difference in A between a sparse network and the dense one that so many seeds tell, in words too.
-
-    The standard deviation over seeds is the root mean square over the sparse networks that every seed has.
-    """
-    by_network: dict[str, dict[int, float]] = {}
-    for s, results in others.items():
-        for r in results:
-            if r.network.sparse:
-                change = attack_accuracy(r) - attack_accuracy(dense[s])
-                by_network.setdefault(r.network.network, {})[s] = change
-    whole = [units.average(of_seed) for of_seed in by_network.values() if set(of_seed) == set(dense)]
-    if not units.enough:
-        return None, f"With fewer than three {units.unit}s no difference between networks is tested."
-    if not whole:
-        return None, "No sparse network has results in every seed that the dense one has, so no difference is tested."
-    sd = math.sqrt(float(np.mean([values.var(ddof=1) for values in whole])))
-    if sd < 1e-9:
-        return None, f"The {units.unit}s do not differ, which leaves no spread to test a difference by."
-    power = detectable(sd, len(units))
-    half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
-    return power, (
-        f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
-        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, as "
-        f"well as they tell their own spread); half of it takes {half} {units.unit}s."
-    )
 
 
 def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
@@ -274,8 +244,11 @@ def _by_seed(results: Iterable[AttackResult]) -> dict[int, list[AttackResult]]:
 
 
 def _baseline(seed: int, results: Sequence[AttackResult], notes: list[str]) -> AttackResult | None:
-    """The seed's network called "dense", or its only one of that method; None, with a note, where there is none."""
-    kin = [r for r in results if r.network.method == "dense"]
+    """The seed's dense network, or None, with a note.
+
+    Where no kinds are known that is the network called "dense", or the only one of that method.
+    """
+    kin = [r for r in results if r.network.baseline]
     named = [r for r in kin if r.network.network == "dense"] or (kin if len(kin) == 1 else [])
     if not named:
         notes.append(f"Seed {seed} is left out of losses, gains and slopes: it has no dense network.")

@@ -10,8 +10,9 @@ from itertools import product
 import numpy as np
 
 from lacewing.metrics import FEWEST_SEEDS, Bools, Floats, detectable
-from lacewing.results import STOPPED, AttackResult, Kind, NetworkResult
+from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff import _equal
+from lacewing.tradeoff._paper import IMP
 from lacewing.tradeoff._types import Difference, Regressor
 from lacewing.tradeoff._units import Units
 
@@ -40,7 +41,7 @@ def kind_of(network: NetworkResult) -> Kind:
         return network.kind
     if network.sparse:
         return "sparse"
-    return "dense" if network.method != STOPPED and network.network == "dense" else "control"
+    return "dense" if not network.stopped and network.network == "dense" else "control"
 
 
 def families(results: Iterable[AttackResult]) -> dict[str, Family]:
@@ -56,10 +57,10 @@ def families(results: Iterable[AttackResult]) -> dict[str, Family]:
 
 def _family(name: str, results: Sequence[AttackResult]) -> Family:
     sparse = any(r.network.sparse for r in results)
-    stopped = not sparse and any(r.network.method == STOPPED for r in results)
+    stopped = not sparse and any(r.network.stopped for r in results)
     recipes: dict[str, dict[int, AttackResult]] = {}
     for r in results:
-        if (r.network.sparse, r.network.method == STOPPED) == (sparse, stopped):
+        if (r.network.sparse, r.network.stopped) == (sparse, stopped):
             recipes.setdefault(r.network.network, {})[r.network.seed] = r
     return Family(name, "sparse" if sparse else "control", stopped, recipes)
 
@@ -72,7 +73,7 @@ def differences(
     In each metric, at equal test accuracy and at equal train accuracy. Families of one recipe are left out.
     """
     able = [family for family in there.values() if len(family.recipes) > 1]
-    sparse = sorted((f for f in able if f.kind == "sparse"), key=lambda f: _methods(f) != {"imp"})
+    sparse = sorted((f for f in able if f.kind == "sparse"), key=lambda f: _methods(f) != {IMP})
     pairs = list(product(sparse, (f for f in able if f.kind != "sparse")))
     pairs += [(second, first) for i, first in enumerate(sparse) for second in sparse[i + 1 :]]
     shadows = list(networks)

@@ -15,7 +15,8 @@ import numpy as np
 from lacewing.metrics import Floats
 from lacewing.results import STOPPED, AttackResult, NetworkResult
 from lacewing.tradeoff._draws import attack_accuracy
-from lacewing.tradeoff._types import Against, At, Match
+from lacewing.tradeoff._paper import BUTTERFLY, IMP, Against, imp_levels
+from lacewing.tradeoff._types import At, Match
 from lacewing.tradeoff._units import Units
 
 
@@ -53,33 +54,23 @@ def matches(
 
 
 def _paths(sparse: AttackResult, results: Sequence[AttackResult], dense: AttackResult) -> Iterator[_Path]:
-    stops = [r for r in results if on_the_way(r.network, dense.network)]
+    stops = [r for r in results if is_checkpoint_of(r.network, dense.network)]
     if stops:
         stops.sort(key=lambda r: len(r.network.curve))
         yield _Path("accuracy", STOPPED, [*stops, dense])
-    if sparse.network.method == "butterfly":
-        levels = _imp_levels(results)
+    if sparse.network.method == BUTTERFLY:
+        levels = imp_levels(results)
         if levels:
-            yield _Path("accuracy", "imp", [*levels, dense])
-            yield _Path("density", "imp", [*levels, dense])
+            yield _Path("accuracy", IMP, [*levels, dense])
+            yield _Path("density", IMP, [*levels, dense])
 
 
-def _imp_levels(results: Sequence[AttackResult]) -> list[AttackResult]:
-    """The levels of the IMP sequence, the sparsest first; of several, those of the one called "imp", or none."""
-    sequences: dict[str, list[AttackResult]] = {}
-    for r in results:
-        if r.network.method == "imp":
-            sequences.setdefault(r.network.network.rpartition("-")[0], []).append(r)
-    levels = next(iter(sequences.values())) if len(sequences) == 1 else sequences.get("imp", [])
-    return sorted(levels, key=lambda r: r.network.density)
+def is_checkpoint_of(stopped: NetworkResult, dense: NetworkResult) -> bool:
+    """Whether ``stopped`` is a state of ``dense`` during its training, rather than of another recipe or machine.
 
-
-def on_the_way(stopped: NetworkResult, dense: NetworkResult) -> bool:
-    """Whether a network is the dense one stopped early: one by another recipe, or trained elsewhere, is not.
-
-    Without curves, which results.csv does not hold, nobody knows.
+    Their training curves tell; without them, as of results that were read from results.csv, the answer is no.
     """
-    return stopped.method == STOPPED and bool(stopped.curve) and dense.curve[: len(stopped.curve)] == stopped.curve
+    return stopped.stopped and bool(stopped.curve) and dense.curve[: len(stopped.curve)] == stopped.curve
 
 
 class _Beside(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from lacewing.results import AttackResult
 from lacewing.tradeoff._draws import attack_accuracy
 from lacewing.tradeoff._families import family_of, kind_of
+from lacewing.tradeoff._paper import ordered
 from lacewing.tradeoff._types import BAND_TOLERANCE, Pair, Point, Spread
 from lacewing.tradeoff._units import Units
 
@@ -35,7 +36,7 @@ def points_of(
     band: tuple[float, float],
     units: Units,
 ) -> tuple[Point, ...]:
-    """Dense first, then IMP, butterfly and others, each from the highest density down."""
+    """Dense first, then IMP, butterfly and others, each method's from the highest density down."""
     named: dict[str, list[AttackResult]] = {}
     for r in results:
         named.setdefault(r.network.network, []).append(r)
@@ -62,8 +63,8 @@ def points_of(
                 population_accuracy=_spread(known, units) if known else None,
             )
         )
-    rank = {"dense": 0, "imp": 1, "butterfly": 2}
-    return tuple(sorted(points, key=lambda p: (rank.get(p.method, 3), p.method, -p.density.mean, p.network)))
+    methods = ordered(p.method for p in points)
+    return tuple(sorted(points, key=lambda p: (methods.index(p.method), -p.density.mean, p.network)))
 
 
 def _spread(by_seed: Mapping[int, float], units: Units) -> Spread:
@@ -82,15 +83,3 @@ def pareto(points: Sequence[Point]) -> tuple[str, ...]:
 
     front = [p for p in points if not any(beats(q, p) for q in points)]
     return tuple(p.network for p in sorted(front, key=lambda p: (-p.test_accuracy.mean, p.density.mean)))
-
-
-def dominated(points: Sequence[Point]) -> dict[str, str]:
-    imp = sorted((p for p in points if p.method == "imp"), key=lambda p: -p.defence.mean)
-    found = {}
-    for b in (p for p in points if p.method == "butterfly"):
-        better = [
-            p.network for p in imp if p.test_accuracy.mean > b.test_accuracy.mean and p.defence.mean > b.defence.mean
-        ]
-        if better:
-            found[b.network] = better[0]
-    return found

@@ -7,8 +7,9 @@ do not help (errors in variables). A ratio of means has no such bias.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class _Means:
 
 def slope_of(
     method: str,
+    among: Collection[str],
     pairs: Sequence[Pair],
     draws: Draws | None,
     a0: Estimate | None,
@@ -66,6 +68,7 @@ def slope_of(
 
     Args:
         method: "all", or the method.
+        among: names of the networks that it is over: those of the method, or every sparse one.
         pairs: every network beside the dense one of its seed.
         draws: bootstrap draws of the pairs over records, for studies with fewer than three seeds; None: none at hand.
         a0: the attack's balanced accuracy on the dense networks.
@@ -73,7 +76,7 @@ def slope_of(
         band: of densities.
         finished: whether every planned network was attacked; else nothing is tested.
     """
-    rows, networks = _in_every_seed(method, pairs)
+    rows, networks = _in_every_seed(pairs, among)
     means = _Means.of(pairs, rows)
     units = units.within(means.gain)
     by_seed = {s: means.ratio(s) for s in means.gain}
@@ -86,42 +89,62 @@ def slope_of(
             sentence,
         )  # fmt: skip
     gains, losses = units.average(means.gain), units.average(means.loss)
-    if units.enough:
-        ratio, interval = ratio_of_means(gains, losses), f"Fieller's set over {units.text}"
-        mean_gain, mean_loss = mean_over_seeds(gains), mean_over_seeds(losses)
-    else:
-        weights = units.rows([pairs[i].seed for i in rows])
-        ratio, mean_gain, mean_loss = _over_records(gains, losses, rows, weights, draws)
-        interval = NO_INTERVAL if draws is None else "over records, the spread over seeds left out"
-    verdict, said = _verdict(ratio, mean_loss, a0, units)
-    same = ratio.value is not None and units.enough and not spread(gains - ratio.value * losses)
-    if same and verdict != "no trade-off measurable":
-        said = f"slope {ratio.value:.3g} in every {units.unit}, which leaves no spread to test"
-        verdict, ratio = "slope not resolved", Ratio(ratio.value, None, None)
-        interval = NO_SPREAD
-    if not finished:
-        so_far = "no slope yet" if ratio.value is None else f"slope {ratio.value:.3g} so far"
-        verdict, said, interval = "not finished", f"not finished: {so_far}", NOT_TESTED
-    sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {interval})."
+    found = _measured(gains, losses, pairs, rows, draws, units)
+    found, verdict, said = _judged(found, gains, losses, a0, units, finished=finished)
+    sentence = f"{said} ({len(networks)} network{'s' * (len(networks) != 1)}, {units.text}; {found.interval})."
     beside, p_paper = None, None
     if verdict in ("no loss measured", "slope not resolved", "slope resolved"):
         beside, p_paper, said = _beside_paper(gains, losses, a0)
         sentence += said
     return Slope(
         method=method,
-        ratio=ratio,
-        interval=interval,
-        mean_loss=mean_loss,
-        mean_gain=mean_gain,
+        **found._asdict(),
         beside_paper=beside,
         p_paper=p_paper,
-        least_squares=_through_origin(pairs, method),
+        least_squares=_through_origin(pairs, among),
         by_seed=by_seed,
         networks=networks,
         seeds=len(units),
         verdict=verdict,
         sentence=sentence,
     )
+
+
+class _Measured(NamedTuple):
+    """A ratio with what its set is over, and both means behind it: fields of a `Slope`."""
+
+    ratio: Ratio
+    interval: str
+    mean_loss: Estimate | None
+    mean_gain: Estimate | None
+
+
+def _measured(
+    gains: Floats, losses: Floats, pairs: Sequence[Pair], rows: Sequence[int], draws: Draws | None, units: Units
+) -> _Measured:
+    if units.enough:
+        ratio, over = ratio_of_means(gains, losses), f"Fieller's set over {units.text}"
+        return _Measured(ratio, over, mean_over_seeds(losses), mean_over_seeds(gains))
+    weights = units.rows([pairs[i].seed for i in rows])
+    ratio, gain, loss = _over_records(gains, losses, rows, weights, draws)
+    over = NO_INTERVAL if draws is None else "over records, the spread over seeds left out"
+    return _Measured(ratio, over, loss, gain)
+
+
+def _judged(
+    found: _Measured, gains: Floats, losses: Floats, a0: Estimate, units: Units, *, finished: bool
+) -> tuple[_Measured, Verdict, str]:
+    """What the seeds allow to say of a ratio, and the ratio without a set where they allow none."""
+    ratio = found.ratio
+    verdict, said = _verdict(ratio, found.mean_loss, a0, units)
+    same = ratio.value is not None and units.enough and not spread(gains - ratio.value * losses)
+    if same and verdict != "no trade-off measurable":
+        said = f"slope {ratio.value:.3g} in every {units.unit}, which leaves no spread to test"
+        verdict, found = "slope not resolved", found._replace(ratio=Ratio(ratio.value, None, None), interval=NO_SPREAD)
+    if not finished:
+        so_far = "no slope yet" if ratio.value is None else f"slope {ratio.value:.3g} so far"
+        verdict, said, found = "not finished", f"not finished: {so_far}", found._replace(interval=NOT_TESTED)
+    return found, verdict, said
 
 
 def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate | None, float | None, str]:
@@ -139,11 +162,11 @@ def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate
     )  # fmt: skip
 
 
-def _in_every_seed(method: str, pairs: Sequence[Pair]) -> tuple[list[int], tuple[str, ...]]:
+def _in_every_seed(pairs: Sequence[Pair], among: Collection[str]) -> tuple[list[int], tuple[str, ...]]:
     """Rows of the networks in the band that every seed with such a network has, and their names."""
     seeds_of: dict[str, set[int]] = {}
     for p in pairs:
-        if p.in_band and method in ("all", p.method):
+        if p.in_band and p.network in among:
             seeds_of.setdefault(p.network, set()).add(p.seed)
     everywhere = set().union(*seeds_of.values())
     names = tuple(name for name, seeds in seeds_of.items() if seeds == everywhere)
@@ -190,7 +213,7 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
     return "slope resolved", f"slope {show_ratio(ratio)}"
 
 
-def _through_origin(pairs: Sequence[Pair], method: str) -> float | None:
-    used = [p for p in pairs if p.in_band and method in ("all", p.method)]
+def _through_origin(pairs: Sequence[Pair], among: Collection[str]) -> float | None:
+    used = [p for p in pairs if p.in_band and p.network in among]
     square = math.fsum(p.relative_loss**2 for p in used)
     return math.fsum(p.relative_loss * p.relative_gain for p in used) / square if square > 0 else None

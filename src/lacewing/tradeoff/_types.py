@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lacewing.metrics import Detectable, Estimate, Ratio
-from lacewing.results import Kind
+from lacewing.results import STOPPED, Kind, is_sparse
+from lacewing.tradeoff._paper import Against
 
 PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
@@ -19,7 +20,6 @@ NO_SPREAD = "no interval: the seeds do not differ"
 NO_INTERVAL = "no interval: the records are not at hand"  # of fewer than three seeds, read from results.csv
 Regressor = Literal["test accuracy", "train accuracy"]
 At = Literal["accuracy", "density"]
-Against = Literal["early-stopped", "imp"]
 Verdict = Literal[
     "not finished",
     "no network in the band",
@@ -73,6 +73,21 @@ class Point:
     family: str = ""
     kind: Kind | None = None
     population_accuracy: Spread | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it is one of the networks that the study is about; see `lacewing.results.NetworkResult`."""
+        return is_sparse(self.method) if self.kind is None else self.kind == "sparse"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is the dense network observed before its training's end."""
+        return self.method == STOPPED
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a control: neither sparse nor the dense network that the others are measured against."""
+        return self.kind == "control" and not self.stopped
 
 
 @dataclass(frozen=True)

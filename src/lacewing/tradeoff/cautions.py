@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lacewing.results import STOPPED, AttackResult, NetworkResult
-from lacewing.tradeoff import TradeOff, Units, show
+from lacewing.results import AttackResult, NetworkResult
+from lacewing.tradeoff import BUTTERFLY, TradeOff, Units, show
 
 
 def failures(
@@ -29,34 +29,34 @@ def failures(
     0.05 above chance); a dense network with less than 98 % train accuracy; target and shadow further apart in train or
     test accuracy than 0.05 + 1.96 sqrt(p (1 - p) 2/n), p their mean and n the records attacked of that kind; at least
     half of the butterfly networks below an IMP network in mean accuracy and mean defence; an epoch whose last batch
-    holds a single record; sparse networks beside a dense one that leaks, and no family of two dense recipes to tell
-    sparsity from lower accuracy. Dense networks stopped early and those of other recipes are meant to be less accurate,
-    so that is no sign. ``classes`` is read from the attacks' notes where it is not given.
+    holds a single record; sparse networks beside a dense one that leaks, and no family of two controls to tell
+    sparsity from lower accuracy. Controls and dense networks stopped early are meant to be less accurate, so that is no
+    sign. ``classes`` is read from the attacks' notes where it is not given.
     """
     controls = study is None or _controls(networks)
-    networks = [n for n in networks if n.method != STOPPED]
-    attacks = [a for a in attacks if a.network.method != STOPPED]
+    networks = [n for n in networks if not n.stopped]
+    attacks = [a for a in attacks if not a.network.stopped]
     if classes is None:
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
     found = _slope(attacks, tradeoff) if tradeoff is not None else []
     found += _collapsed(networks, classes)
-    dense = list(filter(_baseline, networks))
-    young = [n for n in dense if n.train_accuracy < 0.98]
-    if young:
-        found.append(
-            f"Memorisation is incomplete: {len(young)} of {len(dense)} dense networks reach less than 98% train "
-            f"accuracy ({_listed(f'{n.id} {_down(n.train_accuracy)}' for n in young)}): longer training may leak more."
-        )
-    found += _strangers(networks, attacks)
+    found += _undertrained([n for n in networks if n.baseline])
+    found += _mismatched_pairs(networks, attacks)
     found += _below_in_means(tradeoff) if tradeoff is not None else []
     found += _lone_records(attacks, study) if study is not None else []
     found += _no_control(tradeoff) if tradeoff is not None and not controls else []
     return tuple(found)
 
 
-def _baseline(n: NetworkResult) -> bool:
-    """Whether it is the dense network that all others are held against, rather than a control of another recipe."""
-    return n.method == "dense" and n.kind != "control"
+def _undertrained(dense: Sequence[NetworkResult]) -> list[str]:
+    """Dense networks that have not memorised their training records."""
+    low = [n for n in dense if n.train_accuracy < 0.98]
+    if not low:
+        return []
+    return [
+        f"Memorisation is incomplete: {len(low)} of {len(dense)} dense networks reach less than 98% train "
+        f"accuracy ({_listed(f'{n.id} {_down(n.train_accuracy)}' for n in low)}): longer training may leak more."
+    ]
 
 
 def _down(share: float) -> str:
@@ -80,7 +80,7 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
     own = [
         e
         for a in attacks
-        if (a.attack, a.network.role) == (tradeoff.attack, "target") and _baseline(a.network)
+        if (a.attack, a.network.role) == (tradeoff.attack, "target") and a.network.baseline
         if (e := a.metrics.get("balanced_accuracy")) is not None
     ]
     if own and all(e.low > 0.5 for e in own):
@@ -90,7 +90,7 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
             f"(balanced accuracy {min(values):.3f} to {max(values):.3f}, each interval over records above 0.5), and "
             f"the interval of their mean reaches 0.5 ({show(a0)}, {tradeoff.interval})."
         ]
-    counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and _baseline(a.network)}
+    counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and a.network.baseline}
     n = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "unknown"
     sentence = (
         f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
@@ -100,7 +100,7 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
         {
             a.attack
             for a in attacks
-            if _baseline(a.network) and a.attack != tradeoff.attack and (e := a.metrics.get("auc")) and e.low > 0.5
+            if a.network.baseline and a.attack != tradeoff.attack and (e := a.metrics.get("auc")) and e.low > 0.5
         }
     )
     if others:
@@ -117,7 +117,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _below_in_means(tradeoff: TradeOff) -> list[str]:
-    butterflies = [p for p in tradeoff.points if p.method == "butterfly"]
+    butterflies = [p for p in tradeoff.points if p.method == BUTTERFLY]
     if not butterflies or 2 * len(tradeoff.dominated) < len(butterflies):
         return []
     seeds = max(p.defence.n for p in butterflies)
@@ -135,17 +135,12 @@ def _below_in_means(tradeoff: TradeOff) -> list[str]:
 def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> list[str]:
     """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
     found = []
-    if (study.get("model") or {}).get("name") == "mlp":  # it has no batch normalisation
-        return []
     for entry in study.get("networks", ()):
+        if {**(study.get("model") or {}), **(entry.get("model") or {})}.get("name") == "mlp":
+            continue  # it has no batch normalisation
         size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
         name = entry.get("name") or entry.get("method", "network")
-        # Attacked members are the records trained on; an entry's networks bear its name, levels with a number behind.
-        counts = {
-            a.n_members
-            for a in attacks
-            if a.network.method == entry.get("method") and f"{a.network.network}-".startswith(f"{name}-")
-        }
+        counts = {a.n_members for a in attacks if _is_of(a.network, entry, study)}  # members are the records trained on
         found += [f"{name}: {n} records in batches of {size}" for n in sorted(counts) if size > 1 and n % size == 1]
     if not found:
         return []
@@ -157,11 +152,28 @@ def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> 
     ]
 
 
-def _controls(networks: Sequence[NetworkResult]) -> bool:
-    """Whether a family holds two dense recipes, each trained under every seed: what sparse ones are held against.
+def _is_of(network: NetworkResult, entry: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
+    """Whether a network is one of a [[networks]] entry: their names begin with the entry's name, if it has one.
 
-    The level 0 of a pruned chain and the end of an observed schedule are dense networks, too. They bear the family of
-    their chain, so a family that holds a sparse or a stopped network is none.
+    An entry without a name has the networks of its method that no other entry has.
+    """
+
+    def named(of: Mapping[str, Any]) -> bool:
+        return f"{network.network}-".startswith(f"{of['name']}-")
+
+    if network.method != entry.get("method"):
+        return False
+    if entry.get("name"):
+        return named(entry)
+    others = (of for of in study["networks"] if of.get("name") and of.get("method") == network.method)
+    return not any(map(named, others))
+
+
+def _controls(networks: Sequence[NetworkResult]) -> bool:
+    """Whether a family holds two recipes that are not sparse, each trained under every seed: the controls.
+
+    The first network of a pruned sequence and the last state of an observed training are dense networks, too. They
+    have the family of their entry, so a family that holds a sparse or a stopped network has no controls.
     """
     targets = [n for n in networks if n.role == "target"]
     seeds = {n.seed for n in targets}
@@ -171,13 +183,13 @@ def _controls(networks: Sequence[NetworkResult]) -> bool:
     return any(
         sum({n.seed for n in of if n.network == name} == seeds for name in {n.network for n in of}) > 1
         for of in families.values()
-        if all(n.method == "dense" for n in of)
+        if not any(n.sparse or n.stopped for n in of)
     )
 
 
 def _no_control(tradeoff: TradeOff) -> list[str]:
     a0 = tradeoff.dense_balanced_accuracy
-    if not tradeoff.pairs or a0 is None or a0.low <= 0.5:
+    if not any(p.sparse and p.relative_gain for p in tradeoff.points) or a0 is None or a0.low <= 0.5:
         return []
     return [
         "No control at equal accuracy: what sparsity does and what lower accuracy does to the leak is not told apart "
@@ -187,7 +199,7 @@ def _no_control(tradeoff: TradeOff) -> list[str]:
 
 
 def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
-    dense = {(n.role, n.seed): n.test_accuracy for n in networks if _baseline(n)}
+    dense = {(n.role, n.seed): n.test_accuracy for n in networks if n.baseline}
     networks = [n for n in networks if n.kind != "control"]
     chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
     floor = {n.id: max(chance, dense.get((n.role, n.seed), 0.0) / 2) for n in networks}
@@ -198,7 +210,8 @@ def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[s
     return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence is worth nothing."]
 
 
-def _strangers(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:
+def _mismatched_pairs(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:
+    """Targets whose accuracy differs from that of their shadow by more than chance."""
     sizes = {a.network.id: (a.n_members, a.n_nonmembers) for a in attacks}
     shadows = {(n.network, n.seed): n for n in networks if n.role == "shadow"}
     couples = [

@@ -1,0 +1,43 @@
+"""How small a difference in the attack's accuracy so many seeds can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lacewing.metrics import Detectable, detectable
+from lacewing.results import AttackResult
+from lacewing.tradeoff._draws import attack_accuracy
+from lacewing.tradeoff._units import Units
+
+
+def power_of(
+    dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]], units: Units
+) -> tuple[Detectable | None, str]:
+    """The smallest difference in A between a sparse network and the dense one that so many seeds tell, in words too.
+
+    The standard deviation over seeds is the root mean square over the sparse networks that every seed has.
+    """
+    by_network: dict[str, dict[int, float]] = {}
+    for s, results in others.items():
+        for r in results:
+            if r.network.sparse:
+                change = attack_accuracy(r) - attack_accuracy(dense[s])
+                by_network.setdefault(r.network.network, {})[s] = change
+    whole = [units.average(of_seed) for of_seed in by_network.values() if set(of_seed) == set(dense)]
+    if not units.enough:
+        return None, f"With fewer than three {units.unit}s no difference between networks is tested."
+    if not whole:
+        return None, "No sparse network has results in every seed that the dense one has, so no difference is tested."
+    sd = math.sqrt(float(np.mean([values.var(ddof=1) for values in whole])))
+    if sd < 1e-9:
+        return None, f"The {units.unit}s do not differ, which leaves no spread to test a difference by."
+    power = detectable(sd, len(units))
+    half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
+    return power, (
+        f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
+        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, as "
+        f"well as they tell their own spread); half of it takes {half} {units.unit}s."
+    )

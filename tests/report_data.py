@@ -151,10 +151,9 @@ REGISTRY = {
         threat_model=f"What the attacker of the family {family} sees of the network and knows of its members.",
         function=_function,
         needs=frozenset(),
-        methods=methods,
         adaptive=adaptive,
     )
-    for name, (family, _, methods, adaptive, _) in BATTERY.items()
+    for name, (family, _, _, adaptive, _) in BATTERY.items()
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lacewing.attacks import (
     _adaptive,
     _discriminator,
@@ -19,23 +21,28 @@ from lacewing.attacks._logits import modified_entropy, phi
 from lacewing.attacks._measure import measure, missing, perform
 from lacewing.attacks._rmia import rmia
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
-from lacewing.errors import UsageError, did_you_mean
+from lacewing.attacks._users import Described, described, of_user, recorded
+from lacewing.support import loading
 
 __all__ = [
     "ATTACKS",
     "Attack",
+    "Described",
     "Evidence",
     "Observed",
     "Population",
     "References",
     "Scored",
-    "find",
+    "chosen",
+    "described",
     "lira",
     "measure",
     "missing",
     "modified_entropy",
+    "of_user",
     "perform",
     "phi",
+    "recorded",
     "rmia",
 ]
 
@@ -54,8 +61,23 @@ _FAMILIES = (
 ATTACKS: dict[str, Attack] = {attack.name: attack for family in _FAMILIES for attack in family.ENTRIES}
 
 
-def find(name: str) -> Attack:
-    """The attack called ``name``. Raises `UsageError` with the nearest known name."""
-    if name not in ATTACKS:
-        raise UsageError(f"There is no attack '{name}': {did_you_mean(name, ATTACKS)}")
-    return ATTACKS[name]
+def chosen(names: Iterable[str], field: str) -> dict[str, Attack]:
+    """The attacks of these names: of the registry, of installed packages, or users' ``package.module:name``.
+
+    Args:
+        names: as a study has them.
+        field: that holds them, for messages.
+
+    Raises:
+        UsageError: there is none of a name, it cannot be loaded, or what is there is no attack.
+    """
+    names = list(names)
+    loading.refuse_ambiguous(names, loading.ATTACKS, field, built_in=ATTACKS)
+    found = {}
+    for name in names:
+        if name in ATTACKS:
+            found[name] = ATTACKS[name]
+        else:
+            thing = loading.load_users(name, loading.ATTACKS, field, built_in=ATTACKS)
+            found[name] = of_user(thing, name, field, module=loading.module_of(name, loading.ATTACKS))
+    return found

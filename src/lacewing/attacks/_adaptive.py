@@ -141,7 +141,7 @@ ENTRIES: tuple[Attack, ...] = (
         "the attacked network is sparse.",
         function=unaware,
         needs=frozenset({"sensitivity", "dense-shadow"}),
-        methods=frozenset({"imp", "butterfly"}),
+        about=frozenset({"sparse"}),
         adaptive="nothing of the sparsity",
     ),
     Attack(
@@ -152,7 +152,7 @@ ENTRIES: tuple[Attack, ...] = (
         "the same source.",
         function=mismatched,
         needs=frozenset({"sensitivity", "mismatched-shadow"}),
-        methods=frozenset({"imp", "butterfly"}),
+        about=frozenset({"sparse"}),
         adaptive="the method, not the density",
     ),
     Attack(
@@ -162,7 +162,7 @@ ENTRIES: tuple[Attack, ...] = (
         "on other records of the same source.",
         function=imposed_mask,
         needs=frozenset({"sensitivity", "imposed-shadow"}),
-        methods=frozenset({"imp"}),
+        about=frozenset({"masked"}),
         adaptive="the target's own mask",
     ),
     Attack(
@@ -172,7 +172,7 @@ ENTRIES: tuple[Attack, ...] = (
         "other records of the same source.",
         function=dense_and_sparse,
         needs=frozenset({"sensitivity", "shadow", "dense"}),
-        methods=frozenset({"imp", "butterfly"}),
+        about=frozenset({"sparse"}),
         adaptive="the recipe, and the dense version's answers",
     ),
     Attack(
@@ -182,7 +182,7 @@ ENTRIES: tuple[Attack, ...] = (
         "the same recipe on other records of the same source.",
         function=all_levels,
         needs=frozenset({"sensitivity", "shadow", "levels"}),
-        methods=frozenset({"imp"}),
+        about=frozenset({"levels"}),
         adaptive="the recipe, and the answers of all denser levels",
     ),
     Attack(
@@ -193,7 +193,7 @@ ENTRIES: tuple[Attack, ...] = (
         "network of the same recipe on other records of the same source.",
         function=mask_features,
         needs=frozenset({"gradients", "sensitivity", "shadow"}),
-        methods=frozenset({"imp"}),
+        about=frozenset({"masked"}),
         adaptive="the recipe, and the mask itself (white-box)",
     ),
 )

@@ -33,6 +33,12 @@ Need = Literal[
     "imposed-shadow",  # Evidence.other_shadows["imposed"]
 ]
 
+Trait = Literal[
+    "sparse",  # the network has fewer weights than its dense version, whichever the method
+    "masked",  # it has a mask: its architecture is the dense one, and pruned weights are zero
+    "levels",  # it is a level of a chain that prunes step by step
+]
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -163,6 +169,7 @@ class Attack:
     threat_model: str  # one sentence
     function: AttackFunction
     needs: frozenset[Need]
-    methods: frozenset[str] | None = None  # the kinds of network that it is about; None: every kind
+    about: frozenset[Trait] = frozenset()  # what a network must be for the attack to have a meaning; none: any network
     fewest: int = 1  # references of a kind that at least some records must have: 2 where a spread is taken
     adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack
+    source: str | None = None  # of a user's attack: SHA-256 of its module's source, part of the keys of its results

@@ -69,6 +69,6 @@ ENTRIES: tuple[Attack, ...] = (
         "members are known.",
         function=partial(_attack, True),
         needs=frozenset({"gradients"}),
-        methods=frozenset({"imp"}),
+        about=frozenset({"masked"}),
     ),
 )

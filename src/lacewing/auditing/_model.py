@@ -15,8 +15,9 @@ from lacewing import models
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
 from lacewing.auditing import _files, _inputs, _refit, _result
+from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._inputs import Data
-from lacewing.auditing._result import Attacks, Audit
+from lacewing.auditing._result import Audit
 from lacewing.auditing._worker import WORKING
 from lacewing.config import Model
 from lacewing.errors import UsageError
@@ -66,7 +67,9 @@ def audit(
             The first one also serves as the shadow network, from which thresholds and learned attacks come.
         population: further records that neither ``model`` nor a reference trains on and nobody audits. None: where an
             attack needs some, 20 % of the non-members, at least 100, are set aside.
-        attacks: ``"all"``: those that cannot run stand in ``Audit.refused``; or a name or names, which must run.
+        attacks: ``"all"``: those that cannot run stand in ``Audit.refused``; or what must run, one or several: names,
+            ``"package.module:name"``, an ``Attack``, or a function of the ``Evidence`` that gives one score a record,
+            higher for members, and may take ``seed``. The decisions of such scores come from the shadow network.
         out: folder for the report and for the answers of finished references, which a later call with equal records,
             seed and refit reuses. None: nothing is kept.
         seed: of the draws, of ``refit`` (reference k gets ``1000 * seed + k``) and of attacks that learn.
@@ -94,11 +97,11 @@ def audit(
     queries = numbers.whole("queries", queries, 1, MOST_QUERIES, why="1 being the record itself")
     seed = _seed(seed, refit)
     _result.check_delta(delta)
-    chosen = _result.chosen(attacks)
+    chosen = choose(attacks)
     notes: list[str] = []
     inside, outside = _inputs.read(members, "members"), _inputs.read(nonmembers, "nonmembers")
     given = None if population is None else _inputs.read(population, "population")
-    outside, reserve, refused = _population(outside, given, chosen, attacks, seed, notes)
+    outside, reserve, refused = _population(outside, given, chosen.attacks, seed, notes)
     parts = {"members": inside, "nonmembers": outside} | ({} if reserve is None else {"population": reserve})
     everything = _inputs.join(parts)
     n = len(inside) + len(outside)
@@ -107,7 +110,7 @@ def audit(
     _note_shared(inside, outside, reserve, notes)
     member = np.arange(n) < len(inside)
 
-    needs = {need for attack in chosen for need in attack.needs}
+    needs = {need for attack in chosen.attacks for need in attack.needs}
     signals = frozenset(_ask.SIGNALS & needs)
     answers = _ask.ask(model, records, reserve, queries=queries, signals=signals)
     unmeasured = _ask.unmeasured(records)
@@ -138,7 +141,7 @@ def audit(
             )
         evidence = _with_references(evidence, answers, found, work, notes)
     refused |= _mends(
-        chosen,
+        chosen.attacks,
         evidence,
         refused,
         with_references=refit is not None,
@@ -147,7 +150,7 @@ def audit(
     return _result.build(
         evidence,
         _network(_ask.nonzero(model), evidence.observed, seed),
-        attacks=attacks,
+        attacks=chosen,
         delta=delta,
         notes=notes,
         folder=folder,
@@ -224,7 +227,7 @@ def _seed(seed: int, refit: object) -> int:
 
 
 def _population(
-    outside: Data, given: Data | None, chosen: Sequence[Attack], attacks: Attacks, seed: int, notes: list[str]
+    outside: Data, given: Data | None, chosen: Sequence[Attack], seed: int, notes: list[str]
 ) -> tuple[Data, Data | None, dict[str, str]]:
     """(audited non-members, population, attacks refused for want of one)."""
     asked = [attack.name for attack in chosen if "population" in attack.needs]
@@ -339,8 +342,7 @@ def _mends(
     found = {}
     for attack in chosen:
         lacking = _measure.missing(attack, evidence)
-        about_others = attack.methods is not None and "dense" not in attack.methods
-        if lacking is None or attack.name in refused or about_others:
+        if lacking is None or attack.name in refused or attack.about:
             continue
         mends = []
         if attack.needs & _NEED_REFERENCES and not with_references:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.attacks.selfchecks import SelfCheck, selfchecks
 from lacewing.auditing import _answer
-from lacewing.errors import UsageError, did_you_mean
+from lacewing.auditing._attacks import Chosen
+from lacewing.errors import UsageError, UserCodeError, did_you_mean
 from lacewing.results import REALISED, AttackResult, NetworkResult, with_ends
 from lacewing.support.files import remove_parts, write_atomically
 from lacewing.support.text import entry
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 DELTA = 1e-5
 CONFIDENCE = 0.95
-Attacks = Literal["all"] | str | Sequence[str]
 
 _SHOWN = {  # columns of the table: heading, metric
     "AUC": "auc",
@@ -259,7 +259,7 @@ def build(
     evidence: Evidence,
     network: NetworkResult,
     *,
-    attacks: Attacks = "all",
+    attacks: Chosen,
     delta: float = DELTA,
     notes: Sequence[str] = (),
     folder: Path | None = None,
@@ -268,12 +268,12 @@ def build(
     measured: Sequence[AttackResult] = (),
     class_N: npt.NDArray[Any] | None = None,
 ) -> Audit:
-    """Run every attack of the registry that ``evidence`` allows, or those named, and put the audit together.
+    """Run the chosen attacks that ``evidence`` allows, and put the audit together.
 
     Args:
         evidence: what the attacker of the model holds.
-        network: the model; an attack that is about other methods than its ``method`` is refused.
-        attacks: ``"all"``, a name, or names.
+        network: the model; an attack that is about sparse networks of a study is refused.
+        attacks: see `lacewing.auditing._attacks.choose`.
         delta: of the epsilon bounds.
         notes: sentences that a reader of the result must know.
         folder: where report.html, model_card.md and audit.json are written; None: nowhere.
@@ -283,23 +283,26 @@ def build(
         class_N: (N,) what `Audit.by_class` groups by; None: the given labels.
 
     Raises:
-        UsageError: a named attack does not exist or cannot run, or none of all can.
+        UsageError: an attack that must run cannot, or none of all can.
+        UserCodeError: a user's attack fails.
     """
     check_delta(delta)
     found, lacking = list(measured), dict(refused or {})
-    for attack in chosen(attacks):
-        why = lacking.get(attack.name) or _cannot(attack, evidence, network)
+    for attack in attacks.attacks:
+        why = lacking.get(attack.name) or _cannot(attack, evidence)
         if why is None:
             try:
                 found.append(_measure.perform(attack, evidence, network, seed=seed))
                 continue
+            except UserCodeError:
+                raise
             except UsageError as error:
                 why = str(error)
             except ImportError as error:
                 if (error.name or "").partition(".")[0] != "torch":
                     raise
                 why = "It needs torch, which is not installed: pip install torch."
-        if attacks != "all":
+        if attack.name in attacks.required:
             raise UsageError(f"attacks: '{attack.name}' cannot run. {why}")
         lacking[attack.name] = why
     return finish(
@@ -353,26 +356,15 @@ def finish(
     return audit
 
 
-def chosen(attacks: Attacks) -> list[Attack]:
-    """The registry's entries that ``attacks`` names. Raises `UsageError` with the nearest known name."""
-    if attacks == "all":
-        return list(registry.ATTACKS.values())
-    names = [attacks] if isinstance(attacks, str) else list(attacks)
-    if not names:
-        raise UsageError("attacks is empty: give 'all' or names of attacks.")
-    return [registry.find(name) for name in dict.fromkeys(names)]
-
-
 def check_delta(delta: float) -> None:
     """Raises `UsageError` unless 0 < delta < 1; for callers with hours of work before the first bound."""
     if isinstance(delta, bool) or not isinstance(delta, Real) or not 0.0 < delta < 1.0:
         raise UsageError(f"delta = {delta!r} is out of range: give a number between 0 and 1, such as 1e-5.")
 
 
-def _cannot(attack: Attack, evidence: Evidence, network: NetworkResult) -> str | None:
-    if attack.methods is not None and network.method not in attack.methods:
-        about = " and ".join(sorted(attack.methods))
-        return f"It is about {about} networks of a study; this one counts as '{network.method}'."
+def _cannot(attack: Attack, evidence: Evidence) -> str | None:
+    if attack.about:
+        return "It is about sparse networks of a study, whose dense versions and masks are known."
     lacking = _measure.missing(attack, evidence)
     return None if lacking is None else f"It needs {lacking}."
 

@@ -16,8 +16,9 @@ from lacewing import metrics
 from lacewing.attacks import _logits, _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
 from lacewing.auditing import _result
+from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._read import read
-from lacewing.auditing._result import Attacks, Audit
+from lacewing.auditing._result import Audit
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
 from lacewing.results import AttackResult, NetworkResult
@@ -59,7 +60,7 @@ def audit_scores(
               records that no network trained on and that are not among the N.
 
             In a .csv logits and phi are columns ``logit_0`` .., ``phi_0`` ..; references and population need an .npz.
-        attacks: ``"all"``: what cannot run stands in ``Audit.refused``; or a name or names, which must be able to run.
+        attacks: as for ``audit``.
         delta: of the epsilon bounds.
         out: folder for report.html, model_card.md and audit.json; None: nothing is written.
         seed: of attacks that learn, and of the self-checks.
@@ -74,6 +75,7 @@ def audit_scores(
     """
     seed = numbers.seed(seed)
     _result.check_delta(delta)
+    chosen = choose(attacks)
     arrays = read(source)
     member = _member(arrays)
     record = _record(arrays, len(member))
@@ -85,7 +87,7 @@ def audit_scores(
         return _result.build(
             evidence,
             _network(evidence.observed),
-            attacks=attacks,
+            attacks=chosen,
             delta=delta,
             notes=notes,
             folder=folder,
@@ -99,8 +101,10 @@ def audit_scores(
     if not measured:
         raise UsageError("There is neither 'score' nor 'logits': give scores, or logits and label, beside member.")
     why = "It needs the model's outputs (logits and label); only scores are given."
-    if attacks != "all":
-        raise UsageError(f"attacks: '{_result.chosen(attacks)[0].name}' cannot run. {why}")
+    if chosen.required:
+        raise UsageError(
+            f"attacks: '{next(a.name for a in chosen.attacks if a.name in chosen.required)}' cannot run. {why}"
+        )
     refused = dict.fromkeys(registry.ATTACKS, why)
     return _result.finish(
         measured,

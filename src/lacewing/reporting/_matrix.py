@@ -17,7 +17,6 @@ from lacewing.reporting._data import (
     density_text,
     estimates,
     label_of,
-    method_text,
     number,
     percent,
     percent_range,
@@ -126,10 +125,6 @@ def _why_not(data: ReportData, results: Mapping[int, AttackResult], entry: Serie
         return f"n too small, {need:,} non-members are needed and {n:,} were audited"
     if (reason := data.refused.get((entry.network, name))) is not None:
         return reason
-    known = data.registry.get(name)
-    if known is not None and known.methods is not None and entry.method not in known.methods:
-        kinds = " and ".join(sorted(map(method_text, known.methods)))
-        return f"not applicable, it is about {kinds} networks"
     return "not run on this network"
 
 

@@ -109,7 +109,7 @@ def untested(ran: Iterable[str], registry: Mapping[str, Attack], refused: Iterab
     """
     listed = set(refused)
     did = {*ran, *listed}
-    left = [name for name in in_order(registry, registry) if name not in did]
+    left = [name for name in in_order(registry, registry) if name not in did and registry[name].source is None]
     attacks = f"the {len(listed)} attack{'s' * (len(listed) > 1)} listed as not run; " if listed else ""
     attacks += f"these attacks of lacewing: {', '.join(left)}; " if left else ""
     return (

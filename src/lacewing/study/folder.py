@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lacewing import attacks as registry
 from lacewing import risk
+from lacewing.attacks import Attack, Described
 from lacewing.config import SCHEMA, Study, family_name, load_study, recipes, to_toml
 from lacewing.errors import FolderError, UsageError
 from lacewing.reporting import MostVulnerable, ReportData, SelfCheck, Slice, write
@@ -65,6 +67,7 @@ class _Facts(BaseModel):
     command: str
     precision: _Precision | None = None
     declaration: _Declaration | None = None
+    attacks: Annotated[dict[str, Described], Field(max_length=200)] = {}  # the users' own among those of the study
 
 
 class PlanFile(NamedTuple):
@@ -93,7 +96,7 @@ def recorded(folder: Path) -> Recorded:
     """
     _, study, facts = read_plan_file(folder)
     try:
-        plan = make_plan(study, data_digest=facts["data_digest"], model=facts["model"])
+        plan = make_plan(study, data_digest=facts["data_digest"], model=facts["model"], attacks=_attacks(facts))
     except UsageError as error:
         raise _unreadable(folder, str(error)) from None
     return Recorded(study, plan, facts)
@@ -139,6 +142,12 @@ def _unreadable(folder: Path, why: str) -> FolderError:
     )
 
 
+def _attacks(facts: Mapping[str, Any]) -> dict[str, Attack]:
+    """The registry's attacks and the users' own that a run folder records, which are described and never run."""
+    own = {name: Described.model_validate(record) for name, record in facts.get("attacks", {}).items()}
+    return {**{name: registry.recorded(name, record) for name, record in own.items()}, **registry.ATTACKS}
+
+
 def claim(folder: Path, known: Recorded) -> None:
     """Write down what a run folder is of, for `recorded`; the study also as TOML, to be read by people."""
     content = {**known.facts, "schema": SCHEMA, "study": known.study.as_dict()}
@@ -147,11 +156,15 @@ def claim(folder: Path, known: Recorded) -> None:
 
 
 def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
-    """How the data or the model's code of two run folders differ; None: they do not."""
+    """How the data, or the code of the model or of attacks, of two run folders differ; None: they do not."""
     if facts["data_digest"] != others["data_digest"]:
         return "the data set's content is another"
     changed = facts["model"].get("source") != others["model"].get("source")  # `difference` compares the settings
-    return "the source of model.factory has changed" if changed else None
+    if changed:
+        return "the source of model.factory has changed"
+    own, theirs = facts.get("attacks", {}), others.get("attacks", {})
+    edited = [name for name in own if name in theirs and own[name]["source"] != theirs[name]["source"]]
+    return f"the source of the attack '{edited[0]}' has changed" if edited else None
 
 
 def write_failed(folder: Path, failed: Iterable[str]) -> None:
@@ -254,6 +267,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             tradeoffs=tradeoffs,
             answers=declared,
             refused=plan.refused,
+            registry=_attacks(facts),
             slices=_slices(parts),
             vulnerable=_vulnerable(parts, show_records),
             selfchecks=_selfchecks(store, ran, attacks),

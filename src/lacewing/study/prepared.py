@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import models
+from lacewing.attacks import described
 from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, load_study
-from lacewing.errors import FolderError, UsageError, did_you_mean
+from lacewing.errors import FolderError, UsageError
 from lacewing.study import auto, jobs
 from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, read_plan_file, unlike
 from lacewing.study.plan import NetworkJob, Plan, make_plan, only, unavailable
@@ -67,7 +68,14 @@ class Prepared:
         }
         if self.precision is not None:
             self.facts["precision"] = self.precision.as_dict()
-        self.plan = make_plan(self.study, data_digest=self.facts["data_digest"], model=self.facts["model"])
+        if own := {name: described(attack) for name, attack in self.work.attacks.items() if attack.source is not None}:
+            self.facts["attacks"] = own
+        self.plan = make_plan(
+            self.study,
+            data_digest=self.facts["data_digest"],
+            model=self.facts["model"],
+            attacks=self.work.attacks,
+        )
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
         self.found = available(self.store, self.slice, others, weights=True)
@@ -210,9 +218,6 @@ def _with_attacks(study: Study) -> Study:
     from lacewing.attacks import ATTACKS
 
     named = [name for name in study.attacks.names if name != "all"]
-    for name in named:
-        if name not in ATTACKS:
-            raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, ATTACKS)}")
     if len(named) == len(study.attacks.names):
         return study
     lacking = unavailable(study.model_copy(update={"attacks": Attacks(names=tuple(ATTACKS))}))

@@ -112,7 +112,7 @@ def load_users(name: str, group: str, field: str, *, built_in: Iterable[str]) ->
     """
     if ":" in name:
         return load_object(name, field)
-    refuse_ambiguous(name, group, field, built_in=built_in)
+    refuse_ambiguous([name], group, field, built_in=built_in)
     there = installed(group)
     if name not in there:
         raise UsageError(
@@ -122,19 +122,26 @@ def load_users(name: str, group: str, field: str, *, built_in: Iterable[str]) ->
     return load_installed(there[name], field)
 
 
-def refuse_ambiguous(name: str, group: str, field: str, *, built_in: Iterable[str]) -> None:
+def refuse_ambiguous(names: Iterable[str], group: str, field: str, *, built_in: Iterable[str]) -> None:
     """Raise `UsageError` where an installed package adds a name that is built in, or that another package adds."""
-    packages = sorted({e.dist.name if e.dist is not None else e.value for e in entry_points(group=group, name=name)})
-    if packages and name in set(built_in):
-        raise UsageError(
-            f"{field}: '{name}' is built in, and the installed package '{packages[0]}' adds the same name: uninstall "
-            "it, or upgrade it to a version with another name."
-        )
-    if len(packages) > 1:
-        raise UsageError(
-            f"{field}: the installed packages {' and '.join(map(repr, packages))} all add '{name}': uninstall all but "
-            "one."
-        )
+    there = entry_points(group=group)
+    for name in there.names.intersection(names):
+        packages = sorted({e.dist.name if e.dist is not None else e.value for e in there.select(name=name)})
+        if name in set(built_in):
+            raise UsageError(
+                f"{field}: '{name}' is built in, and the installed package '{packages[0]}' adds the same name: "
+                "uninstall it, or upgrade it to a version with another name."
+            )
+        if len(packages) > 1:
+            raise UsageError(
+                f"{field}: the installed packages {' and '.join(map(repr, packages))} all add '{name}': uninstall all "
+                "but one."
+            )
+
+
+def module_of(name: str, group: str) -> str:
+    """The module that a name which `load_users` loaded is in."""
+    return name.partition(":")[0] if ":" in name else installed(group)[name].module
 
 
 def source_digest(thing: Any, field: str) -> str:

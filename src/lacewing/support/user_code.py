@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from lacewing.errors import Terminated, UserCodeError
 
@@ -51,6 +55,17 @@ def user_code(place: str, mend: str = "", *, own_frames: bool = False) -> Iterat
 def told(place: str, error: BaseException, mend: str = "") -> UserCodeError:
     """The error for what user code raised: one sentence, and a line for each of the user's frames."""
     return UserCodeError(f"{place} failed with {_said(error)}{mend}.{_lines(error)}")
+
+
+def defined_at(function: Any) -> str:
+    """A line that says where a user's function is defined, to follow an error's sentence; "" where nobody knows."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return ""
+    line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f"\n  {Path(code.co_filename).name}, line {code.co_firstlineno}, in {code.co_name}: {line}"
 
 
 def blamed(error: BaseException) -> bool:

@@ -50,7 +50,7 @@ def test_any_norms_give_finite_scores_that_fall_with_the_norm(parts):
 def test_without_pruned_weights_the_two_are_one():
     norms = observed(0).gradient_N2 * [1, 0]
     np.testing.assert_array_equal(gradient_norm_score(norms), gradient_norm_score(norms, support_only=True))
-    assert ATTACKS["gradient-norm-support"].methods == {"imp"}
+    assert ATTACKS["gradient-norm-support"].about == {"masked"}
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -161,7 +161,7 @@ def test_a_named_attack_that_cannot_run_is_an_error_and_the_others_are_not_run()
         (["loss", "samia"], "'samia' cannot run"),
         ("lira-onlin", "did you mean 'lira-online'"),
         ([], "attacks is empty"),
-        ("discriminator-all-levels", "about imp networks"),
+        ("discriminator-all-levels", "about sparse networks"),
     ):
         with pytest.raises(UsageError, match=says):
             audit_scores(given, attacks=attacks)

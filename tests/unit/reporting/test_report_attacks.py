@@ -41,7 +41,10 @@ LINKS = HOSTILE + " http://x.example www.x.example"
 @pytest.fixture(scope="module")
 def data(reports: ModuleType) -> Any:
     few = reports.report_data(names=NAMES, n=200, levels=3, butterflies=("butterfly-s3-l3",))
-    refused = {("dense", "new-attack"): "It needs three references, two are here."}
+    refused = {
+        ("dense", "new-attack"): "It needs three references, two are here.",
+        ("dense", "discriminator-imposed-mask"): "it is about pruned networks.",
+    }
     risk = MostVulnerable("dense", "lira-online", 20, 0.97, 0.55, 8, ((4711, 3.25), (4712, 3.125)))
     return dataclasses.replace(few, refused=refused, selfchecks=reports.CHECKED, vulnerable=[risk])
 
@@ -86,7 +89,7 @@ def test_each_network_has_one_strongest_attack_and_it_is(data: Any, metric: str)
 
 def test_an_empty_cell_says_why(data: Any) -> None:
     auc, accuracy, low = (_cells(data, m) for m in ("auc", "balanced_accuracy", "tpr_at_fpr_0.001"))
-    assert "about IMP networks" in auc["dense", "discriminator-imposed-mask"].title
+    assert "it is about pruned networks" in auc["dense", "discriminator-imposed-mask"].title
     assert "three references" in auc["dense", "new-attack"].title
     assert "not run" in auc["IMP 1", "new-attack"].title
     assert "no decisions" in accuracy["dense", "population"].title

@@ -31,7 +31,12 @@ class Performer:
         torch.set_num_threads(1)
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
-        plan = make_plan(work.study, data_digest=work.dataset.digest, model=models.fingerprint(work.study.model))
+        plan = make_plan(
+            work.study,
+            data_digest=work.dataset.digest,
+            model=models.fingerprint(work.study.model),
+            attacks=work.attacks,
+        )
         self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
         self.attacks = {job.key: job for job in plan.attacks}

@@ -83,7 +83,7 @@ def pool(
         actor = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
-        keys = frozenset(job.key for job in plan.networks)
+        keys = frozenset(job.key for job in plan.networks) | {job.key for job in plan.attacks}
         setup = {"study": study.as_dict(), "device": device, "keep": keep, "keys": keys}
         shared = ray.put(dataset)
         store = Store(folder)
@@ -271,9 +271,9 @@ class _Actor:
             report=reporter(self.inbox.put),
         )
         performer = Performer(work)
-        if self.setup["keys"] - performer.networks.keys():
+        if self.setup["keys"] - performer.networks.keys() - performer.attacks.keys():
             raise FolderError(
-                "a worker's lacewing or model.factory is not that of this machine; install the same there."
+                "a worker's lacewing, model.factory or attacks are not those of this machine; install the same there."
             )
         return performer
 

@@ -206,7 +206,7 @@ def _asked(prepared: Prepared) -> int:
     study, records = prepared.study, len(prepared.work.records)
     audited = 2 * _members(prepared)
     answers = records + study.signals.draws * audited
-    kinds, signals = probe_settings(study), study.signals
+    kinds, signals = probe_settings(study, prepared.work.attacks), study.signals
     noisy = len(signals.noise_sizes) * signals.noise_draws * ("noise" in kinds)
     answers += signals.queries * records * ("queries" in kinds)
     answers += (noisy + _GRADIENT * ("gradients" in kinds)) * audited

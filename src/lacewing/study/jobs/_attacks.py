@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, perform
+from lacewing.attacks import Evidence, Observed, Population, References, perform
 from lacewing.study.jobs._stored import POPULATION, SCORES, load_network, load_probe, load_signals
 from lacewing.study.plan import AttackJob, NetworkJob, Side, asked
 from lacewing.study.store import Store
@@ -23,7 +23,7 @@ FILES = ("metrics.json", "scores.npz")  # what an attack leaves
 def run_attack(store: Store, job: AttackJob) -> None:
     """Run an attack on the stored signals of its target and the networks beside it, and publish metrics and scores."""
     target = load_network(store, job.target)
-    result = perform(ATTACKS[job.attack], gather(store, job), target, seed=job.seed)
+    result = perform(job.entry, gather(store, job), target, seed=job.seed)
     seen = load_signals(store, job.target)
     if "canary_N" in seen:
         result = dataclasses.replace(result, canary_N=seen["canary_N"][seen["audited_N"]])
@@ -40,8 +40,8 @@ def run_attack(store: Store, job: AttackJob) -> None:
 
 def gather(store: Store, job: AttackJob) -> Evidence:
     """What the attacker of ``job`` holds, from the signals and probes of the networks that the plan gives it."""
-    kinds = asked(ATTACKS[job.attack]) - {"population"}
-    population = "population" in ATTACKS[job.attack].needs
+    kinds = asked(job.entry) - {"population"}
+    population = "population" in job.entry.needs
 
     def evidence(side: Side, **more: Any) -> Evidence:
         return Evidence(

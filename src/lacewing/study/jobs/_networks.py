@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lacewing import models
-from lacewing.attacks import ATTACKS
 from lacewing.config import Butterfly, EarlyStopped, Imp, chain_settings
 from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError
 from lacewing.study.jobs._observe import members, probe, publish
@@ -64,7 +63,7 @@ def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
     if work.keep != "signals":
         return
     names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(chain))]
-    if not any("imposed-shadow" in ATTACKS[name].needs for name in work.study.attacks.names):
+    if not any("imposed-shadow" in attack.needs for attack in work.attacks.values()):
         names.append("masks.safetensors")
     for job in chain:
         for name in names:

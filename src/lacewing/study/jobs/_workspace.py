@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import data
+from lacewing import attacks, data
+from lacewing.attacks import Attack
 from lacewing.config import Study
 from lacewing.results import Epoch
 from lacewing.study.plan import NetworkJob
@@ -37,6 +38,7 @@ class Workspace:
     keep: Keep = "all"
     stop: Callable[[], bool] = lambda: False
     report: Report = lambda job, epoch: None
+    attacks: Mapping[str, Attack] = field(default_factory=dict)  # those that the study names
     recordings: Recordings | None = None  # of training steps; None: these run one operation after another
 
     @classmethod
@@ -45,7 +47,9 @@ class Workspace:
 
         Raises:
             DataError: the data set is missing, altered, or too small.
+            UsageError: the study names an attack that there is not, or that cannot be loaded.
         """
+        named = attacks.chosen(study.attacks.names, "attacks.names")
         if isinstance(source, data.Dataset):
             dataset = source
         else:
@@ -60,7 +64,7 @@ class Workspace:
         )
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed)
-        work = cls(study, store, dataset, records, data.normalisation(records.x), population, **options)
+        work = cls(study, store, dataset, records, data.normalisation(records.x), population, attacks=named, **options)
         work.split(study.run.seeds[0])
         return work
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lacewing.attacks import ATTACKS
+from lacewing.attacks import ATTACKS, Attack
 from lacewing.config import Study
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.plan._attacks import NOT_ABOUT, Networks, asked, attack_job, probe_settings
 from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
 from lacewing.study.plan._networks import chains_of, imposed_chains, probed
@@ -27,44 +27,51 @@ __all__ = [
 ]
 
 
-def make_plan(study: Study, *, data_digest: str, model: Mapping[str, Any]) -> Plan:
+def make_plan(
+    study: Study, *, data_digest: str, model: Mapping[str, Any], attacks: Mapping[str, Attack] = ATTACKS
+) -> Plan:
     """The jobs of a resolved study.
 
     Args:
         study: with its precision decided, and "all" among its attacks replaced by names.
         data_digest: SHA-256 of the data set.
         model: what identifies the model (``models.fingerprint``).
+        attacks: by name, those that the study may declare (``attacks.chosen``): a user's own are no part of the
+            registry.
 
     Raises:
-        UsageError: an attack that is declared cannot run on any network of the study.
+        UsageError: an attack that is declared is not known, or cannot run on any network of the study.
     """
+    for name in study.attacks.names:
+        if name not in attacks:
+            raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, attacks)}")
     chains = chains_of(study, data_digest=data_digest, model=model)
-    if any("imposed-shadow" in ATTACKS[name].needs for name in study.attacks.names):
+    if any("imposed-shadow" in attacks[name].needs for name in study.attacks.names):
         chains += imposed_chains(study, chains)
-    settings = probe_settings(study)
+    settings = probe_settings(study, attacks)
     chains = [tuple(probed(job, settings) for job in chain) for chain in chains]
     networks = Networks(study, chains)
     targets = networks.targets()
-    attacks: list[AttackJob] = []
+    planned: list[AttackJob] = []
     refused: dict[tuple[str, str], str] = {}
     for name in study.attacks.names:
-        found = [attack_job(networks, name, target) for target in targets]
+        found = [attack_job(networks, attacks[name], target) for target in targets]
         able = [job for job in found if isinstance(job, AttackJob)]
         if not able:
             raise UsageError(f"attacks.names: '{name}' cannot run in this study: {_why(found)}")
-        attacks += able
+        planned += able
         refused |= {(t.network, name): why for t, why in zip(targets, found, strict=True) if isinstance(why, str)}
-    return Plan(tuple(chains), tuple(attacks), refused)
+    return Plan(tuple(chains), tuple(planned), refused)
 
 
 def unavailable(study: Study) -> dict[str, str]:
-    """By name, the attacks that can run on no network of the study, with what they lack."""
+    """By name, the attacks of the registry that can run on no network of the study, with what they lack."""
     chains = chains_of(study, data_digest="", model={})
     chains += imposed_chains(study, chains)
     networks = Networks(study, chains)
     lacking = {}
-    for name in ATTACKS:
-        found = [attack_job(networks, name, target) for target in networks.targets()]
+    for name, attack in ATTACKS.items():
+        found = [attack_job(networks, attack, target) for target in networks.targets()]
         if not any(isinstance(job, AttackJob) for job in found):
             lacking[name] = _why(found)
     return lacking

@@ -9,11 +9,16 @@ from functools import cached_property
 from typing import Any
 
 from lacewing import metrics
-from lacewing.attacks import ATTACKS, Attack
-from lacewing.config import SCHEMA, Imp, Study, canonical_key
+from lacewing.attacks import Attack
+from lacewing.config import SCHEMA, Butterfly, Imp, Study, canonical_key
 from lacewing.study.plan._jobs import AttackJob, NetworkJob, Side
 
-NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over networks of a method
+NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over a network
+_ABOUT: Mapping[str, str] = {  # by trait of a network
+    "sparse": "sparse networks",
+    "masked": "pruned networks",
+    "levels": "the levels of a pruning chain",
+}
 _REFERENCES = {"references", "in-references"}
 _ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of questions, see `probe_settings`
     "queries": ("queries",),
@@ -31,7 +36,7 @@ def asked(attack: Attack) -> set[str]:
     return {kind for need in attack.needs for kind in _ASKED.get(need, ())}
 
 
-def probe_settings(study: Study) -> dict[str, dict[str, Any]]:
+def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dict[str, Any]]:
     """By kind, how networks are asked what the declared attacks need beyond plain outputs and sensitivity.
 
     Kinds apart from each other, so that an attack added later has networks asked only what is new.
@@ -40,7 +45,7 @@ def probe_settings(study: Study) -> dict[str, dict[str, Any]]:
     known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}}
     if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
         known["population"] = {"population": study.data.population}
-    kinds = {kind for name in study.attacks.names for kind in asked(ATTACKS[name])}
+    kinds = {kind for name in study.attacks.names for kind in asked(attacks[name])}
     return {kind: settings for kind, settings in known.items() if kind in kinds}
 
 
@@ -152,11 +157,10 @@ def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:
     return next((other for other in after if other != seed ^ 1), None)
 
 
-def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob | str:
+def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> AttackJob | str:
     """The job of an attack on a network, or a sentence that says what it lacks."""
-    attack = ATTACKS[name]
-    if attack.methods is not None and target.method not in attack.methods:
-        return f"{NOT_ABOUT}{' and '.join(sorted(attack.methods))} networks."
+    if strange := sorted(attack.about - _traits(target)):
+        return f"{NOT_ABOUT}{' and '.join(_ABOUT[trait] for trait in strange)}."
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:
@@ -178,7 +182,9 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
         for kind in ("dense", "mismatched", "imposed")
         if f"{kind}-shadow" in needs and (job := networks.other_shadow(kind, target)) is not None
     )
-    config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": name, "seed": target.seed}
+    config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": attack.name, "seed": target.seed}
+    if attack.source is not None:
+        config["source"] = attack.source
     config["metrics"] = metrics.VERSION
     config |= {"target": target.key, "shadow": taught.network.key if taught else None}
     for label, one in (("target", known), ("shadow", taught)):
@@ -194,7 +200,13 @@ def attack_job(networks: Networks, name: str, target: NetworkJob) -> AttackJob |
     if needs & _REFERENCES:
         queries = trained_queries(target.train.augment, study.signals.queries)
         config["trained_queries"] = queries
-    return AttackJob(canonical_key(config), name, target.seed, known, taught, others, queries)
+    return AttackJob(canonical_key(config), attack, target.seed, known, taught, others, queries)
+
+
+def _traits(job: NetworkJob) -> frozenset[str]:
+    if isinstance(job.spec, Imp):
+        return frozenset({"sparse", "masked", "levels"})
+    return frozenset({"sparse"}) if isinstance(job.spec, Butterfly) else frozenset()
 
 
 def trained_queries(augment: Collection[str], queries: int) -> tuple[int, ...]:

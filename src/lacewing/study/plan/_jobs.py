@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lacewing.attacks import Attack
 from lacewing.config import Network, Train
 from lacewing.results import Kind, Role
 
@@ -62,12 +63,17 @@ class AttackJob:
     """Run one attack on a target network; learn and choose thresholds on the shadow's side."""
 
     key: str
-    attack: str
+    entry: Attack
     seed: int
     side: Side
     shadow: Side | None
     other_shadows: tuple[tuple[str, NetworkJob], ...] = ()  # "dense", "mismatched", "imposed"
     trained_queries: tuple[int, ...] | None = None  # of attacks with references: see `Evidence`
+
+    @property
+    def attack(self) -> str:
+        """The attack's name in the study."""
+        return self.entry.name
 
     @property
     def target(self) -> NetworkJob:

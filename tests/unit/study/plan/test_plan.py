@@ -276,7 +276,7 @@ def test_the_shadow_of_an_early_stop_was_stopped_at_the_same_epoch():
 
 
 def test_attacks_about_sparse_networks_pass_over_early_stops():
-    about_sparse = {name for name, attack in ATTACKS.items() if attack.methods is not None}
+    about_sparse = {name for name, attack in ATTACKS.items() if attack.about}
     assert about_sparse
     attacks = {"names": [name for name in ATTACKS if name not in ("lira-online", "rmia-online")]}
     changes = {"networks": WITH_STOPS, "data": {"population": 0.1}, "attacks": attacks}

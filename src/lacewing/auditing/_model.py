@@ -14,11 +14,10 @@ import numpy.typing as npt
 from lacewing import models
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
-from lacewing.auditing import _files, _inputs, _refit, _result
+from lacewing.auditing import _files, _inputs, _pool, _refit, _result
 from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._inputs import Data
 from lacewing.auditing._result import Audit
-from lacewing.auditing._worker import WORKING
 from lacewing.config import Model
 from lacewing.errors import UsageError
 from lacewing.models._weights import load_weights
@@ -85,7 +84,7 @@ def audit(
     Raises:
         UsageError: an argument is not as described, or a named attack cannot run; the sentence names the argument.
     """
-    if os.environ.get(WORKING):
+    if os.environ.get(_pool.WORKING):
         raise UsageError(
             "audit was called while a worker imports this module: put it under `if __name__ == '__main__':`."
         )

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from lacewing.auditing._worker import WORKING
 from lacewing.errors import UsageError
-from lacewing.study.engine.local import WORKER_ENVIRONMENT, own_group, search_path
+from lacewing.support.child import WORKER_ENVIRONMENT, Child
 
+WORKING = "LACEWING_AUDIT_WORKER"  # set in a worker's environment: an audit in there is refused
 Task = Mapping[str, Any]
+_Events = queue.SimpleQueue[tuple[Task | None, Mapping[str, Any]]]
 
 
 def run(
@@ -30,13 +27,14 @@ def run(
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for each in tasks:
         waiting.put(each)
-    events: queue.SimpleQueue[tuple[Task | None, dict[str, Any]]] = queue.SimpleQueue()
-    started: list[subprocess.Popen[str]] = []
+    events: _Events = queue.SimpleQueue()
+    started: list[Child] = []
     listeners: list[threading.Thread] = []
+    environment = {**WORKER_ENVIRONMENT, WORKING: "1"}
     try:
         for _ in range(workers):
-            started.append(worker := _start())
-            listeners.append(threading.Thread(target=_serve, args=(worker, setup, waiting, events), daemon=True))
+            started.append(worker := Child("lacewing.auditing._worker", setup, environment=environment))
+            listeners.append(threading.Thread(target=_serve, args=(worker, waiting, events), daemon=True))
             listeners[-1].start()
         done = 0
         while done < len(tasks):
@@ -54,33 +52,14 @@ def run(
             worker.kill()
         for worker, listener in zip(started, listeners, strict=False):
             listener.join()
-            worker.communicate()  # closes the pipes
+            worker.close()
 
 
-def _start() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "lacewing.auditing._worker"],  # -P: the path given, and nothing before it
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path(), WORKING: "1"},
-        **own_group(),  # Ctrl-C reaches this process alone
-    )
-
-
-def _serve(
-    worker: subprocess.Popen[str],
-    setup: Mapping[str, Any],
-    waiting: queue.SimpleQueue[Task],
-    events: queue.SimpleQueue[tuple[Task | None, dict[str, Any]]],
-) -> None:
+def _serve(worker: Child, waiting: queue.SimpleQueue[Task], events: _Events) -> None:
     """Hand one worker its tasks, one at a time, and pass on what it answers."""
     task: Task | None = None
-    assert worker.stdout is not None
-    try:
-        _send(worker, setup)
-        for line in worker.stdout:
-            event = json.loads(line)
+    with suppress(OSError):  # it has ended
+        for event in worker.listen():
             if event["event"] != "ready":
                 events.put((task, event))
             if event["event"] not in ("ready", "done"):
@@ -90,12 +69,9 @@ def _serve(
                 task = waiting.get_nowait()
             if task is None:
                 return
-            _send(worker, task)
-    except OSError:
-        pass
-    events.put(
-        (task, {"event": "ended", "message": f"its worker process ended (exit code {worker.poll()}); out of memory?"})
-    )
+            worker.send(task)
+    message = f"its worker process ended with {worker.end(wait=True)}; out of memory?"
+    events.put((task, {"event": "ended", "message": message}))
 
 
 def _failure(task: Task | None, event: Mapping[str, Any]) -> UsageError:
@@ -104,9 +80,3 @@ def _failure(task: Task | None, event: Mapping[str, Any]) -> UsageError:
     if event.get("traceback"):
         error.add_note(event["traceback"])
     return error
-
-
-def _send(worker: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
-    assert worker.stdin is not None
-    worker.stdin.write(json.dumps(message) + "\n")
-    worker.stdin.flush()

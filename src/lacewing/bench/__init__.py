@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from lacewing.bench import _linear, _networks, _page, _train
-from lacewing.bench._measure import DTYPES, Machine, native_dtypes
+from lacewing.bench._machine import Machine, native_dtypes
+from lacewing.bench._measure import DTYPES
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.sparsify.chain import Chain
 from lacewing.support import numbers

@@ -1,39 +1,35 @@
-"""One training process of ``lacewing bench train``, which starts it with ``START``.
+"""One training process of ``lacewing bench train``.
 
-It trains two passes over its images as warm-up, says "ready", reads when the common window starts and ends, and prints
-the images of the passes that it finished inside it and the seconds that they took.
+It is told the side, "plain" with a number of threads or "lacewing" with a seed, and how to train. It trains two passes
+over its images as warm-up, says that it is ready, receives when the common window starts and ends, and sends the images
+of the passes that it finished inside it and the seconds that they took.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lacewing import data, models
-from lacewing.config import Model, Train
+from lacewing import data
+from lacewing.bench._resnet import LR, SIZES, images, network, settings
+from lacewing.support.child import Parent
 from lacewing.training.loop import train
 from lacewing.training.replay import recordings_for
 
-LR = 0.01
-SIZES = {"cpu": (128, 512), "cuda": (256, 15_000)}  # batch, and images of a pass, which is short beside the window
 WARM_UP = 2
-START = "import sys; from lacewing.bench._child import main; main(*sys.argv[1:])"
 
 
 class WindowOver(Exception):
     """The window has ended."""
 
 
-def after_each_pass() -> tuple[Callable[[Any], None], list[float]]:
+def after_each_pass(parent: Parent) -> tuple[Callable[[Any], None], list[float]]:
     """What to call at the end of each pass over the images; and the window's start, then the end of each pass in it.
 
     After the warm-up it says so and waits for the window; at the first end behind the window it raises WindowOver.
@@ -47,26 +43,15 @@ def after_each_pass() -> tuple[Callable[[Any], None], list[float]]:
         if passes < WARM_UP:
             return
         if passes == WARM_UP:
-            print("ready", flush=True)
-            start, close = json.loads(sys.stdin.readline())
+            parent.send({"ready": True})
+            window = parent.receive()
+            start, close = window["start"], window["end"]
             time.sleep(max(0.0, start - time.monotonic()))  # the clock is the same for all processes
         if (now := time.monotonic()) > close:
             raise WindowOver
         times.append(now)
 
     return call, times
-
-
-def images(count: int, seed: int) -> tuple[Any, Any]:
-    """Random uint8 images (N, 3, 32, 32) and labels (N,)."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, count)
-
-
-def settings(device: str, precision: str) -> Train:
-    """What ours trains with."""
-    fields = {"epochs": 100_000, "batch_size": SIZES[device][0], "lr": LR, "schedule": "constant"}
-    return Train.model_validate({**fields, "augment": ("flip", "crop"), "precision": precision})
 
 
 def ours(seed: int, device: str, way: str, precision: str, on_pass: Callable[[Any], None]) -> None:
@@ -129,19 +114,20 @@ def plain(threads: int, device: str, way: str, on_pass: Callable[[Any], None]) -
         on_pass(None)
 
 
-def network(seed: int) -> torch.nn.Module:
-    """A fresh ResNet-20."""
-    torch.manual_seed(seed)
-    return models.build(Model(name="resnet20"), (3, 32, 32), 10)
-
-
-def main(side: str, number: str, device: str, way: str, precision: str) -> None:
-    """Train as "plain" with ``number`` threads or as "lacewing" with that seed, and print what was counted."""
-    on_pass, times = after_each_pass()
+def serve() -> None:
+    """Train as the setup says, and send what was counted."""
+    parent = Parent()
+    setup = parent.receive()
+    device, way = setup["device"], setup["way"]
+    on_pass, times = after_each_pass(parent)
     try:
-        if side == "plain":
-            plain(int(number), device, way, on_pass)
+        if setup["side"] == "plain":
+            plain(setup["number"], device, way, on_pass)
         else:
-            ours(int(number), device, way, precision, on_pass)
+            ours(setup["number"], device, way, setup["precision"], on_pass)
     except WindowOver:
-        print(json.dumps([SIZES[device][1] * (len(times) - 1), times[-1] - times[0]]), flush=True)
+        parent.send({"images": SIZES[device][1] * (len(times) - 1), "seconds": times[-1] - times[0]})
+
+
+if __name__ == "__main__":
+    serve()

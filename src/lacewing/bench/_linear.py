@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lacewing.bench._measure import DTYPES, Function, Machine, bytes_of, interleaved, peak_bytes, silent
+from lacewing.bench._machine import Machine
+from lacewing.bench._measure import DTYPES, Cost, Function, bytes_of, interleaved, peak_bytes, silent
 from lacewing.errors import UsageError
 from lacewing.sparsify import use_backend
 from lacewing.sparsify.chain import Chain
@@ -134,7 +135,7 @@ def _rows(machine: Machine, setting: Setting, passes: str, ways: dict[str, Way |
         fields: dict[str, Any] = {"missing": missing.get(name)}
         if isinstance(way, Way) and name in times:
             time = times[name]
-            floor = machine.floor(threefold * way.flops, threefold * way.moved, setting.dtype)
+            floor, _ = machine.peaks.floor(Cost(threefold * way.flops, threefold * way.moved, 0), setting.dtype)
             fields |= {
                 **asdict(time),
                 "ratio": time.median / times[DENSE].median,

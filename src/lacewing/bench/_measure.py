@@ -1,15 +1,13 @@
-"""What a benchmark measures with: a machine's peaks, time by rounds, allocated memory."""
+"""What a benchmark measures with: time by rounds, allocated memory, operations counted."""
 
 from __future__ import annotations
 
 import os
-import platform
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -23,56 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing.support.machine import usable_cores
-from lacewing.training.precision import PRECISIONS, multiplies_bf16
-
 ROUNDS = 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Function = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What was measured on, and how fast it multiplies and copies at best.
-
-    Attributes:
-        flops: peak by dtype, of a large matrix product, in flop/s.
-        bandwidth: of a copy that no cache holds, read and written, in bytes/s.
-    """
-
-    device: str
-    name: str
-    threads: int
-    torch: str
-    system: str
-    flops: Mapping[str, float]
-    bandwidth: float
-
-    @classmethod
-    def measured(cls, device: str, threads: int, dtypes: tuple[str, ...]) -> Machine:
-        """Measure the peaks; a second or two on a CPU."""
-        size, copied = (2048, 2**28) if device == "cpu" else (8192, 2**31)
-        flops = {}
-        for name in dtypes:
-            matrix = torch.randn(size, size, device=device, dtype=DTYPES[name])
-            flops[name] = 2 * size**3 / min(_seconds(partial(torch.matmul, matrix, matrix), device, 0.1))
-        source = torch.ones(copied, dtype=torch.uint8, device=device)
-        target = torch.zeros_like(source)
-        bandwidth = 2 * copied / min(_seconds(lambda: target.copy_(source), device, 0.1))
-        name = torch.cuda.get_device_name() if device == "cuda" else processor()
-        system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        return cls(device, name, threads, torch.__version__, system, flops, bandwidth)
-
-    def floor(self, flops: float, moved: float, dtype: str) -> float:
-        """Seconds below which so many flops and bytes cannot go: the roofline."""
-        return max(flops / self.flops[dtype], moved / self.bandwidth)
-
-    def __str__(self) -> str:
-        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
-        peaks = ", ".join(f"{name} {flops / 1e9:,.0f} Gflop/s" for name, flops in self.flops.items())
-        return (
-            f"{self.name}{threads}, torch {self.torch}; peaks measured here: {peaks}, {self.bandwidth / 1e9:,.1f} GB/s"
-        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +44,7 @@ def interleaved(functions: Mapping[str, Function], device: str, seconds: float) 
     """
     calls = {}
     for name, function in functions.items():
-        once = min(_seconds(function, device, 0.0, rounds=3))  # the first warm up
+        once = min(seconds_of(function, device, 0.0, rounds=3))  # the first warm up
         calls[name] = max(1, int(seconds / ROUNDS / once))
     found: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
@@ -102,7 +53,7 @@ def interleaved(functions: Mapping[str, Function], device: str, seconds: float) 
     return {name: Time(median(times), min(times), max(times)) for name, times in found.items()}
 
 
-def _seconds(function: Function, device: str, seconds: float, rounds: int = ROUNDS) -> list[float]:
+def seconds_of(function: Function, device: str, seconds: float, rounds: int = ROUNDS) -> list[float]:
     once = _mean(function, device, 1)
     return [_mean(function, device, max(1, int(seconds / once))) for _ in range(rounds)]
 
@@ -183,11 +134,23 @@ def silent() -> Iterator[None]:
         os.close(kept)
 
 
-def counted(function: Function) -> tuple[float, float]:
-    """Flops of a call's products, and the bytes that move if each of its operations reads and writes its tensors."""
+@dataclass(frozen=True)
+class Cost:
+    """What a call does: floating-point operations of its products, bytes moved, operations started.
+
+    The bytes are those that move if each operation reads and writes its tensors.
+    """
+
+    flops: float
+    moved: float
+    operations: int
+
+
+def counted(function: Function) -> Cost:
+    """What a call does."""
     with FlopCounterMode(display=False) as flops, Moved() as moved:
         function()
-    return float(flops.get_total_flops()), float(moved.moved)
+    return Cost(flops.get_total_flops(), moved.moved, moved.operations)
 
 
 class Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -207,21 +170,6 @@ class Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.moved += bytes_of(*tensors)
             self.operations += bool(tensors)
         return out
-
-
-def native_dtypes(device: str) -> tuple[str, ...]:
-    """fp32, and bf16 where the hardware multiplies it."""
-    return PRECISIONS if multiplies_bf16(device) else PRECISIONS[:1]
-
-
-def processor() -> str:
-    """The CPU's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {usable_cores()} cores"
 
 
 def bytes_of(*tensors: Tensor) -> int:

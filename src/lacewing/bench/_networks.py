@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.prune import custom_from_mask
 
-from lacewing.bench._measure import Function, Machine, interleaved, peak_bytes, sgd, training_step
+from lacewing.bench._machine import Machine
+from lacewing.bench._measure import Function, interleaved, peak_bytes, sgd, training_step
 from lacewing.models.resnet import ResNet
 from lacewing.sparsify import butterfly, prune, summary
 from lacewing.sparsify.guard import Guard

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lacewing.bench._linear import DENSE, PASSES, Row
-from lacewing.bench._measure import Machine
+from lacewing.bench._machine import Machine
 from lacewing.bench._networks import NetworkRow
 from lacewing.reporting import _svg
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -17,11 +14,13 @@ import numpy as np
 import torch
 
 from lacewing import data, models
-from lacewing.bench import _child
-from lacewing.bench._measure import ROUNDS, Machine, counted, interleaved, native_dtypes
+from lacewing.bench import _resnet
+from lacewing.bench._machine import Machine, native_dtypes
+from lacewing.bench._measure import ROUNDS, counted, interleaved
 from lacewing.config import Model, Train
 from lacewing.errors import UsageError
-from lacewing.study.engine.local import WORKER_ENVIRONMENT, default_processes, search_path
+from lacewing.support.child import THREADS, WORKER_ENVIRONMENT, Child
+from lacewing.support.machine import usable_cores
 from lacewing.support.text import say
 from lacewing.training.loop import train
 from lacewing.training.precision import Choice, choose
@@ -87,8 +86,8 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
     Raises:
         UsageError: a process ended, or no pass fitted into ``seconds``.
     """
-    cores = default_processes("cpu")
-    threads = {name: str(cores) for name in WORKER_ENVIRONMENT if name.endswith("_NUM_THREADS")}
+    cores = usable_cores()
+    threads = dict.fromkeys(THREADS, str(cores))
     sides: list[_Side] = [("plain", way, 1, "fp32") for way in PLAIN]
     ways, counts = (["eager"], sorted({1, cores, 2 * cores})) if device == "cpu" else (WAYS, [1, 2, 4])
     for precision in native_dtypes(device):
@@ -100,8 +99,8 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
             numbers = [cores] if side == "plain" else list(range(count))
             environment = threads if side == "plain" else WORKER_ENVIRONMENT
             try:
-                words = [device, way, precision]
-                rates[measured].append(_window(side, numbers, words, environment, seconds))
+                setup = {"side": side, "device": device, "way": way, "precision": precision}
+                rates[measured].append(_window(setup, numbers, environment, seconds))
             except UsageError as error:  # on a GPU, where what can be compiled and recorded is the machine's affair
                 if way not in WAYS[1:]:
                     raise
@@ -110,14 +109,14 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
     for measured in (each for each in sides if len(rates[each]) == repeats):
         side, way, count, precision = measured
         name = PLAIN[way] if side == "plain" else _name(device, way, count, precision)
-        yield _route(name, count, rates[measured], plain, _child.SIZES[device][0])
+        yield _route(name, count, rates[measured], plain, _resnet.SIZES[device][0])
 
 
 def automatic(device: str) -> Choice:
     """The precision that a study of ResNet-20 with ``precision = "auto"`` is trained in here."""
-    x, y = _child.images(_child.SIZES["cpu"][1], 0)
-    config = _child.settings(device, "auto")
-    return choose(partial(_child.network, 0), x, y, config, normalisation=data.normalisation(x), device=device)
+    x, y = _resnet.images(_resnet.SIZES["cpu"][1], 0)
+    config = _resnet.settings(device, "auto")
+    return choose(partial(_resnet.network, 0), x, y, config, normalisation=data.normalisation(x), device=device)
 
 
 def _name(device: str, way: str, count: int, precision: str) -> str:
@@ -130,51 +129,47 @@ def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[flo
     return Route(name, networks, median(rates), min(rates), max(rates), ratio, 1000 * batch * networks / median(rates))
 
 
-def _window(side: str, numbers: Sequence[int], words: Sequence[str], environment: Any, seconds: float) -> float:
+def _window(setup: Mapping[str, Any], numbers: Sequence[int], environment: Mapping[str, str], seconds: float) -> float:
     """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", _child.START, side, str(number), *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env={**os.environ, **environment, "PYTHONPATH": search_path()},
-        )
-        for number in numbers
+    children = [
+        Child("lacewing.bench._child", {**setup, "number": number}, environment=environment) for number in numbers
     ]
     try:
-        for process in processes:
-            if process.stdout is None or process.stdout.readline() != "ready\n":
-                raise UsageError(f"bench train: a process of '{side}' ended in its warm-up; its message stands above.")
+        for child in children:
+            if child.receive() is None:
+                raise UsageError(
+                    f"bench train: a process of '{setup['side']}' ended in its warm-up with {child.end()}; its message "
+                    "stands above."
+                )
         start = time.monotonic() + 0.1
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps([start, start + seconds]) + "\n")
-            process.stdin.flush()
-        counts = [json.loads(process.communicate()[0] or "[0, 1]") for process in processes]
+        for child in children:
+            child.send({"start": start, "end": start + seconds})
+        counts = [child.receive() or {"images": 0, "seconds": 1} for child in children]
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    if not all(count for count, _ in counts):
+        for child in children:
+            child.kill()
+            child.close()
+    if not all(count["images"] for count in counts):
         raise UsageError(
-            f"--seconds {seconds:g} hold no whole pass over {_child.SIZES[words[0]][1]:,} images here; give more."
+            f"--seconds {seconds:g} hold no whole pass over {_resnet.SIZES[setup['device']][1]:,} images here; give "
+            "more."
         )
-    return float(sum(count / took for count, took in counts))
+    return float(sum(count["images"] / count["seconds"] for count in counts))
 
 
 def floor(machine: Machine, dtype: str) -> Floor:
     """What a training step of ResNet-20 cannot go below on this machine, in eager torch; counted on the CPU."""
     model = models.build(Model(name="resnet20"), (3, 32, 32), 10).train()
-    images = torch.zeros(_child.SIZES[machine.device][0], 3, 32, 32)
+    images = torch.zeros(_resnet.SIZES[machine.device][0], 3, 32, 32)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
             logits = model(images)
         logits.float().sum().backward()
 
-    flops, moved = counted(step)
-    return Floor(dtype, flops, moved, 1000 * flops / machine.flops[dtype], 1000 * moved / machine.bandwidth)
+    cost = counted(step)
+    arithmetic, memory = cost.flops / machine.flops[dtype], cost.moved / machine.bandwidth
+    return Floor(dtype, float(cost.flops), float(cost.moved), 1000 * arithmetic, 1000 * memory)
 
 
 def stacks(seconds: float) -> Iterator[StackRow]:
@@ -209,7 +204,7 @@ def text(
     lines = [
         str(machine),
         "",
-        f"ResNet-20, batch {_child.SIZES[machine.device][0]}; images/s of the whole machine, windows in turns",
+        f"ResNet-20, batch {_resnet.SIZES[machine.device][0]}; images/s of the whole machine, windows in turns",
         f"{'':<{width}}{'images/s':>10}{'least':>10}{'greatest':>10}{'/ plain':>9}{'ms a step':>11}",
     ]
     for route in found:

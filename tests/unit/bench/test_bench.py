@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing.bench import _child, _linear, _measure, _networks, _train
-from lacewing.bench._measure import Machine, interleaved, peak_bytes
+from lacewing.bench import _child, _linear, _machine, _measure, _networks, _train
+from lacewing.bench._machine import Machine, Peaks
+from lacewing.bench._measure import Cost, interleaved, peak_bytes
 from lacewing.errors import UsageError
 from lacewing.sparsify.chain import Chain
 
@@ -29,9 +30,11 @@ def _setting(chain, batch=5):
 
 
 def test_the_roofline_is_the_slower_of_arithmetic_and_memory():
-    assert MACHINE.floor(1e11, 1e9, "fp32") == 1.0
-    assert MACHINE.floor(1e11, 1e9, "bf16") == 0.25
-    assert MACHINE.floor(1e9, 1e10, "fp32") == 1.0
+    peaks = MACHINE.peaks
+    assert peaks.floor(Cost(10**11, 10**9, 5), "fp32") == (1.0, "arithmetic")
+    assert peaks.floor(Cost(10**11, 10**9, 5), "bf16") == (0.25, "arithmetic")
+    assert peaks.floor(Cost(10**9, 10**10, 5), "fp32") == (1.0, "memory")
+    assert Peaks({"fp32": 1e9}, 1e8, 1e-3).floor(Cost(10**9, 10**8, 4000), "fp32") == (4.0, "the starts of kernels")
 
 
 @pytest.mark.parametrize("chain", [Chain.monarch(64, 64), Chain.butterfly(32), Chain.cheapest(48, 48, 3)])
@@ -149,9 +152,9 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(options, said):
 
 def test_bytes_are_those_of_inputs_and_outputs_of_each_operation():
     x, w = torch.ones(8, 4), torch.ones(4, 6)
-    flops, moved = _measure.counted(lambda: (x @ w).t().relu())
-    assert flops == 2 * 8 * 4 * 6
-    assert moved == 4 * (8 * 4 + 4 * 6 + 8 * 6) + 4 * 2 * 8 * 6  # the product; relu of a view, in and out
+    cost = _measure.counted(lambda: (x @ w).t().relu())
+    assert cost.flops == 2 * 8 * 4 * 6
+    assert cost.moved == 4 * (8 * 4 + 4 * 6 + 8 * 6) + 4 * 2 * 8 * 6  # the product; relu of a view, in and out
 
 
 def test_routes_and_stacks_are_reported_per_network():
@@ -208,8 +211,8 @@ def test_the_train_command_prints_its_routes_and_runs_no_file_of_the_working_dir
     assert [route["name"] for route in found["routes"][:2]] == list(_train.PLAIN.values())
     assert found["routes"][0]["ratio"] == 1.0
     counts = sorted({1, os.cpu_count(), 2 * os.cpu_count()})
-    assert [route["networks"] for route in found["routes"][2:]] == counts * len(_measure.native_dtypes("cpu"))
-    assert found["auto"]["chosen"] in _measure.native_dtypes("cpu")
+    assert [route["networks"] for route in found["routes"][2:]] == counts * len(_machine.native_dtypes("cpu"))
+    assert found["auto"]["chosen"] in _machine.native_dtypes("cpu")
     assert set(found["auto"]["step_seconds"]) in (set(), {"fp32", "bf16"})
     assert len(found["stacks"]) == len(_train.SHAPES) * len(_train.STACKS)
     assert all(row["ratio"] == pytest.approx(row["loop"] / row["stack"]) for row in found["stacks"])

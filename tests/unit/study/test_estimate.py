@@ -14,7 +14,7 @@ from lacewing.config import load_study
 from lacewing.errors import UsageError
 from lacewing.study.estimate import as_text, makespan
 from lacewing.study.estimate._calibrate import Kind
-from lacewing.study.estimate._machines import MACHINES, Cost, Machine, count, parse
+from lacewing.study.estimate._machines import MACHINES, count, parse
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -47,13 +47,6 @@ def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none() -> None:
     with Moved() as moved:
         x.add_(y)  # reads two, writes one
     assert (moved.moved, moved.operations) == (3 * 400, 1)
-
-
-def test_the_floor_is_what_binds() -> None:
-    machine = Machine({"fp32": 1e9}, 1e8, 1e-3)
-    assert Cost(2 * 10**9, 10**8, 10).floor(machine, "fp32") == (2.0, "arithmetic")
-    assert Cost(10**9, 3 * 10**8, 10).floor(machine, "fp32") == (3.0, "memory")
-    assert Cost(10**9, 10**8, 4000).floor(machine, "fp32") == (4.0, "the starts of kernels")
 
 
 def test_workers_take_the_next_task_when_they_are_free() -> None:

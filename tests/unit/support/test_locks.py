@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -17,8 +16,8 @@ import pytest
 from filelock import FileLock
 
 from lacewing.errors import FolderError, about_folder, exit_code
-from lacewing.study.engine import local
 from lacewing.support import locks as _locks
+from lacewing.support.child import Child
 from lacewing.support.locks import LOCK, RUN, hold, join, under_way
 
 HOLD = """
@@ -130,7 +129,7 @@ def test_a_worker_that_starts_late_finds_that_it_is_of_an_earlier_run_before_it_
         pass
     with hold(folder):
         setup = {"study": {}, "folder": str(folder), "data_root": None, "device": "cpu", "keep": "all"}
-        worker = local._Process({**setup, "token": earlier})
+        worker = Child("lacewing.study.engine.worker", {**setup, "token": earlier})
         events = list(worker.listen())
         worker.close()
         assert [event["error"] for event in events] == ["FolderError"]
@@ -252,13 +251,6 @@ def test_an_error_that_names_its_file_keeps_it_and_another_error_stays_as_it_is(
 # --------------------------------------------------------------------------------------------- processes of our own
 
 
-def test_workers_are_kept_from_ctrl_c_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(subprocess, "CREATE_NEW_PROCESS_GROUP", raising=False)
-    assert local.own_group() == {"start_new_session": True}
-    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
-    assert local.own_group() == {"creationflags": 512}
-
-
 def test_no_module_needs_fcntl(tmp_path: Path) -> None:
     """Each module is imported in a process in which ``import fcntl`` fails, as on Windows; filelock has it already."""
     code = (
@@ -271,11 +263,3 @@ def test_no_module_needs_fcntl(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-
-
-def test_the_workers_end_is_told_where_there_are_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = local._Process.__new__(local._Process)
-    worker.process = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(9)"])
-    worker.process.wait()
-    monkeypatch.delattr(signal, "SIGKILL", raising=False)
-    assert worker.end() == "exit code 9"

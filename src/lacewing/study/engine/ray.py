@@ -28,9 +28,9 @@ from lacewing.study import jobs
 from lacewing.study.engine._perform import Performer, failure, reporter
 from lacewing.study.engine._pool import Event, Pool
 from lacewing.study.engine._private import PrivateFolder, parent_of_sockets, private_folder
-from lacewing.study.engine.local import WORKER_ENVIRONMENT, search_path
 from lacewing.study.plan import Plan
 from lacewing.study.store import Files, Store, write_files
+from lacewing.support.child import WORKER_ENVIRONMENT, search_path
 from lacewing.support.machine import usable_cores
 
 RETRIES = 3

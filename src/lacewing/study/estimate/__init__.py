@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import json
 import math
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,10 +21,11 @@ from lacewing.study.engine._progress import duration
 from lacewing.study.plan import NetworkJob, probe_settings
 from lacewing.study.prepared import Prepared
 from lacewing.support import numbers
+from lacewing.support.child import Child
 
 if TYPE_CHECKING:
+    from lacewing.bench._measure import Cost
     from lacewing.study.estimate._calibrate import Kind
-    from lacewing.study.estimate._machines import Cost
 
 SECONDS = 3.0  # of timing, roughly
 AT_ONCE = 4  # processes that are timed side by side at most: cores that share caches slow each other
@@ -170,14 +167,14 @@ def _there(
 
     def precision(job: NetworkJob) -> str:
         asked = declared.train_of(job.spec).precision
-        return "bf16" if asked != "fp32" and job.train.stack == 1 and "bf16" in machine.flops else "fp32"
+        return "bf16" if asked != "fp32" and job.train.stack == 1 and "bf16" in machine.peaks.flops else "fp32"
 
     def seconds(job: NetworkJob) -> float:
         kind = replace(Kind.of(job), precision=precision(job), pruned=False)
         batch = min(kind.batch_size, members)
         if kind not in costs:
             costs[kind] = _machines.count(kind, prepared.study, facts["shape"], facts["classes"], batch)
-        met[kind] = costs[kind].floor(machine, kind.precision)
+        met[kind] = machine.peaks.floor(costs[kind], kind.precision)
         return left[job.key] * math.ceil(members * (1 - job.train.holdout) / batch) * met[kind][0]
 
     try:
@@ -267,59 +264,40 @@ def _timed(
             "seconds": SECONDS,
         }
         begin = time.perf_counter()
-        processes = [_start() for _ in range(count)]
-        timer = threading.Timer(_PATIENCE, _kill, [processes])
+        children = [Child("lacewing.study.estimate._calibrate", setup, quiet=True) for _ in range(count)]
+        timer = threading.Timer(_PATIENCE, _kill, [children])
         timer.start()
         try:
-            answers = _ask(processes, json.dumps(setup))
+            answers = [_answer(child) for child in children]
             started = time.perf_counter() - begin
             if any("error" in answer for answer in answers):
                 return answers
-            answers = _ask(processes, "go")  # now that all have loaded what they need
+            answers = _ask(children, {"go": True})  # now that all have loaded what they need
             return [
                 answer if "error" in answer else answer | {"start": answer["start"] + started} for answer in answers
             ]
         finally:
             timer.cancel()
-            for process in processes:
-                process.kill()
-                process.communicate()
+            _kill(children)
+            for child in children:
+                child.close()
 
 
-def _start() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "lacewing.study.estimate._calibrate"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        env={**os.environ, **local.WORKER_ENVIRONMENT, "PYTHONPATH": local.search_path()},
-    )
+def _kill(children: Sequence[Child]) -> None:
+    for child in children:
+        child.kill()
 
 
-def _kill(processes: Sequence[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        process.kill()
-
-
-def _ask(processes: Sequence[subprocess.Popen[str]], line: str) -> list[dict[str, Any]]:
-    """Send a line to all, then read the answer of each."""
-    for process in processes:
-        assert process.stdin is not None
+def _ask(children: Sequence[Child], message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Send a message to all, then wait for the answer of each."""
+    for child in children:
         with suppress(BrokenPipeError):  # it ended: its answer says so
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-    return [_answer(process) for process in processes]
+            child.send(message)
+    return [_answer(child) for child in children]
 
 
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if line:
-        found: dict[str, Any] = json.loads(line)
-        return found
-    code = process.wait()
-    return {"error": "the process that timed it ended with " + (f"signal {-code}" if code < 0 else f"exit code {code}")}
+def _answer(child: Child) -> dict[str, Any]:
+    return child.receive() or {"error": f"the process that timed it ended with {child.end()}"}
 
 
 def as_text(found: Mapping[str, Any]) -> str:

@@ -1,20 +1,18 @@
 """Times a few training steps as a worker does them: a process of one thread that ``lacewing.study.estimate`` starts.
 
-Reads a line of JSON from standard input, says that it is ready, waits for another line, so that several can begin
-together, and writes what it measured. It speaks lines of JSON.
+It receives what to time, says that it is ready, waits for another message, so that several can begin together, and
+sends what it measured.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from lacewing.sparsify import butterfly, prune
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import prunable
 from lacewing.study.plan import NetworkJob
+from lacewing.support.child import Parent
 from lacewing.support.machine import peak_memory
 from lacewing.training.loop import lay_out, train
 
@@ -209,15 +208,11 @@ def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
     return round(max(found - weights, 0) * batch / small) + 3 * weights
 
 
-def serve(questions: IO[str], answers: IO[str]) -> None:
+def serve() -> None:
     """See the module."""
-
-    def say(text: str) -> None:
-        answers.write(text + "\n")
-        answers.flush()
-
+    parent = Parent()
     try:
-        setup = json.loads(questions.readline())
+        setup = parent.receive()
         torch.set_num_threads(1)
         with np.load(setup["sample"], allow_pickle=False) as arrays:
             sample = dict(arrays)
@@ -225,14 +220,12 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
         study = load_study(setup["study"])
         bench = _Bench(study, sample["x"], sample["y"], normalisation, setup["classes"], setup["device"])
         kinds = [Kind.from_dict(fields) for fields in setup["kinds"]]
-        say(json.dumps({"ready": True}))
-        questions.readline()
-        say(json.dumps(measure(bench, kinds, setup["batches"], setup["seconds"])))
+        parent.send({"ready": True})
+        parent.receive()
+        parent.send(measure(bench, kinds, setup["batches"], setup["seconds"]))
     except Exception as error:  # a model that this machine cannot train: the plan stands without an estimate
-        say(json.dumps({"error": " ".join(f"{type(error).__name__}: {error}".split())}))
+        parent.send({"error": " ".join(f"{type(error).__name__}: {error}".split())})
 
 
 if __name__ == "__main__":
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what user code prints must not mix with our lines
-    os.dup2(2, 1)
-    serve(sys.stdin, private)
+    serve()

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from lacewing.bench._measure import Moved, sgd, training_step
+from lacewing.bench._machine import Peaks
+from lacewing.bench._measure import Cost, counted, sgd, training_step
 from lacewing.config import Study
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.estimate._calibrate import Kind
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A kind of machine at its best.
+class Published(NamedTuple):
+    """A kind of machine, by its data sheet.
 
-    Attributes:
-        flops: dense peak by precision, in flop/s.
-        bandwidth: of memory, in bytes/s.
-        launch: seconds to start an operation.
-        eager: how many times its floor a step takes in eager PyTorch, from and to.
+    ``eager``: how many times its floor a step takes in eager PyTorch, from and to.
     """
 
-    flops: dict[str, float]
-    bandwidth: float
-    launch: float
+    peaks: Peaks
     eager: tuple[float, float] = (2.0, 6.0)  # a rule of thumb, until it is measured
 
 
@@ -39,11 +32,11 @@ class Machine:
 # a kernel from Python takes some 4 microseconds on any of them: a rule of thumb, too.
 # A core: AVX-512 with two FMA units at 3 GHz (2 x 16 lanes x 2 flop); 40 GB/s is what one core draws when it is alone.
 MACHINES = {
-    "h100": Machine({"bf16": 989e12, "fp32": 67e12}, 3.35e12, 4e-6),
-    "h200": Machine({"bf16": 989e12, "fp32": 67e12}, 4.8e12, 4e-6),
-    "a100": Machine({"bf16": 312e12, "fp32": 19.5e12}, 2.04e12, 4e-6),
-    "l4": Machine({"bf16": 121e12, "fp32": 30.3e12}, 0.3e12, 4e-6),
-    "cpu-core": Machine({"fp32": 192e9}, 40e9, 1e-6, (1.2, 4.0)),  # ResNet-20 took 1.4 times on an idle core
+    "h100": Published(Peaks({"bf16": 989e12, "fp32": 67e12}, 3.35e12, 4e-6)),
+    "h200": Published(Peaks({"bf16": 989e12, "fp32": 67e12}, 4.8e12, 4e-6)),
+    "a100": Published(Peaks({"bf16": 312e12, "fp32": 19.5e12}, 2.04e12, 4e-6)),
+    "l4": Published(Peaks({"bf16": 121e12, "fp32": 30.3e12}, 0.3e12, 4e-6)),
+    "cpu-core": Published(Peaks({"fp32": 192e9}, 40e9, 1e-6), (1.2, 4.0)),  # ResNet-20 took 1.4 times on an idle core
 }
 
 
@@ -64,25 +57,6 @@ def parse(texts: Iterable[str]) -> list[tuple[str, int]]:
     return found
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one training step does: floating-point operations, bytes moved, operations started."""
-
-    flops: int
-    moved: int
-    operations: int
-
-    def floor(self, machine: Machine, precision: str) -> tuple[float, str]:
-        """Seconds below which the step cannot go, and what binds it."""
-        parts = {
-            "arithmetic": self.flops / machine.flops[precision],
-            "memory": self.moved / machine.bandwidth,
-            "the starts of kernels": self.operations * machine.launch,
-        }
-        binds = max(parts, key=lambda name: parts[name])
-        return parts[binds], binds
-
-
 def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: int) -> Cost:
     """Of one training step, counted without computing it. Masks of pruned networks are not counted.
 
@@ -98,6 +72,4 @@ def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: i
         inputs, labels = torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)
         step = training_step(model, sgd(model, foreach=True), inputs, labels, kind.precision)
         step()  # momentum is there from now on
-        with FlopCounterMode(display=False) as flops, Moved() as moved:
-            step()
-    return Cost(flops.get_total_flops(), moved.moved, moved.operations)
+        return counted(step)

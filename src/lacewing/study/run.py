@@ -106,7 +106,7 @@ def run(
                 listener(event)
 
         for note in prepared.notes:
-            on_event({"event": "note", "message": note})
+            on_event({"event": "note", "message": note, "jobs": []})
         try:
             with (
                 _pool(prepared, token, engine, keep=keep, processes=processes, on_event=on_event) as pool,

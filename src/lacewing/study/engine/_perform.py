@@ -80,7 +80,7 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
         send(
             {
                 "event": "epoch",
-                "id": job.id,
+                "job": job.id,
                 "epoch": epoch.epoch,
                 "epochs": job.last_epoch,
                 "loss": epoch.loss,

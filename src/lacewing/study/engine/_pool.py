@@ -22,7 +22,7 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of t
 class Task:
     """What a worker does without a break: a chain of networks, a stack of chains, or one attack.
 
-    ``needs`` are the networks that it reads.
+    ``name`` is that of the attack or of the first network that was missing; ``needs`` are the networks that it reads.
     """
 
     kind: str
@@ -72,8 +72,9 @@ class Pool:
         store: of the run folder, which this process holds.
         start: starts a worker.
         count: of workers at most.
-        on_event: called with each worker's events, and with ``{"event": "note", "message": ...}`` for what a person
-            should know, from several threads, one at a time.
+        on_event: called with each worker's events, and with ``{"event": "note", "message": ..., "jobs": [...]}`` for
+            what a person should know, from several threads, one at a time. ``jobs`` are the ids of the networks or the
+            attack that are not in work any more, or begin again.
         retries: how often a task begins again, from what it has published, when its worker dies.
     """
 
@@ -206,7 +207,7 @@ class Pool:
             if self._listen(worker, task):
                 return worker
         except OSError as error:
-            self._fail(task, {"message": f"{task.name}: its worker process failed: {error}."})
+            self._fail_alone(task, f"{self._in_work(task)}: its worker process failed: {error}.")
         self._let_go(worker)
         return None
 
@@ -235,7 +236,7 @@ class Pool:
             elif event["event"] == "damaged":
                 self._note_damage((key, path) for key, path in event["files"])
             elif event["event"] == "done":
-                self._tell({"event": "done", "kind": task.kind, "name": task.name})
+                self._tell({"event": "done", "kind": task.kind, "job": task.name})
                 return True
             elif event["event"] == "stopped":
                 return True
@@ -251,52 +252,65 @@ class Pool:
             with self.changed:
                 self.waiting.insert(0, replace(task, tries=task.tries + 1))
         else:
-            self._fail(task, {"message": f"{task.name}: its worker process ended with {worker.end()}; out of memory?"})
+            end = f"its worker process ended with {worker.end()}; out of memory?"
+            self._fail_alone(task, f"{self._in_work(task)}: {end}")
         return False
 
     def _out_of_memory(self, task: Task) -> None:
         """Go on with half of what was in flight when the task began, from what it has saved; fail if it was alone."""
         if task.limit == 1:
             mend = "it needs a machine with more" if task.kind == "attack" else "lower train.batch_size"
-            return self._fail(task, {"message": f"{task.name}: out of memory with no other job beside it; {mend}."})
+            return self._fail_alone(task, f"{self._in_work(task)}: out of memory with no other job beside it; {mend}.")
         with self.changed:
             self.waiting.insert(0, task)
             lowered = self.limit == task.limit  # once for all that ran out together
             if lowered:
                 self.limit = task.limit // 2
         if lowered:
-            self._note(f"{task.name}: out of memory; the study goes on with {self.limit} at a time.")
+            message = f"{self._in_work(task)}: out of memory; the study goes on with {self.limit} at a time."
+            self._note(message, self._ids(task))
 
     def _fail(self, task: Task, event: Event) -> None:
         message = event["message"]
-        if event.get("user_code"):
-            self._fail_alone(task, message)
-        elif event.get("os_error"):
+        if event.get("os_error"):
             self._abandon(OSError(message))
         elif event.get("traceback"):
             self._abandon(RuntimeError(event["traceback"]))
-        elif task.kind != "attack" and issubclass(
-            getattr(errors, event.get("error", ""), Exception), errors.UsageError
-        ):
+        elif task.kind == "attack":
+            self._fail_alone(task, f"{task.name}: {message}")
+        elif not event.get("user_code") and _is_study_wide(event.get("error", "")):
             self._abandon(errors.UsageError(message))
         else:
             self._fail_alone(task, message)
 
     def _fail_alone(self, task: Task, message: str) -> None:
-        """A task's failure that leaves the others as they are; ``message`` names the job, lines may follow it."""
-        if task.kind == "attack":
-            return self._failed(f"{task.name}: {message.removeprefix(f'{task.name}: ')}")
-        done = sum(jobs.finished(self.store, self.networks[key]) for key in task.keys if key in self.networks)
-        behind = len(task.keys) - done - 1
-        sentence, *lines = message.split("\n")
+        """A task's failure that leaves the others as they are; ``message`` begins with the job, lines may follow it."""
+        behind = len(self._missing(task)) - 1
+        sentence, line_end, lines = message.partition("\n")
         if behind > 0:
-            sentence += f" The {behind} networks behind it in its sequence were not trained."
-        self._failed("\n".join([sentence, *lines]))
-
-    def _failed(self, message: str) -> None:
-        """One job's failure, which leaves the others as they are."""
+            after = (
+                "The network after it in its sequence was"
+                if behind == 1
+                else (f"The {behind} networks after it in its sequence were")
+            )
+            sentence += f" {after} not trained."
+        message = f"{sentence}{line_end}{lines}"
         self.outcome.failed.append(message)
-        self._tell({"event": "failed", "message": message})
+        self._tell({"event": "failed", "message": message, "jobs": self._ids(task)})
+
+    def _missing(self, task: Task) -> list[NetworkJob]:
+        """The networks of a task that are not finished now, in the order in which they are trained."""
+        networks = [self.networks[key] for key in task.keys if key in self.networks]
+        return [job for job in networks if not jobs.finished(self.store, job)]
+
+    def _in_work(self, task: Task) -> str:
+        """The id of what a worker of this task is at: its attack, or its first network that is not finished."""
+        missing = self._missing(task)
+        return missing[0].id if missing else task.name
+
+    def _ids(self, task: Task) -> list[str]:
+        """The ids of a task's jobs."""
+        return [self.names[key] for key in task.keys]
 
     def _abandon(self, error: BaseException) -> None:
         """What would stop every network: let the others save their state, and end."""
@@ -307,12 +321,12 @@ class Pool:
         """Say what was found to be not what was published. It counts as not done, and so is made again."""
         for key, path in sorted(files):
             if key in self.names:
-                self._note(f"{self.names[key]}: {path} is lost, damaged or was altered; it is made again.")
+                self._note(f"{self.names[key]}: {path} is lost, damaged or was altered; it is made again.", [])
 
-    def _note(self, message: str) -> None:
+    def _note(self, message: str, ids: Sequence[str]) -> None:
         if message not in self.noted:
             self.noted.add(message)
-            self._tell({"event": "note", "message": message})
+            self._tell({"event": "note", "message": message, "jobs": ids})
 
     def _tell(self, event: Event) -> None:
         with self.changed:
@@ -321,6 +335,11 @@ class Pool:
     def _end(self) -> None:
         for worker in list(self.workers):
             self._let_go(worker)
+
+
+def _is_study_wide(error: str) -> bool:
+    """Whether a network that fails by an error of this name fails as every other would."""
+    return issubclass(getattr(errors, error, Exception), errors.UsageError)
 
 
 @contextmanager

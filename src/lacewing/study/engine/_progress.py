@@ -65,7 +65,7 @@ class Progress:
         kind = event["event"]
         if kind == "epoch":
             self.trained += 1
-            self.reached[event["id"]] = event["epoch"]
+            self.reached[event["job"]] = event["epoch"]
             self._epoch(event)
         elif kind == "done" and event["kind"] == "attack":
             self.attacks_done += 1
@@ -75,8 +75,9 @@ class Progress:
                 self._say(f"attacks: {self.attacks} done")
         elif kind in ("failed", "note"):
             self._say(f"{'FAILED' if kind == 'failed' else 'note:'} {entry(event['message'])}")
-            if self.live:  # the network trains no more, or begins again
-                self.live.drop(event["message"].partition(": ")[0])
+            if self.live:
+                for job in event["jobs"]:
+                    self.live.drop(job)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -87,13 +88,13 @@ class Progress:
         left = self.seconds_left() or 0.0
         figures = f"loss {event['loss']:.3f}, accuracy {event['accuracy']:.3f}"
         if self.live:
-            self.live.network(event["id"], event["epoch"], event["epochs"], figures)
+            self.live.network(event["job"], event["epoch"], event["epochs"], figures)
             self.live.overall(self.done, left)
         elif event["epoch"] == event["epochs"] or self.clock() - self.said > _SILENCE:
             self.said = self.clock()
             share = min(self.done / max(self.epochs, 1), 1.0)
             self._say(
-                f"{event['id']} epoch {event['epoch']}/{event['epochs']}: {figures}; "
+                f"{event['job']} epoch {event['epoch']}/{event['epochs']}: {figures}; "
                 f"{share:.0%} of the study's epochs, {duration(left)} to go"
             )
 
@@ -176,7 +177,7 @@ class Scalars:
         """Take one event."""
         if event["event"] != "epoch":
             return
-        name, epoch = event["id"], event["epoch"]
+        name, epoch = event["job"], event["epoch"]
         if name not in self.open:  # what an interrupted run wrote of this epoch and later ones counts no more
             self.open[name] = self.writer(str(self.folder / name), purge_step=epoch)
         for scalar in ("loss", "accuracy"):

@@ -111,7 +111,7 @@ def test_everything_is_done_once_networks_before_the_attacks_that_read_them(benc
     assert not bench.left()
     done = [tuple(task["keys"]) for worker in bench.workers for task in worker.tasks]
     assert len(done) == len(set(done)) == len(bench.plan.chains) + len(bench.plan.attacks)
-    names = [event["name"] for event in bench.events]
+    names = [event["job"] for event in bench.events]
     for attack in bench.plan.attacks:
         before = names[: names.index(attack.id)]
         assert {chain[0].id for chain in bench.plan.chains if attack.id in bench.attacks_on(chain)} <= set(before)
@@ -150,6 +150,32 @@ def test_a_task_begins_again_as_often_as_allowed_when_its_worker_dies(bench, ret
     else:
         assert any(f"{victim[0].id}: its worker process ended with signal 9" in s for s in outcome.failed)
     assert all(worker.closed for worker in bench.workers)
+
+
+@pytest.mark.parametrize("way", ["dies", "pipe", "memory"])
+def test_the_network_that_was_in_training_is_named_and_not_the_first_of_its_chain(bench, way):
+    head, level = victim = bench.plan.chains[0]
+
+    def act(worker, task):
+        if head.key not in task["keys"]:
+            yield from bench.works(worker, task)
+            return
+        bench.publish({"kind": "chain", "keys": [head.key]})
+        yield {"event": "epoch", "job": head.id, "epoch": 2, "epochs": 2, "loss": 1.0, "accuracy": 0.5}
+        if way == "memory":
+            yield OUT_OF_MEMORY
+        elif way == "pipe":
+            raise BrokenPipeError(32, "Broken pipe")
+        worker.why = "signal 9"
+
+    outcome = bench.pool(act).run(bench.plan)
+    waiting = bench.attacks_on([level])
+    (own,) = [sentence for sentence in outcome.failed if not any(sentence.startswith(name) for name in waiting)]
+    assert own.startswith(f"{level.id}: ")
+    assert "in its sequence" not in own
+    assert bench.left() == {level.id} | waiting
+    (failed,) = [event for event in bench.events if event["event"] == "failed"]
+    assert failed == {"event": "failed", "message": own, "jobs": [job.id for job in victim]}
 
 
 def test_a_worker_that_died_between_tasks_is_replaced(bench):
@@ -242,7 +268,7 @@ def test_a_network_too_large_even_alone_fails_alone_and_the_mend_is_named(bench,
     assert outcome.fatal is None
     (own,) = [sentence for sentence in outcome.failed if sentence.startswith(victim[0].id)]
     assert "out of memory with no other job beside it; lower train.batch_size." in own
-    assert "The 1 networks behind it" in own
+    assert own.endswith("The network after it in its sequence was not trained.")
     waiting = bench.attacks_on(victim)
     assert bench.left() == {job.id for job in victim} | waiting
     assert all(any(sentence.startswith(name) for sentence in outcome.failed) for name in waiting)
@@ -273,10 +299,7 @@ def test_what_needs_a_failed_network_is_not_run_and_the_rest_is(bench):
     assert outcome.fatal is None
     waiting = bench.attacks_on(victim)
     assert len(outcome.failed) == 1 + len(waiting)
-    assert (
-        outcome.failed[0]
-        == f"{victim[0].id}: NaN in epoch 1 The 1 networks behind it in its sequence were not trained."
-    )
+    assert outcome.failed[0] == f"{victim[0].id}: NaN in epoch 1 The network after it in its sequence was not trained."
     assert set(outcome.failed[1:]) == {f"{name}: not run, since a network that it needs failed." for name in waiting}
     assert bench.left() == {job.id for job in victim} | waiting
 
@@ -307,7 +330,7 @@ def test_stop_reaches_every_worker_and_nothing_more_is_begun(bench):
     begun = threading.Barrier(3)
 
     def act(worker, task):
-        yield {"event": "epoch", "id": "x", "epoch": 1, "epochs": 9, "loss": 1.0, "accuracy": 0.5}
+        yield {"event": "epoch", "job": "x", "epoch": 1, "epochs": 9, "loss": 1.0, "accuracy": 0.5}
         begun.wait(10)
         assert worker.stopping.wait(10)
         yield {"event": "stopped"}

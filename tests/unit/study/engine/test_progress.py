@@ -24,11 +24,15 @@ class Clock:
 
 
 def epoch(name: str, number: int, of: int) -> dict[str, Any]:
-    return {"event": "epoch", "id": name, "epoch": number, "epochs": of, "loss": 0.5, "accuracy": 0.25}
+    return {"event": "epoch", "job": name, "epoch": number, "epochs": of, "loss": 0.5, "accuracy": 0.25}
 
 
 def attacked() -> dict[str, Any]:
-    return {"event": "done", "kind": "attack", "name": "discriminator on dense/target/0"}
+    return {"event": "done", "kind": "attack", "job": "discriminator on dense/target/0"}
+
+
+def failed(message: str, *jobs: str) -> dict[str, Any]:
+    return {"event": "failed", "message": message, "jobs": list(jobs)}
 
 
 def plain(epochs: int, attacks: int = 0, **options: Any) -> tuple[Progress, io.StringIO, Clock]:
@@ -77,8 +81,8 @@ def test_a_network_that_starts_over_has_its_epochs_before_it_again() -> None:
 
 def test_failures_and_notes_are_said_at_once() -> None:
     progress, stream, _ = plain(epochs=8)
-    progress({"event": "failed", "message": "dense/target/0: the loss became nan."})
-    progress({"event": "note", "message": "imp-01/target/0: out of memory."})
+    progress(failed("dense/target/0: the loss became nan."))
+    progress({"event": "note", "message": "imp-01/target/0: out of memory.", "jobs": []})
     assert stream.getvalue() == "FAILED dense/target/0: the loss became nan.\nnote: imp-01/target/0: out of memory.\n"
 
 
@@ -88,12 +92,12 @@ SEEN = r"x\x1b]0;title\x07: [bold]see[/bold] :warning:"
 
 def test_what_others_say_moves_no_cursor_and_passes_for_no_line_of_ours() -> None:
     progress, stream, _ = plain(epochs=8)
-    progress({"event": "failed", "message": HOSTILE})
+    progress(failed(HOSTILE))
     assert stream.getvalue() == f"FAILED {SEEN}\n    FAILED everything\n"
 
 
 def test_a_terminal_shows_what_others_say_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = on_terminal(monkeypatch, [epoch("[red]\x1b[2J", 1, 10), {"event": "note", "message": HOSTILE}])
+    shown = on_terminal(monkeypatch, [epoch("[red]\x1b[2J", 1, 10), {"event": "note", "message": HOSTILE, "jobs": []}])
     assert f"note: {SEEN}" in shown
     assert r"[red]\x1b[2J" in shown
     assert "\x1b[2J" not in shown
@@ -155,10 +159,17 @@ def test_a_terminal_shows_every_network_in_work_at_once(monkeypatch: pytest.Monk
 
 def test_a_failure_stays_above_the_bars_and_its_line_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     message = "imp-01/shadow/0: the loss became nan in epoch 5; [train.lr] is too large."
-    events = [epoch("imp-01/shadow/0", 4, 10), {"event": "failed", "message": message}]
+    events = [epoch("imp-01/shadow/0", 4, 10), failed(message, "imp-01/shadow/0")]
     shown = on_terminal(monkeypatch, events)
     assert f"FAILED {message}" in shown
     assert "imp-01" not in shown[shown.rindex("epochs of the study") :]
+
+
+def test_a_network_whose_name_begins_a_sentence_about_others_keeps_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "imp-01/shadow/0: jobs/00/signals.npz is lost, damaged or was altered; it is made again."
+    events = [epoch("imp-01/shadow/0", 4, 10), {"event": "note", "message": message, "jobs": ["dense/target/0"]}]
+    shown = on_terminal(monkeypatch, events)
+    assert "imp-01/shadow/0" in shown[shown.rindex("epochs of the study") :]
 
 
 def test_without_the_package_tensorboard_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A user's own data: an .npz with the arrays ``x`` and ``y``, checked before anything is trained on it."""
+"""A user's own data: the arrays ``x`` and ``y`` of an .npz or of a function, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ def read_npz(path: Path, name: str | None = None) -> Dataset:
     0..K-1, each class present. Raises DataError, which names the file, the array and the mend.
     """
     x, y = _arrays(path)
-    labels = _labels(y, path)
-    inputs = _numbers(_layout(x, path), path)
+    return checked(x, y, str(path), name or path.name)
+
+
+def checked(x: npt.NDArray[Any], y: npt.NDArray[Any], where: str, name: str) -> Dataset:
+    """The data set of two arrays, which are checked and brought into form as `read_npz` says.
+
+    ``where`` says where they are from, and begins the sentence of each DataError.
+    """
+    labels = _labels(y, where)
+    inputs = _numbers(_layout(x, where), where)
     if len(inputs) != len(labels):
-        raise DataError(f"{path}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
+        raise DataError(f"{where}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
     if np.array_equal(inputs[0], inputs[-1]) and (inputs == inputs[0]).all():
-        raise DataError(f"{path}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
-    return make_dataset(name or path.name, inputs, labels, int(labels.max()) + 1)
+        raise DataError(f"{where}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
+    return make_dataset(name, inputs, labels, int(labels.max()) + 1)
 
 
 def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -50,27 +58,27 @@ def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return arrays["x"], arrays["y"]
 
 
-def _numbers(x: npt.NDArray[Any], path: Path) -> Inputs:
+def _numbers(x: npt.NDArray[Any], where: str) -> Inputs:
     if x.dtype.kind not in "buif":
-        raise DataError(f"{path}: x has dtype {x.dtype}, which is not one of real numbers: convert it to float32.")
+        raise DataError(f"{where}: x has dtype {x.dtype}, which is not one of real numbers: convert it to float32.")
     if x.size == 0:
-        raise DataError(f"{path}: x is empty (shape {x.shape}): it must hold at least one record with one feature.")
+        raise DataError(f"{where}: x is empty (shape {x.shape}): it must hold at least one record with one feature.")
     if x.dtype.kind == "b" or (x.dtype.kind in "ui" and x.min() >= 0 and x.max() <= 255):
         return x.astype(np.uint8, copy=False)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = np.unique(np.nonzero(~np.isfinite(x))[0])
         raise DataError(
-            f"{path}: x holds NaN or Inf in {len(bad)} of {len(x)} records (the first is record {bad[0]}): drop those "
+            f"{where}: x holds NaN or Inf in {len(bad)} of {len(x)} records (the first is record {bad[0]}): drop those "
             "records or fill in their values."
         )
     with np.errstate(over="ignore"):  # what is too large becomes Inf, and is reported below
         small = x.astype(np.float32, copy=False)
     if not np.isfinite(small).all():
-        raise DataError(f"{path}: x holds values beyond float32 (largest {np.abs(x).max():g}): rescale its features.")
+        raise DataError(f"{where}: x holds values beyond float32 (largest {np.abs(x).max():g}): rescale its features.")
     return small
 
 
-def _layout(x: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+def _layout(x: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     if x.ndim == 2:
         return x
     if x.ndim == 3:
@@ -80,29 +88,29 @@ def _layout(x: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
     if x.ndim == 4 and x.shape[3] in _CHANNELS:
         return x.transpose(0, 3, 1, 2)
     raise DataError(
-        f"{path}: x has shape {x.shape}, which is none of (N, D), (N, H, W), (N, C, H, W) and (N, H, W, C) with C in "
+        f"{where}: x has shape {x.shape}, which is none of (N, D), (N, H, W), (N, C, H, W) and (N, H, W, C) with C in "
         "1, 3, 4: reshape it."
     )
 
 
-def _labels(y: npt.NDArray[Any], path: Path) -> Labels:
+def _labels(y: npt.NDArray[Any], where: str) -> Labels:
     if y.dtype.kind not in "ui":
-        raise DataError(f"{path}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
+        raise DataError(f"{where}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
     if y.ndim != 1:
         raise DataError(
-            f"{path}: y has shape {y.shape}, but labels must be one integer a record, shape (N,): "
+            f"{where}: y has shape {y.shape}, but labels must be one integer a record, shape (N,): "
             "y.argmax(axis=1) if they are one-hot, y.ravel() if it is a column."
         )
     found = np.unique(y)
     if len(found) < 2:
-        raise DataError(f"{path}: y holds {len(found)} class(es): at least 2 are needed.")
+        raise DataError(f"{where}: y holds {len(found)} class(es): at least 2 are needed.")
     if found[0] != 0 or found[-1] != len(found) - 1:
         raise DataError(
-            f"{path}: y: labels must be 0..K-1; found {len(found)} different values in {found[0]}..{found[-1]}: "
+            f"{where}: y: labels must be 0..K-1; found {len(found)} different values in {found[0]}..{found[-1]}: "
             "y = np.unique(y, return_inverse=True)[1] renumbers them."
         )
     if 2 * len(found) > len(y):
         raise DataError(
-            f"{path}: y: {len(found)} classes of {len(y)} records: y must hold each record's class, not its number."
+            f"{where}: y: {len(found)} classes of {len(y)} records: y must hold each record's class, not its number."
         )
     return y.astype(np.int64)

@@ -14,7 +14,9 @@ from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._idx import read_fashion_mnist
 from lacewing.data._npz import read_npz
+from lacewing.data._users import load_own
 from lacewing.errors import DataError, did_you_mean
+from lacewing.support.loading import DATASETS, installed, is_path
 
 
 @dataclass(frozen=True)
@@ -183,16 +185,20 @@ def default_root() -> Path:
 def load(name: str, root: Path | None = None, *, labels: str = "fine") -> Dataset:
     """The data set called ``name``, or the one in the .npz file whose path ``name`` is.
 
-    ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives the 20
-    superclasses of cifar100. What is read is compared with the published data by SHA-256. Raises DataError for an
-    unknown name, and for missing, truncated, altered or invalid files.
+    A name may also be a user's function ``package.module:name``, or one that an installed package adds; see
+    `load_own`. ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives
+    the 20 superclasses of cifar100. What is read is compared with the published data by SHA-256. Raises DataError for
+    an unknown name, and for missing, truncated, altered or invalid files.
     """
     if Path(name).suffix == ".npz":
         _check_labels(name, labels, ("fine",))
         return read_npz(Path(name).expanduser())
+    place = Path(root).expanduser() if root is not None else default_root()
+    if is_path(name) or name in installed(DATASETS):
+        _check_labels(name, labels, ("fine",))
+        return load_own(name, place, built_in=_ENTRIES)
     entry = _entry(name)
     _check_labels(name, labels, tuple(entry.digests))
-    place = Path(root).expanduser() if root is not None else default_root()
     dataset = entry.read(place, labels)
     if dataset.digest != entry.digests[labels]:
         origin = "scikit-learn" if entry.info.embedded else f"its files in {place}"
@@ -215,7 +221,8 @@ def check(name: str, root: Path | None = None) -> Dataset:
 def _entry(name: str) -> Entry:
     if name not in _ENTRIES:
         raise DataError(
-            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of an .npz file.)"
+            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of an .npz file, or "
+            "your own function as package.module:name.)"
         )
     return _ENTRIES[name]
 

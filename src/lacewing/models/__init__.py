@@ -1,14 +1,15 @@
-"""The models: a registry, and users' own factories ``package.module:function``."""
+"""The models: a registry, users' own factories ``package.module:function``, and those of installed packages."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.support.loading import load_function, source_digest
+from lacewing.support.loading import MODELS, installed, load_function, load_users, refuse_ambiguous, source_digest
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ MOST_WEIGHTS = 2**28
 
 
 def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
-    """Refuse, without torch, a registry model that does not exist or cannot take records of ``shape``.
+    """Refuse, without torch, a model of a name that does not exist or cannot take records of ``shape``.
 
     Raises:
         UsageError: unknown name, an option of another model, a ResNet on records that are no images, more weights than
@@ -31,7 +32,16 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
         return
     assert model.name is not None
     if model.name not in NAMES:
-        raise UsageError(f"model.name: unknown model '{model.name}'; {did_you_mean(model.name, NAMES)}")
+        there = installed(MODELS)
+        if model.name not in there:
+            known = (*NAMES, *there)
+            raise UsageError(f"model.name: unknown model '{model.name}'; {did_you_mean(model.name, known)}")
+        if model.width is not None or model.hidden is not None:
+            raise UsageError(
+                f"model.name: '{model.name}' of an installed package takes no width and no hidden, which are options "
+                "of the models here; leave them out."
+            )
+        return
     if model.name == "mlp" and model.width is not None:
         raise UsageError("model.width is an option of ResNets; for 'mlp' set model.hidden, e.g. [256, 256].")
     if model.name in _DEPTHS and model.hidden is not None:
@@ -48,6 +58,26 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
             f"model.{field}: '{model.name}' would have {weights:,} weights here: "
             f"at most {MOST_WEIGHTS:,}, since training holds four copies of them; make it smaller."
         )
+
+
+def is_own(model: Model) -> bool:
+    """Whether a user's code, or an installed package, builds the model."""
+    return model.factory is not None or model.name not in NAMES
+
+
+def named(model: Model) -> str:
+    """The field of the study that names the model, with what stands there: the begin of a sentence."""
+    return f"model.factory: {model.factory}" if model.factory is not None else f"model.name: '{model.name}'"
+
+
+def _own_factory(model: Model) -> Callable[..., Any]:
+    if model.factory is not None:
+        return load_function(model.factory, "model.factory")
+    assert model.name is not None
+    factory = load_users(model.name, MODELS, "model.name", built_in=NAMES)
+    if not callable(factory):
+        raise UsageError(f"{named(model)} of an installed package is not callable; upgrade the package.")
+    return factory  # type: ignore[no-any-return]
 
 
 def _count_weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
@@ -78,17 +108,15 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     from torch import nn
 
     check(model, shape, classes)
-    if model.factory is not None:
-        factory = load_function(model.factory, "model.factory")
+    if is_own(model):
+        factory = _own_factory(model)
         with user_code(
-            f"model.factory: {model.factory}(shape={shape}, classes={classes})",
+            f"{named(model)}(shape={shape}, classes={classes})",
             "; it must accept the shape of a record and the number of classes",
         ):
             network = factory(shape, classes)
         if not isinstance(network, nn.Module):
-            raise UsageError(
-                f"model.factory: {model.factory} returned a {type(network).__name__}; it must return a torch.nn.Module."
-            )
+            raise UsageError(f"{named(model)} returned a {type(network).__name__}; it must return a torch.nn.Module.")
         return network
     if model.name == "mlp":
         from lacewing.models.mlp import mlp
@@ -101,12 +129,15 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def fingerprint(model: Model) -> dict[str, Any]:
-    """What identifies the model in a job's key: its settings and, for a factory, the hash of its module's source.
+    """What identifies the model in a job's key: its settings and, where it is no model of ours, the hash of its source.
 
     Raises:
-        UsageError: the factory's module has no source to hash, so its networks could not be told apart from older ones.
+        UsageError: the factory's module has no source to hash, so its networks could not be told apart from older ones;
+            or an installed package adds a model of the same name.
     """
     settings = model.model_dump(mode="json")
-    if model.factory is None:
+    if not is_own(model):
+        refuse_ambiguous([str(model.name)], MODELS, "model.name", built_in=NAMES)
         return settings
-    return {**settings, "source": source_digest(load_function(model.factory, "model.factory"), "model.factory")}
+    field = "model.name" if model.factory is None else "model.factory"
+    return {**settings, "source": source_digest(_own_factory(model), field)}

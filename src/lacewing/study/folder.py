@@ -161,7 +161,7 @@ def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
         return "the data set's content is another"
     changed = facts["model"].get("source") != others["model"].get("source")  # `difference` compares the settings
     if changed:
-        return "the source of model.factory has changed"
+        return f"the source of {'model.name' if facts['model'].get('factory') is None else 'model.factory'} has changed"
     own, theirs = facts.get("attacks", {}), others.get("attacks", {})
     edited = [name for name in own if name in theirs and own[name]["source"] != theirs[name]["source"]]
     return f"the source of the attack '{edited[0]}' has changed" if edited else None

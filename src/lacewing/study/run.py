@@ -240,7 +240,8 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
                 try:
                     jobs.run_attack(store, job)
                 except UsageError as error:
-                    failed.append(f"{job.id}: {error}")
+                    if not any(told.startswith(f"{job.id}: ") for told in failed):
+                        failed.append(f"{job.id}: {error}")
         write_failed(target, sorted({*failed}))
         lost = [f"{place}: {each}" for place, source in sources.items() for each in damage(source, study, plan)]
         return assemble(target, first, elsewhere=lost)

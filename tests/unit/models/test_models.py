@@ -245,3 +245,21 @@ def test_sizes_are_checked_after_a_module_of_the_package_was_imported_late():
         "models.check(Model(name='resnet8'), (1, 8, 8), 10)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_of_an_installed_package_is_a_name_with_the_source_in_its_fingerprint(factories):
+    added = factories / "theirs-1.0.dist-info"
+    added.mkdir()
+    (added / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (added / "entry_points.txt").write_text(
+        "[lacewing.models]\ntheir-net = their_models:good\nmlp = their_models:good\n"
+    )
+    assert isinstance(models.build(Model(name="their-net"), (5,), 2), nn.Linear)
+    factory = models.fingerprint(Model(factory="their_models:good"))
+    assert models.fingerprint(Model(name="their-net"))["source"] == factory["source"]
+    with pytest.raises(UsageError, match="'their-net' of an installed package takes no width"):
+        models.check(Model(name="their-net", width=8), (5,), 2)
+    with pytest.raises(UsageError, match="unknown model 'their-nett'; did you mean 'their-net'"):
+        models.check(Model(name="their-nett"), (5,), 2)
+    with pytest.raises(UsageError, match="'mlp' is built in, and the installed package 'theirs' adds the same name"):
+        models.fingerprint(Model(name="mlp"))

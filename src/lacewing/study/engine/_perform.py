@@ -8,12 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from lacewing import models
-from lacewing.errors import BudgetSpent, LacewingError, Terminated, about_folder
+from lacewing.errors import BudgetSpent, FolderError, LacewingError, Terminated, about_folder
 from lacewing.results import Epoch
 from lacewing.study import jobs
 from lacewing.study.engine._pool import OUT_OF_MEMORY, Event
 from lacewing.study.plan import NetworkJob, make_plan
 from lacewing.support.user_code import blamed, told
+
+_OTHERS = (
+    "the study's records, or the source of code that it names, are not those with which this run began: a function of "
+    "data.dataset must return the same records at each call, and its source stay as it is while a study runs."
+)
 
 
 class Performer:
@@ -46,6 +51,8 @@ class Performer:
         keys = task["keys"]
         try:
             with about_folder(self.work.store.folder):
+                if not self.networks.keys() | self.attacks.keys() >= set(keys):
+                    raise FolderError(_OTHERS)
                 if task["kind"] == "chain":
                     jobs.run_chain(self.work, [self.networks[key] for key in keys])
                 elif task["kind"] == "stack":
@@ -61,15 +68,15 @@ class Performer:
 
     def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
         """What failed in the user's model, which costs the job alone: as an event; None for anything else."""
-        factory = self.work.study.model.factory
+        model = self.work.study.model
         if isinstance(error, OSError) and error.__cause__ is not None:
             error = error.__cause__  # as it was before it was said in our words
         memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
-        if factory is None or memory or isinstance(error, KeyboardInterrupt | Terminated) or not blamed(error):
+        if not models.is_own(model) or memory or isinstance(error, KeyboardInterrupt | Terminated) or not blamed(error):
             return None
         running = (self.networks[key] for key in keys if key in self.networks)
         name = next((job.id for job in running if not jobs.finished(self.work.store, job)), "")
-        event = failure(told(f"{name}: model.factory: {factory}", error))
+        event = failure(told(f"{name}: {models.named(model)}", error))
         return {**event, "user_code": True}
 
 

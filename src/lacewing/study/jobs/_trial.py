@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lacewing import models
 from lacewing.config import Butterfly, chain_settings
 from lacewing.errors import UsageError
 from lacewing.study.jobs._networks import build
@@ -44,7 +45,7 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     for jobs in alike.values():
         recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
         lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
-        if lonely or work.study.model.factory is not None:
+        if lonely or models.is_own(work.study.model):
             with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
                 _try(work, jobs, lonely)
 
@@ -56,8 +57,7 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     from lacewing.training.batches import Batches
     from lacewing.training.loop import lay_out, sgd, train_step
 
-    job, model_ = jobs[0], work.study.model
-    place = f"model.factory: {model_.factory}" if model_.factory else f"model.name: '{model_.name}'"
+    job, place = jobs[0], models.named(work.study.model)
     if isinstance(job.spec, Butterfly):
         place = f"network '{job.network}': {place}"
     try:
@@ -109,7 +109,7 @@ def _last_of_one(work: Workspace, job: NetworkJob) -> str:
 @contextmanager
 def _theirs(work: Workspace, place: str) -> Iterator[None]:
     """What a user's model raises is the user's; what one of ours raises is ours, save that it was given one record."""
-    if work.study.model.factory is not None or "(the last of" in place:
+    if models.is_own(work.study.model) or "(the last of" in place:
         with user_code(place):
             yield
     else:

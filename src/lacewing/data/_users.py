@@ -1,0 +1,75 @@
+"""A data set that a user's function loads: ``package.module:name``, or a name that an installed package adds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.data._dataset import Dataset
+from lacewing.data._npz import checked
+from lacewing.errors import DataError
+from lacewing.support.loading import DATASETS, load_users
+from lacewing.support.user_code import user_code
+
+_FIELD = "data.dataset"
+
+
+def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
+    """The data set of a user's function, called as ``load()``, or as ``load(root)`` where it takes an argument.
+
+    It returns a `Dataset`, or arrays (x, y) as an .npz holds them; both are checked as an .npz is, and the digest is
+    that of the records, whatever the function says.
+
+    Args:
+        name: as a study has it.
+        root: the folder of data sets.
+        built_in: names of the registry, for messages.
+
+    Raises:
+        UsageError: nothing has this name, or it cannot be loaded.
+        UserCodeError: the function fails.
+        DataError: what it returns is no data set.
+    """
+    function = load_users(name, DATASETS, _FIELD, built_in=built_in)
+    where = f"{_FIELD}: {name}"
+    if not callable(function):
+        raise DataError(f"{where} is a {type(function).__name__}; name a function that returns (x, y) or a Dataset.")
+    arguments = (root,) if _takes_root(function) else ()
+    with user_code(f"{where}({', '.join(map(str, arguments))})"):
+        found = function(*arguments)
+    if isinstance(found, Dataset):
+        return _as_declared(checked(_array(found.x, where), _array(found.y, where), where, name), found, where)
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise DataError(f"{where} returned a {type(found).__name__}; it must return (x, y) or a lacewing.data.Dataset.")
+    x, y = (_array(part, where) for part in found)
+    return checked(x, y, where, name)
+
+
+def _array(values: Any, where: str) -> npt.NDArray[Any]:
+    with user_code(f"{where}: what it returned, as arrays,", "; return numpy arrays"):
+        return np.asarray(values)
+
+
+def _as_declared(found: Dataset, own: Dataset, where: str) -> Dataset:
+    """With the names of classes that the user's own data set gives them."""
+    if own.classes != found.classes:
+        raise DataError(f"{where} says that there are {own.classes} classes, and y holds {found.classes}: mend either.")
+    names = own.class_names
+    if names is not None and (len(names) != own.classes or not all(isinstance(each, str) for each in names)):
+        raise DataError(f"{where} returned class_names that are not {own.classes} texts: give one a class, or None.")
+    return replace(found, class_names=None if names is None else tuple(names))
+
+
+def _takes_root(function: Callable[..., Any]) -> bool:
+    """Whether it can be called with one argument by its place."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a function in C
+        return False
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from lacewing.config import load_study
 from lacewing.metrics import Estimate
 from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
+from lacewing.study.declared import load_study
 from lacewing.study.plan import make_plan
 from lacewing.tradeoff import (
     BUTTERFLY,
@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
     """What the folder's results.csv says, and tradeoff.json."""
     study = load_study(folder / "study.toml")
     networks, attacks = read_results_csv(folder / "results.csv")
-    jobs = {job.network: job for job in make_plan(study, data_digest="", model={}).networks}
+    jobs = {job.network: job for job in make_plan(study, data_digest="", models={"": {}}).networks}
 
     def known(network: NetworkResult) -> NetworkResult:
         """With its family and kind, and as many epochs as it was trained for, which early stops are ordered by."""

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from lacewing.auditing import Audit as Audit
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_scores as audit_scores
-    from lacewing.config import load_study as load_study
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
     from lacewing.sparsify import KSLinear as KSLinear
     from lacewing.study.compare import compare as compare
+    from lacewing.study.declared import load_study as load_study
     from lacewing.study.estimate import estimate as estimate
     from lacewing.study.result import Result as Result
     from lacewing.study.run import export as export
@@ -41,7 +41,7 @@ _HOMES = {
     "merge": "study.run",
     "export": "study.run",
     "Result": "study.result",
-    "load_study": "config",
+    "load_study": "study.declared",
     "Chain": "sparsify",
     "KSConv2d": "sparsify",
     "KSLinear": "sparsify",

@@ -22,6 +22,11 @@ from lacewing.support.text import cell
 
 Role = Literal["target", "shadow"]
 Kind = Literal["dense", "sparse", "control"]
+Trait = Literal[
+    "sparse",  # the network has fewer weights than its dense version, whichever the method
+    "masked",  # it has a mask: its architecture is the dense one, and pruned weights are zero
+    "levels",  # it is a level of a chain that prunes step by step
+]
 SCHEMA = 1
 _FROM_DISK = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a class of these
 STOPPED: Final = "early-stopped"  # the method of dense networks observed before their training's end: controls

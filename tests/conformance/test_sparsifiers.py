@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file
 
 from lacewing import data, models
-from lacewing.config import load_study
 from lacewing.sparsify.masks import prunable, unpack
 from lacewing.study import jobs
 from lacewing.study.accounting import count_networks
+from lacewing.study.declared import load_study
 from lacewing.study.jobs import _networks
 from lacewing.study.plan import make_plan
 from lacewing.study.store import Store

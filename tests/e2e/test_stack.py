@@ -14,9 +14,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from lacewing.config import load_study
 from lacewing.errors import BudgetSpent, DivergedError, UsageError
 from lacewing.study import jobs
+from lacewing.study.declared import load_study
 from lacewing.study.jobs import _networks
 from lacewing.study.plan import NetworkJob, make_plan
 from lacewing.study.prepared import Prepared
@@ -118,7 +118,7 @@ def test_a_key_tells_the_size_of_the_stack_and_the_place_in_it(stacked: Path) ->
             "bf16"
         )  # stacks are trained in fp32 all the same
         assert study.train.precision == "fp32" or study.train.stack == 1
-        return {job.id: job.key for job in make_plan(study, data_digest="0" * 64, model={}).networks}
+        return {job.id: job.key for job in make_plan(study, data_digest="0" * 64, models={"": {}}).networks}
 
     four = keys()
     assert not set(four.values()) & set(keys("train.stack=3").values())
@@ -130,7 +130,7 @@ def test_a_key_tells_the_size_of_the_stack_and_the_place_in_it(stacked: Path) ->
 
 def test_keys_of_networks_that_are_not_stacked_are_those_of_older_folders() -> None:
     study = load_study("digits").resolved("fp32")
-    plan = make_plan(study, data_digest="0" * 64, model={"name": "resnet8", "width": 8})
+    plan = make_plan(study, data_digest="0" * 64, models={"": {"name": "resnet8", "width": 8}})
     assert plan.stacks == {}
     assert plan.networks[0].key == "2d40f5c02a4c9f7b53401786082e4acaebdc28372a629bbc86b4d14807b9983a"
     with pytest.raises(UsageError, match="stack"):

@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=5000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", choices=list(inputs.KINDS), help="these alone of the numbers")
+    parser.add_argument("--kind", choices=list(inputs.METHODS), help="these alone of the numbers")
     parser.add_argument("--case", type=int, help="one number, with all that it prints")
     parser.add_argument("--at-once", type=int, default=2)
     asked = parser.parse_args()

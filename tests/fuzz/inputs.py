@@ -478,7 +478,7 @@ def argv(words: list[str]) -> list[str]:
     return [word.replace("\x00", "")[:100_000] for word in words]
 
 
-KINDS: dict[str, tuple[int, Callable[[Random, Path, Path], list[str]]]] = {  # how often, in 100
+METHODS: dict[str, tuple[int, Callable[[Random, Path, Path], list[str]]]] = {  # how often, in 100
     "study": (26, study),
     "audit": (22, audit),
     "model": (5, model),
@@ -490,7 +490,7 @@ KINDS: dict[str, tuple[int, Callable[[Random, Path, Path], list[str]]]] = {  # h
 
 def kind_of(seed: int, number: int) -> str:
     """The kind of an input."""
-    return Random(f"kind {seed}:{number}").choices(list(KINDS), [share for share, _ in KINDS.values()])[0]
+    return Random(f"kind {seed}:{number}").choices(list(METHODS), [share for share, _ in METHODS.values()])[0]
 
 
 def make(seed: int, number: int, folder: Path, base: Path) -> list[str]:
@@ -502,4 +502,4 @@ def make(seed: int, number: int, folder: Path, base: Path) -> list[str]:
         folder: empty, becomes the working directory.
         base: holds ``run``, a finished run folder of `STUDY`, and ``weights.safetensors`` of `OWN`.
     """
-    return KINDS[kind_of(seed, number)][1](Random(f"{seed}:{number}"), folder, base)
+    return METHODS[kind_of(seed, number)][1](Random(f"{seed}:{number}"), folder, base)

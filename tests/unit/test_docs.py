@@ -19,8 +19,8 @@ import pytest
 
 from lacewing import metrics
 from lacewing.attacks import ATTACKS
-from lacewing.config import builtin_studies
 from lacewing.results import AttackResult, NetworkResult
+from lacewing.study.declared import builtin_studies
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
+from lacewing.results import Trait as Trait
 
 Need = Literal[
     "sensitivity",  # Observed.sensitivity_N
@@ -31,12 +32,6 @@ Need = Literal[
     "dense-shadow",  # Evidence.other_shadows["dense"]
     "mismatched-shadow",  # Evidence.other_shadows["mismatched"]
     "imposed-shadow",  # Evidence.other_shadows["imposed"]
-]
-
-Trait = Literal[
-    "sparse",  # the network has fewer weights than its dense version, whichever the method
-    "masked",  # it has a mask: its architecture is the dense one, and pruned weights are zero
-    "levels",  # it is a level of a chain that prunes step by step
 ]
 
 

@@ -1,55 +1,48 @@
-"""A study, the declared experiment: frozen pydantic models, read from TOML, changed with --set, hashed into keys."""
+"""The parts of a study that stand alone: frozen pydantic models with bounds, and the hash that makes keys of them."""
 
-from lacewing.config._difference import difference
-from lacewing.config._networks import (
-    KINDS,
-    AnyNetwork,
-    Butterfly,
-    Dense,
-    EarlyStopped,
-    Imp,
-    Network,
-    chain_settings,
-    family_name,
-    level_name,
-    network_name,
-    stop_name,
+from lacewing.config._bounds import (
+    BadField,
+    BadLength,
+    BadTogether,
+    BadValue,
+    ascending,
+    at_most,
+    distinct,
+    folder_name,
+    no_longer_than,
+    shown,
 )
-from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train
-from lacewing.config._study import SCHEMA, Study, canonical_key, kind_of
-from lacewing.config._toml import builtin_studies, load_study, to_toml
-from lacewing.config._tradeoff import CONTROLS, Comparison, Tradeoff, recipes
+from lacewing.config._checked import validated
+from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train, canonical_key
+from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
+from lacewing.config._tradeoff import CONTROLS, FEWEST_RECIPES, FEWEST_SEEDS, Comparison, Tradeoff
 
 __all__ = [
     "CONTROLS",
-    "KINDS",
-    "SCHEMA",
-    "AnyNetwork",
+    "DEEPEST",
+    "FEWEST_RECIPES",
+    "FEWEST_SEEDS",
+    "LONGEST_TEXT",
     "Attacks",
-    "Butterfly",
+    "BadField",
+    "BadLength",
+    "BadTogether",
+    "BadValue",
     "Comparison",
     "Data",
-    "Dense",
-    "EarlyStopped",
-    "Imp",
     "Model",
-    "Network",
     "Part",
     "Run",
     "Signals",
-    "Study",
     "Tradeoff",
     "Train",
-    "builtin_studies",
+    "ascending",
+    "at_most",
     "canonical_key",
-    "chain_settings",
-    "difference",
-    "family_name",
-    "kind_of",
-    "level_name",
-    "load_study",
-    "network_name",
-    "recipes",
-    "stop_name",
-    "to_toml",
+    "distinct",
+    "folder_name",
+    "no_longer_than",
+    "plain",
+    "shown",
+    "validated",
 ]

@@ -20,6 +20,10 @@ class BadLength(ValueError):
     """Goes on from "<field> "."""
 
 
+class BadField(ValueError):
+    """A whole sentence, told as it is."""
+
+
 class BadTogether(ValueError):
     """Fields of a part that do not fit each other; goes on from the part, "<part>.", with the name of a field."""
 

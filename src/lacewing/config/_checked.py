@@ -7,8 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from lacewing.config._bounds import BadLength, BadTogether, BadValue, shown
-from lacewing.config._networks import KINDS
+from lacewing.config._bounds import BadField, BadLength, BadTogether, BadValue, shown
 from lacewing.config._parts import Part
 from lacewing.errors import UsageError, did_you_mean
 
@@ -25,35 +24,48 @@ _MENDS = {  # by pydantic's name of the problem, where its own words are about P
 }
 
 
-def validated(part: type[P], fields: Mapping[str, Any], where: str) -> P:
+def validated(
+    part: type[P],
+    fields: Mapping[str, Any],
+    where: str = "",
+    *,
+    field: str = "",
+    context: Mapping[str, Any] | None = None,
+) -> P:
     """The part with these fields.
 
+    Args:
+        part: what is made of them.
+        fields: plain data.
+        where: the beginning of the sentence of an error, such as the name of a file.
+        field: what the part itself is called, to name its fields: ``networks.2``.
+        context: for the part's validators.
+
     Raises:
-        UsageError: it begins with ``where`` and names the field and the mend.
+        UsageError: it names the field and the mend.
     """
     try:
-        return part.model_validate(fields)
+        return part.model_validate(fields, context=context)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_sentence(error, part)}") from None
+        sentence = _sentence(error, part, field)
+        raise UsageError(f"{where}: {sentence}" if where else sentence) from None
 
 
-def _sentence(error: ValidationError, part: type[Part]) -> str:
+def _sentence(error: ValidationError, part: type[Part], prefix: str) -> str:
     """The first problem in one sentence that names the field and, for an unknown field, the nearest known one."""
     problems = error.errors(include_url=False)
     # A misspelled field is told as that, and not as the required one that is missing for it.
     problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    tags = set(KINDS)
-    steps = [s for i, s in enumerate(problem["loc"]) if not (s in tags and i == 2)]  # drop the union's tag
-    field = ".".join(str(s) for s in steps)
+    field = ".".join([*([prefix] if prefix else []), *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":
-        return f"unknown field '{field}'; {did_you_mean(str(steps[-1]), _siblings(part, problem['loc'][:-1]))}"
+        last = str(problem["loc"][-1])
+        return f"unknown field '{field}'; {did_you_mean(last, _siblings(part, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"'{field}' is missing; add it."
-    if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        method = problem.get("ctx", {}).get("tag", "nothing")
-        return f"{field}.method is {shown(method)}; {did_you_mean(str(method), tags)}"
     message = _MENDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     refusal = problem.get("ctx", {}).get("error")
+    if isinstance(refusal, BadField):
+        return message
     if isinstance(refusal, BadTogether):
         return f"{field + '.' if field else ''}{message}."
     if isinstance(refusal, BadLength):
@@ -66,9 +78,7 @@ def _sentence(error: ValidationError, part: type[Part]) -> str:
 def _siblings(part: type[Part], loc: tuple[int | str, ...]) -> list[str]:
     here: type[Part] = part
     for step in loc:
-        if isinstance(step, str) and step in KINDS:
-            here = KINDS[step]
-        elif isinstance(step, str) and step in here.model_fields:
+        if isinstance(step, str) and step in here.model_fields:
             annotation = here.model_fields[step].annotation
             # The part itself, or the one that is optional or listed there.
             for each in (annotation, *get_args(annotation)):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -138,3 +141,9 @@ class Run(Part):
         distinct("a seed"),
         no_longer_than(1000, "every network is trained for each of them"),
     ] = (0, 1, 2)
+
+
+def canonical_key(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex, 64 digits) of a config in one canonical JSON form: sorted keys, no spaces, full float repr."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

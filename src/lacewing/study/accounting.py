@@ -8,34 +8,43 @@ import torch
 from torch import Tensor, nn
 
 from lacewing import models
-from lacewing.config import Butterfly, Imp, Study, chain_settings
+from lacewing.config import Model
 from lacewing.errors import UsageError, UserCodeError
-from lacewing.sparsify import butterfly, remaining
 from lacewing.sparsify.masks import prunable
-from lacewing.study.plan import Plan
+from lacewing.study.declared import Study
+from lacewing.study.plan import NetworkJob, Plan
+from lacewing.support.user_code import user_code
 
 
-def dense_model(study: Study, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The study's dense model, without values where its factory needs none: what densities are counted against."""
+def dense_model(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A dense model, without values where its factory needs none: what densities are counted against."""
     try:
         with torch.device("meta"):
-            return models.build(study.model, shape, classes)
+            return models.build(model, shape, classes)
     except UserCodeError:
         with torch.random.fork_rng([]):
-            return models.build(study.model, shape, classes)
+            return models.build(model, shape, classes)
 
 
-def describe(model: nn.Module, dense: nn.Module, masks: dict[str, Tensor]) -> dict[str, Any]:
-    """Parameters and densities of a network: entries of factors for butterfly layers, kept weights for masks."""
+def describe(model: nn.Module, dense: nn.Module, own: nn.Module, masks: dict[str, Tensor]) -> dict[str, Any]:
+    """Parameters and densities of a network: entries of factors for butterfly layers, kept weights for masks.
+
+    Args:
+        model: the network.
+        dense: the study's dense model.
+        own: the dense model that the network was made from, which the study's entry may override.
+        masks: of the network.
+    """
     pruned = sum(int((~mask).sum()) for mask in masks.values())
-    return _densities(sum(p.numel() for p in model.parameters()) - pruned, dense)
+    return _densities(sum(p.numel() for p in model.parameters()) - pruned, dense, own)
 
 
-def _densities(nonzero: int, dense: nn.Module) -> dict[str, Any]:
+def _densities(nonzero: int, dense: nn.Module, own: nn.Module) -> dict[str, Any]:
     parameters, weights = _sizes(dense)
+    own_parameters, own_weights = _sizes(own)
     return {
         "density": nonzero / parameters,
-        "density_prunable": (nonzero - (parameters - weights)) / weights if weights else 1.0,
+        "density_prunable": (nonzero - (own_parameters - own_weights)) / weights if weights else 1.0,
         "parameters": parameters,
         "nonzero": nonzero,
     }
@@ -53,30 +62,25 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
     Raises:
         UsageError: a network that the model cannot be made into.
     """
-    dense = dense_model(study, shape, classes)
-    parameters, weights = _sizes(dense)
+    dense = dense_model(study.model, shape, classes)
     counts: dict[str, dict[str, Any]] = {}
     for job in plan.networks:
-        if job.network in counts:
-            continue
-        nonzero = parameters
-        if isinstance(job.spec, Imp):
-            if not weights:
-                raise UsageError(f"network '{job.network}': the model has no convolution or linear weight to prune.")
-            left = remaining(weights, job.level, job.spec.fraction)
-            if job.level and left == remaining(weights, job.level - 1, job.spec.fraction):
-                raise UsageError(
-                    f"network '{job.network}': {job.spec.fraction:g} of {left:,} weights is none, so this level would "
-                    "prune nothing; lower levels, or raise fraction."
-                )
-            nonzero = parameters - weights + left
-        elif isinstance(job.spec, Butterfly):
-            model = dense_model(study, shape, classes)
-            try:
-                with torch.device("meta"):
-                    butterfly(model, **chain_settings(job.spec))
-            except UsageError as error:
-                raise UsageError(f"network '{job.network}': {error}") from None
-            nonzero = sum(p.numel() for p in model.parameters())
-        counts[job.network] = _densities(nonzero, dense)
+        if job.network not in counts:
+            own = dense if job.model == study.model else dense_model(job.model, shape, classes)
+            counts[job.network] = _densities(_nonzero(job, dense_model(job.model, shape, classes)), dense, own)
     return counts
+
+
+def _nonzero(job: NetworkJob, model: nn.Module) -> int:
+    try:
+        with user_code(f"networks: counting with method {job.method}", own_frames=True), _device_of(model):
+            return job.spec.count(model, job.step)
+    except UserCodeError:
+        raise
+    except UsageError as error:
+        raise UsageError(f"network '{job.network}': {error}") from None
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """That of the model, as a context: what is made within is there, too."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

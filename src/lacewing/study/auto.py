@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lacewing import models
-from lacewing.config import Study, network_name
+from lacewing.study.declared import Study
 from lacewing.study.folder import PlanFile
 from lacewing.study.jobs import Workspace
 
@@ -70,13 +70,13 @@ def notes(declared: Study, choice: Choice, *, fresh: bool, sliced: bool) -> list
 
 def apart(first: Study, second: Study) -> str | None:
     """How the precision of two folders' networks differs, and what mends it; None: it does not."""
-    there = {network_name(network): second.train_of(network).precision for network in second.networks}
+    there = {network.entry: second.train_of(network).precision for network in second.networks}
     for index, network in enumerate(first.networks):
-        own, other = first.train_of(network).precision, there.get(network_name(network), "")
+        own, other = first.train_of(network).precision, there.get(network.entry, "")
         if other and own != other:
             field = f"networks.{index}.train.precision" if "precision" in network.train else "train.precision"
             return (
-                f"it trains '{network_name(network)}' in {other} and not in {own}, and slices are joined only if they "
+                f"it trains '{network.entry}' in {other} and not in {own}, and slices are joined only if they "
                 f"are of one precision. Run it again in another folder with --set {field}={own}"
             )
     return None
@@ -84,10 +84,10 @@ def apart(first: Study, second: Study) -> str | None:
 
 def _of(old: Study, new: Study, default: str) -> Literal["fp32", "bf16"]:
     """The precision in which a folder of ``old`` trains what ``new`` leaves to "auto"; else the default."""
-    there = {network_name(network): network for network in old.networks}
+    there = {network.entry: network for network in old.networks}
     ways = [
-        old.train_of(there[network_name(network)]).precision
+        old.train_of(there[network.entry]).precision
         for network in new.networks
-        if (train := new.train_of(network)).precision == "auto" and train.stack == 1 and network_name(network) in there
+        if (train := new.train_of(network)).precision == "auto" and train.stack == 1 and network.entry in there
     ]
     return "bf16" if (ways[0] if ways else default) == "bf16" else "fp32"

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from lacewing import metrics
-from lacewing.config import SCHEMA
 from lacewing.errors import FolderError, UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats, Paired
-from lacewing.results import AttackResult
+from lacewing.results import SCHEMA, AttackResult
 from lacewing.study import jobs
 from lacewing.study.folder import recorded
 from lacewing.study.plan import Plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lacewing import attacks as registry
 from lacewing import risk
 from lacewing.attacks import Attack, Described
-from lacewing.config import SCHEMA, Study, family_name, load_study, recipes, to_toml
 from lacewing.errors import FolderError, UsageError
+from lacewing.methods import METHODS, look_of
+from lacewing.methods import record as record_method
 from lacewing.reporting import MostVulnerable, ReportData, SelfCheck, Slice, write
 from lacewing.results import AttackResult, results_csv
 from lacewing.study import jobs
+from lacewing.study.declared import Study, recipes, recorded_study, to_toml
 from lacewing.study.plan import AttackJob, Plan, make_plan
 from lacewing.study.result import Result
 from lacewing.study.store import Store
@@ -28,6 +31,7 @@ from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoff
 from lacewing.tradeoff.cautions import failures
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
+SCHEMA = 1  # of run folders
 
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -54,6 +58,17 @@ class _Declaration(BaseModel):
     recipes: int
 
 
+class _Look(BaseModel):
+    """How the networks of a method appear, as the folder records it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: Annotated[str, Field(min_length=1, max_length=60)]
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    marker: Annotated[str, Field(pattern=r"^[.,ov^<>12348sp*hH+xXDdP|_]$")]
+    sequence: bool
+
+
 class _Facts(BaseModel):
     """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
 
@@ -62,12 +77,38 @@ class _Facts(BaseModel):
     study: dict[str, Any]
     data_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     model: dict[str, Any]
+    models: dict[str, dict[str, Any]] = {}  # by entry, of those that have their own
+    methods: dict[str, dict[str, Any]] = {}  # by the place of an entry, of methods that are not the package's
+    looks: dict[Annotated[str, Field(max_length=200)], _Look] = {}  # of the same methods, by their names
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
     command: str
     precision: _Precision | None = None
     declaration: _Declaration | None = None
     attacks: Annotated[dict[str, Described], Field(max_length=200)] = {}  # the users' own among those of the study
+
+
+def facts_of(study: Study, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What plan.json holds of a study's models and of methods that are not the package's own.
+
+    Args:
+        study: resolved.
+        models: see `lacewing.study.plan.fingerprints`.
+    """
+    facts: dict[str, Any] = {"model": models[""]}
+    if own := {name: found for name, found in models.items() if name}:
+        facts["models"] = own
+    if methods := _methods(study):
+        facts["methods"] = methods
+        theirs = (entry for entry in study.networks if entry.method not in METHODS)
+        facts["looks"] = {entry.method: asdict(look_of(entry, entry.method)) for entry in theirs}
+    return facts
+
+
+def _methods(study: Study) -> dict[str, dict[str, Any]]:
+    """By the place of an entry whose method is not the package's own: what plan.json holds of it."""
+    theirs = ((place, entry) for place, entry in enumerate(study.networks) if entry.method not in METHODS)
+    return {str(place): record_method(entry, study.train_of(entry)) for place, entry in theirs}
 
 
 class PlanFile(NamedTuple):
@@ -96,7 +137,8 @@ def recorded(folder: Path) -> Recorded:
     """
     _, study, facts = read_plan_file(folder)
     try:
-        plan = make_plan(study, data_digest=facts["data_digest"], model=facts["model"], attacks=_attacks(facts))
+        models = {"": facts["model"], **facts.get("models", {})}
+        plan = make_plan(study, data_digest=facts["data_digest"], models=models, attacks=_attacks(facts))
     except UsageError as error:
         raise _unreadable(folder, str(error)) from None
     return Recorded(study, plan, facts)
@@ -129,7 +171,8 @@ def read_plan_file(folder: Path, known: PlanFile | None = None) -> PlanFile:
     if schema != SCHEMA:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
     try:
-        study = load_study(_Facts.model_validate(facts).study)
+        found = _Facts.model_validate(facts)
+        study = recorded_study(found.study, found.methods)
     except (ValidationError, UsageError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise _unreadable(folder, what) from None
@@ -158,12 +201,18 @@ def claim(folder: Path, known: Recorded) -> None:
 def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
     """How the data, or the code of the model or of attacks, of two run folders differ; None: they do not."""
     if facts["data_digest"] != others["data_digest"]:
-        return "the data set's content is another"
-    changed = facts["model"].get("source") != others["model"].get("source")  # `difference` compares the settings
+        return "the data set has changed"
+    models, theirs = ({"": f["model"], **f.get("models", {})} for f in (facts, others))
+    for name in models.keys() & theirs.keys():  # `difference` compares the settings
+        if models[name].get("source") != theirs[name].get("source"):
+            field = "model.name" if models[name].get("factory") is None else "model.factory"
+            return f"the source of {field} has changed"
+    sources, there = ({e["entry"]: e["source"] for e in f.get("methods", {}).values()} for f in (facts, others))
+    changed = sorted(name for name in sources.keys() & there.keys() if sources[name] != there[name])
     if changed:
-        return f"the source of {'model.name' if facts['model'].get('factory') is None else 'model.factory'} has changed"
-    own, theirs = facts.get("attacks", {}), others.get("attacks", {})
-    edited = [name for name in own if name in theirs and own[name]["source"] != theirs[name]["source"]]
+        return f"the source of the method of network '{changed[0]}' has changed"
+    own, known = facts.get("attacks", {}), others.get("attacks", {})
+    edited = [name for name in own if name in known and own[name]["source"] != known[name]["source"]]
     return f"the source of the attack '{edited[0]}' has changed" if edited else None
 
 
@@ -202,8 +251,8 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
     found = [f"{path} of {names[key]}" for key, path in sorted(store.damaged, key=lambda d: d[1]) if key in names]
     refuse_links(store.folder, store.folder / "study.toml")
     try:
-        same = load_study(read_toml(store.folder / "study.toml")) == study
-    except (UsageError, FileNotFoundError):
+        same = recorded_study(read_toml(store.folder / "study.toml"), _methods(study)) == study
+    except (UsageError, FolderError, FileNotFoundError):
         same = False
     return tuple(found) if same else (*found, "study.toml, which the next run writes again from plan.json")
 
@@ -290,7 +339,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
 
 def declaration(study: Study, *, late: bool) -> dict[str, Any]:
     """What plan.json keeps of the time when the study's questions were declared."""
-    networks = sorted({family_name(network) for network in study.networks})
+    networks = sorted({network.of_family for network in study.networks})
     return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes(study.networks)}
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lacewing import models
 from lacewing.attacks import described
-from lacewing.config import CONTROLS, Attacks, EarlyStopped, Study, difference, load_study
+from lacewing.config import CONTROLS, Attacks
 from lacewing.errors import FolderError, UsageError
 from lacewing.study import auto, jobs
-from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, read_plan_file, unlike
-from lacewing.study.plan import NetworkJob, Plan, make_plan, only, unavailable
+from lacewing.study.declared import Study, difference, load_study
+from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, facts_of, read_plan_file, unlike
+from lacewing.study.plan import NetworkJob, Plan, fingerprints, make_plan, only, unavailable
 from lacewing.study.reuse import available, copy
 from lacewing.study.store import Store
 from lacewing.support.locks import LOCK, RUN
@@ -59,22 +59,20 @@ class Prepared:
         self.precision = auto.decide(work, self.before, sources, elsewhere=elsewhere)
         self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
         self.work = replace(work, study=self.study)
+        found = fingerprints(self.study)
         self.facts: dict[str, Any] = {
             "data_digest": self.work.dataset.digest,
-            "model": models.fingerprint(self.study.model),
             "shape": list(self.work.dataset.shape),
             "classes": self.work.dataset.classes,
             "command": self.command,
+            **facts_of(self.study, found),
         }
         if self.precision is not None:
             self.facts["precision"] = self.precision.as_dict()
         if own := {name: described(attack) for name, attack in self.work.attacks.items() if attack.source is not None}:
             self.facts["attacks"] = own
         self.plan = make_plan(
-            self.study,
-            data_digest=self.facts["data_digest"],
-            model=self.facts["model"],
-            attacks=self.work.attacks,
+            self.study, data_digest=self.facts["data_digest"], models=found, attacks=self.work.attacks
         )
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
@@ -92,7 +90,7 @@ class Prepared:
         self.notes += [
             f"networks.{index}: there is no early stop, since training takes one epoch."
             for index, network in enumerate(self.study.networks)
-            if isinstance(network, EarlyStopped) and not network.stops(self.study.train_of(network))
+            if not network.complete and len(network.steps(self.study.train_of(network))) == 1
         ]
         self.notes += [
             f"{question(each, primary=each == self.study.tradeoff.primary)} It is answered when every attack of it "

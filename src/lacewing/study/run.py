@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lacewing import models
-from lacewing.config import difference
 from lacewing.errors import BudgetSpent, FolderError, UsageError, about_folder, did_you_mean
 from lacewing.study import jobs
 from lacewing.study import status as _status
 from lacewing.study.auto import apart
+from lacewing.study.declared import difference
 from lacewing.study.engine import local
 from lacewing.study.engine._pool import Event, Pool, stop_after
 from lacewing.study.engine._progress import Progress, Scalars
@@ -289,12 +289,12 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
                 ".safetensors."
             )
         metadata["inputs"] = "standardised: (x - mean) / std by channel or feature, over the study's records"
-        model = jobs.plain_model(store, job, study, shape=shape, classes=classes)
+        model = jobs.plain_model(store, job, shape=shape, classes=classes)
         content = to_onnx(model, shape, metadata)
     else:
         from safetensors.torch import save
 
-        content = save(jobs.plain_state(store, job, study, shape=shape, classes=classes), metadata)
+        content = save(jobs.plain_state(store, job, shape=shape, classes=classes), metadata)
     write_atomically(path, content)
     return path
 

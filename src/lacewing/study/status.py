@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lacewing.config import SCHEMA
+from lacewing.results import SCHEMA
 from lacewing.study import jobs
 from lacewing.study.engine._progress import duration
 from lacewing.study.folder import read_failed, recorded

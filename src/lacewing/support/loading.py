@@ -116,8 +116,8 @@ def load_users(name: str, group: str, field: str, *, built_in: Iterable[str]) ->
     there = installed(group)
     if name not in there:
         raise UsageError(
-            f"{field}: unknown name '{name}': {did_you_mean(name, {*built_in, *there})} (Or your own, as "
-            "package.module:name.)"
+            f"{field}: unknown name '{name}': {did_you_mean(name, {*built_in, *there})} Your own is named as "
+            "package.module:name."
         )
     return load_installed(there[name], field)
 

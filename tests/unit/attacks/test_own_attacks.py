@@ -15,8 +15,8 @@ import pytest
 
 import lacewing as lw
 from lacewing.attacks import ATTACKS, Attack, Described, Evidence, Scored, chosen, described, recorded
-from lacewing.config import load_study
 from lacewing.errors import UsageError, UserCodeError
+from lacewing.study.declared import load_study
 from lacewing.study.plan import make_plan
 
 N, C, K = 120, 4, 6
@@ -158,7 +158,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 def keys(names: tuple[str, ...]) -> dict[str, str]:
     study = load_study({**STUDY, "attacks": {"names": names}})
-    plan = make_plan(study, data_digest="0" * 64, model={}, attacks=chosen(names, "attacks.names"))
+    plan = make_plan(study, data_digest="0" * 64, models={"": {}}, attacks=chosen(names, "attacks.names"))
     return {job.id: job.key for job in plan.attacks} | {job.id: job.key for job in plan.networks}
 
 
@@ -182,7 +182,7 @@ def test_a_record_gives_the_same_plan_without_the_code(module: Callable[[str], N
     again = recorded(name, Described.model_validate(record))
     assert record == described(again)
     study = load_study({**STUDY, "attacks": {"names": [name]}})
-    plans = [make_plan(study, data_digest="0" * 64, model={}, attacks={name: each}) for each in (found, again)]
+    plans = [make_plan(study, data_digest="0" * 64, models={"": {}}, attacks={name: each}) for each in (found, again)]
     assert [job.key for job in plans[0].attacks] == [job.key for job in plans[1].attacks]
     with pytest.raises(UsageError, match="code of the user's, which this command does not run"):
         again.function(Evidence(**dict.fromkeys(["observed"])), seed=0)

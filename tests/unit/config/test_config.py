@@ -12,20 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing import metrics
-from lacewing.config import (
-    EarlyStopped,
-    Study,
-    Train,
-    _tradeoff,
-    builtin_studies,
-    canonical_key,
-    difference,
-    load_study,
-    network_name,
-    stop_name,
-    to_toml,
-)
+from lacewing.config import FEWEST_SEEDS, Train, canonical_key
 from lacewing.errors import UsageError
+from lacewing.methods import EarlyStopped
+from lacewing.study.declared import Study, builtin_studies, difference, load_study, to_toml
 from lacewing.study.plan import make_plan
 
 SMALL = {
@@ -58,7 +48,7 @@ def _small(**changes):
             "networks.2.train: unknown field 'weight_deacy'; did you mean 'weight_decay'?",
         ),
         ("networks.0.levels=3", "unknown field 'networks.0.levels'"),
-        ("networks.1.method=inp", "networks.1.method is 'inp'; did you mean 'imp'?"),
+        ("networks.1.method=inp", "networks.1.method: unknown name 'inp': did you mean 'imp'?"),
         ("train.epochs=0", "train.epochs = 0: input should be greater than or equal to 1."),
         ("train.epochs=many", "train.epochs = 'many'"),
         ("train.lr=-0.1", "train.lr = -0.1"),
@@ -101,7 +91,7 @@ def test_bad_values_are_one_sentence_that_names_the_field(override, said):
 def test_what_is_missing_is_named():
     with pytest.raises(UsageError, match="study: 'name' is missing"):
         load_study({k: v for k, v in SMALL.items() if k != "name"})
-    with pytest.raises(UsageError, match=r"networks\.0\.method is 'nothing'"):
+    with pytest.raises(UsageError, match=r"networks\.0\.method is missing; name one of dense, imp"):
         load_study(_small(networks=[{"levels": 2}]))
     with pytest.raises(UsageError, match=r"'networks\.0\.levels' is missing"):
         load_study(_small(networks=[{"method": "imp"}]))
@@ -148,12 +138,15 @@ STOPPED = {"method": "early-stopped"}
         ({"shares": [0.5, 0.5]}, "networks.3.shares: [0.5, 0.5] must ascend, no share twice."),
         ({"shares": 0.5}, "networks.3.shares = 0.5"),
         ({"share": [0.5]}, "unknown field 'networks.3.share'; did you mean 'shares'?"),
-        ({"train": {"stack": 2}}, "networks.3: networks in stacks cannot be stopped early; set train.stack to 1"),
+        (
+            {"train": {"stack": 2}},
+            "networks.3: networks of method 'early-stopped' cannot be trained in stacks",
+        ),
         ({"epoch": [1]}, "unknown field 'networks.3.epoch'; did you mean 'epochs'?"),
         ({"levels": 2}, "unknown field 'networks.3.levels'"),
         ({"train": {"lrr": 1}}, "networks.3.train: unknown field 'lrr'; did you mean 'lr'?"),
         ({"train": {"epochs": 0}}, "networks.3.train: epochs = 0"),
-        ({"method": "early-stoped"}, "networks.3.method is 'early-stoped'; did you mean 'early-stopped'?"),
+        ({"method": "early-stoped"}, "networks.3.method: unknown name 'early-stoped': did you mean 'early-stopped'?"),
     ],
 )
 def test_what_cannot_be_stopped_early_is_one_sentence_that_names_the_field(entry, said):
@@ -222,7 +215,7 @@ def test_a_network_lays_its_own_fields_over_those_of_all():
     study = load_study(_small())
     assert study.train_of(study.networks[2]) == Train(epochs=3, lr=0.2)
     assert study.train_of(study.networks[0]) == Train(epochs=3)
-    assert [network_name(n) for n in study.networks] == ["dense", "imp", "butterfly-s2-l2"]
+    assert [n.entry for n in study.networks] == ["dense", "imp", "butterfly-s2-l2"]
 
 
 def test_by_default_stops_are_about_twenty_evenly_spaced_on_a_log_scale():
@@ -311,17 +304,17 @@ def test_own_epochs_and_their_names():
         _small(train={"epochs": 2000}, networks=[STOPPED, {"method": "dense"}]), ["networks.0.epochs=[5, 50, 1200]"]
     )
     (entry, _) = study.networks
-    assert network_name(entry) == "early"
-    assert [stop_name(entry, epoch) for epoch in entry.stops(study.train)] == ["early-005", "early-050", "early-1200"]
+    assert entry.entry == "early"
+    assert [step.network for step in entry.steps(study.train)[1:]] == ["early-005", "early-050", "early-1200"]
     named = load_study(_small(networks=[{**STOPPED, "name": "short", "epochs": [2]}])).networks[0]
-    assert stop_name(named, 2) == "short-002"
+    assert named.steps(study.train)[1].network == "short-002"
 
 
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
 def test_shipped_studies_load_and_are_called_as_their_file(name):
     study = load_study(name)
     assert study.name == name
-    assert any(network_name(network) == "dense" for network in study.networks)
+    assert any(network.entry == "dense" for network in study.networks)
 
 
 def test_a_mapping_may_hold_paths_and_numpy_numbers():
@@ -559,7 +552,7 @@ def test_early_stops_may_be_added_to_a_folder_and_none_be_taken_away():
     for old, new in ((none, few), (none, _stopped()), (few, more), (few, few), (_stopped(), _stopped())):
         assert difference(old, new) is None
     assert difference(few, none) == "network 'early' is missing, which the folder has"
-    assert difference(more, few) == "network 'early' lacks epochs that the folder has"
+    assert difference(more, few) == "network 'early' lacks 'early-002', which the folder has"
     assert "network 'early': train.lr" in difference(few, _stopped([1, 2, 10], train={"lr": 0.2}))
     for old in (few, _stopped()):
         assert "network 'early': " in difference(old, _stopped(method="dense", name="early", train={"lr": 0.2}))
@@ -579,15 +572,15 @@ def test_a_folder_is_continued_whichever_way_its_stops_are_named():
     assert difference(epochs, shares) is None
     assert difference(shares, epochs) is None
     assert difference(epochs, more) is None
-    for old in (epochs, shares, more):
-        assert difference(old, fewer) == "network 'early' lacks epochs that the folder has"
+    for old, lost in ((epochs, "early-050"), (shares, "early-050"), (more, "early-020")):
+        assert difference(old, fewer) == f"network 'early' lacks '{lost}', which the folder has"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("run.seeds=[0, 1, 2]", "run.seeds=[0, 1]", "run.seeds lacks 2, which the folder has"),
-        ("networks.1.levels=3", "networks.1.levels=2", "network 'imp' has fewer levels than the folder"),
+        ("networks.1.levels=3", "networks.1.levels=2", "network 'imp' lacks 'imp-03', which the folder has"),
         ("train.lr=0.1", "train.lr=0.2", "train.lr is 0.2 now and 0.1 in the folder"),
         (
             "networks.1.fraction=0.5",
@@ -705,7 +698,7 @@ def test_a_question_needs_six_recipes_and_is_asked_once():
 
 
 def test_the_fewest_seeds_are_those_of_the_metrics():
-    assert _tradeoff.FEWEST_SEEDS == metrics.FEWEST_SEEDS
+    assert FEWEST_SEEDS == metrics.FEWEST_SEEDS
 
 
 def test_a_family_is_of_one_kind():
@@ -719,11 +712,11 @@ def test_a_family_is_of_one_kind():
 
 
 def test_a_family_changes_no_key_of_a_network_and_a_question_no_key_at_all():
-    plain = make_plan(load_study(_declared(None)), data_digest="0" * 64, model={})
-    asked = make_plan(load_study(_declared(QUESTION)), data_digest="0" * 64, model={})
+    plain = make_plan(load_study(_declared(None)), data_digest="0" * 64, models={"": {}})
+    asked = make_plan(load_study(_declared(QUESTION)), data_digest="0" * 64, models={"": {}})
     assert [job.key for job in plain.networks] == [job.key for job in asked.networks]
     bare = [{k: v for k, v in n.items() if k != "family"} for n in _declared(None)["networks"]]
-    unnamed = make_plan(load_study(_declared(None, networks=bare)), data_digest="0" * 64, model={})
+    unnamed = make_plan(load_study(_declared(None, networks=bare)), data_digest="0" * 64, models={"": {}})
     assert [job.key for job in unnamed.networks] == [job.key for job in plain.networks]
     assert {(j.family, j.kind) for j in plain.networks} == {
         ("dense", "dense"), ("imp", "sparse"), ("butterfly-s2-l2", "sparse"), ("short", "control"),

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lacewing.config import KINDS, Attacks, Data, Model, Run, Signals, Train, load_study, to_toml
+from lacewing.config import Attacks, Data, Model, Run, Signals, Train
 from lacewing.errors import UsageError
+from lacewing.methods import METHODS
+from lacewing.study.declared import load_study, to_toml
 from lacewing.support.text import visible
 
 SMALL = {
@@ -51,7 +53,7 @@ def _fields():
         for field in kind.model_fields:
             yield f"{part}.{field}", getattr(getattr(study, part), field)
     for index, network in enumerate(study.networks):
-        for field in KINDS[network.method].model_fields:
+        for field in METHODS[network.method].model_fields:
             yield f"networks.{index}.{field}", getattr(network, field)
     yield from {"networks.1.train.epochs": 3, "networks.1.train.lr": 0.1, "schema": 1, "name": "small"}.items()
 
@@ -167,7 +169,7 @@ def test_every_text_is_bounded_and_printable(path):
         ("networks.2.train=3", "networks.2.train = 3: give a table of fields."),
         ("networks.0=3", "networks.0 = 3: give a table of fields."),
         ("networks=3", "networks = 3: give a list."),
-        ("networks.1.method=3", "networks.1.method is '3'"),
+        ("networks.1.method=3", "networks.1.method is 3; name one of dense"),
         ("run.seeds=[-1]", "run.seeds.0 = -1"),
         ("model={ factory = 'a..b:f' }", "factory 'a..b:f' is not of the form"),
         ("name=nul", "name: 'nul' cannot name a folder on Windows; choose another name."),

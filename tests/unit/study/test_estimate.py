@@ -10,8 +10,8 @@ import torch
 
 import lacewing as lw
 from lacewing.bench._measure import Moved
-from lacewing.config import load_study
 from lacewing.errors import UsageError
+from lacewing.study.declared import load_study
 from lacewing.study.estimate import as_text, makespan
 from lacewing.study.estimate._calibrate import Kind
 from lacewing.study.estimate._machines import MACHINES, count, parse

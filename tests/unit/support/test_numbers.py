@@ -10,10 +10,10 @@ import pytest
 import lacewing
 from lacewing import bench, cli
 from lacewing.auditing import _gates, _result
-from lacewing.config import load_study
 from lacewing.errors import UsageError
 from lacewing.sparsify import files
 from lacewing.study import estimate, plan
+from lacewing.study.declared import load_study
 from lacewing.study.plan import make_plan
 from lacewing.support import numbers
 
@@ -176,7 +176,7 @@ def test_options_are_bounded_and_end_with_2(command, tmp_path: Path, monkeypatch
 
 def test_a_seed_of_a_slice_may_be_a_number():
     study = load_study("digits").resolved("fp32")
-    whole = make_plan(study, data_digest="0" * 64, model={})
+    whole = make_plan(study, data_digest="0" * 64, models={"": {}})
     slice_ = plan.only(whole, {"seed": 1})
     assert {job.seed for job in slice_.networks} == {1}
     assert slice_ == plan.only(whole, {"seed": "1"})

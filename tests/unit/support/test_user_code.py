@@ -16,9 +16,9 @@ from torch import nn
 
 import lacewing as lw
 from lacewing import cli
-from lacewing.config import load_study
 from lacewing.errors import UserCodeError
 from lacewing.sparsify import imp
+from lacewing.study.declared import load_study
 from lacewing.study.engine._perform import Performer
 from lacewing.study.jobs import Workspace, try_networks
 from lacewing.study.plan import make_plan
@@ -265,7 +265,7 @@ def _try(folder: Path, factory: str, **train: Any) -> None:
     path.write_text(text)
     study = load_study(path, [f"train.{name}={value}" for name, value in train.items()])
     work = Workspace.open(study, Store(folder / "run"), None)
-    try_networks(work, make_plan(study, data_digest="0" * 64, model={}).networks)
+    try_networks(work, make_plan(study, data_digest="0" * 64, models={"": {}}).networks)
 
 
 def test_a_last_batch_of_one_record_is_tried(own: Path) -> None:

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from lacewing import cli
-from lacewing.config import Model, Study, Train, load_study
+from lacewing.config import Model, Train
 from lacewing.errors import FolderError
 from lacewing.study import auto as _auto
+from lacewing.study.declared import Study, load_study
 from lacewing.study.folder import recorded
 from lacewing.study.jobs import Workspace
 from lacewing.study.prepared import Prepared
@@ -254,7 +255,7 @@ def test_a_cluster_is_told_what_was_looked_at(
 def test_a_dry_run_says_which_precision_and_why(
     timings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from lacewing.config import to_toml
+    from lacewing.study.declared import to_toml
 
     (tmp_path / "small.toml").write_text(to_toml(load_study(SMALL)))
     monkeypatch.chdir(tmp_path)

@@ -8,11 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from lacewing import models
-from lacewing.errors import BudgetSpent, FolderError, LacewingError, Terminated, about_folder
+from lacewing.errors import (
+    BudgetSpent,
+    DivergedError,
+    FolderError,
+    LacewingError,
+    Terminated,
+    UserCodeError,
+    about_folder,
+)
 from lacewing.results import Epoch
 from lacewing.study import jobs
 from lacewing.study.engine._pool import OUT_OF_MEMORY, Event
-from lacewing.study.plan import NetworkJob, make_plan
+from lacewing.study.plan import NetworkJob, fingerprints, make_plan
 from lacewing.support.user_code import blamed, told
 
 _OTHERS = (
@@ -37,10 +45,7 @@ class Performer:
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
         plan = make_plan(
-            work.study,
-            data_digest=work.dataset.digest,
-            model=models.fingerprint(work.study.model),
-            attacks=work.attacks,
+            work.study, data_digest=work.dataset.digest, models=fingerprints(work.study), attacks=work.attacks
         )
         self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
@@ -67,17 +72,25 @@ class Performer:
         return {"event": "done"}
 
     def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
-        """What failed in the user's model, which costs the job alone: as an event; None for anything else."""
-        model = self.work.study.model
+        """What failed in the user's model or method, which costs the job alone: as an event; None for anything else."""
         if isinstance(error, OSError) and error.__cause__ is not None:
             error = error.__cause__  # as it was before it was said in our words
         memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
-        if not models.is_own(model) or memory or isinstance(error, KeyboardInterrupt | Terminated) or not blamed(error):
-            return None
+        if memory or isinstance(error, KeyboardInterrupt | Terminated | DivergedError | FolderError):
+            return None  # these pass through a user's method
+        if isinstance(error, UserCodeError):
+            return {**failure(error), "user_code": True}
         running = (self.networks[key] for key in keys if key in self.networks)
-        name = next((job.id for job in running if not jobs.finished(self.work.store, job)), "")
-        event = failure(told(f"{name}: {models.named(model)}", error))
-        return {**event, "user_code": True}
+        job = next((job for job in running if not jobs.finished(self.work.store, job)), None)
+        if job is None or not blamed(error):
+            return None
+        if job.spec.source is not None:
+            place = f"method {job.method}"
+        elif models.is_own(job.model):
+            place = models.named(job.model)
+        else:
+            return None
+        return {**failure(told(f"{job.id}: {place}", error)), "user_code": True}
 
 
 def reporter(send: Callable[[Event], None]) -> jobs.Report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lacewing.config import Study
+from lacewing.study.declared import Study
 from lacewing.study.engine._pool import Event, Pool
 from lacewing.study.store import Store
 from lacewing.support.child import Child

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from lacewing import data
-from lacewing.config import Study, load_study
 from lacewing.errors import FolderError, UsageError, needs_extra
 from lacewing.study import jobs
+from lacewing.study.declared import Study, load_study
 from lacewing.study.engine._perform import Performer, failure, reporter
 from lacewing.study.engine._pool import Event, Pool
 from lacewing.study.engine._private import PrivateFolder, parent_of_sockets, private_folder

@@ -6,8 +6,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from lacewing.config import load_study
 from lacewing.study import jobs
+from lacewing.study.declared import load_study
 from lacewing.study.engine._perform import Performer, failure, reporter
 from lacewing.study.store import Store
 from lacewing.support.child import Message, Parent

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lacewing.config import Study, load_study
 from lacewing.study import jobs
+from lacewing.study.declared import Study, load_study
 from lacewing.study.engine import local
 from lacewing.study.engine._progress import duration
 from lacewing.study.plan import NetworkJob, probe_settings
@@ -114,7 +114,7 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     for job in prepared.slice.networks:
         if job.key in left:
             used[Kind.of(job)] += job.stop is None  # a dense network and its early stops are one training
-    kinds = sorted(used, key=lambda kind: (bool(kind.chain), kind.pruned, -used[kind]))  # the dense ones first
+    kinds = sorted(used, key=lambda kind: (bool(kind.built), kind.pruned, -used[kind]))  # the dense ones first
     batches = [min(kind.batch_size, members) for kind in kinds]
     workers = min(processes, len(_tasks(prepared, left)))
     answers = _timed(prepared, kinds, batches, min(workers, AT_ONCE), members)

@@ -20,11 +20,13 @@ from torch import nn
 
 from lacewing import models
 from lacewing.bench._measure import bytes_of, peak_bytes, sgd, training_step
-from lacewing.config import Butterfly, Imp, Study, Train, chain_settings, load_study
+from lacewing.config import Train
+from lacewing.methods import Dense, of_entry
 from lacewing.signals import observe
-from lacewing.sparsify import butterfly, prune
+from lacewing.sparsify import prune
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import prunable
+from lacewing.study.declared import Study, load_study
 from lacewing.study.plan import NetworkJob
 from lacewing.support.child import Parent
 from lacewing.support.machine import peak_memory
@@ -39,7 +41,7 @@ class Kind:
     """Networks whose training steps cost the same."""
 
     name: str = field(compare=False)
-    chain: str = ""  # a butterfly network's settings, as JSON
+    built: str = ""  # what the entry says of its architecture, as JSON; "": the study's model
     pruned: bool = False
     batch_size: int = 64
     precision: str = "fp32"
@@ -49,17 +51,17 @@ class Kind:
     @classmethod
     def of(cls, job: NetworkJob) -> Kind:
         """The kind of a planned network."""
-        chain = json.dumps(chain_settings(job.spec), sort_keys=True) if isinstance(job.spec, Butterfly) else ""
-        pruned = isinstance(job.spec, Imp)
+        own = {"model": job.spec.model, "method": job.spec.settings() if job.spec.reshapes else {}}
+        built = json.dumps(own, sort_keys=True) if any(own.values()) else ""
+        pruned = job.spec.masked
         settings = job.train.model_dump(include={"batch_size", "precision", "channels_last", "augment"})
-        return cls("pruned" if pruned else job.network if chain else "dense", chain, pruned, **settings)
+        return cls("pruned" if pruned else job.network if built else "dense", built, pruned, **settings)
 
     def build(self, study: Study, shape: Sequence[int], classes: int) -> nn.Module:
         """A fresh network of this kind."""
-        model = models.build(study.model, tuple(shape), classes)
-        if self.chain:
-            butterfly(model, **json.loads(self.chain))
-        return model
+        own = json.loads(self.built) if self.built else {"model": {}, "method": {}}
+        model = models.build(study.model_of(Dense(model=own["model"])), tuple(shape), classes)
+        return of_entry(own["method"], "networks", {}).build(model) if own["method"] else model
 
     def train(self, records: int, batch_size: int) -> Train:
         """Settings of a training that is timed: as the study has them, with a rate that moves nothing."""

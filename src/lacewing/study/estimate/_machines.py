@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacewing.bench._machine import Peaks
 from lacewing.bench._measure import Cost, counted, sgd, training_step
-from lacewing.config import Study
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.study.declared import Study
 from lacewing.study.estimate._calibrate import Kind
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lacewing import models
-from lacewing.config import Butterfly, EarlyStopped, Imp, chain_settings
-from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError
+from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError, UserCodeError
 from lacewing.study.jobs._observe import members, probe, publish
 from lacewing.study.jobs._progress import finished, missing_stops, trained
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
+from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,21 +41,21 @@ def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
         if not trained(work.store, head):
             _run_imposed(work, head)
         return drop_weights(work, chain)
-    stops = [job for job in rest if isinstance(job.spec, EarlyStopped)]
-    pruned = [job for job in rest if isinstance(job.spec, Imp)]
+    stops = [job for job in rest if job.stop is not None]
+    others = [job for job in rest if job.stop is None]
     if not trained(work.store, head):
-        _train_and_publish(work, head, build(work, head), rewinds=rewinds(chain), stops=stops)
+        _train_entry(work, head, [], rewinds=rewinds(chain), stops=stops)
     while missing := missing_stops(stops, {job.key for job in stops if trained(work.store, job)}):
         *before, last = missing
         _train_and_publish(work, last, build(work, head), stops=before)
-    for _, levels in itertools.groupby(pruned, key=lambda job: job.spec):
-        _run_imp(work, head, list(levels))
+    for _, jobs in itertools.groupby(others, key=lambda job: job.spec):
+        _train_entry(work, head, list(jobs))
     drop_weights(work, chain)
 
 
 def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
-    """The epochs whose states the pruned networks of a chain return to."""
-    return sorted({job.spec.rewind_epoch for job in chain if isinstance(job.spec, Imp)})
+    """The epochs of the first network's training whose states the others of a chain need."""
+    return sorted({epoch for job in chain for epoch in job.spec.keeps})
 
 
 def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
@@ -72,58 +72,95 @@ def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
 
 def _run_imposed(work: Workspace, job: NetworkJob) -> None:
     """Train a shadow from its own rewind point under the target's mask."""
-    from lacewing.sparsify.guard import Guard
     from lacewing.sparsify.masks import unpack
     from lacewing.training.checkpoints import load_tensors
 
     assert job.imposed is not None
-    assert isinstance(job.spec, Imp)
     mask, origin = job.imposed.mask, job.imposed.origin
     stored = work.store.file(mask.key, "masks.safetensors")
     if stored is None:
         raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
     model = build(work, origin)
-    guard = Guard(model, job.spec.rewind)
-    guard.origin = rewind_point(work, origin, job.spec.rewind_epoch)
+    guard = job.spec.guard(model)
+    guard.origin = rewind_point(work, origin, max(job.spec.keeps, default=0))
     guard.masks = unpack(load_tensors(stored))
     guard.rewind()
     _train_and_publish(work, job, model, guard=guard)
 
 
-def _run_imp(work: Workspace, head: NetworkJob, levels: Sequence[NetworkJob]) -> None:
-    """The IMP sequence from the highest level whose weights and masks the store holds."""
-    from lacewing.sparsify import imp
-    from lacewing.sparsify.guard import Guard
-    from lacewing.sparsify.masks import unpack
-    from lacewing.training.checkpoints import load_tensors
-
-    if all(trained(work.store, job) for job in levels):
+def _train_entry(
+    work: Workspace,
+    head: NetworkJob,
+    followers: Sequence[NetworkJob],
+    *,
+    rewinds: Sequence[int] = (),
+    stops: Sequence[NetworkJob] = (),
+) -> None:
+    """Have a method train what is missing of its networks: the first of a chain, or some that follow it."""
+    if followers and all(trained(work.store, job) for job in followers):
         return
-    sequence = [head, *levels]
-    done = itertools.takewhile(lambda job: trained(work.store, job), sequence)
-    needed = {job.key: ("model.safetensors", "masks.safetensors") if job.level else () for job in sequence}
-    start = max(job.level for job in done if work.store.done(job.key, *needed[job.key]))
-    spec = levels[0].spec
-    assert isinstance(spec, Imp)
-    model = build(work, head)
-    guard = Guard(model, spec.rewind)
-    guard.origin = rewind_point(work, head, spec.rewind_epoch)
-    if start:
-        key = sequence[start].key
-        model.load_state_dict(load_tensors(work.store.need(key, "model.safetensors")))
-        guard.masks = unpack(load_tensors(work.store.need(key, "masks.safetensors")))
-    current = itertools.count(start + 1 if start else 0)
+    jobs = [head, *followers]
+    spec = jobs[-1].spec
+    training = _Training(work, jobs, rewinds, stops)
+    spec.train_networks(training)
+    if missing := [job.id for job in jobs if not trained(work.store, job)]:
+        raise UserCodeError(f"{missing[0]}: method {spec.method} did not train it; call fit once for each network.")
 
-    def fit(model: nn.Module, guard: Guard) -> None:
-        job = sequence[next(current)]
-        if job is head:
-            _load_or_retrain(work, head, model)
+
+class _Training:
+    """See `lacewing.methods.Training`: the networks of one entry and seed, some of which the store may hold."""
+
+    def __init__(
+        self, work: Workspace, jobs: Sequence[NetworkJob], rewinds: Sequence[int], stops: Sequence[NetworkJob]
+    ) -> None:
+        from lacewing.training.loop import stream
+
+        self._work, self._jobs, self._rewinds, self._stops = work, jobs, rewinds, stops
+        self.levels = len(jobs) - 1
+        self.start = self._at_hand()
+        self.seed = stream(jobs[0].seed, jobs[0].role, "method")
+        self._next = self.start + 1 if self.start else 0
+
+    def _at_hand(self) -> int:
+        """The last network whose weights, and masks, the store holds, with those before it trained."""
+        store, jobs = self._work.store, self._jobs
+        done = [*itertools.takewhile(lambda number: trained(store, jobs[number]), range(len(jobs)))]
+        files = ("model.safetensors", "masks.safetensors") if jobs[-1].spec.masked else ("model.safetensors",)
+        return max((number for number in done if number and store.done(jobs[number].key, *files)), default=0)
+
+    def model(self) -> nn.Module:
+        return build(self._work, self._jobs[0])
+
+    def state(self, epoch: int) -> dict[str, Tensor]:
+        return rewind_point(self._work, self._jobs[0], epoch)
+
+    def resume(self, model: nn.Module, guard: Guard | None) -> None:
+        from lacewing.sparsify.masks import unpack
+        from lacewing.training.checkpoints import load_tensors
+
+        if not self.start:
+            return
+        store, key = self._work.store, self._jobs[self.start].key
+        model.load_state_dict(load_tensors(store.need(key, "model.safetensors")))
+        if guard is not None:
+            guard.masks = unpack(load_tensors(store.need(key, "masks.safetensors")))
+
+    def fit(self, model: nn.Module, guard: Guard | None = None) -> None:
+        work, number = self._work, self._next
+        if number > self.levels:
+            raise UserCodeError(
+                f"{self._jobs[-1].id}: its method calls fit more often than it has networks; call it once for each."
+            )
+        job = self._jobs[number]
+        self._next += 1
+        if number == 0 and trained(work.store, job):
+            _load_or_retrain(work, job, model)
+        elif number == 0:
+            _train_and_publish(work, job, model, guard=guard, rewinds=self._rewinds, stops=self._stops)
         else:
             _train_and_publish(work, job, model, guard=guard)
-
-    for level in imp(model, fit, levels=len(levels), fraction=spec.fraction, guard=guard, start=start):
-        if level.number > 1:
-            drop_weights(work, sequence[level.number - 1 : level.number])
+            if number > 1:
+                drop_weights(work, self._jobs[number - 1 : number])
 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
@@ -153,15 +190,16 @@ def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Ten
 
 
 def build(work: Workspace, job: NetworkJob) -> nn.Module:
+    """The job's network at its initialisation, on the study's device."""
     import torch
 
-    from lacewing.sparsify import butterfly
     from lacewing.training.loop import stream
 
     torch.manual_seed(stream(job.seed, job.role, "init"))
-    model = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
-    if isinstance(job.spec, Butterfly):
-        butterfly(model, **chain_settings(job.spec))
+    model = models.build(job.model, work.dataset.shape, work.dataset.classes)
+    if job.spec.reshapes:
+        with user_code(f"network '{job.network}': building it with method {job.spec.method}", own_frames=True):
+            model = job.spec.build(model)
     return model.to(work.device)
 
 

@@ -177,8 +177,10 @@ def _observe(
     clean = logits.argmax(1) == work.records.clean_y
     parts = split.part_N(len(work.records))
     aside = parts == POPULATION
-    dense = dense_model(work.study, work.dataset.shape, work.dataset.classes)
-    counts = describe(model, dense, guard.masks if guard else {})
+    shape, classes = work.dataset.shape, work.dataset.classes
+    dense = dense_model(work.study.model, shape, classes)
+    own = dense if job.model == work.study.model else dense_model(job.model, shape, classes)
+    counts = describe(model, dense, own, guard.masks if guard else {})
     result = NetworkResult(
         network=job.network,
         method=job.method,

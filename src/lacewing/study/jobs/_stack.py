@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lacewing.config import Imp
 from lacewing.errors import BudgetSpent, DivergedError
 from lacewing.study.jobs import _networks as single
 from lacewing.study.jobs._observe import members, publish
@@ -56,8 +55,6 @@ def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
 
 def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[int, str], rewinds: list[int]) -> None:
     """The IMP sequences from the highest level whose weights and masks the store holds for every network."""
-    from lacewing.sparsify import prune
-    from lacewing.sparsify.guard import Guard
     from lacewing.sparsify.masks import unpack
     from lacewing.training.checkpoints import load_tensors
 
@@ -65,8 +62,8 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     if all(trained(work.store, job) for jobs in levels[1:] for job in jobs):
         return
     spec = levels[1][0].spec
-    assert isinstance(spec, Imp)
-    files = ["model.safetensors", f"rewind-{spec.rewind_epoch}.safetensors"][: 2 if spec.rewind_epoch else 1]
+    origin = max(spec.keeps, default=0)
+    files = ["model.safetensors", *([f"rewind-{origin}.safetensors"] if origin else [])]
     if not all(work.store.done(job.key, *files) for place, job in enumerate(heads) if place not in dead):
         _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds, files)
     start = max(
@@ -77,9 +74,9 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     models, guards = [], []
     for place, (head, job) in enumerate(zip(heads, levels[start], strict=True)):
         model = single.build(work, head)
-        guard = Guard(model, spec.rewind)
+        guard = spec.guard(model)
         if place not in dead:
-            guard.origin = single.rewind_point(work, head, spec.rewind_epoch)
+            guard.origin = single.rewind_point(work, head, origin)
             model.load_state_dict(load_tensors(work.store.need(job.key, "model.safetensors")))
             if start:
                 guard.masks = unpack(load_tensors(work.store.need(job.key, "masks.safetensors")))
@@ -88,8 +85,7 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     for jobs in levels[start + 1 :]:
         for place, guard in enumerate(guards):
             if place not in dead:
-                guard.masks = prune(guard.model, guard.masks, fraction=spec.fraction)
-                guard.rewind()
+                spec.next_level(guard)
         _train(work, jobs, models, guards, dead, [])
 
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lacewing import models
-from lacewing.config import Butterfly, chain_settings
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, UserCodeError
 from lacewing.study.jobs._networks import build
 from lacewing.study.jobs._observe import members
 from lacewing.study.jobs._workspace import Workspace
@@ -40,12 +39,12 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
         return  # the GPUs are those of a cluster
     alike: dict[str, list[NetworkJob]] = {}
     for job in networks:
-        chain = chain_settings(job.spec) if isinstance(job.spec, Butterfly) else None
-        alike.setdefault(repr((chain, job.train.precision, job.train.channels_last)), []).append(job)
+        shape = job.spec.settings() if job.spec.reshapes else None
+        alike.setdefault(repr((job.model, shape, job.train.precision, job.train.channels_last)), []).append(job)
     for jobs in alike.values():
         recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
         lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
-        if lonely or models.is_own(work.study.model):
+        if lonely or models.is_own(jobs[0].model) or jobs[0].spec.source is not None:
             with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
                 _try(work, jobs, lonely)
 
@@ -57,13 +56,15 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     from lacewing.training.batches import Batches
     from lacewing.training.loop import lay_out, sgd, train_step
 
-    job, place = jobs[0], models.named(work.study.model)
-    if isinstance(job.spec, Butterfly):
+    job, place = jobs[0], models.named(jobs[0].model)
+    if job.spec.reshapes:
         place = f"network '{job.network}': {place}"
     try:
         model = build(work, job)
     except UsageError as error:
-        raise type(error)(f"network '{job.network}': {error}" if isinstance(job.spec, Butterfly) else error) from None
+        if isinstance(error, UserCodeError) or not job.spec.reshapes:
+            raise
+        raise type(error)(f"network '{job.network}': {error}") from None
     parameters = list(model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):
         raise UsageError(f"{place} has lazy layers: give every layer its sizes.")
@@ -83,15 +84,15 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
         model.train()
         inputs, labels = batch(count)
-        with _theirs(work, f"{place}, in training mode on {_spoken(count)}{why},"):
+        with _theirs(job, f"{place}, in training mode on {_spoken(count)}{why},"):
             answer, as_it_was = _forward(model, inputs, job.train.precision)
         _check(place, "training", answer, as_it_was, inputs, work.dataset.classes)
-        with _theirs(work, f"{place}: a training step on {_spoken(count)}{why}"):
+        with _theirs(job, f"{place}: a training step on {_spoken(count)}{why}"):
             train_step(model, inputs, labels, optimizer, job.train.precision)
     model.eval()
     for count in (few, 1):
         inputs, _ = batch(count)
-        with torch.no_grad(), _theirs(work, f"{place}, in evaluation mode on {_spoken(count)},"):
+        with torch.no_grad(), _theirs(job, f"{place}, in evaluation mode on {_spoken(count)},"):
             answer, as_it_was = _forward(model, inputs, "fp32")
         _check(place, "evaluation", answer, as_it_was, inputs, work.dataset.classes)
 
@@ -107,9 +108,9 @@ def _last_of_one(work: Workspace, job: NetworkJob) -> str:
 
 
 @contextmanager
-def _theirs(work: Workspace, place: str) -> Iterator[None]:
+def _theirs(job: NetworkJob, place: str) -> Iterator[None]:
     """What a user's model raises is the user's; what one of ours raises is ours, save that it was given one record."""
-    if models.is_own(work.study.model) or "(the last of" in place:
+    if models.is_own(job.model) or job.spec.source is not None or "(the last of" in place:
         with user_code(place):
             yield
     else:

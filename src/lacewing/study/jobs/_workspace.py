@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from lacewing import attacks, data
 from lacewing.attacks import Attack
-from lacewing.config import Study
 from lacewing.results import Epoch
+from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
 

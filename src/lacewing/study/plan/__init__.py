@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lacewing.attacks import ATTACKS, Attack
-from lacewing.config import Study
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.study.declared import Study
 from lacewing.study.plan._attacks import NOT_ABOUT, Networks, asked, attack_job, probe_settings
 from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
-from lacewing.study.plan._networks import chains_of, imposed_chains, probed
+from lacewing.study.plan._networks import chains_of, fingerprints, imposed_chains, probed
 from lacewing.study.plan._only import only
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Plan",
     "Side",
     "asked",
+    "fingerprints",
     "make_plan",
     "only",
     "probe_settings",
@@ -28,14 +29,18 @@ __all__ = [
 
 
 def make_plan(
-    study: Study, *, data_digest: str, model: Mapping[str, Any], attacks: Mapping[str, Attack] = ATTACKS
+    study: Study,
+    *,
+    data_digest: str,
+    models: Mapping[str, Mapping[str, Any]],
+    attacks: Mapping[str, Attack] = ATTACKS,
 ) -> Plan:
     """The jobs of a resolved study.
 
     Args:
         study: with its precision decided, and "all" among its attacks replaced by names.
         data_digest: SHA-256 of the data set.
-        model: what identifies the model (``models.fingerprint``).
+        models: by name of an entry what identifies its model (``models.fingerprint``); "" is the study's.
         attacks: by name, those that the study may declare (``attacks.chosen``): a user's own are no part of the
             registry.
 
@@ -45,7 +50,7 @@ def make_plan(
     for name in study.attacks.names:
         if name not in attacks:
             raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, attacks)}")
-    chains = chains_of(study, data_digest=data_digest, model=model)
+    chains = chains_of(study, data_digest=data_digest, models=models)
     if any("imposed-shadow" in attacks[name].needs for name in study.attacks.names):
         chains += imposed_chains(study, chains)
     settings = probe_settings(study, attacks)
@@ -66,7 +71,7 @@ def make_plan(
 
 def unavailable(study: Study) -> dict[str, str]:
     """By name, the attacks of the registry that can run on no network of the study, with what they lack."""
-    chains = chains_of(study, data_digest="", model={})
+    chains = chains_of(study, data_digest="", models={"": {}})
     chains += imposed_chains(study, chains)
     networks = Networks(study, chains)
     lacking = {}

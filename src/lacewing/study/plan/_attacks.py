@@ -10,8 +10,9 @@ from typing import Any
 
 from lacewing import metrics
 from lacewing.attacks import Attack
-from lacewing.config import SCHEMA, Butterfly, Imp, Study, canonical_key
-from lacewing.study.plan._jobs import AttackJob, NetworkJob, Side
+from lacewing.config import canonical_key
+from lacewing.study.declared import Study
+from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
 
 NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over a network
 _ABOUT: Mapping[str, str] = {  # by trait of a network
@@ -89,12 +90,13 @@ class Networks:
 
     def denser(self, of: NetworkJob) -> tuple[NetworkJob, ...]:
         """The dense version of a network and, for a pruned one, the levels between, the dense one first."""
-        if of.method == "dense":
+        if of.spec.role != "sparse":
             return ()
-        if isinstance(of.spec, Imp):
+        if "levels" in of.spec.traits:
             chain = self._chains[of.key]
             return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
-        kin = self._alike["dense", of.role, of.seed]
+        kin = [job for job in self._alike["dense", of.role, of.seed] if job.model == of.model]
+        kin = kin or self._alike["dense", of.role, of.seed]
         named = [j for j in kin if j.network == "dense"] or kin
         return (named[0],) if len(named) == 1 else ()
 
@@ -110,8 +112,8 @@ class Networks:
         return self._imposed.get(target.key)
 
     def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
-        """The level before (the one after, for the first); for butterfly networks the next entry of the study."""
-        if isinstance(shadow.spec, Imp):
+        """The level before (the one after, for the first); where there are no levels, another entry of the method."""
+        if "levels" in shadow.spec.traits:
             chain = self._chains[shadow.key]
             kin = {j.level: j for j in chain if j.level and j.spec == shadow.spec}
             return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
@@ -159,7 +161,7 @@ def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:
 
 def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> AttackJob | str:
     """The job of an attack on a network, or a sentence that says what it lacks."""
-    if strange := sorted(attack.about - _traits(target)):
+    if strange := sorted(attack.about - target.spec.traits):
         return f"{NOT_ABOUT}{' and '.join(_ABOUT[trait] for trait in strange)}."
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
@@ -182,7 +184,7 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         for kind in ("dense", "mismatched", "imposed")
         if f"{kind}-shadow" in needs and (job := networks.other_shadow(kind, target)) is not None
     )
-    config: dict[str, Any] = {"schema": SCHEMA, "kind": "attack", "attack": attack.name, "seed": target.seed}
+    config: dict[str, Any] = {"schema": KEYS, "kind": "attack", "attack": attack.name, "seed": target.seed}
     if attack.source is not None:
         config["source"] = attack.source
     config["metrics"] = metrics.VERSION
@@ -201,12 +203,6 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         queries = trained_queries(target.train.augment, study.signals.queries)
         config["trained_queries"] = queries
     return AttackJob(canonical_key(config), attack, target.seed, known, taught, others, queries)
-
-
-def _traits(job: NetworkJob) -> frozenset[str]:
-    if isinstance(job.spec, Imp):
-        return frozenset({"sparse", "masked", "levels"})
-    return frozenset({"sparse"}) if isinstance(job.spec, Butterfly) else frozenset()
 
 
 def trained_queries(augment: Collection[str], queries: int) -> tuple[int, ...]:

@@ -6,29 +6,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lacewing.attacks import Attack
-from lacewing.config import Network, Train
+from lacewing.config import Model, Train
+from lacewing.methods import Method, Step
 from lacewing.results import Kind, Role
+
+KEYS = 1  # in every job key; raised whenever an old job would mean something else
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkJob:
-    """Train one network and observe it. ``level`` is 0 but for those that a chain's first network leads to."""
+    """Train one network and observe it."""
 
     key: str
-    network: str
-    method: str
     role: Role
     seed: int
-    level: int
-    spec: Network
+    step: Step
+    spec: Method
     train: Train
+    model: Model
     # What the study's attacks ask it beyond plain outputs and sensitivity: a kind of question, the key of its answers.
     probes: tuple[tuple[str, str], ...] = ()
     imposed: Imposed | None = None
     stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.training.stack``
-    stop: int | None = None  # the epoch after which training was stopped early
     family: str = ""
     kind: Kind | None = None
+    name: str = ""  # where it is not the step's: a shadow under an imposed mask
+
+    @property
+    def network(self) -> str:
+        """The network's name, the same for every role and seed."""
+        return self.name or self.step.network
+
+    @property
+    def method(self) -> str:
+        """The name of its method, as a study has it."""
+        return self.spec.method
+
+    @property
+    def level(self) -> int:
+        """0 but for those that a chain's first network leads to."""
+        return self.step.level
+
+    @property
+    def stop(self) -> int | None:
+        """The epoch of its chain's first training after which it is observed; None: it is trained itself."""
+        return self.step.stop
 
     @property
     def id(self) -> str:

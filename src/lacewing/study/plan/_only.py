@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lacewing.config import network_name
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.plan._jobs import NetworkJob, Plan
 
@@ -34,11 +33,11 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     for chain in plan.chains:
         for job in filter(wanted, chain):
             last = highest.setdefault(chain[0].stack or chain[0].key, {})
-            last[network_name(job.spec)] = max(job.level, last.get(network_name(job.spec), 0))
+            last[job.spec.entry] = max(job.level, last.get(job.spec.entry, 0))
     chains = []
     for chain in plan.chains:
         if found := highest.get(chain[0].stack or chain[0].key):
-            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(network_name(j.spec), 0)))
+            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(j.spec.entry, 0)))
     if not chains:
         asked = ",".join(f"{k}={v[:40]}" for k, v in terms.items())
         raise UsageError(f"--only {asked}: no network of the study fits; `lacewing run ... --dry-run` lists them.")

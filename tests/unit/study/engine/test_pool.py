@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from lacewing.config import load_study
 from lacewing.errors import DataError
+from lacewing.study.declared import load_study
 from lacewing.study.engine._pool import Pool
 from lacewing.study.plan import make_plan
 from lacewing.study.store import Store
@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, folder, **changes):
         study = load_study({**STUDY, **changes})
-        self.plan = make_plan(study, data_digest="0" * 64, model={"name": "mlp"})
+        self.plan = make_plan(study, data_digest="0" * 64, models={"": {"name": "mlp"}})
         self.store = Store(folder / "run")
         self.workers, self.events = [], []
 

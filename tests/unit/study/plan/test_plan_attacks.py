@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lacewing.attacks import ATTACKS
-from lacewing.config import load_study
 from lacewing.errors import UsageError
+from lacewing.study.declared import load_study
 from lacewing.study.plan import Plan, make_plan, unavailable
 
 SMALL: dict[str, Any] = {
@@ -35,7 +35,7 @@ def _study(*overrides: str, attacks: Any = ("discriminator",)) -> Any:
 
 
 def _plan(*overrides: str, attacks: Any = ("discriminator",)) -> Plan:
-    return make_plan(_study(*overrides, attacks=attacks), data_digest="0" * 64, model={"name": "resnet8"})
+    return make_plan(_study(*overrides, attacks=attacks), data_digest="0" * 64, models={"": {"name": "resnet8"}})
 
 
 @pytest.mark.parametrize(("overrides", "without"), [((), HALVES_ALONE), (HALVES, set())])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lacewing.config._bounds import shown
-from lacewing.config._checked import validated
-from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
-from lacewing.config._study import Study
+from lacewing.config import DEEPEST, LONGEST_TEXT, plain, shown, validated
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.study.declared._study import Study
+from lacewing.study.declared._vary import expanded
 from lacewing.support.formats import TOML_BYTES, NotTOML, parse_toml, read_toml
 
 
@@ -40,7 +40,28 @@ def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] =
         raise UsageError(f"study is a {type(study).__name__}; give a built-in name, a TOML file or a mapping.")
     for override in overrides:
         _set(fields, override)
-    return validated(Study, plain(fields, where), where)
+    fields, places = expanded(plain(fields, where), where)
+    try:
+        return validated(Study, fields, where)
+    except UsageError as error:
+        if all(place == index for index, place in enumerate(places)):
+            raise
+        # The sentence counts the networks that `vary` made; the user's file has entries.
+        told = re.sub(r"\bnetworks\.(\d+)", lambda found: f"networks.{places[int(found[1])]}", str(error))
+        raise type(error)(told) from error.__cause__
+
+
+def recorded_study(fields: Mapping[str, Any], methods: Mapping[str, Any]) -> Study:
+    """The study that a run folder holds, without user code.
+
+    Args:
+        fields: as `Study.as_dict` gives them.
+        methods: by the place of an entry whose method is not the package's own, what `lacewing.methods.record` made.
+
+    Raises:
+        UsageError: it is no study that this version reads.
+    """
+    return validated(Study, plain(fields, "study"), "study", context={"methods": methods})
 
 
 def _named(study: str) -> tuple[dict[str, Any], str]:
@@ -115,7 +136,7 @@ def to_toml(study: Study) -> str:
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())]
     for network in networks:
-        lines += ["", "[[networks]]", *(f"{key} = {_toml_value(value)}" for key, value in network.items())]
+        lines += ["", "[[networks]]", *(f"{k} = {_toml_value(v)}" for k, v in network.items() if v != {})]
     return "\n".join(lines) + "\n"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lacewing.config._networks import EarlyStopped, Imp, network_name
-from lacewing.config._study import Study
+from lacewing.study.declared._study import Study
 
 
 def difference(old: Study, new: Study) -> str | None:
@@ -24,20 +23,17 @@ def difference(old: Study, new: Study) -> str | None:
         after[part].pop(name)
         if gone:
             return f"{path} lacks {gone[0]!r}, which the folder has"
-    there = {network_name(n): n for n in new.networks}
+    there = {n.entry: n for n in new.networks}
     for network in old.networks:
-        name = network_name(network)
+        name = network.entry
         other = there.get(name)
         if other is None:
             return f"network '{name}' is missing, which the folder has"
-        was, now = (n.model_dump(mode="json", exclude={"name"}) for n in (network, other))
-        if isinstance(network, Imp) and was.pop("levels") > now.pop("levels", 0):
-            return f"network '{name}' has fewer levels than the folder"
-        if isinstance(network, EarlyStopped) and isinstance(other, EarlyStopped):
-            if not set(network.stops(old.train_of(network))) <= set(other.stops(new.train_of(other))):
-                return f"network '{name}' lacks epochs that the folder has"
-            for way in ("epochs", "shares"):  # two ways to name the same stops
-                was[way] = now[way]
+        planned = {step.network for step in other.steps(new.train_of(other))}
+        for step in network.steps(old.train_of(network)):
+            if step.network not in planned and type(other).adds:
+                return f"network '{name}' lacks '{step.network}', which the folder has"
+        was, now = (n.model_dump(mode="json", exclude={"name", *network.adds}) for n in (network, other))
         changed = _first_difference(was, now)
         if changed:
             return f"network '{name}': {changed}"

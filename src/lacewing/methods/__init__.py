@@ -1,0 +1,93 @@
+"""The kinds of networks that a study can declare, one file each, and those that users and plugins add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lacewing.config import shown, validated
+from lacewing.errors import UsageError
+from lacewing.methods._base import Method, Step, Training
+from lacewing.methods._recorded import RecordedMethod, record
+from lacewing.methods.butterfly import Butterfly
+from lacewing.methods.dense import Dense
+from lacewing.methods.early_stopped import EarlyStopped
+from lacewing.methods.imp import Imp
+from lacewing.results import Look
+from lacewing.support.loading import METHODS as GROUP
+from lacewing.support.loading import load_users
+
+__all__ = [
+    "METHODS",
+    "Butterfly",
+    "Dense",
+    "EarlyStopped",
+    "Imp",
+    "Look",
+    "Method",
+    "RecordedMethod",
+    "Step",
+    "Training",
+    "find",
+    "look_of",
+    "of_entry",
+    "record",
+]
+
+METHODS: dict[str, type[Method]] = {
+    "dense": Dense,
+    "imp": Imp,
+    "butterfly": Butterfly,
+    "early-stopped": EarlyStopped,
+}
+_OTHER = "#009e73", "D"  # colour and marker of methods that choose none
+
+
+def find(name: str, field: str) -> type[Method]:
+    """The method called ``name``: one of the package, of an installed plugin, or a user's ``package.module:Name``.
+
+    Args:
+        name: as a study has it.
+        field: of the study, for messages.
+
+    Raises:
+        UsageError: there is none, or what is there is no subclass of `Method`.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    found = load_users(name, GROUP, field, built_in=METHODS)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UsageError(f"{field}: {name} is no subclass of lacewing.methods.Method; name a class that is one.")
+    if found.role == "dense":
+        raise UsageError(f"{field}: {name} has role 'dense', which is the package's own; make it sparse or control.")
+    return found
+
+
+def of_entry(
+    fields: Mapping[str, Any], where: str, train: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+) -> Method:
+    """The method of a ``[[networks]]`` entry.
+
+    Args:
+        fields: the entry, with ``method``.
+        where: the entry, as messages name it: ``networks.2``.
+        train: the fields of its training.
+        recorded: what a run folder holds of entries whose method is not the package's own, by the place of the entry
+            in the study: they are made from it, and no user code is imported. None: it is imported.
+
+    Raises:
+        UsageError: an unknown method or field, or a bad value; the sentence names it and the mend.
+    """
+    name = fields.get("method")
+    if not isinstance(name, str):
+        told = "is missing" if name is None else f"is {shown(name)}"
+        raise UsageError(f"{where}.method {told}; name one of {', '.join(METHODS)}, or your own package.module:Name.")
+    if name not in METHODS and recorded is not None:
+        return RecordedMethod.of(fields, recorded.get(where.rpartition(".")[2]))
+    method = find(name, f"{where}.method")
+    return validated(method, method.completed(fields, train), field=where)
+
+
+def look_of(method: type[Method] | Method, name: str) -> Look:
+    """How a method's networks appear; ``name`` is the method's, which is the label where it chooses none."""
+    return method.look or Look(name.rpartition(":")[2], *_OTHER)

@@ -1,0 +1,142 @@
+"""What a run folder holds of a method that is not the package's own, so that no user code runs to read a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from lacewing.config import Train
+from lacewing.errors import FolderError
+from lacewing.methods._base import Method, Step
+from lacewing.methods.dense import Dense
+from lacewing.results import Kind, Trait
+
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_Count = Annotated[int, Field(ge=0, le=10**6)]
+
+
+class _RecordedStep(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    network: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,79}$")]
+    key: dict[str, Any]
+    level: _Count
+    stop: _Count | None
+
+
+class _Entry(BaseModel):
+    """plan.json's record of one entry."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    entry: _Name
+    role: Literal["sparse", "control"]
+    complete: bool
+    reshapes: bool
+    masked: bool
+    adds: list[_Name]
+    traits: list[Trait]
+    recipes: _Count
+    source: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    steps: Annotated[list[_RecordedStep], Field(min_length=1, max_length=10_000)]
+
+
+def record(method: Method, train: Train) -> dict[str, Any]:
+    """What plan.json keeps of an entry whose method is a user's; ``train`` is its training."""
+    return {
+        "entry": method.entry,
+        "role": method.role,
+        "complete": method.complete,
+        "reshapes": method.reshapes,
+        "masked": method.masked,
+        "adds": sorted(method.adds),
+        "traits": sorted(method.traits),
+        "recipes": method.recipes,
+        "source": method.source,
+        "steps": [
+            {"network": s.network, "key": dict(s.key), "level": s.level, "stop": s.stop} for s in method.steps(train)
+        ],
+    }
+
+
+class RecordedMethod(Method):
+    """An entry as a run folder records it: it names and describes its networks, and builds and trains none."""
+
+    model_config = ConfigDict(extra="allow")
+
+    _record: _Entry = PrivateAttr()
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], content: object) -> RecordedMethod:
+        """The entry with these fields; ``content`` is what `record` made of it.
+
+        Raises:
+            FolderError: there is no such record, or it is damaged.
+        """
+        try:
+            found = cls.model_validate(dict(fields))
+            found._record = _Entry.model_validate(content)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise FolderError(
+                f"what the folder records of the method {str(fields.get('method'))[:80]!r} is not what this version "
+                f"writes ({place}: {problem['msg']})."
+            ) from None
+        return found
+
+    @property
+    def role(self) -> Kind:  # type: ignore[override]
+        """As recorded, like the rest."""
+        return self._record.role
+
+    @property
+    def complete(self) -> bool:  # type: ignore[override]
+        """See `Method`."""
+        return self._record.complete
+
+    @property
+    def reshapes(self) -> bool:  # type: ignore[override]
+        """See `Method`."""
+        return self._record.reshapes
+
+    @property
+    def masked(self) -> bool:  # type: ignore[override]
+        """See `Method`."""
+        return self._record.masked
+
+    @property
+    def adds(self) -> frozenset[str]:  # type: ignore[override]
+        """See `Method`."""
+        return frozenset(self._record.adds)
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """See `Method`."""
+        return frozenset(self._record.traits)
+
+    @property
+    def recipes(self) -> int:
+        """See `Method`."""
+        return self._record.recipes
+
+    @property
+    def source(self) -> str:
+        """Of the module that the networks were trained with."""
+        return self._record.source
+
+    @property
+    def entry(self) -> str:
+        """See `Method`."""
+        return self._record.entry
+
+    def first(self) -> Method:
+        """See `Method`."""
+        alike = Dense(train=self.train, model=self.model)
+        return alike if self._record.steps[0].key == alike.settings() else self
+
+    def steps(self, train: Train) -> tuple[Step, ...]:
+        """See `Method`; whatever the training, which a run folder does not change."""
+        return tuple(Step(s.network, s.key, s.level, s.stop) for s in self._record.steps)

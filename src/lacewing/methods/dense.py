@@ -1,0 +1,18 @@
+"""The dense network: trained as the study says, with nothing taken away."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from lacewing.methods._base import Method
+from lacewing.results import Kind, Look
+
+
+class Dense(Method):
+    """The dense network, which every other is measured against; further ones, with other settings, are controls."""
+
+    role: ClassVar[Kind] = "dense"
+    look: ClassVar[Look] = Look("dense", "#1d2430", "s")
+    stackable: ClassVar[bool] = True
+
+    method: Literal["dense"] = "dense"

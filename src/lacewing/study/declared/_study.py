@@ -1,0 +1,214 @@
+"""The whole declared experiment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+
+from lacewing.config import (
+    Attacks,
+    BadField,
+    Data,
+    Model,
+    Part,
+    Run,
+    Signals,
+    Tradeoff,
+    Train,
+    folder_name,
+    no_longer_than,
+    shown,
+    validated,
+)
+from lacewing.errors import UsageError
+from lacewing.methods import Method, of_entry
+from lacewing.results import Kind
+from lacewing.study.declared._questions import check_declared, check_families
+
+MOST_NETWORKS, MOST_PAIRS = 10_000, 300_000
+SCHEMA = 1  # of study files
+
+
+class Study(Part):
+    """The whole declared experiment."""
+
+    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+    name: Annotated[str, folder_name]
+    data: Data = Data()
+    model: Model
+    train: Train = Train()
+    networks: Annotated[
+        tuple[SerializeAsAny[Method], ...],
+        Field(min_length=1, strict=False),
+        no_longer_than(1000, "every entry is at least one network for each seed"),
+    ]
+    signals: Signals = Signals()
+    attacks: Attacks = Attacks()
+    tradeoff: Tradeoff = Tradeoff()
+    run: Run = Run()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _population_of_halves(cls, fields: Any) -> Any:
+        """random-halves keeps a tenth as population where the study does not say how much."""
+        drawn = fields.get("data") if isinstance(fields, dict) else None
+        if isinstance(drawn, dict) and drawn.get("split") == "random-halves" and "population" not in drawn:
+            return {**fields, "data": {**drawn, "population": 0.1}}
+        return fields
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _methods(cls, entries: Any, info: ValidationInfo) -> Any:
+        """Each entry as its method; what a run folder records of user's methods is in the context."""
+        if not isinstance(entries, list | tuple):
+            return entries
+        recorded = (info.context or {}).get("methods")
+        train = info.data["train"].model_dump() if "train" in info.data else {}
+        made = []
+        for index, entry in enumerate(entries):
+            where = f"networks.{index}"
+            if isinstance(entry, Method):
+                made.append(entry)
+            elif not isinstance(entry, Mapping):
+                raise BadField(f"{where} = {shown(entry)}: give a table of fields.")
+            else:
+                made.append(_told(where, entry, train, recorded))
+        return made
+
+    @field_validator("schema_")
+    @classmethod
+    def _known_schema(cls, schema: int) -> int:
+        if schema != SCHEMA:
+            raise ValueError(f"{shown(schema)} is not the schema of this version, which is {SCHEMA}")
+        return schema
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> Study:
+        self._plan_fits()
+        names = Counter[str]()
+        for index, network in enumerate(self.networks):
+            train = self.train_of(network, where=f"networks.{index}.train")
+            names.update({network.entry, *(step.network for step in network.steps(train))})
+        for name, count in names.items():
+            if count > 1:
+                raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
+        recipes: dict[str, str] = {}
+        for index, network in enumerate(self.networks):
+            self._network_fits(network, f"networks.{index}")
+            train, model = self.train_of(network), self.model_of(network)
+            made = network.model_dump_json(exclude={"name", "family", "train", "model", *network.adds})
+            other = recipes.setdefault(made + train.model_dump_json() + model.model_dump_json(), network.entry)
+            if other != network.entry:
+                raise ValueError(f"networks: '{other}' and '{network.entry}' are made alike; remove one or change it")
+        check_families(self)
+        check_declared(self)
+        return self
+
+    def _network_fits(self, network: Method, where: str) -> None:
+        """Refuse an entry that does not fit its training or its model."""
+        train, model = self.train_of(network), self.model_of(network, where=f"{where}.model")
+        if train.stack > 1:
+            if not network.stackable:
+                raise ValueError(
+                    f"{where}: networks of method '{network.method}' cannot be trained in stacks; set train.stack to "
+                    "1, or leave it out"
+                )
+            if model.name != "mlp" or train.precision == "bf16" or train.augment:
+                raise ValueError(
+                    f"train.stack = {train.stack} needs model.name = 'mlp', fp32 and no train.augment; set it to 1"
+                )
+        try:
+            network.check(train)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
+
+    def _plan_fits(self) -> None:
+        """Refuse, before a plan is made, one of more networks than any study has."""
+        trains = [self.train_of(n, where=f"networks.{index}.train") for index, n in enumerate(self.networks)]
+        each = sum(len(network.steps(train)) for network, train in zip(self.networks, trains, strict=True))
+        seeds = len(self.run.seeds)
+        planned = each * seeds * (2 if self.data.split == "four-way" else 1)
+        if planned > MOST_NETWORKS:
+            raise ValueError(
+                f"networks and run.seeds make {planned:,} networks: at most {MOST_NETWORKS:,}, since a study is "
+                "planned and reported as a whole; split it into several"
+            )
+        if planned * seeds > MOST_PAIRS:
+            raise ValueError(
+                f"run.seeds: {planned:,} networks of {seeds:,} seeds make {planned * seeds:,} pairs of a network and "
+                f"a reference: at most {MOST_PAIRS:,}, since attacks read them all; name fewer seeds"
+            )
+
+    def model_of(self, network: Method, where: str = "model") -> Model:
+        """[model] with the network's own fields laid over it; one that names another model takes none of its options.
+
+        Raises:
+            UsageError: an override names no field of [model], or has a wrong value.
+        """
+        kept = {} if {"name", "factory"} & {*network.model} else self.model.model_dump(exclude_none=True)
+        return validated(Model, {**kept, **network.model}, where)
+
+    def train_of(self, network: Method, where: str = "train") -> Train:
+        """[train] with the network's own fields laid over it.
+
+        Raises:
+            UsageError: an override names no field of [train], or has a wrong value.
+        """
+        return validated(Train, {**self.train.model_dump(), **network.train}, where)
+
+    def undecided(self) -> tuple[str, ...]:
+        """The fields, as ``--set`` names them, whose ``precision = "auto"`` must be decided; stacks train in fp32."""
+        asked = {}
+        for index, network in enumerate(self.networks):
+            train = self.train_of(network)
+            if train.precision == "auto" and train.stack == 1:
+                own = "precision" in network.train
+                asked[f"networks.{index}.train.precision" if own else "train.precision"] = True
+        return tuple(asked)
+
+    def resolved(self, precision: Literal["fp32", "bf16"]) -> Study:
+        """The study with ``precision = "auto"`` decided, as the run folder records it; a stack trains in fp32.
+
+        Raises:
+            UsageError: two networks are made alike now.
+        """
+        train = self.train
+        if train.precision == "auto":
+            train = train.model_copy(update={"precision": "fp32" if train.stack > 1 else precision})
+
+        def settle(network: Method) -> dict[str, Any]:
+            asked = self.train_of(network)
+            decided = "fp32" if asked.stack > 1 else precision
+            if asked.precision != "auto" or ("precision" not in network.train and decided == train.precision):
+                return network.train
+            return {**network.train, "precision": decided}
+
+        networks = tuple(n.model_copy(update={"train": settle(n)}) for n in self.networks)
+        decided = self.model_copy(update={"train": train, "networks": networks})
+        return validated(Study, decided.as_dict(), "study")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The study as plain JSON data, defaults included."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def kind_of(study: Study, network: Method) -> Kind:
+    """What a [[networks]] entry is for: the dense network that others are measured against, sparse, or a control.
+
+    The dense one is that called "dense", or the study's only entry of that method.
+    """
+    if network.role != "dense":
+        return network.role
+    kin = [each for each in study.networks if each.role == "dense"]
+    return "dense" if network.entry == "dense" or kin == [network] else "control"
+
+
+def _told(where: str, entry: Mapping[str, Any], train: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> Method:
+    own = entry.get("train")
+    try:
+        return of_entry(entry, where, {**train, **own} if isinstance(own, Mapping) else train, recorded)
+    except UsageError as error:
+        raise BadField(str(error)) from error.__cause__

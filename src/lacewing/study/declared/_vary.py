@@ -1,0 +1,106 @@
+"""`vary`: one [[networks]] entry that stands for a family of networks, which differ in one setting or in several."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lacewing.config import shown
+from lacewing.errors import UsageError
+
+MOST = 200  # networks of one entry
+_WORD = re.compile(r"[^a-z0-9.]+")
+
+
+def expanded(fields: dict[str, Any], where: str) -> tuple[dict[str, Any], list[int]]:
+    """A study's fields with an entry for each combination of the values in `vary`.
+
+    ``vary = {"train.epochs" = [20, 40]}`` of an entry called short makes short-020 and short-040, of the family short.
+    A product of several fields joins the values in the order of the keys: wide-016-0.1.
+
+    Args:
+        fields: of a study, as plain data.
+        where: the beginning of the sentence of an error.
+
+    Returns:
+        The fields, and for each of their entries the place of the one that it comes from.
+
+    Raises:
+        UsageError: a `vary` that is no table of lists, names a field of no table, or gives two networks one name.
+    """
+    entries = fields.get("networks")
+    if not isinstance(entries, list):
+        return fields, []
+    made: list[Any] = []
+    places = []
+    for place, entry in enumerate(entries):
+        found = _family(entry, f"{where}: networks.{place}") if isinstance(entry, dict) and "vary" in entry else [entry]
+        made += found
+        places += [place] * len(found)
+    return {**fields, "networks": made}, places
+
+
+def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    vary = entry["vary"]
+    if not isinstance(vary, dict) or not vary:
+        raise UsageError(
+            f'{where}.vary = {shown(vary)}: give a table of lists, such as {{ "train.epochs" = [20, 40] }}.'
+        )
+    for path, values in vary.items():
+        table, _, field = path.rpartition(".")
+        if table not in ("", "train", "model") or not field or path in ("name", "family", "method", "train", "model"):
+            raise UsageError(
+                f"{where}.vary: '{path[:80]}' cannot be varied; name a field of [train] or [model], as in "
+                '"train.epochs", or a setting of the method.'
+            )
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"{where}.vary.{path} = {shown(values)}: give a list of values.")
+        if field in _table(entry, table, where):
+            raise UsageError(f"{where}: '{path}' is set beside vary, which varies it; remove one of the two.")
+    count = 1
+    for values in vary.values():
+        count *= len(values)
+    if count > MOST:
+        raise UsageError(f"{where}.vary makes {count:,} networks: at most {MOST}; name fewer values.")
+    base = entry.get("name") or str(entry.get("method", "")).rpartition(":")[2].lower().replace("_", "-")
+    made = []
+    for values in itertools.product(*vary.values()):
+        network = {name: value for name, value in entry.items() if name != "vary"}
+        for path, value in zip(vary, values, strict=True):
+            table, _, field = path.rpartition(".")
+            if table:
+                network[table] = {**_table(network, table, where), field: value}
+            else:
+                network[field] = value
+        network["name"] = "-".join([str(base), *(_text(value, where) for value in values)])
+        network.setdefault("family", base)
+        made.append(network)
+    names = [network["name"] for network in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{where}.vary: two networks would be called '{twice}'; give each value once.")
+    return made
+
+
+def _table(entry: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    if not name:
+        return entry
+    found = entry.get(name, {})
+    if not isinstance(found, dict):
+        raise UsageError(f"{where}.{name} = {shown(found)}: give a table of fields.")
+    return found
+
+
+def _text(value: Any, where: str) -> str:
+    """A value as a part of a network's name: whole numbers have three digits, so that names sort as their values do."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int) and value >= 0:
+        return f"{value:03d}"
+    if isinstance(value, list) and value:
+        return "x".join(str(item) for item in value).lower()
+    found = _WORD.sub("-", str(value).lower()).strip("-.")
+    if not found or isinstance(value, dict):
+        raise UsageError(f"{where}.vary: {shown(value)} cannot be a part of a network's name; give numbers or words.")
+    return found

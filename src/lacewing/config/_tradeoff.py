@@ -15,7 +15,10 @@ TEST_ACCURACY = "test accuracy"
 FPRS = (0.01, 0.001)  # at which results hold a TPR
 FEWEST_RECIPES = 6  # of both families, see `lacewing.tradeoff`
 FEWEST_SEEDS = 3  # or cuts; as in `lacewing.metrics`
-_METRIC = re.compile(r"(?P<attack>[\w-]+)\.(?:(?P<name>auc|balanced_accuracy)|tpr@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))")
+_METRIC = re.compile(
+    r"(?P<attack>[\w-]+(?:(?:\.\w+)*:\w+)?)"  # a user's own is package.module:name
+    r"\.(?:(?P<name>auc|balanced_accuracy)|tpr@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))"
+)
 
 
 class Comparison(Part):
@@ -54,13 +57,18 @@ class Comparison(Part):
     @property
     def attack(self) -> str:
         """The attack whose result is compared."""
-        return self.metric.partition(".")[0]
+        return self._parts["attack"]
 
     @property
     def column(self) -> str:
         """The metric as results name it, e.g. ``tpr_at_fpr_0.01``."""
-        _, _, name = self.metric.partition(".")
-        return f"tpr_at_fpr_{float(name.removeprefix('tpr@')):g}" if name.startswith("tpr@") else name
+        return self._parts["name"] or f"tpr_at_fpr_{float(self._parts['fpr']):g}"
+
+    @property
+    def _parts(self) -> re.Match[str]:
+        found = _METRIC.fullmatch(self.metric)
+        assert found is not None  # checked when it was made
+        return found
 
 
 class Tradeoff(Part):

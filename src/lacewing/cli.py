@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from lacewing import cli_list
 from lacewing.errors import (
     BAD_USAGE,
     DONE,
@@ -30,7 +30,7 @@ from lacewing.errors import (
 )
 from lacewing.support.files import write_atomically
 from lacewing.support.machine import termination_signals
-from lacewing.support.text import entry, say
+from lacewing.support.text import entry, print_json, say
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -42,6 +42,7 @@ data_app = typer.Typer(invoke_without_command=True)
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(invoke_without_command=True)
 app.add_typer(bench_app, name="bench")
+app.command("list")(cli_list.show)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets.")]
@@ -163,7 +164,7 @@ def status(folder: Path, as_json: Json = False) -> None:
 
     found = _run.status(folder)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from lacewing.study import status as _status
 
@@ -327,7 +328,7 @@ def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
 
     infos = [data.describe(name) for name in data.names()]
     if as_json:
-        _print_json({"schema": 1, "datasets": [vars(info) for info in infos]})
+        print_json({"schema": 1, "datasets": [vars(info) for info in infos]})
         return
     for info in infos:
         shape = "x".join(map(str, info.shape))
@@ -439,7 +440,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
         document |= {"precision": prepared.facts.get("precision"), "estimate": found, "notes": prepared.notes}
-        _print_json(document)
+        print_json(document)
         return
     say(
         f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} "
@@ -463,7 +464,7 @@ def _print_result(result: Any, as_json: bool) -> None:
     if as_json:
         from lacewing.tradeoff import as_json as tradeoff_json
 
-        _print_json(
+        print_json(
             {
                 "schema": 1,
                 "folder": str(result.folder),
@@ -489,7 +490,7 @@ def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
     """``verdicts`` is None where the gates could not be judged."""
     if as_json:
         gates = None if verdicts is None else [vars(verdict) for verdict in verdicts]
-        _print_json({**found.as_json(), "gates": gates})
+        print_json({**found.as_json(), "gates": gates})
         return
     say(found)
     for verdict in verdicts or ():
@@ -498,13 +499,9 @@ def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
 
 def _print_found(found: Any, as_json: bool) -> None:
     if as_json:
-        _print_json(found.as_json())
+        print_json(found.as_json())
     else:
         say(found)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
 
 
 def main() -> NoReturn:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 _DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
-NAMES = (*_DEPTHS, "mlp")
+SENTENCES = {  # of each model that is built in
+    name: f"A ResNet of {depth} layers for small images (He et al. 2016); option width."
+    for name, depth in _DEPTHS.items()
+} | {"mlp": "A multi-layer perceptron for records of any shape; option hidden."}
+NAMES = tuple(SENTENCES)
 WIDTH, HIDDEN = 16, (256, 256)  # of a ResNet and of a perceptron whose study does not say
 MOST_WEIGHTS = 2**28
 

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from lacewing.attacks import described
 from lacewing.config import CONTROLS, Attacks
 from lacewing.errors import FolderError, UsageError
+from lacewing.methods import METHODS
 from lacewing.study import auto, jobs
 from lacewing.study.declared import Study, difference, load_study
 from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, facts_of, read_plan_file, unlike
 from lacewing.study.plan import NetworkJob, Plan, fingerprints, make_plan, only, unavailable
 from lacewing.study.reuse import available, copy
 from lacewing.study.store import Store
+from lacewing.support import loading
 from lacewing.support.locks import LOCK, RUN
 from lacewing.tradeoff import question
 
@@ -43,6 +45,8 @@ class Prepared:
         from lacewing.training.replay import recordings_for
 
         asked = load_study(study, set)
+        names = [network.method for network in asked.networks]
+        loading.refuse_ambiguous(names, loading.METHODS, "networks: method", built_in=METHODS)
         self.command = _command(study, set)
         self.folder = Path(out) if out is not None else Path("runs") / asked.name
         self.before = read_plan_file(self.folder) if (self.folder / PLAN).exists() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import unicodedata
@@ -38,6 +39,11 @@ def cell(value: object) -> object:
 def say(text: object, file: TextIO | None = None) -> None:
     """Print a text that may quote others; on standard output if no file is given."""
     print(visible(str(text)), file=file or sys.stdout, flush=True)
+
+
+def print_json(document: object) -> None:
+    """Print a JSON document on standard output."""
+    print(json.dumps(document, indent=1).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
 
 
 def _unseen(char: str) -> bool:

@@ -1,0 +1,124 @@
+"""``lacewing list``: every method, attack, data set and model that a study can name here, with one sentence each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.support import loading
+from lacewing.support.text import entry, print_json, say
+
+
+class Row(NamedTuple):
+    """One name.
+
+    Attributes:
+        name: as a study has it.
+        sentence: what it is, or why it cannot be used.
+        package: the installed package that adds it; None: it is built in.
+        usable: whether a study can name it.
+    """
+
+    name: str
+    sentence: str
+    package: str | None = None
+    usable: bool = True
+
+
+def rows(kind: str) -> list[Row]:
+    """What is built in, then what installed packages add, whose modules are imported for it.
+
+    Args:
+        kind: "methods", "attacks", "datasets" or "models".
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if kind not in _KINDS:
+        raise UsageError(f"list {kind}: {did_you_mean(kind, _KINDS)}")
+    group, own, sentence = _KINDS[kind]
+    built_in = own()
+    added = [_added(point, kind, built_in, sentence) for point in loading.installed(group).values()]
+    return [*(Row(name, said) for name, said in built_in.items()), *added]
+
+
+def show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, attacks, datasets or models.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """List what a study can name here, a line for each.
+
+    That is what is built in and what installed packages add. Your own need no entry: name them package.module:name.
+    """
+    found = rows(kind)
+    if as_json:
+        print_json({"schema": 1, kind: [row._asdict() for row in found]})
+        return
+    width = max(len(row.name) for row in found)
+    for row in found:
+        origin = "" if row.package is None else f" (added by {row.package})"
+        say(entry(f"{row.name:<{width}}  {row.sentence}{origin}"))
+
+
+def _added(point: EntryPoint, kind: str, built_in: Mapping[str, str], sentence: Callable[[Any], str]) -> Row:
+    package = point.dist.name if point.dist is not None else point.module
+    try:
+        thing = loading.load_users(point.name, point.group, kind, built_in=built_in)
+    except UsageError as error:
+        return Row(point.name, str(error).splitlines()[0], package, usable=False)
+    return Row(point.name, sentence(thing), package)
+
+
+def _doc(thing: Any) -> str:
+    """The first sentence of the docstring of a function or class."""
+    text = inspect.getdoc(thing) if callable(thing) else None
+    first = " ".join((text or "It has no docstring.").split("\n\n")[0].replace("``", "").split())
+    return first if first.endswith((".", "?", "!")) else f"{first}."
+
+
+def _attack(thing: Any) -> str:
+    from lacewing.attacks import Attack
+
+    return thing.threat_model if isinstance(thing, Attack) else _doc(thing)
+
+
+def _attacks() -> dict[str, str]:
+    from lacewing.attacks import ATTACKS
+
+    return {name: attack.threat_model for name, attack in ATTACKS.items()}
+
+
+def _datasets() -> dict[str, str]:
+    from lacewing import data
+
+    found = {}
+    for name in data.names():
+        info = data.describe(name)
+        shape = "x".join(map(str, info.shape))
+        found[name] = f"{info.records} records of {shape}, {info.classes} classes; {info.source}"
+    return found
+
+
+def _models() -> dict[str, str]:
+    from lacewing import models
+
+    return dict(models.SENTENCES)
+
+
+def _methods() -> dict[str, str]:
+    from lacewing.methods import METHODS
+
+    return {name: _doc(method) for name, method in METHODS.items()}
+
+
+_KINDS: dict[str, tuple[str, Callable[[], dict[str, str]], Callable[[Any], str]]] = {
+    "methods": (loading.METHODS, _methods, _doc),
+    "attacks": (loading.ATTACKS, _attacks, _attack),
+    "datasets": (loading.DATASETS, _datasets, _doc),
+    "models": (loading.MODELS, _models, _doc),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,19 @@ Trait = Literal[
 ]
 SCHEMA = 1
 _FROM_DISK = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads a class of these
+MARKERS: Final = "so^vD<>pPhX*dH8.x+"  # those with an area first
+LABEL: Final = 60  # characters of a label
 STOPPED: Final = "early-stopped"  # the method of dense networks observed before their training's end: controls
 
 
-def is_sparse(method: str) -> bool:
-    """Whether a method's networks have fewer parameters, by pruning or factors; a dense one stopped early has not."""
-    return method not in ("dense", STOPPED)
+def is_sparse(method: str, kind: Kind | None = None) -> bool:
+    """Whether networks of a kind have fewer parameters than the dense one; where it is not known, those of a method."""
+    return method not in ("dense", STOPPED) if kind is None else kind == "sparse"
+
+
+def is_baseline(method: str, kind: Kind | None = None) -> bool:
+    """Whether a network is the dense one that others are measured against; if the kind is unknown, any dense one."""
+    return method == "dense" if kind is None else kind == "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,21 @@ class Look:
 
     label: str  # "IMP"
     colour: str  # "#0072b2"; of Okabe and Ito's palette, distinct with every common colour blindness
-    marker: str  # of matplotlib: says the method a second time
+    marker: str  # one of `MARKERS`, as matplotlib draws them: says the method a second time
     sequence: bool = False  # whether they follow one another, as the levels of pruning do: a line joins them
+
+    def __post_init__(self) -> None:
+        """Refuse what no figure can show.
+
+        Raises:
+            ValueError: it begins with the name of the field.
+        """
+        if not 1 <= len(self.label) <= LABEL:
+            raise ValueError(f"label: {self.label!r:.60} has {len(self.label)} characters; give 1 to {LABEL}")
+        if not re.fullmatch("#[0-9a-fA-F]{6}", self.colour):
+            raise ValueError(f"colour: {self.colour!r:.60} is no colour; write one as '#0072b2'")
+        if self.marker not in tuple(MARKERS):
+            raise ValueError(f"marker: {self.marker!r:.60} is unknown; choose one of {' '.join(MARKERS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +108,13 @@ class NetworkResult:
 
     @property
     def sparse(self) -> bool:
-        """Whether it has fewer parameters than the dense network: as its kind says, or if unknown its method."""
-        return is_sparse(self.method) if self.kind is None else self.kind == "sparse"
+        """See `is_sparse`."""
+        return is_sparse(self.method, self.kind)
 
     @property
     def baseline(self) -> bool:
-        """Whether it is the dense network that others are measured against; if the kind is unknown, any dense one."""
-        return self.method == "dense" if self.kind is None else self.kind == "dense"
+        """See `is_baseline`."""
+        return is_baseline(self.method, self.kind)
 
     @property
     def stopped(self) -> bool:

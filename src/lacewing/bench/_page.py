@@ -10,11 +10,13 @@ from lacewing.bench._linear import DENSE, PASSES, Row
 from lacewing.bench._machine import Machine
 from lacewing.bench._networks import NetworkRow
 from lacewing.reporting import _svg
+from lacewing.reporting._looks import OWN
+from lacewing.tradeoff import BUTTERFLY, IMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FAMILY = {"dense": _svg.INK, "butterfly": _svg.COLOUR["butterfly"], "pruned": _svg.COLOUR["imp"]}
+FAMILY = {"dense": _svg.INK, BUTTERFLY: OWN[BUTTERFLY].colour, "pruned": OWN[IMP].colour}
 MARKERS = "o^sDvP*X"
 
 

@@ -13,7 +13,7 @@ from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
 from lacewing.methods.early_stopped import EarlyStopped
 from lacewing.methods.imp import Imp
-from lacewing.results import Look
+from lacewing.results import LABEL, Look
 from lacewing.support.loading import METHODS as GROUP
 from lacewing.support.loading import load_users
 
@@ -90,4 +90,4 @@ def of_entry(
 
 def look_of(method: type[Method] | Method, name: str) -> Look:
     """How a method's networks appear; ``name`` is the method's, which is the label where it chooses none."""
-    return method.look or Look(name.rpartition(":")[2], *_OTHER)
+    return method.look or Look(name.rpartition(":")[2][:LABEL], *_OTHER)

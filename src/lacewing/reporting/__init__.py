@@ -13,37 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from lacewing.reporting import (
-    _declared,
+    _afford,
+    _choices,
     _families,
     _headline,
     _matched,
     _matrix,
+    _notes,
     _page,
     _parts,
+    _settings,
     _slopes,
-    _story,
     _table,
 )
-from lacewing.reporting._audit_page import Audit, write_audit
+from lacewing.reporting._audit_page import AuditLike, write_audit
 from lacewing.reporting._card import model_card
-from lacewing.reporting._data import (
-    MostVulnerable,
-    ReportData,
-    SelfCheck,
-    Slice,
-    leading_attack,
-    seeds_of,
-)
+from lacewing.reporting._data import MostVulnerable, ReportData, Slice, leading_attack, seeds_of
 from lacewing.reporting._figures import Drawing
+from lacewing.reporting._glossary import GLOSSARY
 from lacewing.reporting._slopes import said as slope_sentence
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import EXPLORATORY
 
 __all__ = [
-    "Audit",
+    "AuditLike",
     "MostVulnerable",
     "ReportData",
-    "SelfCheck",
     "Slice",
     "model_card",
     "slope_sentence",
@@ -71,22 +66,22 @@ def write(folder: Path, data: ReportData) -> Path:
 
 
 def _draw(data: ReportData) -> dict[str, Drawing]:
-    from lacewing.reporting import _explained, _figures, _plane, _survive
+    from lacewing.reporting import _explained, _figures, _plane, _slopes_by_attack, _training
 
     drawn = [
         _plane.plane(data),
         _figures.against_density(data, "accuracy"),
         _figures.against_density(data, "defence"),
         _figures.roc(data),
-        _figures.training(data, "loss"),
-        _figures.training(data, "accuracy"),
+        _training.training(data, "loss"),
+        _training.training(data, "accuracy"),
     ]
     if (explained := _explained.figure(data)) is not None:
         drawn.append(explained)
     if _matched.matched(data) is not None:
         drawn.append(_matched.figure(data))
     if len({a.attack for a in data.attacks}) > 1:
-        drawn.append(_survive.panels(data))
+        drawn.append(_slopes_by_attack.panels(data))
     return {drawing.name: drawing for drawing in drawn}
 
 
@@ -107,58 +102,86 @@ def _equal(data: ReportData) -> dict[str, Any] | None:
 
 
 def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:
-    from markupsafe import Markup
-
-    from lacewing.reporting import _survive
-
     first, more = _headline.headline(data)
-    survival = _survive.survival(data) if rocs else []
-    # "<" is escaped, so that no text of a study can end the script element that holds the JSON.
-    steps = json.dumps(_story.afford_steps(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
     return _page.fill(
         "template.html.j2",
         study=str(data.study.get("name", "study")),
-        subtitle=_story.subtitle(data),
+        subtitle=_notes.subtitle(data),
         first=first,
         more=more,
         tiles=_headline.tiles(data),
-        notes=_story.notes(data),
-        checks=_story.CHECKS,
-        selfchecks=data.selfchecks,
-        measurable=data.tradeoff is not None and data.tradeoff.slope.verdict != "no trade-off measurable",
+        notes=_notes.notes(data),
+        checks=_notes.CHECKS,
         attacked=bool(data.attacks),
         lead=leading_attack(data) or "",
-        afford=_story.affordable(data),
-        steps=Markup(steps),
-        slopes=_slopes.rows(data.tradeoff),
-        many_looks=_slopes.MANY_LOOKS,
-        slope_words=(_slopes.READING, _slopes.LEAST_SQUARES),
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
-        cap=data.tradeoff.cap_sentence if data.tradeoff is not None else "",
-        pareto=_story.pareto(data.tradeoff),
         equal=_equal(data),
         exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",
-        matrices=_matrix.matrices(data),
-        compared=_matrix.sentences(data),
-        adaptive=_matrix.adaptive(data),
-        unaware=_matrix.UNAWARE,
-        described=_matrix.described(data),
-        rocs=rocs,
-        survival=survival,
-        survives=_survive.answer(survival),
-        canaries=_parts.slices(data, canaries=True),
-        slices=_parts.slices(data, canaries=False),
-        vulnerable=_parts.vulnerable(data),
-        show_records=data.show_records,
-        untested=_parts.untested((a.attack for a in data.attacks), data.registry),
         figures=drawings,
         svg=_page.inlined(drawings),
         table=_table.networks(data),
-        settings=_declared.settings(data),
-        choices=_declared.choices(data),
-        threats=_declared.threat_models(data),
-        environment=dict(data.environment),
-        trust=_declared.TRUST,
-        command=data.command,
-        glossary=_declared.GLOSSARY,
+        **_costs(data),
+        **_attacks(data, rocs),
+        **_records(data),
+        **_run(data),
     )
+
+
+def _costs(data: ReportData) -> dict[str, Any]:
+    """What the section about the trade-off shows."""
+    from markupsafe import Markup
+
+    # "<" is escaped, so that no text of a study can end the script element that holds the JSON.
+    steps = json.dumps(_afford.afford_steps(data), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    return {
+        "measurable": data.tradeoff is not None and data.tradeoff.slope.verdict != "no trade-off measurable",
+        "afford": _afford.affordable(data),
+        "steps": Markup(steps),
+        "slopes": _slopes.rows(data),
+        "many_slopes": _slopes.MANY_SLOPES,
+        "slope_words": (_slopes.READING, _slopes.LEAST_SQUARES),
+        "cap": data.tradeoff.cap_sentence if data.tradeoff is not None else "",
+        "pareto": _afford.pareto(data),
+    }
+
+
+def _attacks(data: ReportData, rocs: list[tuple[str, str]]) -> dict[str, Any]:
+    """What the sections about several attacks show."""
+    from lacewing.reporting import _slopes_by_attack
+
+    rows = _slopes_by_attack.slopes_by_attack(data) if rocs else []
+    return {
+        "matrices": _matrix.matrices(data),
+        "compared": _matrix.sentences(data),
+        "adaptive": _matrix.adaptive(data),
+        "unaware": _matrix.UNAWARE,
+        "described": _matrix.described(data),
+        "rocs": rocs,
+        "slopes_by_attack": rows,
+        "slopes_in_words": _slopes_by_attack.in_words(rows),
+        "untested": _parts.untested((a.attack for a in data.attacks), data.registry),
+    }
+
+
+def _records(data: ReportData) -> dict[str, Any]:
+    """What the sections about parts of the records and about self-checks show."""
+    return {
+        "selfchecks": data.selfchecks,
+        "canaries": _parts.slices(data, canaries=True),
+        "slices": _parts.slices(data, canaries=False),
+        "vulnerable": _parts.vulnerable(data),
+        "show_records": data.show_records,
+    }
+
+
+def _run(data: ReportData) -> dict[str, Any]:
+    """What the sections about how the study was run show."""
+    return {
+        "settings": _settings.settings(data),
+        "choices": _choices.choices(data),
+        "threats": _settings.threat_models(data),
+        "environment": dict(data.environment),
+        "trust": _settings.TRUST,
+        "command": data.command,
+        "glossary": GLOSSARY,
+    }

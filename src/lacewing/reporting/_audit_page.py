@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from lacewing.errors import UsageError
 from lacewing.metrics import EPSILON_ASSUMED
 from lacewing.reporting import _page, _parts
-from lacewing.reporting._data import SelfCheck, in_order, number, percent, percent_range, registered
+from lacewing.reporting._data import in_order, number, percent, percent_range, registered
 from lacewing.results import REALISED, AttackResult, Estimate, by_realised_fpr
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
+    from lacewing.attacks.selfchecks import SelfCheck
 
 
 _KINDS = {"hull_bonferroni_split": "Bonferroni over hull thresholds", "gaussian_dp": "Only if Gaussian-DP"}
 
 
-class Audit(Protocol):
+class AuditLike(Protocol):
     """What a page or a card of a single audit is made from."""
 
     @property
@@ -58,7 +59,7 @@ class AuditRow(NamedTuple):
     n: str
 
 
-def answer(audit: Audit) -> tuple[str, list[str]]:
+def answer(audit: AuditLike) -> tuple[str, list[str]]:
     """What the network gives away, in the audit's own sentence, and the sentences that qualify it."""
     ranked = [a for a in audit.attacks if a.metrics.get("auc") is not None]
     if not ranked:
@@ -103,7 +104,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} attacks"
 
 
-def realised(audit: Audit) -> list[str]:
+def realised(audit: AuditLike) -> list[str]:
     """A sentence a rate: the FPR that the thresholds of TPR at FPR show, with the attacks of each."""
     said = []
     for metric, at in zip(REALISED, ("1\u202f%", "0.1\u202f%"), strict=True):
@@ -117,7 +118,7 @@ def realised(audit: Audit) -> list[str]:
     return said
 
 
-def rows(audit: Audit, registry: Mapping[str, Attack]) -> list[AuditRow]:
+def rows(audit: AuditLike, registry: Mapping[str, Attack]) -> list[AuditRow]:
     """A row for each attack, the strongest first."""
 
     def shown(e: Estimate | None, share: bool, why: str) -> tuple[str, str]:
@@ -148,7 +149,7 @@ def rows(audit: Audit, registry: Mapping[str, Attack]) -> list[AuditRow]:
     return made
 
 
-def refusals(audit: Audit, registry: Mapping[str, Attack]) -> list[tuple[str, str]]:
+def refusals(audit: AuditLike, registry: Mapping[str, Attack]) -> list[tuple[str, str]]:
     """The attacks that did not run, those of one reason together: (names, reason)."""
     names: dict[str, list[str]] = {}
     for name in in_order(audit.refused, registry):
@@ -156,7 +157,7 @@ def refusals(audit: Audit, registry: Mapping[str, Attack]) -> list[tuple[str, st
     return [(", ".join(of_reason), why) for why, of_reason in names.items()]
 
 
-def other_bounds(audit: Audit) -> list[tuple[str, list[str]]]:
+def other_bounds(audit: AuditLike) -> list[tuple[str, list[str]]]:
     """Each attack with its bounds on epsilon as text: the page's own, then those of `_KINDS`; the largest first."""
     ranked = sorted(audit.epsilon_other, key=lambda name: -_bound(audit.epsilon.get(name, 0.0)))
     return [
@@ -179,7 +180,7 @@ def _bound(bound: float | Estimate) -> float:
     return bound.low if isinstance(bound, Estimate) else float(bound)
 
 
-def page(audit: Audit) -> str:
+def page(audit: AuditLike) -> str:
     """The page as HTML."""
     from lacewing.reporting import _rocs
 
@@ -211,7 +212,7 @@ def page(audit: Audit) -> str:
     )
 
 
-def write_audit(folder: Path, audit: Audit) -> Path:
+def write_audit(folder: Path, audit: AuditLike) -> Path:
     """Write ``report.html`` of one audit into ``folder``; returns its path.
 
     Pictures, ids and scores of single records are never shown. Raises `UsageError` where an attack has two results,

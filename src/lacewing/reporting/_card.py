@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lacewing.reporting import _audit_page, _families, _headline, _parts, _story
-from lacewing.reporting._audit_page import Audit
+from lacewing.reporting import _audit_page, _families, _headline, _notes, _parts
+from lacewing.reporting._audit_page import AuditLike
 from lacewing.reporting._data import (
     ReportData,
-    SelfCheck,
+    Series,
     density_text,
     estimates,
     in_order,
-    label_of,
     n_text,
     number,
     over_seeds,
@@ -28,14 +27,15 @@ from lacewing.reporting._data import (
     share_text,
     unfinished,
 )
-from lacewing.reporting._declared import TRUST
 from lacewing.reporting._matrix import described
+from lacewing.reporting._settings import TRUST
 from lacewing.results import AttackResult
 from lacewing.support.text import visible
 from lacewing.tradeoff import EXPLORATORY, alike
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
+    from lacewing.attacks.selfchecks import SelfCheck
 
 _MEASURED = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "balanced accuracy")
 _INTERVALS = (
@@ -49,7 +49,7 @@ _OVER_SEEDS = (
 )
 
 
-def model_card(subject: ReportData | Audit) -> str:
+def model_card(subject: ReportData | AuditLike) -> str:
     """The block for a study (`ReportData`) or for a single audit, as Markdown that ends with a line break.
 
     It names threat models, variants, n, intervals and seeds, gives every attack's result (for a study on the dense
@@ -71,7 +71,7 @@ def _study_card(data: ReportData) -> str:
     if data.damaged:
         files = "\n".join(f"- {_text(each)}" for each in data.damaged)
         lines += [f"Lost or damaged files of the run folder, {len(data.damaged)}:", "", files, ""]
-    lines += [f"- What was attacked: {_text(_story.subtitle(data))}"]
+    lines += [f"- What was attacked: {_text(_notes.subtitle(data))}"]
     lines += [f"- Records: {_text(n_text(data))}; {seeds_text(seeds_of(data)) if seeds_of(data) else 'no seed yet'}"]
     lines += [f"- {_text(each)}" for each in _families.answered(data) if each != primary]
     if short := _families.in_short(data):
@@ -101,18 +101,19 @@ def _chosen(data: ReportData) -> list[tuple[str, str]]:
     """The dense network, and the best sparse one (else the sparsest), with their titles."""
     shown = series(data)
     attacked = {network for network, _ in results_of(data)}
-    picked = [s for s in shown if s.method == "dense" and s.network in attacked][:1]
+    picked = [s for s in shown if s.baseline and s.network in attacked][:1]
     best = _headline.best_sparse(data.tradeoff) if data.tradeoff is not None else None
     sparse = [s for s in shown if s.sparse and s.network in attacked]
     if sparse:
         sparsest = min(sparse, key=lambda s: s.density)
         picked.append(next((s for s in sparse if best is not None and s.network == best.network), sparsest))
-    kinds = {"dense": "Dense network"}
-    other = "Best sparse network" if best is not None else "Sparsest network"
-    return [
-        (f"{kinds.get(s.method, other)}: {label_of(s.network, s.method)}, density {density_text(s.density)}", s.network)
-        for s in picked
-    ]
+    sparse_title = "Best sparse network" if best is not None else "Sparsest network"
+
+    def titled(s: Series) -> str:
+        what = "Dense network" if s.baseline else sparse_title
+        return f"{what}: {data.label(s.network, s.method)}, density {density_text(s.density)}"
+
+    return [(titled(s), s.network) for s in picked]
 
 
 def _results(
@@ -137,7 +138,7 @@ def _over(results: Mapping[int, AttackResult], metric: str, *, halves: bool) -> 
     return share_text(e) + named + realised(results, metric)
 
 
-def _audit_card(audit: Audit) -> str:
+def _audit_card(audit: AuditLike) -> str:
     registry = registered()
     first, more = _audit_page.answer(audit)
     lines = ["## Membership leakage", "", _text(" ".join([first, *more])), ""]

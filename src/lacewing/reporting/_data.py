@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from lacewing.results import STOPPED, AttackResult, Estimate, Kind, NetworkResult, is_sparse
-from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff, Units
+from lacewing.reporting._looks import OWN, Key, appearance, key_of, network_label
+from lacewing.results import AttackResult, Estimate, Kind, Look, NetworkResult, is_baseline, is_sparse
+from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff, Units, ordered
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
+    from lacewing.attacks.selfchecks import SelfCheck
 
 PAPER_ATTACK = "discriminator"
 SHOWN = 0.0005  # a share that one decimal of a per cent shows
 SEEDS_LISTED = 4  # of more seeds than these a report gives the range
-
-
-class SelfCheck(Protocol):
-    """A test that the audit makes of itself, e.g. that permuted membership gives chance."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def sentence(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,24 @@ class ReportData:
     selfchecks: Sequence[SelfCheck] = ()
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
+    looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
+
+    @cached_property
+    def _appearance(self) -> Mapping[str, Look]:
+        return appearance((n.method for n in self.networks), {**OWN, **self.looks})
+
+    def look(self, method: str) -> Look:
+        """How the networks of a method appear."""
+        found = self._appearance.get(method)
+        return appearance([method], {**OWN, **self.looks})[method] if found is None else found
+
+    def label(self, network: str, method: str) -> str:
+        """How a person names a network of a method."""
+        return network_label(network, method, self.look(method))
+
+    def key(self, method: str, kind: Kind | None) -> Key:
+        """The mark before a network's name in a table."""
+        return key_of(self.look(method), kind)
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,19 @@ class Series:
     kind: Kind | None = None
 
     @property
+    def baseline(self) -> bool:
+        """Whether it is the dense network that the others are measured against."""
+        return is_baseline(self.method, self.kind)
+
+    @property
     def control(self) -> bool:
-        """Whether it is a dense network of another recipe than the one that all others are held against."""
-        return self.method == "dense" and self.kind == "control"
+        """Whether it is a control: such as a dense network of another recipe."""
+        return self.kind == "control"
 
     @property
     def sparse(self) -> bool:
-        """Whether it is one of the networks that the study is about, rather than the dense one."""
-        return is_sparse(self.method)
+        """Whether it is one of the sparse networks that the study is about."""
+        return is_sparse(self.method, self.kind)
 
     @property
     def in_band(self) -> bool:
@@ -161,7 +175,7 @@ def results_of(data: ReportData) -> dict[tuple[str, str], dict[int, AttackResult
     """Results on target networks by (network, attack), then by seed; early stops are left out, as in `series`."""
     found: dict[tuple[str, str], dict[int, AttackResult]] = {}
     for a in sorted(data.attacks, key=lambda a: a.network.seed):
-        if a.network.role == "target" and a.network.method != STOPPED:
+        if a.network.role == "target" and not a.network.stopped:
             found.setdefault((a.network.network, a.attack), {}).setdefault(a.network.seed, a)
     return found
 
@@ -173,9 +187,9 @@ def estimates(results: Mapping[int, AttackResult], metric: str) -> dict[int, Est
 
 
 def series(data: ReportData) -> list[Series]:
-    """Target networks by name: dense first, then its other recipes, then by method and falling density; no early stops.
+    """Target networks by name: the dense one, controls, then sparse ones; each by method and falling density.
 
-    These have their line in the trade-off plane, and the section "At equal accuracy".
+    Early stops are left out: they have their line in the trade-off plane, and the section "At equal accuracy".
     """
     lead = leading_attack(data)
     attacked: dict[str, dict[int, AttackResult]] = {}
@@ -184,7 +198,7 @@ def series(data: ReportData) -> list[Series]:
             attacked.setdefault(attack.network.network, {}).setdefault(attack.network.seed, attack)
     names: dict[str, list[NetworkResult]] = {}
     for network in data.networks:
-        if network.role == "target" and network.method != STOPPED:
+        if network.role == "target" and not network.stopped:
             names.setdefault(network.network, []).append(network)
     found = [
         Series(
@@ -197,9 +211,8 @@ def series(data: ReportData) -> list[Series]:
         )
         for name, members in names.items()
     ]
-    return sorted(
-        found, key=lambda s: (s.method != "dense", s.control, s.method != "imp", s.method, -s.density, s.network)
-    )
+    methods = ordered(s.method for s in found)
+    return sorted(found, key=lambda s: (not s.baseline, s.sparse, methods.index(s.method), -s.density, s.network))
 
 
 def seeds_of(data: ReportData) -> list[int]:
@@ -294,28 +307,12 @@ def density_text(density: float) -> str:
     return "100\u202f%" if density >= 0.9995 else percent(density, 1 if density >= 0.01 else 2)
 
 
-def label_of(name: str, method: str) -> str:
-    """How a person names a network: ``imp-03`` is IMP 3, ``early-010`` is dense at epoch 10."""
-    if method == "imp" and name.startswith("imp-"):
-        return f"IMP {name[4:].lstrip('0') or '0'}"
-    if method == "butterfly" and name.startswith("butterfly-"):
-        return f"butterfly {name[10:].replace('-', ' ').upper()}"
-    if method == STOPPED and re.fullmatch(r"early-\d+", name):
-        return f"dense at epoch {int(name[6:])}"
-    return name
-
-
 def seeds_text(seeds: Sequence[int]) -> str:
     """``seed 0``, ``seeds 0, 1, 2``, or ``seeds 0 to 15``."""
     ordered = sorted(seeds)
     if len(ordered) > SEEDS_LISTED and ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"seeds {ordered[0]} to {ordered[-1]}"
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
-
-
-def method_text(method: str) -> str:
-    """How a person writes a method's name."""
-    return {"imp": "IMP"}.get(method, method)
 
 
 def unfinished(data: ReportData) -> bool:

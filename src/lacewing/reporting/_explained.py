@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lacewing.reporting import _svg
-from lacewing.reporting._data import ReportData, label_of, n_text, percent, seeds_of, seeds_text
-from lacewing.reporting._figures import OTHER_DENSE, Drawing
-from lacewing.reporting._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
-from lacewing.results import STOPPED, AttackResult
+from lacewing.reporting._data import ReportData, n_text, percent, seeds_of, seeds_text
+from lacewing.reporting._figures import Drawing, control_label
+from lacewing.reporting._svg import MUTED
+from lacewing.results import AttackResult
 from lacewing.tradeoff import Explained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_NAMES = {"imp": "IMP", STOPPED: "dense, stopped early"}
 
 
 def figure(data: ReportData) -> Drawing | None:
@@ -30,7 +28,7 @@ def figure(data: ReportData) -> Drawing | None:
     every = [a for a in data.attacks if a.attack == found.attack and a.network.role == "target"]
     measured = [a for a in every if a.metrics.get("balanced_accuracy") is not None]
     shown = [a for a in measured if a.network.train_accuracy > fit.least_train_accuracy]
-    groups = _groups(shown, {p.network for p in found.points if p.kind == "dense"})
+    groups = _groups(shown, {p.network for p in found.points if p.control})
     with _svg.style():
         fig = _svg.figure(6.4, 4.2)
         ax = fig.add_subplot()
@@ -41,8 +39,8 @@ def figure(data: ReportData) -> Drawing | None:
         c0, c1, c2 = fit.coefficients
         ax.plot(x, c0 + c1 * x + c2 * x * x, color=MUTED, linewidth=1.4, label="quadratic", gid="quadratic")
         tips: dict[str, str] = {}
-        for name, of_name in groups.items():
-            tips |= _marks(ax, name, of_name, len(tips))
+        for (method, control), of_method in groups.items():
+            tips |= _marks(ax, data, method, of_method, len(tips), control=control)
         ax.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
         for axis in (ax.xaxis, ax.yaxis):
             _svg.percent_axis(axis)
@@ -54,28 +52,28 @@ def figure(data: ReportData) -> Drawing | None:
     return Drawing("explained", title, label, _caption(data, fit, len(measured) - len(shown), found.attack), svg)
 
 
-def _groups(shown: Sequence[AttackResult], baseline: set[str]) -> Mapping[str, list[AttackResult]]:
-    """Results by method; dense networks of other recipes apart from the one that all are measured against."""
-    found: dict[str, list[AttackResult]] = {}
-    for a in sorted(shown, key=lambda a: (a.network.method != "dense", a.network.network, a.network.seed)):
-        method = a.network.method
-        other = method == "dense" and a.network.network not in baseline
-        found.setdefault(OTHER_DENSE if other else method, []).append(a)
+def _groups(shown: Sequence[AttackResult], controls: Collection[str]) -> Mapping[tuple[str, bool], list[AttackResult]]:
+    """Results by method and whether they are on controls, those of the dense network first."""
+    found: dict[tuple[str, bool], list[AttackResult]] = {}
+    for a in sorted(shown, key=lambda a: (not a.network.baseline, a.network.network, a.network.seed)):
+        found.setdefault((a.network.method, a.network.network in controls), []).append(a)
     return found
 
 
-def _marks(ax: Axes, name: str, results: Sequence[AttackResult], start: int) -> dict[str, str]:
-    colour = INK if name in (OTHER_DENSE, STOPPED) else COLOUR.get(name, OTHER)
-    marker = {OTHER_DENSE: "s", STOPPED: "."}.get(name) or MARKER.get(name, OTHER_MARKER)
+def _marks(
+    ax: Axes, data: ReportData, method: str, results: Sequence[AttackResult], start: int, *, control: bool
+) -> dict[str, str]:
+    look = data.look(method)
     x, y = [a.network.train_accuracy for a in results], [_accuracy(a) for a in results]
-    face = "none" if name == OTHER_DENSE else colour
-    label = _NAMES.get(name, name)
-    ax.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=5.5, alpha=0.8, label=label)
+    face = "none" if control else look.colour
+    label = control_label(data, method) if control else look.label
+    style = {"color": look.colour, "markerfacecolor": face, "markersize": 5.5, "alpha": 0.8}
+    ax.plot(x, y, look.marker, label=label, **style)  # type: ignore[arg-type]
     tips = {}
     for i, (a, at, leak) in enumerate(zip(results, x, y, strict=True), start):
         gid = f"tip-explained-{i}"
         ax.plot([at], [leak], "o", markersize=9, alpha=0.0, gid=gid)
-        network = label_of(a.network.network, a.network.method)
+        network = data.label(a.network.network, a.network.method)
         tips[gid] = f"{network}, seed {a.network.seed}: train accuracy {percent(at)}, A {percent(leak)}"
     return tips
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lacewing.reporting._data import ReportData, label_of, unfinished
+from lacewing.reporting._data import ReportData, unfinished
 from lacewing.reporting._slopes import NOT_FINISHED
-from lacewing.tradeoff import Answer, Difference, Regressor, TradeOff, show_change, show_difference, untested
+from lacewing.tradeoff import IMP, Answer, Difference, Regressor, TradeOff, show_change, show_difference, untested
 
 UNDECLARED = (
     "This study declared no question before it ran, so nothing here carries a verdict. A question is declared as "
-    '[tradeoff] primary = {family = "imp", against = "controls", metric = "discriminator.balanced_accuracy"}.'
+    f'[tradeoff] primary = {{family = "{IMP}", against = "controls", metric = "discriminator.balanced_accuracy"}}.'
 )
 METRICS = {
     "balanced_accuracy": "Attack accuracy A",
@@ -130,7 +130,7 @@ def _row(data: ReportData, d: Difference) -> DifferenceRow:
     methods = {n.network: n.method for n in data.networks}
 
     def listed(recipes: Sequence[str]) -> str:
-        return ", ".join(label_of(name, methods.get(name, "")) for name in recipes) or "none"
+        return ", ".join(data.label(name, methods.get(name, "")) for name in recipes) or "none"
 
     return DifferenceRow(
         metric=METRICS.get(d.metric, d.metric),

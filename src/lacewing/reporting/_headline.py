@@ -13,7 +13,6 @@ from lacewing.reporting._data import (
     attack_names,
     density_text,
     estimates,
-    label_of,
     leading_attack,
     lost,
     n_text,
@@ -28,7 +27,7 @@ from lacewing.reporting._data import (
     spread_text,
     units_of,
 )
-from lacewing.results import Estimate, is_sparse
+from lacewing.results import Estimate
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
 
 BUDGET = 0.05  # relative loss of accuracy within which the best sparse network is named at the top
@@ -70,7 +69,7 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
         f"Balanced accuracy of the attack “{found.attack}” on the dense network: {percent(a0.value)} "
         f"({_a0_interval(found, a0)}; {n_text(data)})."
     )
-    best = [_best_sentence(found)] if a0.low > 0.5 else []
+    best = [_best_sentence(data, found)] if a0.low > 0.5 else []
     return first, [*primary, second, *_stronger_sentence(data, found.attack), *best, *conclusions(found)]
 
 
@@ -85,7 +84,7 @@ def conclusions(found: TradeOff) -> list[str]:
 
 def _leaks_each(metric: str, data: ReportData) -> list[float]:
     """The metric of each dense network, where the interval of every one of them lies above guessing; else nothing."""
-    dense = next((s for s in series(data) if s.method == "dense" and not s.control), None)
+    dense = next((s for s in series(data) if s.baseline), None)
     own = list(dense.metric(metric).values()) if dense is not None else []
     return [e.value for e in own] if all(e.low > 0.5 for e in own) else []
 
@@ -106,7 +105,7 @@ def _a0_interval(found: TradeOff, a0: Estimate) -> str:
 
 def _stronger_sentence(data: ReportData, lead: str) -> list[str]:
     """The attack of highest mean AUC on the dense network, where it is another than the leading one."""
-    dense = next((s for s in series(data) if s.method == "dense"), None)
+    dense = next((s for s in series(data) if s.baseline), None)
     if dense is None:
         return []
     found = results_of(data)
@@ -136,7 +135,7 @@ def _no_headline(data: ReportData) -> tuple[str, list[str]]:
 
 def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
     """The answer by AUC, for attacks that only rank records; None where none ran on a dense network."""
-    dense = next((s for s in series(data) if s.method == "dense" and s.metric("auc")), None)
+    dense = next((s for s in series(data) if s.baseline and s.metric("auc")), None)
     measured = over_seeds(dense.metric("auc"), halves=random_halves(data)) if dense is not None else None
     if measured is None:
         return None
@@ -172,16 +171,16 @@ def best_sparse(found: TradeOff) -> Point | None:
     able = [
         (p, p.relative_loss.mean, p.relative_gain.mean)
         for p in found.points
-        if is_sparse(p.method) and p.relative_gain and p.relative_loss and p.relative_gain.mean > 0
+        if p.sparse and p.relative_gain and p.relative_loss and p.relative_gain.mean > 0
     ]
     within = [(p.defence.mean, -p.density.mean, p) for p, loss, _ in able if loss <= BUDGET + 1e-11]  # as `afford` does
     beyond = [(gain - loss, -p.density.mean, p) for p, loss, gain in able if loss <= 0.5]
     return max(within or beyond, key=lambda each: each[:2], default=(0.0, 0.0, None))[2]
 
 
-def _best_sentence(found: TradeOff) -> str:
+def _best_sentence(data: ReportData, found: TradeOff) -> str:
     best = best_sparse(found)
-    of = sum(is_sparse(p.method) for p in found.points)
+    of = sum(p.sparse for p in found.points)
     if best is None or best.relative_loss is None or best.relative_gain is None:
         if not of:
             return "No sparse network has been attacked yet."
@@ -192,7 +191,7 @@ def _best_sentence(found: TradeOff) -> str:
     how = f"within a loss of {percent(BUDGET, 0)}" if best.relative_loss.mean <= BUDGET else "by gain minus loss"
     picked = f" It is the best of {of} sparse networks on these records, so its gain is too high on average." * (of > 1)
     return (
-        f"Best sparse network {how}: {label_of(best.network, best.method)} keeps "
+        f"Best sparse network {how}: {data.label(best.network, best.method)} keeps "
         f"{density_text(best.density.mean)} of the parameters, {moved(best.relative_loss.mean)} and gains "
         f"{spread_text(best.relative_gain, found, LEAST_GAIN)} of its defence.{picked}"
     )
@@ -229,7 +228,7 @@ def tiles(data: ReportData) -> list[Tile]:
         cost = f"for {percent(loss)} of accuracy" if loss > -SHOWN else f"and {loss_text(loss)}"
         made.append(
             Tile(
-                f"Best sparse: {label_of(best.network, best.method)} at {density_text(best.density.mean)} density",
+                f"Best sparse: {data.label(best.network, best.method)} at {density_text(best.density.mean)} density",
                 f"{percent(best.relative_gain.mean)} gain",
                 f"of defence ({span_text(best.relative_gain, found, LEAST_GAIN)}) {cost}, both relative",
             )

@@ -13,30 +13,30 @@ from lacewing.reporting._data import (
     SEEDS_LISTED,
     ReportData,
     density_text,
-    label_of,
     n_text,
     percent,
     seeds_text,
     series,
 )
 from lacewing.reporting._figures import Drawing
-from lacewing.reporting._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
+from lacewing.reporting._looks import Key
+from lacewing.reporting._svg import INK, MUTED
 from lacewing.results import STOPPED
-from lacewing.tradeoff import Match, TradeOff, show_change
+from lacewing.tradeoff import IMP, Match, TradeOff, show_change
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROW = 0.27  # inches
-_OTHER = {STOPPED: "the dense network stopped early", "imp": "iterative pruning"}
+_OTHER = {STOPPED: "the dense network stopped early", IMP: "iterative pruning"}
 _AT = {"accuracy": "test accuracy", "density": "density"}
 
 
 class MatchRow(NamedTuple):
-    """A sparse network beside what it is held against; differences are sparse - other."""
+    """A sparse network beside what it is compared with; differences are sparse - other."""
 
     network: str
-    method: str
+    key: Key
     density: str
     accuracy: str
     accuracy_difference: str  # "" where the other one is as accurate
@@ -71,16 +71,16 @@ def matched(data: ReportData) -> Matched | None:
     groups = _ordered(data)
     if data.tradeoff is None or not groups:
         return None
-    made = [MatchGroup(_title(*key), [_row(m) for m in group]) for key, group in groups.items()]
+    made = [MatchGroup(_title(*key), [_row(data, m) for m in group]) for key, group in groups.items()]
     others = {against for against, _ in groups}
-    return Matched(made, STOPPED in others, "imp" in others, seeds_text(data.tradeoff.seeds))
+    return Matched(made, STOPPED in others, IMP in others, seeds_text(data.tradeoff.seeds))
 
 
 def _ordered(data: ReportData) -> dict[tuple[str, str], list[Match]]:
     """Matches by what they are held against and at what, in the order of the page's networks."""
     place = {s.network: i for i, s in enumerate(series(data))}
     groups: dict[tuple[str, str], list[Match]] = {}
-    for against, at in ((STOPPED, "accuracy"), ("imp", "accuracy"), ("imp", "density")):
+    for against, at in ((STOPPED, "accuracy"), (IMP, "accuracy"), (IMP, "density")):
         every = data.tradeoff.matches if data.tradeoff is not None else ()
         chosen = [m for m in every if (m.against, m.at) == (against, at)]
         if chosen:
@@ -92,7 +92,7 @@ def _title(against: str, at: str) -> str:
     return f"Against {_OTHER[against]}, at equal {_AT[at]}"
 
 
-def _row(m: Match) -> MatchRow:
+def _row(data: ReportData, m: Match) -> MatchRow:
     apart = m.at == "density" or bool(m.beyond)
     values = m.by_seed.values()
     seeds, below = ", ".join(f"{seed}: {show_change(value)}" for seed, value in m.by_seed.items()), ""
@@ -100,8 +100,8 @@ def _row(m: Match) -> MatchRow:
         seeds = f"{show_change(min(values))} to {show_change(max(values))}"
         below = f"below 0 in {sum(value < 0 for value in values)} of {len(values)}"
     return MatchRow(
-        network=label_of(m.network, m.method),
-        method=m.method,
+        network=data.label(m.network, m.method),
+        key=data.key(m.method, "sparse"),
         density=density_text(m.density),
         accuracy=percent(m.test_accuracy),
         accuracy_difference=show_change(m.test_difference) if apart else "",
@@ -152,30 +152,33 @@ def figure(data: ReportData) -> Drawing:
         ratios = [size + 0.3 for size in sizes]
         grid: Any = fig.subplots(len(sizes), 1, sharex=True, squeeze=False, height_ratios=ratios)
         for ax, (key, group) in zip(grid[:, 0], groups.items(), strict=True):
-            tips |= _panel(ax, group, f"{key[0]}-{key[1]}")
+            tips |= _panel(ax, data, group, f"{key[0]}-{key[1]}")
             ax.set_title(_title(*key), fontsize=9, loc="left", color=INK)
         _shared_axis(grid[-1, 0], groups)
         svg = _svg.to_svg(fig, title, tips)
-    return Drawing("equal-accuracy", title, f"{title}. {_alternative(groups)}", _caption(data, found, groups), svg)
+    return Drawing(
+        "equal-accuracy", title, f"{title}. {_alternative(data, groups)}", _caption(data, found, groups), svg
+    )
 
 
-def _panel(ax: Axes, group: Sequence[Match], name: str) -> dict[str, str]:
+def _panel(ax: Axes, data: ReportData, group: Sequence[Match], name: str) -> dict[str, str]:
     """A row for each network: its mean, below it each seed; above it, fainter, the last place's mean."""
     tips = {}
     ax.axvline(0, color=MUTED, linewidth=1)
     for y, m in enumerate(group):
-        colour, marker = COLOUR.get(m.method, OTHER), MARKER.get(m.method, OTHER_MARKER)
+        look = data.look(m.method)
+        colour = look.colour
         if _last(m):
             ax.plot([m.last_difference], [y - 0.25], ".", color=colour, markersize=4, alpha=0.6)
         style = {"color": colour, "markerfacecolor": "white", "markersize": 6.5, "alpha": 0.45 if m.beyond else 1.0}
-        ax.plot([m.difference], [y], marker, mew=1.4, zorder=4, **style)  # type: ignore[arg-type]
+        ax.plot([m.difference], [y], look.marker, mew=1.4, zorder=4, **style)  # type: ignore[arg-type]
         if len(m.by_seed) > 1:
             seeds = list(m.by_seed.values())
             ax.plot(seeds, [y + 0.3] * len(seeds), "|", color=colour, markersize=4.5, mew=1, alpha=0.75)
         gid = f"tip-{name}-{y}"
         ax.plot([m.difference], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
-        tips[gid] = f"{label_of(m.network, m.method)}: {_told(m)}"
-    ax.set_yticks(range(len(group)), [f"{label_of(m.network, m.method)}, {density_text(m.density)}" for m in group])
+        tips[gid] = f"{data.label(m.network, m.method)}: {_told(m)}"
+    ax.set_yticks(range(len(group)), [f"{data.label(m.network, m.method)}, {density_text(m.density)}" for m in group])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.grid(visible=False, axis="y")
     ax.set_ylim(len(group) - 0.4, -0.7)
@@ -198,9 +201,9 @@ def _shared_axis(ax: Axes, groups: Mapping[tuple[str, str], Sequence[Match]]) ->
     ax.set_xlabel("difference in A: sparse network minus the other")
 
 
-def _alternative(groups: Mapping[tuple[str, str], Sequence[Match]]) -> str:
+def _alternative(data: ReportData, groups: Mapping[tuple[str, str], Sequence[Match]]) -> str:
     parts = [
-        f"{_title(*key)}: " + "; ".join(f"{label_of(m.network, m.method)} {_told(m)}" for m in group)
+        f"{_title(*key)}: " + "; ".join(f"{data.label(m.network, m.method)} {_told(m)}" for m in group)
         for key, group in groups.items()
     ]
     return f"{'. '.join(parts)}."

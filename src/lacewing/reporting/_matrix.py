@@ -16,7 +16,6 @@ from lacewing.reporting._data import (
     attack_names,
     density_text,
     estimates,
-    label_of,
     number,
     percent,
     percent_range,
@@ -25,6 +24,7 @@ from lacewing.reporting._data import (
     series,
     signed,
 )
+from lacewing.reporting._looks import Key
 from lacewing.results import AttackResult, Estimate
 
 UNAWARE = "discriminator-unaware"  # fitted on a dense shadow: the attacker who does not know of the sparsity
@@ -53,7 +53,7 @@ class MatrixRow(NamedTuple):
     """A network."""
 
     label: str
-    method: str
+    key: Key
     density: str
     cells: list[MatrixCell]
 
@@ -112,7 +112,12 @@ def _row(data: ReportData, found: Found, entry: Series, names: Sequence[str], me
         part = f"; {missing} of {len(entry.accuracy)} seeds lack" if missing else ""
         title = f"{name}: {_behind(values[name], metric)}{part}"
         cells.append(MatrixCell(_show(means[name], metric), _spread(values[name], metric), title, shade, name == top))
-    return MatrixRow(label_of(entry.network, entry.method), entry.method, density_text(entry.density), cells)
+    return _network_row(data, entry, cells)
+
+
+def _network_row(data: ReportData, entry: Series, cells: list[MatrixCell]) -> MatrixRow:
+    label = data.label(entry.network, entry.method)
+    return MatrixRow(label, data.key(entry.method, entry.kind), density_text(entry.density), cells)
 
 
 def _why_not(data: ReportData, results: Mapping[int, AttackResult], entry: Series, name: str, metric: str) -> str:
@@ -202,7 +207,7 @@ def _most_sentence(
 
 def _low_fpr_sentence(found: Found, shown: Sequence[Series], names: Sequence[str]) -> list[str]:
     """The strongest attack on the dense network at the lowest FPR that n allows."""
-    dense = next((entry for entry in shown if entry.method == "dense"), None)
+    dense = next((entry for entry in shown if entry.baseline), None)
     if dense is None:
         return []
     for metric in ("tpr_at_fpr_0.001", "tpr_at_fpr_0.01"):
@@ -248,7 +253,7 @@ def adaptive(data: ReportData) -> Adaptive | None:
         if not any(gaps.values()):
             continue
         cells = [_gap_cell(name, gap) for name, gap in gaps.items()]
-        rows.append(MatrixRow(label_of(entry.network, entry.method), entry.method, density_text(entry.density), cells))
+        rows.append(_network_row(data, entry, cells))
     if not rows:
         return None
     ran = {name for _, name in found}

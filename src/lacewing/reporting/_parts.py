@@ -10,12 +10,10 @@ from lacewing.reporting._data import (
     ReportData,
     Slice,
     in_order,
-    label_of,
     number,
     percent,
     series,
 )
-from lacewing.results import STOPPED
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -54,8 +52,8 @@ class VulnerableRow(NamedTuple):
 
 def slices(data: ReportData, *, canaries: bool) -> list[SliceTable]:
     """A table for each attack and kind of part: of the canaries alone, or of everything else."""
-    labels = {s.network: label_of(s.network, s.method) for s in series(data)}
-    stops = {n.network for n in data.networks if n.method == STOPPED}
+    labels = {s.network: data.label(s.network, s.method) for s in series(data)}
+    stops = {n.network for n in data.networks if n.stopped}
     grouped: dict[tuple[str, str], list[Slice]] = {}
     for part in data.slices:
         if (part.name == CANARIES) == canaries and part.network not in stops:
@@ -86,7 +84,7 @@ def _cell(part: Slice | None) -> SliceCell:
 
 def vulnerable(data: ReportData) -> list[VulnerableRow]:
     """A row for each network and attack. Single records only where the report was asked to show them."""
-    labels = {s.network: label_of(s.network, s.method) for s in series(data)}
+    labels = {s.network: data.label(s.network, s.method) for s in series(data)}
     return [_vulnerable(row, labels, data.show_records) for row in data.vulnerable]
 
 

@@ -12,16 +12,15 @@ from lacewing.reporting import _slopes, _svg
 from lacewing.reporting._data import (
     ReportData,
     density_text,
-    label_of,
     lost,
     n_text,
     percent,
     percent_range,
     seeds_text,
 )
-from lacewing.reporting._figures import OTHER_DENSE, Drawing, nothing
-from lacewing.reporting._svg import COLOUR, INK, MARKER, MUTED, OTHER, OTHER_MARKER
-from lacewing.results import STOPPED, is_sparse
+from lacewing.reporting._figures import Drawing, control_label, nothing
+from lacewing.reporting._svg import INK, MUTED
+from lacewing.results import STOPPED
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff, is_checkpoint_of
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def plane(data: ReportData) -> Drawing:
         ax.set_xlabel("relative loss in test accuracy")
         ax.set_ylabel("relative gain in defence")
         every = [] if found is None else [p for p in found.points if p.relative_loss is not None]
-        points = [p for p in every if p.method != STOPPED]
+        points = [p for p in every if not p.stopped]
         if found is None or not points:
             nothing(ax, "no attack has run yet" if found is None else "no dense network to compare with")
             svg = _svg.to_svg(fig, title)
@@ -52,15 +51,15 @@ def plane(data: ReportData) -> Drawing:
         stops = _stops(data, every)
         hidden, capped = _limits(ax, found, points, list(stops.values()))
         _lines(ax, found, capped)
-        tips = _points(ax, found, points) | _stopped(ax, stops)
+        tips = _points(ax, data, found, points) | _stopped(ax, data, stops)
         _svg.legend_above(ax, columns=3)
         fig.draw_without_rendering()  # settles the layout, so that labels know where they are
         right, value = ax.get_xlim()[1], _slope(found)
         fit = [(0.0, 0.0), (right, value * right)] if value is not None else []
-        _label(ax, points, [*_way(stops), *fit])
+        _label(ax, data, points, [*_path(stops), *fit])
         svg = _svg.to_svg(fig, title, tips)
     caption = _caption(data, found, hidden, capped) + _stops_caption(stops)
-    return Drawing("tradeoff", title, f"{title}. {_summary([*points, *stops.values()])}", caption, svg)
+    return Drawing("tradeoff", title, f"{title}. {_summary(data, [*points, *stops.values()])}", caption, svg)
 
 
 def _stops(data: ReportData, points: Sequence[Point]) -> dict[int, Point]:
@@ -72,12 +71,12 @@ def _stops(data: ReportData, points: Sequence[Point]) -> dict[int, Point]:
         if n.role == "target" and n.seed in dense and is_checkpoint_of(n, dense[n.seed])
     }
     stops = sorted(((epochs[p.network], p) for p in points if p.network in epochs), key=lambda stop: stop[0])
-    least = min((p.test_accuracy.mean for p in points if is_sparse(p.method)), default=0.0)
+    least = min((p.test_accuracy.mean for p in points if p.sparse), default=0.0)
     first = next((i for i, (_, p) in enumerate(stops) if p.test_accuracy.mean >= least), len(stops))
     return dict(stops[max(first - 1, 0) :])
 
 
-def _way(stops: Mapping[int, Point]) -> list[tuple[float, float]]:
+def _path(stops: Mapping[int, Point]) -> list[tuple[float, float]]:
     """Relative losses and gains along the dense network's training, which ends at no loss and no gain."""
     means = [
         (p.relative_loss.mean, p.relative_gain.mean) for p in stops.values() if p.relative_loss and p.relative_gain
@@ -148,56 +147,61 @@ def _slope(found: TradeOff) -> float | None:
     return found.slope.ratio.value if measurable and found.slope.ratio is not None else None
 
 
-def _points(ax: Axes, found: TradeOff, points: Sequence[Point]) -> dict[str, str]:
-    """Seeds small and pale, means large; filled inside the band (these make the slope), hollow outside."""
+def _points(ax: Axes, data: ReportData, found: TradeOff, points: Sequence[Point]) -> dict[str, str]:
+    """Seeds small and pale, means large; filled are the dense network and what makes the slope, hollow the others."""
     tips = {}
     several = len(found.seeds) > 1
     for pair in found.pairs if several else ():
-        colour, marker = COLOUR.get(pair.method, OTHER), MARKER.get(pair.method, OTHER_MARKER)
-        ax.plot([pair.relative_loss], [pair.relative_gain], marker, color=colour, markersize=3.6, alpha=0.5, mew=0)
+        look = data.look(pair.method)
+        style = {"color": look.colour, "markersize": 3.6, "alpha": 0.5, "mew": 0.0 if look.marker not in "x+" else 0.8}
+        ax.plot([pair.relative_loss], [pair.relative_gain], look.marker, **style)  # type: ignore[arg-type]
     named: set[str] = set()
     for point in points:
         if point.relative_loss is None or point.relative_gain is None:
             continue
-        colour, marker = COLOUR.get(point.method, OTHER), MARKER.get(point.method, OTHER_MARKER)
+        look = data.look(point.method)
         x, y = point.relative_loss.mean, point.relative_gain.mean
-        control = point.method == "dense" and point.kind == "control"
-        face = colour if point.in_band or (point.method == "dense" and not control) else "none"
-        ax.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=7.5, mew=1.4, zorder=4)
-        name = OTHER_DENSE if control else {"imp": "IMP"}.get(point.method, point.method)
+        filled = not point.control and (point.in_band or not point.sparse)
+        style = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
+        face = look.colour if filled else "none"
+        ax.plot([x], [y], markerfacecolor=face, markersize=7.5, mew=1.4, zorder=4, **style)  # type: ignore[arg-type]
+        name = control_label(data, point.method) if point.control else look.label
         if name not in named:
             named.add(name)
-            key = "none" if control else colour
-            ax.plot([], [], marker, color=colour, markerfacecolor=key, markersize=7, label=name)
+            face = "none" if point.control else look.colour
+            ax.plot([], [], markerfacecolor=face, markersize=7, label=name, **style)  # type: ignore[arg-type]
         gid = f"tip-{point.network}"
         ax.plot([x], [y], "o", markersize=13, alpha=0.0, gid=gid, zorder=5)
         tips[gid] = (
-            f"{label_of(point.network, point.method)}, density {density_text(point.density.mean)}: "
+            f"{data.label(point.network, point.method)}, density {density_text(point.density.mean)}: "
             f"{lost(x, ' accuracy')}, gains {percent(y)} defence"
         )
     return tips
 
 
-def _stopped(ax: Axes, stops: Mapping[int, Point]) -> dict[str, str]:
-    """The dense network's way through its training, to its end at no loss and no gain."""
-    way = _way(stops)
-    if not way:
+def _stopped(ax: Axes, data: ReportData, stops: Mapping[int, Point]) -> dict[str, str]:
+    """The dense network during its training, which ends at no loss and no gain."""
+    path = _path(stops)
+    if not path:
         return {}
-    x, y = zip(*way, strict=True)
-    ax.plot(x, y, color=INK, linewidth=1, linestyle=(0, (3, 1.5)), label="dense, stopped early", gid="stopped")
+    x, y = zip(*path, strict=True)
+    ax.plot(x, y, color=INK, linewidth=1, linestyle=(0, (3, 1.5)), label=data.look(STOPPED).label, gid="stopped")
     tips = {}
-    for (epoch, point), (loss, gain) in zip(stops.items(), way, strict=False):
+    for (epoch, point), (loss, gain) in zip(stops.items(), path, strict=False):
         if loss <= ax.get_xlim()[1]:
             gid = f"tip-stop-{epoch}"
             ax.plot([loss], [gain], ".", color=INK, markersize=4)
             ax.plot([loss], [gain], "o", markersize=9, alpha=0.0, gid=gid, zorder=3.5)
-            name = label_of(point.network, point.method)
+            name = data.label(point.network, point.method)
             tips[gid] = f"{name}: {lost(loss, ' accuracy')}, gains {percent(gain)} defence"
     return tips
 
 
-def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]]) -> None:
-    """Write densities, or names of dense networks, beside the means where there is room; tooltips have them all."""
+def _label(ax: Axes, data: ReportData, points: Sequence[Point], path: Sequence[tuple[float, float]]) -> None:
+    """Write densities of sparse networks and names of others beside the means where there is room.
+
+    The text under the pointer has them all.
+    """
     scale = 72 / ax.figure.dpi
     centres = [
         ax.transData.transform((p.relative_loss.mean, p.relative_gain.mean)) * scale
@@ -213,7 +217,7 @@ def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]
         line = np.linspace(start, end, max(2, round(60 * abs(end[0] - start[0]) / ax.get_xlim()[1])))
         taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in ax.transData.transform(line) * scale]
     for point, (x, y) in zip(points, centres, strict=True):
-        text = point.network if point.method == "dense" else density_text(point.density.mean)
+        text = density_text(point.density.mean) if point.sparse else data.label(point.network, point.method)
         width, height = 5.6 * len(text), 9.0
         for dx, dy, side in _PLACES:
             left = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
@@ -227,19 +231,19 @@ def _label(ax: Axes, points: Sequence[Point], path: Sequence[tuple[float, float]
                     textcoords="offset points",
                     ha=side,
                     fontsize=8.5,
-                    color=COLOUR.get(point.method, OTHER),
+                    color=data.look(point.method).colour,
                 )
                 taken.append(box)
                 break
 
 
-def _summary(points: Sequence[Point]) -> str:
+def _summary(data: ReportData, points: Sequence[Point]) -> str:
     parts = [
-        f"{label_of(p.network, p.method)}"
-        + f" (density {density_text(p.density.mean)})" * is_sparse(p.method)
+        f"{data.label(p.network, p.method)}"
+        + f" (density {density_text(p.density.mean)})" * p.sparse
         + f" {lost(p.relative_loss.mean)} and gains {percent(p.relative_gain.mean)}"
         for p in points
-        if p.method != "dense" and p.relative_loss is not None and p.relative_gain is not None
+        if p.kind != "dense" and p.relative_loss is not None and p.relative_gain is not None
     ]
     return "; ".join(parts) + "." if parts else "Only the dense network has been attacked."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,6 @@ from lacewing.reporting._data import (
     attack_names,
     density_text,
     estimates,
-    label_of,
     percent,
     results_of,
     seeds_text,
@@ -25,7 +24,7 @@ from lacewing.reporting._data import (
 )
 from lacewing.reporting._figures import Drawing, nothing
 from lacewing.reporting._svg import MUTED
-from lacewing.results import AttackResult, is_sparse
+from lacewing.results import AttackResult, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,16 +162,20 @@ def _span(counts: set[int]) -> str:
     return "–".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
 
 
-def choice(shown: Sequence[Series], found: Mapping[tuple[str, str], object]) -> list[Series]:
-    """The networks drawn: dense, the sparsest of each method, the sparsest IMP in the band, then others by density."""
+def choice(
+    shown: Sequence[Series], found: Mapping[tuple[str, str], object], look: Callable[[str], Look]
+) -> list[Series]:
+    """The networks drawn: the dense one, the sparsest of each method and of each sequence in the band, then others."""
     attacked = [s for s in shown if any(network == s.network for network, _ in found)]
     if len(attacked) <= NETWORKS:
         return attacked
-    first = [s for s in attacked if s.method == "dense"][:1]
-    banded = [s for s in attacked if s.method == "imp" and s.in_band]
-    for method in dict.fromkeys(s.method for s in attacked if is_sparse(s.method)):
-        first.append(min((s for s in attacked if s.method == method), key=lambda s: s.density))
-    first += [s for s in banded[-1:] if s not in first]
+    first = [s for s in attacked if s.baseline][:1]
+    methods = dict.fromkeys(s.method for s in attacked if s.sparse)
+    for method in methods:
+        first.append(min((s for s in attacked if s.sparse and s.method == method), key=lambda s: s.density))
+    for method in methods:
+        banded = [s for s in attacked if s.method == method and s.in_band and look(method).sequence]
+        first += [s for s in banded[-1:] if s not in first]
     rest = [s for s in attacked if s not in first]
     step = max(1, len(rest) // max(1, NETWORKS - len(first)))
     kept = [*first, *rest[::step]][:NETWORKS]
@@ -189,8 +192,8 @@ def by_network(data: ReportData) -> list[tuple[str, Drawing]]:
     }
     coloured = highlighted(list(of_network.values()))
     made = []
-    for i, entry in enumerate(choice(shown, found)):
-        label = f"{label_of(entry.network, entry.method)} ({density_text(entry.density)})"
+    for i, entry in enumerate(choice(shown, found, data.look)):
+        label = f"{data.label(entry.network, entry.method)} ({density_text(entry.density)})"
         accuracy = percent(fmean(entry.accuracy.values()))
         about = f"{label}, test accuracy {accuracy}. "
         title = f"ROC of every attack on {label}"

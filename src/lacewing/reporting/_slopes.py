@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lacewing.reporting._data import SEEDS_LISTED, method_text, percent, percent_range
-from lacewing.tradeoff import PAPER_SLOPE, Slope, TradeOff, Verdict, show, show_slope
+from lacewing.reporting._data import SEEDS_LISTED, ReportData, percent, percent_range
+from lacewing.tradeoff import PAPER_SLOPE, Slope, Verdict, show, show_slope
 
 LEAST_SQUARES = (
     "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
     "biased toward zero, and more seeds do not help; it stands here because the paper may have used it."
 )
 NOT_FINISHED: Verdict = "not finished"
-MANY_LOOKS = (
-    "Every attack has a slope for each method and for all together. These are many looks: no p is corrected for their "
+MANY_SLOPES = (
+    "Every attack has a slope for each method and for all together. No p is corrected for their "
     f"number, and of many attacks one may differ from {PAPER_SLOPE} by chance."
 )
 READING = (
@@ -38,10 +38,12 @@ class SlopeRow(NamedTuple):
     verdict: str
 
 
-def rows(found: TradeOff | None) -> list[SlopeRow]:
+def rows(data: ReportData) -> list[SlopeRow]:
     """A row for all methods together and for each by itself."""
-    every = (found.slope, *found.slopes) if found is not None else ()
-    return [row(each, "all methods" if each.method == "all" else method_text(each.method)) for each in every]
+    found = data.tradeoff
+    if found is None:
+        return []
+    return [row(found.slope, "all methods"), *(row(each, data.look(each.method).label) for each in found.slopes)]
 
 
 def row(slope: Slope, name: str) -> SlopeRow:

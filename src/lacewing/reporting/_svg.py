@@ -11,11 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's palette (distinct with every common colour blindness); marker shape says the method a second time.
 INK, MUTED, GRID, BAND = "#1d2430", "#5d6675", "#e3e6eb", "#cfe3dc"
-COLOUR = {"dense": INK, "imp": "#0072b2", "butterfly": "#d55e00"}
-MARKER = {"dense": "s", "imp": "o", "butterfly": "^"}
-OTHER, OTHER_MARKER = "#009e73", "D"
 
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "lacewing",

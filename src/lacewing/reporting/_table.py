@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lacewing.metrics import clopper_pearson
-from lacewing.reporting._data import ReportData, density_text, label_of, leading_attack, number, percent, realised
-from lacewing.results import STOPPED, AttackResult, NetworkResult
+from lacewing.reporting._data import ReportData, density_text, leading_attack, number, percent, realised
+from lacewing.reporting._looks import Key
+from lacewing.results import AttackResult, NetworkResult
+from lacewing.tradeoff import ordered
 
 _METRICS = {  # in the order of a reader's questions
     "balanced_accuracy": "Attack accuracy A",
@@ -28,11 +31,11 @@ class Cell(NamedTuple):
     tip: str = ""
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A network and the leading attack on it, if any."""
 
     role: str
-    method: str
+    key: Key
     cells: list[Cell]
 
 
@@ -40,7 +43,7 @@ class Table(NamedTuple):
     """Column titles, each with whether it is numeric, and the rows."""
 
     columns: list[tuple[str, bool]]
-    rows: list[Row]
+    rows: list[TableRow]
 
 
 def networks(data: ReportData) -> Table:
@@ -65,23 +68,23 @@ def networks(data: ReportData) -> Table:
             attacked.setdefault(attack.network.id, []).append(attack)
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
-    ordered = sorted(data.networks, key=_place)
+    methods = ordered(n.method for n in data.networks)
     rows = []
-    for network in ordered:
+    for network in sorted(data.networks, key=lambda n: _place(n, methods)):
         for result in attacked.get(network.id, [None]):
-            cells = _cells(network, result, sizes.get(network.seed), clean, holdout, population)
-            rows.append(Row(network.role, network.method, cells))
+            cells = _cells(data, network, result, sizes.get(network.seed), clean, holdout, population)
+            rows.append(TableRow(network.role, data.key(network.method, network.kind), cells))
     return Table(columns, rows)
 
 
-def _place(n: NetworkResult) -> tuple[bool, bool, int, bool, str, int]:
-    """Targets before shadows and by method, controls after their like; after them all early stops, by epoch."""
-    stopped = n.method == STOPPED
-    rank = {"dense": 0, "imp": 1, "butterfly": 2}.get(n.method, 9)
-    return stopped, n.role != "target", len(n.curve) if stopped else rank, n.kind == "control", n.network, n.seed
+def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int]:
+    """Targets before shadows and by method, controls of a method after its others; then all early stops, by epoch."""
+    rank = len(n.curve) if n.stopped else methods.index(n.method)
+    return n.stopped, n.role != "target", rank, n.kind == "control", n.network, n.seed
 
 
 def _cells(
+    data: ReportData,
     network: NetworkResult,
     result: AttackResult | None,
     size: tuple[int, int] | None,
@@ -93,7 +96,11 @@ def _cells(
     n_train = size[0] if size and network.holdout_accuracy is None else None
     n_test = size[1] if size else None
     cells = [
-        Cell(label_of(network.network, network.method), sort=network.network),
+        Cell(
+            data.label(network.network, network.method),
+            "control" if network.kind == "control" and not network.stopped else "",
+            network.network,
+        ),
         Cell(network.role, sort=network.role),
         Cell(str(network.seed), sort=str(network.seed)),
         Cell(density_text(network.density), sort=repr(network.density)),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,8 +18,8 @@ from lacewing.attacks import Attack, Described
 from lacewing.errors import FolderError, UsageError
 from lacewing.methods import METHODS, look_of
 from lacewing.methods import record as record_method
-from lacewing.reporting import MostVulnerable, ReportData, SelfCheck, Slice, write
-from lacewing.results import AttackResult, results_csv
+from lacewing.reporting import MostVulnerable, ReportData, Slice, write
+from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
 from lacewing.study.declared import Study, recipes, recorded_study, to_toml
 from lacewing.study.plan import AttackJob, Plan, make_plan
@@ -29,6 +29,9 @@ from lacewing.support.files import read_bounded, refuse_links, write_atomically
 from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
 from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoff
 from lacewing.tradeoff.cautions import failures
+
+if TYPE_CHECKING:
+    from lacewing.attacks.selfchecks import SelfCheck
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 SCHEMA = 1  # of run folders
@@ -58,17 +61,6 @@ class _Declaration(BaseModel):
     recipes: int
 
 
-class _Look(BaseModel):
-    """How the networks of a method appear, as the folder records it."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    label: Annotated[str, Field(min_length=1, max_length=60)]
-    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-    marker: Annotated[str, Field(pattern=r"^[.,ov^<>12348sp*hH+xXDdP|_]$")]
-    sequence: bool
-
-
 class _Facts(BaseModel):
     """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
 
@@ -79,7 +71,7 @@ class _Facts(BaseModel):
     model: dict[str, Any]
     models: dict[str, dict[str, Any]] = {}  # by entry, of those that have their own
     methods: dict[str, dict[str, Any]] = {}  # by the place of an entry, of methods that are not the package's
-    looks: dict[Annotated[str, Field(max_length=200)], _Look] = {}  # of the same methods, by their names
+    looks: dict[Annotated[str, Field(max_length=200)], Look] = {}  # of the same methods, by their names
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
     command: str
@@ -312,6 +304,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             damaged=damaged,
             command=facts["command"],
             data_digest=facts["data_digest"],
+            looks={method: Look(**look) for method, look in facts.get("looks", {}).items()},
             missing=len(plan.networks) - len(done),
             tradeoffs=tradeoffs,
             answers=declared,

@@ -76,8 +76,8 @@ class Point:
 
     @property
     def sparse(self) -> bool:
-        """Whether it is one of the networks that the study is about; see `lacewing.results.NetworkResult`."""
-        return is_sparse(self.method) if self.kind is None else self.kind == "sparse"
+        """See `lacewing.results.is_sparse`."""
+        return is_sparse(self.method, self.kind)
 
     @property
     def stopped(self) -> bool:

@@ -10,13 +10,13 @@ import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from lacewing import reporting as report
-from lacewing.reporting import _declared, _figures, _headline, _plane, _story, _svg, _table
+from lacewing.reporting import _afford, _choices, _data, _figures, _headline, _looks, _notes, _plane, _svg, _table
 from lacewing.results import REALISED
 from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
@@ -103,7 +103,7 @@ def test_texts_of_a_study_stay_inert(reports: ModuleType, tmp_path: Path) -> Non
         command=HOSTILE,
         data_digest=HOSTILE,
     )
-    assert any(HOSTILE in step["network"] for step in _story.afford_steps(hostile))  # so it reaches the JSON too
+    assert any(HOSTILE in step["network"] for step in _afford.afford_steps(hostile))  # so it reaches the JSON too
     text = report.write(tmp_path, hostile).read_text(encoding="utf-8")
     page = _Page(text)
     assert "<script>alert" not in text
@@ -192,9 +192,9 @@ def test_networks_that_wait_for_their_attack_are_counted(reports: ModuleType, da
     from lacewing.tradeoff import tradeoff
 
     fewer = dataclasses.replace(data, attacks=data.attacks[:3], tradeoff=tradeoff(data.attacks[:3], resamples=100))
-    text = next(note.text for note in _story.notes(fewer) if note.kind == "unfinished")
+    text = next(note.text for note in _notes.notes(fewer) if note.kind == "unfinished")
     assert text.startswith(f"{len(data.attacks) - 3} trained target networks not attacked yet")
-    assert not any(note.kind == "unfinished" for note in _story.notes(data))
+    assert not any(note.kind == "unfinished" for note in _notes.notes(data))
 
 
 def test_failures_and_failed_jobs_are_notes(data: Any) -> None:
@@ -204,7 +204,7 @@ def test_failures_and_failed_jobs_are_notes(data: Any) -> None:
         jobs_failed=["imp-02/target/0: the loss became NaN at epoch 3."],
         missing=1,
     )
-    notes = [(note.kind, note.title) for note in _story.notes(odd)]
+    notes = [(note.kind, note.title) for note in _notes.notes(odd)]
     assert notes == [
         ("unfinished", "This study is not finished"),
         ("failed", "A job failed"),
@@ -255,10 +255,10 @@ def test_the_largest_study_stays_below_three_megabytes(reports: ModuleType, tmp_
 
 @pytest.mark.parametrize("p", [0, 0.4, 1, 2, 3.3, 5, 8, 10, 20, 100])
 def test_afford_steps_answer_as_afford_does(data: Any, p: float) -> None:
-    step = [s for s in _story.afford_steps(data) if s["from"] <= p + 1e-9][-1]  # what the page's script does
+    step = [s for s in _afford.afford_steps(data) if s["from"] <= p + 1e-9][-1]  # what the page's script does
     choice = afford(data.tradeoff, p)
     assert choice is not None
-    assert step["sentence"] == _story.affordable(data, [p])[0].sentence
+    assert step["sentence"] == _afford.affordable(data, [p])[0].sentence
     assert step["network"].lower().replace(" ", "-") in (
         choice.point.network,
         choice.point.network.replace("imp-0", "imp-"),
@@ -344,10 +344,10 @@ def test_roc_shows_the_sparsest_imp_of_the_band_and_at_most_three_butterflies(re
     names = ["dense", "imp-01", "imp-02", "imp-03", *reports.BUTTERFLY]
     densities = {"imp-01": 0.5, "imp-02": 0.05, "imp-03": 0.02}
     shown = [
-        SimpleNamespace(network=n, method=n.split("-")[0], attacked={0: 1}, in_band=densities.get(n) == 0.05)
+        _data.Series(n, n.split("-")[0], densities.get(n, 0.3), {}, {0: None})  # type: ignore[dict-item]
         for n in names
     ]
-    chosen = [s.network for s in _figures.roc_choice(shown)]
+    chosen = [s.network for s in _figures.roc_choice(shown, _looks.OWN.__getitem__)]
     assert chosen[:2] == ["dense", "imp-02"]
     assert len(chosen) == 5
 
@@ -374,16 +374,16 @@ def test_figures_have_text_alternatives_and_captions_with_n_and_seeds(data: Any,
 
 
 def test_choices_tell_ours_from_the_papers(reports: ModuleType, data: Any) -> None:
-    whose = {c.choice: c.whose for c in _declared.choices(data)}
+    whose = {c.choice: c.whose for c in _choices.choices(data)}
     assert whose["Split"].startswith("paper")
     assert whose["Training"] == "ours"
     assert whose["IMP: share pruned per level"].startswith("ours")  # 45 % is not the paper's
     study = reports.study()
     study["networks"][1]["fraction"] = 0.2
     again = dataclasses.replace(data, study=study)
-    assert {c.choice: c.whose for c in _declared.choices(again)}["IMP: share pruned per level"].startswith("derived")
+    assert {c.choice: c.whose for c in _choices.choices(again)}["IMP: share pruned per level"].startswith("derived")
     no_butterfly = dataclasses.replace(data, study={**study, "networks": [{"method": "dense"}]})
-    assert not any(c.choice.startswith(("IMP", "Butterfly")) for c in _declared.choices(no_butterfly))
+    assert not any(c.choice.startswith(("IMP", "Butterfly")) for c in _choices.choices(no_butterfly))
 
 
 def test_importing_the_report_loads_neither_torch_nor_matplotlib() -> None:

@@ -7,7 +7,7 @@ import re
 from html import unescape
 from pathlib import Path
 from statistics import fmean
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,17 @@ from scipy.stats import beta
 from lacewing import metrics
 from lacewing import reporting as report
 from lacewing.errors import UsageError
-from lacewing.reporting import MostVulnerable, Slice, _headline, _matrix, _parts, _rocs, _survive
+from lacewing.reporting import (
+    MostVulnerable,
+    Slice,
+    _data,
+    _headline,
+    _looks,
+    _matrix,
+    _parts,
+    _rocs,
+    _slopes_by_attack,
+)
 from lacewing.reporting._audit_page import answer as audit_answer
 from lacewing.results import AttackResult, Estimate
 from lacewing.support.text import visible
@@ -179,35 +189,34 @@ def test_the_same_attacks_have_a_colour_in_every_figure_the_papers_first(data: A
 def test_many_networks_are_drawn_by_their_ends() -> None:
     grid = [("dense", "dense", 1.0), *((f"imp-{i}", "imp", 0.8**i) for i in range(1, 20))]
     grid += [(f"butterfly-{i}", "butterfly", 0.3 / i) for i in range(1, 6)]
-    shown = [
-        SimpleNamespace(network=n, method=m, density=d, in_band=0.034 <= d <= 0.173 and m == "imp") for n, m, d in grid
-    ]
-    chosen = [s.network for s in _rocs.choice(shown, {(n, "x"): 1 for n, _, _ in grid})]
+    shown = [_data.Series(n, m, d, {}, {}) for n, m, d in grid]
+    found = {(n, "x"): 1 for n, _, _ in grid}
+    chosen = [s.network for s in _rocs.choice(shown, found, _looks.OWN.__getitem__)]
     assert len(chosen) == _rocs.NETWORKS
     assert {"dense", "imp-19", "imp-15", "butterfly-5"} <= set(chosen)
     assert chosen == [n for n, _, _ in grid if n in chosen]
 
 
 def test_slopes_are_those_of_each_attacks_own_trade_off(data: Any) -> None:
-    rows = {row.attack: row for row in _survive.survival(data)}
+    rows = {row.attack: row for row in _slopes_by_attack.slopes_by_attack(data)}
     assert set(rows) == set(NAMES) - {"population"}
     slope = tradeoff(data.attacks, attack="loss", resamples=1000).slope
     assert slope.ratio is not None
     assert rows["loss"].row.slope == show_ratio(slope.ratio)
     assert (rows["loss"].row.verdict, rows["loss"].row.interval) == (slope.verdict, slope.interval)
-    strengths = [row.strength for row in _survive.survival(data)]
+    strengths = [row.strength for row in _slopes_by_attack.slopes_by_attack(data)]
     assert strengths == sorted(strengths, reverse=True)
 
 
 def test_an_attack_on_sparse_networks_alone_gains_against_the_papers_on_the_dense_one(data: Any) -> None:
-    row = next(r for r in _survive.survival(data) if r.attack == "discriminator-imposed-mask")
+    row = next(r for r in _slopes_by_attack.slopes_by_attack(data) if r.attack == "discriminator-imposed-mask")
     assert row.borrowed
     assert row.strength == pytest.approx(
         fmean(e.value for e in _values(data, "dense", "discriminator", "balanced_accuracy"))
     )
     kept = [a for a in data.attacks if a.attack != "discriminator" or a.network.method != "dense"]
     alone = dataclasses.replace(data, attacks=kept, tradeoff=None)
-    row = next(r for r in _survive.survival(alone) if r.attack == "discriminator-imposed-mask")
+    row = next(r for r in _slopes_by_attack.slopes_by_attack(alone) if r.attack == "discriminator-imposed-mask")
     assert row.reason == "No relative gain: the attack has no result on a dense network."
 
 
@@ -216,22 +225,22 @@ def test_a_trade_off_that_is_refused_is_said_and_the_others_stand(data: Any) -> 
         dataclasses.replace(a, record_N=a.record_N + 1) if (a.attack, a.network.method) == ("loss", "imp") else a
         for a in data.attacks
     ]
-    rows = {row.attack: row for row in _survive.survival(dataclasses.replace(data, attacks=odd))}
+    rows = {row.attack: row for row in _slopes_by_attack.slopes_by_attack(dataclasses.replace(data, attacks=odd))}
     assert "not attacked on the same records" in rows["loss"].reason
     assert rows["loss"].row is None
     assert rows["lira-online"].row.slope != "–"
 
 
 def test_slopes_under_many_attacks_are_counted_without_a_verdict_on_the_paper(data: Any) -> None:
-    few = _survive.answer(_survive.survival(data))  # two seeds
+    few = _slopes_by_attack.in_words(_slopes_by_attack.slopes_by_attack(data))  # two seeds
     assert few.startswith("No slope of these 5 attacks is tested against the paper's 3.6: that takes three seeds, ")
     assert "resolved" not in few
-    base = _survive.survival(data)[0]
+    base = _slopes_by_attack.slopes_by_attack(data)[0]
 
     def row(verdict: str, p: float) -> Any:
         return base._replace(verdict=verdict, p=p)
 
-    said = _survive.answer(
+    said = _slopes_by_attack.in_words(
         [
             row("slope resolved", 0.04),
             row("slope resolved", 0.3),

@@ -21,10 +21,10 @@ from lacewing.reporting import (
     _families,
     _figures,
     _headline,
+    _notes,
     _plane,
     _slopes,
-    _story,
-    _survive,
+    _slopes_by_attack,
     _svg,
 )
 from lacewing.study.result import Result
@@ -117,15 +117,15 @@ def test_with_two_seeds_the_card_and_the_headline_agree_on_the_interval_over_rec
 
 
 def test_slopes_in_every_table_are_the_trade_offs_own(data: Any) -> None:
-    for slope, row in zip((data.tradeoff.slope, *data.tradeoff.slopes), _slopes.rows(data.tradeoff), strict=True):
+    for slope, row in zip((data.tradeoff.slope, *data.tradeoff.slopes), _slopes.rows(data), strict=True):
         assert row.slope == show_slope(slope) == show_ratio(slope.ratio)
         assert row.p == f"p = {slope.p_paper:.2g}"
         assert float(row.least_squares) == pytest.approx(slope.least_squares, rel=0.01)
         assert row.loss.startswith(f"{100 * slope.mean_loss.value:.1f}")
         assert row.networks == str(len(slope.networks))
-    lead = next(row for row in _survive.survival(data) if row.attack == "discriminator")
+    lead = next(row for row in _slopes_by_attack.slopes_by_attack(data) if row.attack == "discriminator")
     assert lead.row is not None
-    assert lead.row._replace(name="") == _slopes.rows(data.tradeoff)[0]._replace(name="")
+    assert lead.row._replace(name="") == _slopes.rows(data)[0]._replace(name="")
 
 
 # ------------------------------------------------------------------------------------------- declared, and exploratory
@@ -140,7 +140,7 @@ def test_the_primary_answer_comes_directly_after_the_first_sentence(data: Any, p
     assert _headline.headline(plain)[1][0].startswith("Balanced accuracy of the attack")
 
 
-def test_only_the_declared_answer_and_the_slope_carry_verdict_words(data: Any, page: str) -> None:
+def test_only_the_choices_answer_and_the_slope_carry_verdict_words(data: Any, page: str) -> None:
     page = re.sub(
         r"\s+",
         " ",
@@ -173,14 +173,14 @@ def test_with_two_seeds_nothing_carries_a_verdict(few: Any, tmp_path: Path) -> N
 
 
 def test_what_is_exploratory_is_said_once_a_section(data: Any, page: str, tmp_path: Path) -> None:
-    for name in ("answer", "tradeoff", "equal", "survives"):
+    for name in ("answer", "tradeoff", "equal", "slopes-by-attack"):
         section = page[page.index(f'<section id="{name}"') :].partition("</section>")[0]
         assert section.count(EXPLORATORY) == 1, name
     assert EXPLORATORY in _card(data)
     assert str(_result(data, tmp_path)).count(EXPLORATORY) == 1
 
 
-def test_a_study_without_a_question_says_so_and_how_one_is_declared(plain: Any, tmp_path: Path) -> None:
+def test_a_study_without_a_question_says_so_and_how_one_is_choices(plain: Any, tmp_path: Path) -> None:
     page = _page(plain, tmp_path)
     assert "This study declared no question before it ran" in page
     assert "[tradeoff] primary = {" in page
@@ -241,7 +241,7 @@ def _with(data: Any, **changes: Any) -> Any:
 
 def test_families_of_one_recipe_are_named_beside_the_table_and_are_no_alarm(data: Any, page: str) -> None:
     (note,) = [note for note in data.tradeoff.notes if "one recipe" in note]
-    assert not any("one recipe" in each.title + each.text for each in _story.notes(data))
+    assert not any("one recipe" in each.title + each.text for each in _notes.notes(data))
     assert note in page
 
 
@@ -319,12 +319,12 @@ def test_controls_are_dense_networks_that_nothing_is_measured_against(data: Any,
     lowest = dataclasses.replace(data, networks=sorted(data.networks, key=lambda n: n.network, reverse=True))
     assert [s.network for s in _data.series(lowest)][:2] == ["dense", "decay-1"]  # "decay" sorts before "dense"
     assert _figures.against_density(data, "defence") == _figures.against_density(plain, "defence")
-    assert _survive.panels(data) == _survive.panels(plain)
-    chosen = [s.network for s in _figures.roc_choice(_data.series(data))]
+    assert _slopes_by_attack.panels(data) == _slopes_by_attack.panels(plain)
+    chosen = [s.network for s in _figures.roc_choice(_data.series(data), data.look)]
     assert [name for name in chosen if name.startswith(("decay", "dense"))] == ["dense"]
     assert "### Dense network: dense, density 100 %" in _card(data)
     for attack in ("discriminator", "loss"):
-        rows = [next(r for r in _survive.survival(d) if r.attack == attack) for d in (data, plain)]
+        rows = [next(r for r in _slopes_by_attack.slopes_by_attack(d) if r.attack == attack) for d in (data, plain)]
         assert rows[0].dense == rows[1].dense
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from lacewing import reporting as report
 from lacewing.metrics import Estimate
-from lacewing.reporting import _data, _families, _headline, _plane, _slopes, _story, _survive
+from lacewing.reporting import _afford, _data, _families, _headline, _notes, _plane, _slopes, _slopes_by_attack
 from lacewing.tradeoff import Spread, show_change, show_difference, show_slope, tradeoff
 
 
@@ -133,7 +133,7 @@ def test_a_network_that_gains_accuracy_is_more_accurate(plain: Any, loss: float,
         for p in plain.tradeoff.points
     ]
     better = _with(plain, points=points)
-    row = _story.affordable(better)[3]
+    row = _afford.affordable(better)[3]
     assert said in row.sentence
     assert row.loss.startswith(cell)
     assert said in " ".join(_headline.headline(better)[1])
@@ -149,9 +149,9 @@ def test_a_network_that_gains_accuracy_is_more_accurate(plain: Any, loss: float,
 def test_beside_the_slopes_under_each_attack_many_looks_are_said(reports: ModuleType, tmp_path: Path) -> None:
     many = reports.report_data(names=("discriminator", "loss"), n=150, levels=1, butterflies=())
     page = _page(many, tmp_path)
-    section = page[page.index('<section id="survives"') :].partition("</section>")[0]
-    assert _slopes.MANY_LOOKS in section
-    assert "no p is corrected" in _slopes.MANY_LOOKS
+    section = page[page.index('<section id="slopes-by-attack"') :].partition("</section>")[0]
+    assert _slopes.MANY_SLOPES in section
+    assert "No p is corrected" in _slopes.MANY_SLOPES
 
 
 # -------------------------------------------------------------------------------------------------------- not finished
@@ -183,7 +183,7 @@ def test_the_slope_of_an_unfinished_study_is_a_number_without_a_test(open_: Any,
     page = _page(open_, tmp_path)
     assert show_slope(slope) not in page
     assert not re.search("resolved", re.sub("slope not resolved", "", page))
-    assert [note.title for note in _story.notes(open_)] == ["This study is not finished"]
+    assert [note.title for note in _notes.notes(open_)] == ["This study is not finished"]
     assert "Not every planned attack has run: every number below may still change." in page
     assert "This study is not finished: not every planned attack has run." in report.model_card(open_)
     one = dataclasses.replace(slope, networks=("imp-01",))
@@ -191,17 +191,21 @@ def test_the_slope_of_an_unfinished_study_is_a_number_without_a_test(open_: Any,
 
 
 def test_no_attack_of_an_unfinished_study_is_tested(open_: Any) -> None:
-    rows = _survive.survival(open_)
+    rows = _slopes_by_attack.slopes_by_attack(open_)
     assert {(row.verdict, row.p) for row in rows} == {("not finished", None)}
-    assert _survive.answer(rows).startswith(
+    assert _slopes_by_attack.in_words(rows).startswith(
         "No slope of these 2 attacks is tested before every planned attack has run."
     )
     known = {"loss": tradeoff(open_.attacks, attack="loss")}  # this one has run everywhere
-    (loss,) = [row for row in _survive.survival(dataclasses.replace(open_, tradeoffs=known)) if row.attack == "loss"]
+    (loss,) = [
+        row
+        for row in _slopes_by_attack.slopes_by_attack(dataclasses.replace(open_, tradeoffs=known))
+        if row.attack == "loss"
+    ]
     assert loss.verdict == known["loss"].slope.verdict
     half = [rows[0], rows[1]._replace(verdict="slope resolved", p=0.01)]
-    assert "1 is tested against the paper's 3.6, and 1 of them differs" in _survive.answer(half)
-    assert " 1 is not finished." in _survive.answer(half)
+    assert "1 is tested against the paper's 3.6, and 1 of them differs" in _slopes_by_attack.in_words(half)
+    assert " 1 is not finished." in _slopes_by_attack.in_words(half)
 
 
 def test_families_and_answers_of_an_unfinished_study_show_neither_interval_nor_p(open_: Any, tmp_path: Path) -> None:

@@ -15,20 +15,22 @@ import pytest
 from lacewing import reporting as report
 from lacewing.metrics import Estimate
 from lacewing.reporting import (
+    _afford,
     _card,
-    _declared,
+    _choices,
     _figures,
     _headline,
     _matched,
     _matrix,
+    _notes,
     _parts,
     _plane,
     _rocs,
-    _story,
     _svg,
     _table,
+    _training,
 )
-from lacewing.reporting import _survive as survive
+from lacewing.reporting import _slopes_by_attack as by_attack
 from lacewing.study.result import Result
 from lacewing.tradeoff import Spread, tradeoff
 from lacewing.tradeoff.cautions import failures
@@ -58,7 +60,8 @@ def _study(reports: ModuleType, grid: dict[str, tuple[float, float]], seeds: tup
     for net in base.networks:
         stops = EPOCHS if net.method == "dense" else {}
         at = [
-            dataclasses.replace(net, network=n, method="early-stopped", curve=net.curve[:e]) for n, e in stops.items()
+            dataclasses.replace(net, network=n, method="early-stopped", kind="control", curve=net.curve[:e])
+            for n, e in stops.items()
         ]
         found += [dataclasses.replace(n, test_accuracy=grid[n.network][0]) for n in (net, *at) if n.network in grid]
     attacks = [reports.attack(n, 600, grid[n.network][1], name) for n in found if n.role == "target" for name in NAMES]
@@ -97,17 +100,17 @@ def test_a_study_shows_its_sparse_networks_as_it_does_without_early_stops(data: 
         lambda d: _figures.against_density(d, "accuracy"),
         lambda d: _figures.against_density(d, "defence"),
         _figures.roc,
-        lambda d: _figures.training(d, "loss"),
-        lambda d: _figures.training(d, "accuracy"),
-        survive.panels,
+        lambda d: _training.training(d, "loss"),
+        lambda d: _training.training(d, "accuracy"),
+        by_attack.panels,
         _rocs.by_network,
         _matrix.matrices,
         _matrix.sentences,
-        survive.survival,
+        by_attack.slopes_by_attack,
         _headline.headline,
         _headline.tiles,
-        _story.afford_steps,
-        lambda d: _story.affordable(d, [0, 5, 9, 12, 90]),
+        _afford.afford_steps,
+        lambda d: _afford.affordable(d, [0, 5, 9, 12, 90]),
         _card._chosen,
     ):
         assert drawing(data) == drawing(plain)
@@ -273,7 +276,7 @@ def test_the_page_has_the_section_after_the_trade_off(page: Path, data: Any) -> 
     order = [text.index(f'id="{name}"') for name in ("answer", "tradeoff", "equal", "attacks", "density", "networks")]
     assert order == sorted(order)
     assert "on the test records that the attack is measured on" in text
-    assert "20 networks and 16 early stops" in _story.subtitle(data)
+    assert "20 networks and 16 early stops" in _notes.subtitle(data)
 
 
 def test_without_early_stops_butterfly_stands_beside_pruning_alone(plain: Any, tmp_path: Path) -> None:
@@ -306,16 +309,16 @@ def test_texts_of_the_study_stay_inert_in_section_and_figure(data: Any, tmp_path
 
 
 def test_the_table_of_networks_ends_with_the_early_stops_by_epoch(data: Any) -> None:
-    rows = [(row.method, row.cells[0].text, row.cells[1].text) for row in _table.networks(data).rows]
-    stops = [row for row in rows if row[0] == "early-stopped"]
+    rows = [(row.cells[0].text, row.cells[1].text) for row in _table.networks(data).rows]
+    stops = [row for row in rows if row[0].startswith("dense at")]
     assert rows[-len(stops) :] == stops
     assert len(stops) == 16
-    targets = [name for _, name, role in stops if role == "target"]
+    targets = [name for name, role in stops if role == "target"]
     assert list(dict.fromkeys(targets)) == [f"dense at epoch {epoch}" for epoch in (1, 10, 20, 30)]
 
 
-def test_early_stops_are_declared_as_ours_and_are_no_part_of_the_records(data: Any) -> None:
-    control = next(c for c in _declared.choices(data) if c.choice.startswith("Control"))
+def test_early_stops_are_listed_as_our_choice_and_are_no_part_of_the_records(data: Any) -> None:
+    control = next(c for c in _choices.choices(data) if c.choice.startswith("Control"))
     assert "epochs 1, 10, 20, 30" in control.here
     assert control.whose == "ours"
     stops = [name for name in EPOCHS if name in GRID]
@@ -325,7 +328,7 @@ def test_early_stops_are_declared_as_ours_and_are_no_part_of_the_records(data: A
 
 
 def test_the_front_says_that_early_stops_lie_on_it_and_names_none(data: Any) -> None:
-    front = _story.pareto(data.tradeoff)
+    front = _afford.pareto(data)
     assert not any("early" in name for name in front[:-1])
     on_it = sum(name in EPOCHS for name in data.tradeoff.pareto)
     assert on_it
@@ -368,4 +371,4 @@ def test_a_study_without_a_control_is_told_how_to_add_one(reports: ModuleType, d
     assert len(hint(data)) == 1  # dense networks stopped early describe and test nothing
     chance = dataclasses.replace(plain.tradeoff, dense_balanced_accuracy=Estimate(0.51, 0.49, 0.53))
     assert hint(plain, tradeoff=chance) == []  # where nothing leaks there is nothing to hold equal
-    assert re.search("control at equal accuracy", " ".join(_story.CHECKS))
+    assert re.search("control at equal accuracy", " ".join(_notes.CHECKS))

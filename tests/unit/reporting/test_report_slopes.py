@@ -13,7 +13,7 @@ import pytest
 from lacewing import metrics
 from lacewing import reporting as report
 from lacewing.metrics import Estimate, mean_over_seeds
-from lacewing.reporting import _data, _declared, _families, _plane, _slopes, _svg, _table
+from lacewing.reporting import _choices, _data, _families, _plane, _slopes, _svg, _table
 from lacewing.tradeoff import Spread
 from lacewing.tradeoff._types import NO_INTERVAL, NO_SPREAD
 
@@ -206,7 +206,7 @@ def test_the_realised_fpr_stands_beside_a_tpr_where_results_hold_it(data: Any, t
 
 
 def test_the_choices_say_how_the_slope_and_verdicts_are_made(data: Any) -> None:
-    here = {c.choice: c for c in _declared.choices(data)}
+    here = {c.choice: c for c in _choices.choices(data)}
     assert "Fieller" in here["Slope"].here
     assert "least squares" in here["Slope"].whose
     assert "declared before" in here["Verdicts"].here

@@ -1,0 +1,83 @@
+"""How methods and their networks appear: labels, colours and markers, as each method says of itself."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from lacewing.methods import METHODS, Method, look_of
+from lacewing.results import STOPPED, Kind, Look
+
+OWN: Final[Mapping[str, Look]] = {name: look_of(method, name) for name, method in METHODS.items()}
+_NO_LOOK = look_of(Method, "other")  # of methods that choose no colour and marker
+# Such methods get these in turn.
+_PALETTE = (
+    (_NO_LOOK.colour, _NO_LOOK.marker),
+    ("#cc79a7", "v"),
+    ("#8a6d00", "P"),
+    ("#5b9bd5", "X"),
+    ("#7f3c8d", "p"),
+    ("#b8860b", "*"),
+    ("#3f6f5f", "h"),
+    ("#a23b3b", "<"),
+)
+_SHAPES = {
+    "s": "square", "o": "circle", "^": "up", "v": "down", "<": "left", ">": "right", "D": "diamond", "d": "diamond",
+    "p": "pentagon", "h": "hexagon", "H": "hexagon", "P": "plus", "+": "plus", "X": "cross", "x": "cross", "*": "star",
+}  # fmt: skip
+_WORDS = {"up": "triangles", "down": "triangles pointing down", "left": "triangles pointing left", "cross": "crosses",
+          "right": "triangles pointing right", "plus": "plus signs"}  # fmt: skip
+
+
+class Key(NamedTuple):
+    """The mark before a network's name in a table."""
+
+    shape: str  # a class of report.css
+    colour: str
+
+
+def appearance(methods: Iterable[str], known: Mapping[str, Look]) -> dict[str, Look]:
+    """A look for each method: its own, else those of the palette in turn, so that no two of these are alike."""
+    looks = {m: known.get(m) or look_of(Method, m) for m in methods}
+    chosen = {look.colour for look in looks.values()} - {_PALETTE[0][0]}
+    free = itertools.cycle(place for place in _PALETTE if place[0] not in chosen)
+    for method, look in looks.items():
+        if (look.colour, look.marker) == _PALETTE[0]:
+            colour, marker = next(free)
+            look = replace(look, colour=colour, marker=marker)
+        # matplotlib reads what is between dollars as a formula, and leaves out labels that begin with "_".
+        looks[method] = replace(look, label=look.label.replace("$", "").lstrip("_") or "other")
+    return looks
+
+
+def network_label(network: str, method: str, look: Look) -> str:
+    """How a person names a network: ``imp-03`` is IMP 3, ``butterfly-s3-l2`` butterfly S3 L2, ``early-010`` an epoch.
+
+    Only names that are made from the method and its settings are written out; a name that the study gives stays.
+    """
+    if method == STOPPED:
+        epoch = re.fullmatch(r"early-(\d+)", network)
+        return f"dense at epoch {int(epoch[1])}" if epoch else network
+    made = re.escape(method.rpartition(":")[2].lower().replace("_", "-"))
+    if look.sequence and (level := re.fullmatch(rf"{made}-0*(\d+)(-.+)?", network)):
+        return f"{look.label} {level[1]}{level[2] or ''}"
+    if settings := re.fullmatch(rf"{made}((?:-[a-z]+\d+)*)", network):
+        return f"{look.label}{settings[1].replace('-', ' ').upper()}"
+    return network
+
+
+def key_of(look: Look, kind: Kind | None) -> Key:
+    """The mark of a method's networks in tables; that of controls is an outline."""
+    return Key("control" if kind == "control" else _SHAPES.get(look.marker, "square"), look.colour)
+
+
+def marks(looks: Iterable[Look]) -> str:
+    """What stands for which method in a figure: ``circles and line: IMP; triangles: butterfly``."""
+    said = []
+    for look in looks:
+        shape = _SHAPES.get(look.marker, "square")
+        said.append(f"{_WORDS.get(shape, f'{shape}s')}{' and line' * look.sequence}: {look.label}")
+    return "; ".join(said)

@@ -75,7 +75,7 @@ class Ended:
         return self.out + self.err
 
     def faults(self) -> list[str]:
-        """What no input may cause: a traceback, a fault of ours, a signal, a hang, too much memory."""
+        """What no input may cause: a traceback, an internal error, a signal, a hang, too much memory."""
         found = []
         if self.hung:
             found.append(f"hung: over {HANG:g} s")

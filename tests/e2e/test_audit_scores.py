@@ -92,7 +92,7 @@ def test_a_gate_that_cannot_be_judged_exits_2_after_the_audit(call: Any, gate: s
         (["none.npz"], "no file none.npz"),
         ([], "--model is missing"),
         (["--model", "own:net", "--data", "own.npz"], "--weights is missing"),
-        (["scores.npz", "--refit", "own:refit"], "--refit is for the audit of a model"),
+        (["scores.npz", "--refit", "own:refit"], "--refit applies to the audit of a model"),
         (["scores.npz", "--delta", "1.5"], "delta = 1.5"),
     ],
 )

@@ -97,7 +97,7 @@ def test_every_public_name_is_there_twice() -> None:
         (["run", "digits", "--set", "attacks.names=['lira']"], "unknown attack 'lira'"),
         (["run", "digits", "--set", "model.factory='nowhere:net'", "--set", "model.name=1"], "model"),
         (["run", "digits", "--only", "roles=target"], "did you mean 'role'?"),
-        (["run", "digits", "--only", "role"], "must read field=value"),
+        (["run", "digits", "--only", "role"], "must have the form field=value"),
         (["run", "digits", "--bogus"], "No such option: --bogus"),
         (["run", "digits", "--processes", "0"], "Invalid value for '--processes'"),
         (["nonsense"], "No such command 'nonsense'"),

@@ -283,7 +283,7 @@ def test_a_fault_of_ours_is_written_through_no_link(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("not here")
 
-    monkeypatch.setattr("lacewing.cli.write_atomically", refuse)
+    monkeypatch.setattr("lacewing.cli._main.write_atomically", refuse)
     code, _, err = call("status", tmp_path)
     assert code == 70
     assert "Traceback" in err

@@ -152,7 +152,7 @@ def test_completion_of_an_unknown_shell_is_wrong_usage_and_no_failed_gate(
     monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("tcsh", "/bin/tcsh"))
     code, _, err = call(monkeypatch, capsys, option)
     assert code == 2
-    assert f"{option} goes by the shell that calls it" in err.splitlines()[-1]
+    assert f"{option} detects the shell that runs it" in err.splitlines()[-1]
 
 
 def test_completion_without_what_was_typed_is_wrong_usage_and_no_fault_of_ours(tmp_path: Path) -> None:

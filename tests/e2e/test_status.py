@@ -195,7 +195,7 @@ def test_a_dry_run_stands_where_the_model_cannot_be_timed(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--estimate", "h100"], "--estimate is for a plan: give --dry-run with it."),
+        (["--estimate", "h100"], "--estimate needs --dry-run."),
         (["--estimate", "h100:many", "--dry-run"], "as in h100:8"),
         (["--estimate", "tpu", "--dry-run"], "--estimate tpu: known: "),
     ],

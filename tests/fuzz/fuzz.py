@@ -1,4 +1,4 @@
-"""The fuzzer: thousands of wrong inputs, and not one traceback, fault of ours, hang or peak of memory.
+"""The fuzzer: thousands of wrong inputs, and not one traceback, internal error, hang or peak of memory.
 
 python tests/fuzz/fuzz.py                   or: make fuzz               5000 inputs
 python tests/fuzz/fuzz.py --case 1234       or: make fuzz CASE=1234     one of them, with all that it prints

@@ -291,7 +291,7 @@ def test_one_of_our_own_models_that_fails_is_a_fault_of_ours(
     study.write_text(study.read_text().replace('factory = "x:y"', 'name = "mlp"'))
     code, _, err = command("run", study, "--dry-run", "--set", "train.batch_size=13")  # the last batch: one record
     assert code == 70
-    assert "a fault of ours (ZeroDivisionError" in err
+    assert "internal error (ZeroDivisionError" in err
 
 
 # --------------------------------------------------------------------------------------------------------------- jobs

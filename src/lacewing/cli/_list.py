@@ -1,4 +1,4 @@
-"""``lacewing list``: every method, attack, data set and model that a study can name here, with one sentence each."""
+"""``lacewing list``: every method, attack, data set and model that a study can name, with one sentence each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from lacewing.cli._common import Json
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.support import loading
 from lacewing.support.text import entry, print_json, say
@@ -18,9 +19,9 @@ class Row(NamedTuple):
     """One name.
 
     Attributes:
-        name: as a study has it.
-        sentence: what it is, or why it cannot be used.
-        package: the installed package that adds it; None: it is built in.
+        name: as in a study.
+        sentence: a description, or why it cannot be used.
+        package: the installed package that adds it; None: built in.
         usable: whether a study can name it.
     """
 
@@ -31,13 +32,13 @@ class Row(NamedTuple):
 
 
 def rows(kind: str) -> list[Row]:
-    """What is built in, then what installed packages add, whose modules are imported for it.
+    """The built-in names, then those that installed packages add, whose modules are imported.
 
     Args:
         kind: "methods", "attacks", "datasets" or "models".
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: unknown kind.
     """
     if kind not in _KINDS:
         raise UsageError(f"list {kind}: {did_you_mean(kind, _KINDS)}")
@@ -49,11 +50,11 @@ def rows(kind: str) -> list[Row]:
 
 def show(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, attacks, datasets or models.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List what a study can name here, a line for each.
+    """List the methods, attacks, data sets or models.
 
-    That is what is built in and what installed packages add. Your own need no entry: name them package.module:name.
+    It lists what is built in and what installed packages add. Studies can also name your own as package.module:name.
     """
     found = rows(kind)
     if as_json:

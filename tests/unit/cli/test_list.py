@@ -12,7 +12,7 @@ import pytest
 
 from lacewing import data, models
 from lacewing.attacks import ATTACKS
-from lacewing.cli_list import rows, show
+from lacewing.cli._list import rows, show
 from lacewing.errors import UsageError
 from lacewing.methods import METHODS
 

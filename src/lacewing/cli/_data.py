@@ -1,0 +1,48 @@
+"""The commands ``lacewing data ...``."""
+
+from __future__ import annotations
+
+import typer
+
+from lacewing.cli._common import DataRoot, Json, need_command
+from lacewing.support.text import print_json, say
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def _data(context: typer.Context) -> None:
+    """List, check and download data sets."""
+    need_command(context)
+
+
+@app.command("list")
+def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
+    """List the data sets that studies can use."""
+    from lacewing import data
+
+    infos = [data.describe(name) for name in data.names()]
+    if as_json:
+        print_json({"schema": 1, "datasets": [vars(info) for info in infos]})
+        return
+    for info in infos:
+        shape = "x".join(map(str, info.shape))
+        say(f"{info.name:<14} {info.records:>6} records of {shape}, {info.classes} classes; {info.source}")
+
+
+@app.command("check")
+def data_check(name: str, data_root: DataRoot = None) -> None:
+    """Read a data set and verify its checksum."""
+    from lacewing import data
+
+    found = data.check(name, data_root)
+    say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
+
+
+@app.command("fetch")
+def data_fetch(name: str, data_root: DataRoot = None) -> None:
+    """Download a data set and verify its checksums."""
+    from lacewing import data
+
+    for path in data.fetch(name, data_root):
+        say(path)

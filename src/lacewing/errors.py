@@ -12,41 +12,41 @@ DONE, GATE_FAILED, BAD_USAGE, JOBS_FAILED, OUR_FAULT, IO_FAILED, RUN_AGAIN, INTE
 
 
 class LacewingError(Exception):
-    """Base of every error we raise on purpose: one clear sentence that names the field and the mend."""
+    """Base of every error we raise on purpose: one sentence that names the field and the fix."""
 
 
 class UsageError(LacewingError):
-    """What was asked is wrong or impossible: a command line, a study, a name."""
+    """The command line, a study or a name is wrong, or asks for something impossible."""
 
 
 class DataError(UsageError):
-    """A data set is missing, altered, or not what the study needs."""
+    """A data set is missing, was changed, or does not fit the study."""
 
 
 class FolderError(UsageError):
-    """A run folder is of another study, of an older schema, or in use by another process."""
+    """A run folder belongs to another study, has an older schema, or is in use by another process."""
 
 
 class UserCodeError(UsageError):
-    """Code of the user's failed: a model, its factory, a training function, a data set. Its lines follow the sentence.
+    """The user's code failed: a model, its factory, a training function, a data set. The message quotes its lines.
 
-    Before the first training it ends the command; in a job the study goes on without that job.
+    Before the first training this ends the command. In a job the study continues without that job.
     """
 
 
 class DivergedError(LacewingError):
-    """A network's loss became NaN or infinite. The study goes on without that network."""
+    """A network's loss became NaN or infinite. The study continues without that network."""
 
 
 class BudgetSpent(LacewingError):
-    """Time is up, or SIGTERM came: the state is saved and the same command continues."""
+    """The time budget is used up, or SIGTERM arrived: the state is saved, and the same command continues."""
 
 
 class Terminated(BaseException):
-    """SIGTERM came where nothing is in work that could be saved. No ``except Exception`` takes it for a failure."""
+    """SIGTERM arrived while no training was running. Not an `Exception`, so that no handler takes it for a failure."""
 
     def __str__(self) -> str:
-        return "stopped by SIGTERM; what is finished is kept, and the same command continues."
+        return "stopped by SIGTERM; finished jobs are kept; run the same command again to continue."
 
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
@@ -60,33 +60,33 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
 
 
 def exit_code(error: BaseException) -> int:
-    """The documented exit code for ``error``; anything that is not in the table is a fault of ours (70)."""
+    """The documented exit code for ``error``; anything that is not in the table is an internal error (70)."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), OUR_FAULT)
 
 
-_NO_LOCKS = "its file system gives no locks, as some network file systems; give --out a folder on a local disk."
-_FULL = "the disk is full; make room, and give the same command again."
-_MENDS = {  # by the name of the error, since some systems lack some of them
+_NO_LOCKS = "its file system does not support locks; give --out a folder on a local disk."
+_FULL = "the disk is full; free some space and run the same command again."
+_FIXES = {  # by the name of the error, since some systems lack some of them
     **dict.fromkeys(("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"), _NO_LOCKS),
     **dict.fromkeys(("ENOSPC", "EDQUOT"), _FULL),
-    "EROFS": "its file system can only be read; give another folder.",
-    **dict.fromkeys(("EACCES", "EPERM"), "no permission there; give another folder."),
+    "EROFS": "its file system is read-only; give another folder.",
+    **dict.fromkeys(("EACCES", "EPERM"), "permission denied; give another folder."),
 }
 
 
 @contextmanager
 def about_folder(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` that tells why a file cannot be written into one sentence: where, why, and the mend.
+    """Turn an `OSError` that says why a file cannot be written into one sentence: where, why, and the fix.
 
     ``folder`` is named where the error itself names no file.
     """
     try:
         yield
     except OSError as error:
-        mend = next((text for name, text in _MENDS.items() if error.errno == getattr(errno, name, None)), None)
-        if mend is None:
+        fix = next((text for name, text in _FIXES.items() if error.errno == getattr(errno, name, None)), None)
+        if fix is None:
             raise
-        raise type(error)(f"{error.filename or folder}: {mend} ({error.strerror})") from error
+        raise type(error)(f"{error.filename or folder}: {fix} ({error.strerror})") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -97,10 +97,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def needs_extra(what: str, package: str, extra: str) -> UsageError:
-    """The refusal of ``what`` where ``package``, which comes with our ``extra``, is not installed.
+    """The error where ``what`` needs ``package``, which the optional dependencies ``extra`` install.
 
-    The command installs from a clone: as long as the project is not published, its bare name on a package index may
-    be anybody's.
+    The message installs from a clone: until the project is published, its name on a package index could belong to
+    anybody.
     """
     return UsageError(
         f"{what} needs the package {package}. In a clone of the project: pip install -c constraints.txt '.[{extra}]'"

@@ -413,7 +413,7 @@ def test_no_link_is_followed(place: str, made: Made, tmp_path: Path) -> None:
 
     for each in attempt(made, tmp_path, forge, ("status", "report", "merge", "run", "export")):
         if each.ended.code == 2:
-            assert re.search("link|no ordinary file|not an ordinary file|not trained yet", each.ended.err), each
+            assert re.search("link|not a regular file|not trained yet", each.ended.err), each
 
 
 @pytest.mark.parametrize(

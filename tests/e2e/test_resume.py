@@ -242,7 +242,7 @@ def test_when_a_new_run_has_the_folder_no_worker_of_a_killed_one_writes_any_more
         run.wait()
         if suspended:
             monkeypatch.setattr(locks, "PATIENCE", 0.2)
-            with pytest.raises(FolderError, match="workers of a run that was killed are still ending"), hold(out):
+            with pytest.raises(FolderError, match="workers of a killed run are still ending"), hold(out):
                 raise AssertionError
             for worker in workers:
                 worker.resume()

@@ -27,7 +27,7 @@ setattr(importlib.import_module(module), name, stopped)
 from lacewing.cli import main
 main()
 """
-ENDS = {"SIGTERM": (75, "stopped by SIGTERM; what is finished is kept"), "SIGINT": (130, "interrupted")}
+ENDS = {"SIGTERM": (75, "stopped by SIGTERM; finished jobs are kept"), "SIGINT": (130, "interrupted")}
 PLACES = {
     "preparing": ("lacewing.study.prepared:make_plan", ("run", "small.toml", "--out", "new", "--processes", "1")),
     "reporting": ("lacewing.study.folder:write", ("run", "small.toml", "--out", "run")),

@@ -1,4 +1,4 @@
-"""A chain for each matrix of a model, such that the whole reaches a wanted density."""
+"""Choose a chain for each matrix of a model so that the whole model reaches a target density."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from lacewing.sparsify.chain import _FEW, Chain
 def allocate(
     matrices: Mapping[str, tuple[int, int, int]], elsewhere: int, density: float, factors: int | None = None
 ) -> dict[str, Chain]:
-    """Chains with which the model stores at most ``density`` of its dense parameters, and as near to it as they come.
+    """Chains with which the model stores at most ``density`` of its dense parameters, as close to it as possible.
 
-    All layers get about the same density: the largest common one that the whole allows, each layer the densest chain
-    not above it. What is left over goes to one layer after another, each the next denser chain, as long as one fits.
+    All layers get about the same density: the largest common density that fits the total, where each layer takes its
+    densest chain not above it. The rest of the budget goes to one layer after another, which take their next denser
+    chain as long as it fits.
 
     Args:
         matrices: rows, columns and number of the matrices of each layer (groups of a convolution).
-        elsewhere: parameters of the model outside of them, which stay.
-        density: wanted, over all.
-        factors: of each chain; if not given, two to four, the fewest with which the density can be reached.
+        elsewhere: the other parameters of the model, which stay as they are.
+        density: target for the whole model.
+        factors: per chain; by default the fewest of two to four that reach the density.
 
     Returns:
-        By layer. A layer whose shape has no chain that saves anything is left out and stays dense.
+        Chains by layer. A layer is left out and stays dense where no chain of its shape saves parameters.
 
     Raises:
-        UsageError: the density lies below what the cheapest chains reach, or above 1; no layer has a chain.
+        UsageError: the density is below that of the cheapest chains, or above 1; no layer has a chain.
     """
     total = elsewhere + sum(rows * columns * count for rows, columns, count in matrices.values())
     if not 0 < density <= 1:
@@ -45,11 +46,11 @@ def allocate(
             if floors[-1] <= density:
                 return _spend(matrices, elsewhere, density * total, menus)
     if not floors:
-        raise UsageError("no layer that may be replaced has a chain of fewer entries; let more or larger ones be.")
+        raise UsageError("no layer that may be replaced has a chain with fewer entries; allow more or larger layers.")
     least = math.ceil(1e4 * min(floors)) / 1e4  # rounded up, so that it can be asked for
     raise UsageError(
-        f"density = {density:g} lies below {least:.4f}, the least that chains reach on this model: ask for more, let "
-        "more layers be replaced, or prune the factors on top (sparsify.prune on the butterfly model)."
+        f"density = {density:g} is below {least:.4f}, the lowest that chains reach on this model: raise it, allow more "
+        "layers, or prune the factors on top (sparsify.prune on the butterfly model)."
     )
 
 
@@ -84,7 +85,7 @@ def _spend(
 
 
 def _stored(matrices: Mapping[str, tuple[int, int, int]], elsewhere: int, chosen: Mapping[str, int]) -> int:
-    """Parameters with so many entries a matrix; what has no chain counts dense."""
+    """Parameters with so many entries per matrix; matrices without a chain count as dense."""
     each = (
         count * (chosen[name] if name in chosen else rows * columns)
         for name, (rows, columns, count) in matrices.items()

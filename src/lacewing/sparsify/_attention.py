@@ -21,7 +21,7 @@ class KSProjection(KSLayer):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Of ``weight``, without composing it."""
+        """Shape of ``weight``, without composing it."""
         rows, columns = self.chain.shape
         return self.groups * rows, columns
 
@@ -37,12 +37,12 @@ class KSMultiheadAttention(nn.MultiheadAttention):
 
     @classmethod
     def like(cls, attention: nn.MultiheadAttention, chain: Chain, *, projected: bool = False) -> KSMultiheadAttention:
-        """For the place of ``attention``, with everything else of it; fresh factors or its projected weight.
+        """A replacement for ``attention`` that keeps everything else; with fresh factors or its projected weight.
 
         Args:
             attention: with queries, keys and values of one width E.
-            chain: of shape (E, E), one such chain each.
-            projected: begin at the weight's projection.
+            chain: of shape (E, E); query, key and value get one each.
+            projected: start from the projected weight.
         """
         weight = attention.in_proj_weight
         found: KSMultiheadAttention = _shell(cls, attention)
@@ -67,7 +67,7 @@ class KSMultiheadAttention(nn.MultiheadAttention):
             self._composed = None
 
     def plain(self) -> nn.MultiheadAttention:
-        """The ordinary layer that computes the same."""
+        """The plain layer that computes the same."""
         found: nn.MultiheadAttention = _shell(nn.MultiheadAttention, self)
         del found._modules["in_proj"], found.__dict__["_composed"]
         found.in_proj_weight = nn.Parameter(self.in_proj.weight.detach().clone())

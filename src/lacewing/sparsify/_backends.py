@@ -1,11 +1,11 @@
-"""Multiplying by a chain of Kronecker-sparse factors, three ways that agree.
+"""Multiply by a chain of Kronecker-sparse factors: three equivalent backends.
 
 - ``compose``: the dense matrix from the factors, then an ordinary product. The fastest for the small convolutions of
   CIFAR networks (grouped convolutions and unfolding are 2 to 6 times slower), and the one that ``torch.export``,
   ``torch.func`` and double backward can follow.
 - ``bmm``: batched dense products, a factor at a time, on activations that lie batch-last. A factor's blocks are then
-  views of the activations, and nothing is permuted but the first input and the last output.
-- ``triton``: one kernel a factor, on CUDA.
+  views of the activations, and only the first input and the last output are permuted.
+- ``triton``: one kernel per factor, on CUDA.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _chosen: ContextVar[Backend] = ContextVar("lacewing_backend", default="auto")
 
 @contextlib.contextmanager
 def use_backend(name: Backend) -> Iterator[None]:
-    """Within it, every butterfly linear layer multiplies by this backend; convolutions always compose.
+    """Context in which butterfly linear layers use this backend; convolutions always use ``compose``.
 
     Raises:
-        UsageError: no such backend.
+        UsageError: unknown backend.
     """
     if name not in get_args(Backend):
         raise UsageError(f"backend {name!r} must be one of {', '.join(get_args(Backend))}.")
@@ -44,8 +44,8 @@ def use_backend(name: Backend) -> Iterator[None]:
 def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
     """Apply a chain to records: y = x @ W.T + bias, W the product of the factors, left factor first.
 
-    ``auto`` is ``bmm``, and ``compose`` where a tracer looks on. ``triton`` is used where it is asked for: it waits
-    for its measurements on a GPU.
+    ``auto`` is ``bmm``, or ``compose`` under tracing and ``torch.func``. ``triton`` is used only on request: it has not
+    been measured on a GPU yet.
 
     Args:
         x: shape (N, columns of the chain).
@@ -56,7 +56,7 @@ def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -
         Shape (N, rows of the chain), contiguous.
 
     Raises:
-        UsageError: ``triton`` was asked for and is not to be had.
+        UsageError: ``triton`` was requested and is not available.
     """
     backend = _chosen.get()
     if backend == "auto":
@@ -98,8 +98,8 @@ def apply_factor(factor: Tensor, x: Tensor) -> Tensor:
 def dense_factor(factor: Tensor, groups: int = 1) -> Tensor:
     """The factor's entries, shape (a, b, c, d), as a matrix of shape (a b d, a c d).
 
-    With ``groups`` the entries are those of as many factors, (groups a, b, c, d), and their matrices lie one below the
-    other, (groups a b d, a c d).
+    With ``groups`` the entries are those of several factors, (groups a, b, c, d), and their matrices are stacked by
+    rows, (groups a b d, a c d).
     """
     _, b, c, d = factor.shape
     a = factor.shape[0] // groups
@@ -112,7 +112,7 @@ def dense_factor(factor: Tensor, groups: int = 1) -> Tensor:
 def compose(factors: Sequence[Tensor], groups: int = 1) -> Tensor:
     """The dense matrix of a chain: the product of its factors, left factor first, each of shape (a, b, c, d).
 
-    With ``groups``: of as many chains, one below the other, see ``dense_factor``.
+    With ``groups``: of several chains, stacked by rows, see ``dense_factor``.
     """
     product = dense_factor(factors[-1], groups)
     for factor in reversed(factors[:-1]):
@@ -150,12 +150,12 @@ class _BatchLast(torch.autograd.Function):
 
 
 def _blas(tensor: Tensor) -> bool:
-    """Whether a BLAS multiplies it, which takes any strides; in 16 bits, strided products are up to 1,000 x slower."""
+    """Whether BLAS multiplies it with any strides; in 16 bits, strided products are up to 1,000 times slower."""
     return tensor.dtype in (torch.float32, torch.float64)
 
 
 def _product(factor: Tensor, x: Tensor, *, records_first: bool = False) -> Tensor:
-    """The factor's matrix times ``x`` (a c d, N): (a b d, N), of which the features or the records lie in a row."""
+    """The factor's matrix times ``x`` (a c d, N): (a b d, N), with features or records contiguous in memory."""
     a, b, c, d = factor.shape
     n = x.shape[1]
     out = x.new_empty(n, a * b * d).t() if records_first else x.new_empty(a * b * d, n)

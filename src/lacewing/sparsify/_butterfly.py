@@ -1,4 +1,4 @@
-"""Butterfly networks: layers of any model replaced by chains of Kronecker-sparse factors."""
+"""Butterfly networks: replace layers of any model by chains of Kronecker-sparse factors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Replaced:
     """What ``butterfly`` did; prints as a table, layer by layer.
 
     Args:
-        chains: of the replaced layers, by module name.
-        dense: why each other prunable weight stayed dense, by parameter name.
+        chains: the chains of the replaced layers, by module name.
+        dense: the reason why each other prunable weight stayed dense, by parameter name.
         summary: sizes and densities.
     """
 
@@ -50,25 +50,26 @@ def butterfly(
 ) -> Replaced:
     """Replace linear and convolutional layers, in place, by chains of Kronecker-sparse factors.
 
-    Either by ``density``: every linear layer, convolution and input projection of attention between the first and the
-    last weight of the model gets a chain, such that the whole comes nearest to this density without passing it. Or by
-    ``segments``, the paper's rule for ResNets: all spatial convolutions of the last segments (those with the same
-    number of outputs) get the cheapest chain of ``factors`` factors; stem, 1x1 shortcuts and classifier stay dense.
+    With ``density``, every linear layer, convolution and input projection of attention between the first and the
+    last weight of the model gets a chain, so that the model comes as close to this density as possible without
+    exceeding it. With ``segments``, the paper's rule for ResNets: all spatial convolutions of the last segments (those
+    with the same number of outputs) get the cheapest chain of ``factors`` factors; stem, 1x1 shortcuts and classifier
+    stay dense.
 
     Args:
-        model: changed in place, or left as it was if there is an error. Factors are drawn from the ambient torch seed.
-        density: stored parameters / all parameters of the dense network, biases and batch norm counted.
-        segments: how many, counted from the output.
-        factors: of each chain; by default 2 under ``segments``, and any number from 2 to 4 under ``density``.
-        ignore: layers to leave dense, see ``prunable``; under ``density`` it replaces the rule on the first and the
-            last weight, so that ``ignore=["head"]`` has the first one replaced too.
+        model: changed in place; unchanged after an error. Factors are drawn from torch's global random state.
+        density: stored parameters / all parameters of the dense network, including biases and batch norm.
+        segments: number of segments, counted from the output.
+        factors: per chain; by default 2 with ``segments``, and 2 to 4 with ``density``.
+        ignore: layers to leave dense, see ``prunable``; with ``density`` it replaces the rule on the first and the
+            last weight, so that ``ignore=["head"]`` lets the first one be replaced.
         columns: see ``KSConv2d``.
-        projected: begin at the layers' own weights, projected onto the chains, instead of fresh ones.
+        projected: start from the layers' own weights, projected onto the chains, instead of new random factors.
 
     Raises:
-        UsageError: not exactly one of density and segments; a density that no chains reach (names the nearest);
-            fewer segments than asked; under ``segments`` a layer without a chain of that many factors, or one that
-            cannot be replaced (under ``density`` it stays dense, and the table says why).
+        UsageError: not exactly one of density and segments; a density that no chains reach (the message names
+            the nearest); too few segments; with ``segments``, a layer without a chain of that many factors or one that
+            cannot be replaced (with ``density`` it stays dense, and the table says why).
     """
     if (density is None) == (segments is None):
         raise UsageError("give exactly one of density and segments.")
@@ -111,11 +112,11 @@ def _by_segments(
     body = dict(list(convolutions.items())[1:])
     widths = list(dict.fromkeys(conv.out_channels for conv in body.values()))
     if not widths:
-        raise UsageError("butterfly needs spatial convolutions behind the first one, and the model has none.")
+        raise UsageError("butterfly needs spatial convolutions after the first one, and the model has none.")
     if not 1 <= segments <= len(widths):
         raise UsageError(
-            f"segments = {segments}, but the model has {len(widths)} segments of spatial convolutions behind its stem; "
-            f"ask for 1 to {len(widths)}."
+            f"segments = {segments}, but the model has {len(widths)} segments of spatial convolutions after its stem; "
+            f"give 1 to {len(widths)}."
         )
     chains: dict[str, Chain] = {}
     dense = dict.fromkeys(prunable(model), "not in these segments")
@@ -194,18 +195,18 @@ def _replace(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
 
 
 def densify(model: nn.Module) -> None:
-    """Put, in place, an ordinary layer of the composed weight where each butterfly layer is: for deployment.
+    """Replace, in place, each butterfly layer by a plain layer with the composed weight, for deployment.
 
     Raises:
-        UsageError: the model is itself one such layer, or a layer has hooks, which the ordinary one would lose.
+        UsageError: the model itself is a butterfly layer, or a layer has hooks, which the plain layer would lose.
     """
     kinds = (KSLinear, KSConv2d, KSMultiheadAttention)
     if isinstance(model, kinds):
-        raise UsageError("the model is itself a butterfly layer, which cannot be replaced in place; use its plain().")
+        raise UsageError("the model itself is a butterfly layer, which cannot be replaced in place; use its plain().")
     for name, layer in model.named_modules():
         if isinstance(layer, KSLinear | KSConv2d) and _hooked(layer):
             raise UsageError(
-                f"layer '{name}' has hooks, which the ordinary layer would lose: remove them, and register them "
+                f"layer '{name}' has hooks, which the plain layer would lose: remove them, and register them again "
                 "afterwards."
             )
     plain = {layer: layer.plain() for layer in model.modules() if isinstance(layer, kinds)}
@@ -214,7 +215,7 @@ def densify(model: nn.Module) -> None:
 
 
 def composed_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of the ordinary network that computes the same: each chain as the dense weight it composes to."""
+    """The state dict of the plain network that computes the same, with each chain composed to a dense weight."""
     state = dict(model.state_dict())
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, KSLayer):
@@ -227,11 +228,11 @@ def composed_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def decay_groups(model: nn.Module, weight_decay: float, *, factors: bool = True) -> list[dict[str, object]]:
-    """Parameter groups for an optimiser that say what weight decay on a butterfly network means.
+    """Parameter groups for an optimiser, with or without weight decay on butterfly factors.
 
-    Decay of each factor is not decay of their product. ``factors=True`` decays every parameter alike, factors too: what
-    the studies do. ``factors=False`` spares the factors; add ``weight_decay / 2 * product_norm(model)`` to the loss for
-    the decay of a dense network.
+    Decay of each factor differs from decay of their product. ``factors=True`` decays every parameter, including the
+    factors, as the studies do. ``factors=False`` excludes the factors; add ``weight_decay / 2 * product_norm(model)``
+    to the loss for the decay of a dense network.
     """
     entries = {id(f) for m in model.modules() if isinstance(m, KSLayer) for f in m.factors}
     spared = [p for p in model.parameters() if id(p) in entries and not factors]

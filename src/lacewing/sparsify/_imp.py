@@ -37,24 +37,24 @@ def imp(
     guard: Guard | None = None,
     start: int = 0,
 ) -> Iterator[Level]:
-    """Train; prune; rewind; train again: a level at a time, ``levels`` prunings in all.
+    """Train, then prune, rewind and train again ``levels`` times; yields each level.
 
     Args:
         model: the network, at its initialisation; trained in place.
-        fit: the user's training: ``fit(model, guard)`` trains with a fresh optimiser and the whole schedule, calls
+        fit: the training function: ``fit(model, guard)`` trains with a new optimiser and the whole schedule, calls
             ``guard.attach(optimizer)`` once and ``guard.epoch_end()`` after each epoch. Under a rewind that moves the
-            schedule it begins at ``guard.epoch`` (or ``guard.step``).
+            schedule it starts at ``guard.epoch`` (or ``guard.step``).
         levels: number of prunings; 1 is one-shot pruning.
-        fraction: of the remaining weights that each pruning removes (floor of it, exactly).
-        rewind: where weights and schedule go back to, see ``Rewind.parse``; the end of epoch 1 by default.
-        schedule: instead of ``fraction``: ``geometric(density)``, ``cubic(density)`` or a function of one's own.
+        fraction: share of the remaining weights that each pruning removes, rounded down.
+        rewind: where weights and schedule are rewound to, see ``Rewind.parse``; by default the end of epoch 1.
+        schedule: instead of ``fraction``: ``geometric(density)``, ``cubic(density)`` or your own function.
         score, scope, ignore: see ``prune``.
-        guard: to continue a sequence, one of this model with the masks and the rewind point of level ``start``; it then
-            decides the rewind.
-        start: to continue: the level whose trained weights ``model`` holds; the sequence goes on after it.
+        guard: to continue a sequence, one of this model with the masks and the rewind point of level ``start``; its
+            rewind setting then applies.
+        start: to continue: the level whose trained weights ``model`` holds.
 
     Yields:
-        Each level when it has been trained, from ``start`` (that one is not trained again if it is above 0).
+        Each level after its training, from ``start`` on (a ``start`` above 0 is not trained again).
 
     Raises:
         UsageError: the rewind point is never reached, ``fit`` trained without the guard, ``start`` without a guard or a
@@ -64,7 +64,7 @@ def imp(
         raise UsageError(f"start = {start}: to continue, give the guard with the masks and rewind point of that level.")
     guard = guard or Guard(model, rewind)
     if guard.model is not model:
-        raise UsageError("the guard is of another model; make it of the one that is trained: Guard(model, ...).")
+        raise UsageError("the guard belongs to another model; create it with the trained one: Guard(model, ...).")
     sizes = Sizes.of(model, prunable(model, ignore))
     if start < levels and not sizes.prunable:
         raise UsageError("the model has no convolution or linear weight to prune.")
@@ -97,20 +97,20 @@ def _check_zeros(model: nn.Module, masks: Masks) -> None:
 
 
 class Gradual(Guard):
-    """A guard that prunes while training goes on (Zhu & Gupta 2018): attach it, and nothing else.
+    """A guard that prunes during training (Zhu & Gupta 2018): only attach it.
 
-    From ``begin`` to ``end`` optimiser steps, after every ``every`` of them, it prunes to what its schedule leaves;
-    weights that are left are trained on as they are.
+    From step ``begin`` to step ``end``, it prunes every ``every`` steps to the number of weights in its schedule;
+    the remaining weights continue training.
 
     Args:
         model: the network that is trained.
-        density: of all parameters at the end.
+        density: share of all parameters at the end.
         begin, end, every: in optimiser steps; ``every`` divides their difference.
-        schedule: instead of the cubic one to ``density``.
+        schedule: instead of ``cubic(density)``.
         score, scope, ignore: see ``prune``.
 
     Raises:
-        UsageError: steps that do not fit together, or a density that cannot be reached.
+        UsageError: inconsistent steps, or a density that cannot be reached.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Gradual(Guard):
         self.begin, self.every, self.prunings = begin, every, (end - begin) // every
         self.schedule, self.score, self.scope, self.ignore = schedule or cubic(density), score, scope, ignore
         self.sizes = Sizes.of(model, prunable(model, ignore))
-        self.sizes.weights_at(density)  # refuse now, and not in mid-training
+        self.sizes.weights_at(density)  # refuse now, not during training
 
     def _after_step(self, counts: bool) -> None:
         super()._after_step(counts)

@@ -18,7 +18,7 @@ from lacewing.sparsify.chain import Chain
 
 @torch.no_grad()
 def project(matrix: Tensor, chain: Chain) -> list[Tensor]:
-    """Factors whose product is near a matrix.
+    """Factors whose product approximates a matrix.
 
     One factor after another is split off. At each split the entries fall into blocks that share no row and column, and
     the best split of a block is its truncated singular value decomposition; with orthonormal columns in the factor that
@@ -29,14 +29,14 @@ def project(matrix: Tensor, chain: Chain) -> list[Tensor]:
 
     Args:
         matrix: shape (rows, columns) of the chain; or (G, rows, columns), one matrix a group.
-        chain: what to project onto. Where it has no full support, entries outside of it are dropped.
+        chain: what to project onto. Entries outside its support are dropped.
 
     Returns:
         Factors of shape (G a, b, c, d), left factor first, in the dtype and on the device of ``matrix``; computed in
         float64.
 
     Raises:
-        UsageError: another shape than the chain's, other than floating-point numbers, NaN or infinity.
+        UsageError: the shape differs from the chain's, or the matrix is not floating-point, or holds NaN or infinity.
     """
     groups = matrix if matrix.ndim == 3 else matrix[None]
     if groups.ndim != 3 or tuple(groups.shape[1:]) != chain.shape:

@@ -1,4 +1,4 @@
-"""Pruning as three separate choices: what a weight is worth (score), who competes with whom (scope), how many stay."""
+"""Pruning as three choices: how weights are scored, whether they are ranked globally or per layer, how many stay."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Scope = Literal["global", "per-layer", "erk"]
 
 
 def magnitude(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-    """Score |w|: the larger a weight, the more it is worth (Han et al. 2015)."""
+    """Score |w| (Han et al. 2015)."""
     return {name: model.get_parameter(name).detach().abs() for name in names}
 
 
 def random(seed: int) -> Score:
-    """Score drawn at random, the same at every call, so that the masks of a sequence lie within each other."""
+    """Random scores, the same at every call, so that the masks of a sequence are nested."""
 
     def score(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -36,10 +36,10 @@ def gradient(loss: Callable[[nn.Module], Tensor]) -> Score:
     """Score |gradient x weight|: how much the loss would change without the weight (SNIP, Lee et al. 2019).
 
     Args:
-        loss: the loss of the model on a batch of the caller's. Buffers that it moves (batch norm) are put back.
+        loss: the loss of the model on a batch of your data. Buffers that it changes (batch norm) are restored.
 
     Raises:
-        UsageError: when it is called, a weight is frozen.
+        UsageError: a weight is frozen (raised when the score is called).
     """
 
     def score(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -74,30 +74,30 @@ def prune(
     scope: Scope = "global",
     ignore: Sequence[str | type[nn.Module]] = (),
 ) -> Masks:
-    """Masks in which the weights of least score are pruned on top of ``masks``; the model itself is not changed.
+    """Masks that prune the weights with the lowest scores in addition to ``masks``; the model itself is not changed.
 
-    Exactly the number asked for stays. Ties are broken by parameter order, then position: what comes first goes first.
+    The requested number is kept exactly. Ties are broken by parameter order, then position: earlier ones go first.
 
     Args:
         model: the network.
-        masks: what was pruned before; a prunable weight without a mask is whole.
+        masks: earlier masks; a prunable weight without a mask is unpruned.
         fraction: prune floor(fraction x remaining) weights, 0 < fraction < 1.
-        density: or: prune until this share of ALL parameters of the dense network is left, biases and batch norm
-            counted.
-        keep: or: prune until this many prunable weights are left.
+        density: or: prune until this share of ALL parameters of the dense network remains, including biases and
+            batch norm.
+        keep: or: prune until this many prunable weights remain.
         score: ``magnitude``, ``random(seed)``, ``gradient(loss)``, or a function from the model and names of weights to
             a score for each weight.
-        scope: who competes: "global", all weights; "per-layer", every layer keeps the same share; "erk", a layer's
-            share is in proportion to the sum of its sizes over their product (Evci et al. 2020), so that small layers
-            stay denser. Under the last two, shares are of the whole layer, as far as what is left of it reaches.
-        ignore: see ``prunable``; ignored weights stay whole.
+        scope: how weights are ranked: "global", all together; "per-layer", every layer keeps the same share; "erk",
+            a layer's share is proportional to the sum of its sizes over their product (Evci et al. 2020), so that
+            small layers stay denser. Under the last two, shares refer to the whole layer, up to what remains of it.
+        ignore: see ``prunable``; ignored weights are not pruned.
 
     Returns:
         A mask for each prunable weight, on the weight's device.
 
     Raises:
-        UsageError: not exactly one of fraction, density and keep, or one out of range (the reachable range is named);
-            a NaN or infinite score; masks of another model; nothing to prune.
+        UsageError: not exactly one of fraction, density and keep, or a value out of range (the message names the
+            reachable range); a NaN or infinite score; masks of another model; nothing to prune.
     """
     names = prunable(model, ignore)
     if not names:
@@ -137,7 +137,7 @@ def n_of_m(
         n, m: 1 <= n < m.
 
     Raises:
-        UsageError: a layer whose inputs ``m`` does not divide and that is not ignored; n or m out of range.
+        UsageError: the inputs of a layer that is not ignored are not a multiple of ``m``; n or m out of range.
     """
     if not 1 <= n < m:
         raise UsageError(f"pattern {n}:{m} must keep at least one and fewer than all of {m} weights.")
@@ -149,7 +149,7 @@ def n_of_m(
         path = name.rpartition(".")[0]
         layer = model.get_submodule(path)
         if values.ndim < 2:
-            raise UsageError(f"weight '{name}' has no inputs to go along; leave it out: ignore=['{name}'].")
+            raise UsageError(f"weight '{name}' has no input dimension; leave it out: ignore=['{name}'].")
         axis, inputs = 1, values.shape[1]
         if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             axis, inputs = 0, layer.in_channels // layer.groups  # (inputs, outputs, ...), one group after another
@@ -157,7 +157,7 @@ def n_of_m(
             axis, inputs = 2, values.shape[2]
         if inputs % m:
             raise UsageError(
-                f"weight '{name}' has {inputs} inputs, which {m} does not divide; leave it out: ignore=['{path}']."
+                f"weight '{name}' has {inputs} inputs, not a multiple of {m}; leave it out: ignore=['{path}']."
             )
         inputs_last = values.movedim(axis, -1)
         groups = inputs_last.reshape(-1, m)
@@ -170,7 +170,7 @@ def n_of_m(
 def apportion(total: int, shares: Sequence[int], caps: Sequence[int]) -> list[int]:
     """Whole numbers that sum to ``total``, in proportion to ``shares``, none above its cap; largest remainders first.
 
-    What a capped one cannot take is divided among the others, again in proportion.
+    What exceeds a cap is divided among the others, again in proportion.
     """
     quotas = list(caps)
     free = [i for i in range(len(shares)) if shares[i] > 0]
@@ -185,20 +185,20 @@ def apportion(total: int, shares: Sequence[int], caps: Sequence[int]) -> list[in
             for i in by_remainder[: total - sum(quotas)]:
                 quotas[i] += 1
             break
-        free = within  # the others stand at their caps
+        free = within  # the others have reached their caps
     return quotas
 
 
 def whole(model: nn.Module, names: Sequence[str], masks: Mapping[str, Tensor]) -> Masks:
-    """A mask for each name: the given one, or that of a whole weight.
+    """A mask for each name: the given one, or one that keeps everything.
 
     Raises:
-        UsageError: masks of another model, or one of a weight that is not among the names.
+        UsageError: masks of another model, or a mask of a weight that is not among the names.
     """
     check_masks(model, masks)
     for name in masks:
         if name not in names:
-            raise UsageError(f"a mask is of '{name}', which is no prunable weight or is ignored; drop that mask.")
+            raise UsageError(f"there is a mask for '{name}', which is not prunable or is ignored; remove that mask.")
     found: Masks = {}
     for name in names:
         weight = model.get_parameter(name)
@@ -209,7 +209,7 @@ def whole(model: nn.Module, names: Sequence[str], masks: Mapping[str, Tensor]) -
 def _to_keep(
     model: nn.Module, current: Masks, alive: int, fraction: float | None, density: float | None, keep: int | None
 ) -> int:
-    """The number of weights that stay."""
+    """The number of weights to keep."""
     if sum(value is not None for value in (fraction, density, keep)) != 1:
         raise UsageError("give exactly one of fraction, density and keep.")
     if fraction is not None:
@@ -220,7 +220,7 @@ def _to_keep(
         return round(Sizes.of(model, list(current)).weights_at(density, alive))
     assert keep is not None
     if not 0 <= keep <= alive:
-        raise UsageError(f"keep = {keep} is not between 0 and the {alive} weights that are left.")
+        raise UsageError(f"keep = {keep} is not between 0 and the {alive} remaining weights.")
     return keep
 
 
@@ -240,7 +240,7 @@ def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, T
 
 
 def _keep_best(scores: Mapping[str, Tensor], current: Mapping[str, Tensor], kept: int) -> Masks:
-    """Of the weights that are alive, the ``kept`` best over all given layers together."""
+    """Masks of the ``kept`` best remaining weights over all given layers together."""
     keep = torch.cat([current[name].flatten() for name in scores])
     values = torch.cat([scores[name].flatten() for name in scores])[keep]
     goes = torch.zeros_like(values, dtype=torch.bool)

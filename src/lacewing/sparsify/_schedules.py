@@ -1,4 +1,4 @@
-"""Schedules: how many of the prunable weights are left after each level of a sequence."""
+"""Pruning schedules: how many prunable weights remain after each level of a sequence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lacewing.errors import UsageError
 
 @dataclass(frozen=True)
 class Sizes:
-    """What densities are counted against.
+    """The parameter counts that densities refer to.
 
     Args:
         parameters: of the dense network: for a butterfly layer, those of the matrix that its factors stand for.
         prunable: weights of the model that pruning may touch; for a butterfly layer, the entries of its factors.
-        other: what the model has beside them: biases, batch norm, ignored layers.
+        other: all other parameters: biases, batch norm, ignored layers.
     """
 
     parameters: int
@@ -27,14 +27,14 @@ class Sizes:
 
     @classmethod
     def of(cls, model: nn.Module, names: Sequence[str]) -> Sizes:
-        """Of a model whose prunable weights have these names."""
+        """The counts of a model whose prunable weights have these names."""
         stored = sum(p.numel() for p in model.parameters())
         saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
         prunable = sum(model.get_parameter(name).numel() for name in names)
         return cls(stored + saved, prunable, stored - prunable)
 
     def weights_at(self, density: float, alive: int | None = None) -> float:
-        """Prunable weights that are left at a density; ``alive`` of them are there now (all, if not given).
+        """Prunable weights that remain at a density; ``alive`` of them remain now (by default all).
 
         Raises:
             UsageError: a density that cannot be reached; the message names the range.
@@ -45,7 +45,7 @@ class Sizes:
             lowest, highest = self.other / self.parameters, (self.other + most) / self.parameters
             raise UsageError(
                 f"density = {density} cannot be reached: what is never pruned (biases, batch norm, ignored layers) is "
-                f"{lowest:.4f} of the dense network and what is there now {highest:.4f}; ask for one between them."
+                f"{lowest:.4f} of the dense network, and what remains now {highest:.4f}; choose a density between."
             )
         return min(max(left, 0.0), float(most))
 
@@ -65,7 +65,7 @@ def fixed_fraction(fraction: float = 0.2) -> Schedule:
 
 
 def geometric(density: float) -> Schedule:
-    """The same fraction at each level, such that the last one ends at ``density`` of all parameters."""
+    """Remove the same fraction at each level, so that the last level keeps ``density`` of all parameters."""
 
     def left(sizes: Sizes, level: int, levels: int) -> int:
         last = sizes.weights_at(density)
@@ -77,7 +77,7 @@ def geometric(density: float) -> Schedule:
 
 
 def cubic(density: float) -> Schedule:
-    """Much at first, less and less towards ``density`` of all parameters: 1 - (1 - s)^3 (Zhu & Gupta 2018, eq. 1)."""
+    """Remove much at first and little at the end: 1 - (1 - s)^3, to ``density`` (Zhu & Gupta 2018, eq. 1)."""
 
     def left(sizes: Sizes, level: int, levels: int) -> int:
         last = sizes.weights_at(density)
@@ -87,7 +87,7 @@ def cubic(density: float) -> Schedule:
 
 
 def remaining(prunable: int, levels: int, fraction: float) -> int:
-    """Weights left of ``prunable`` after ``levels`` prunings that each remove floor(fraction x remaining)."""
+    """Weights that remain of ``prunable`` after ``levels`` prunings that each remove floor(fraction x remaining)."""
     for _ in range(levels):
         prunable -= int(fraction * prunable)
     return prunable

@@ -1,4 +1,4 @@
-"""Searches among the chains of a given shape that have full support and every b and c at least 2."""
+"""Search the chains of a given shape that have full support and every b and c at least 2."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Patterns = tuple[Pattern, ...]
 
 @functools.cache
 def cheapest(rows: int, columns: int, factors: int, monotone: bool) -> Patterns | None:
-    """The patterns of fewest entries; of equals, the lexicographically greatest. None if there is no such chain.
+    """The chain with the fewest entries; ties go to the lexicographically greatest. None if there is no such chain.
 
-    Dynamic programming: what may stand to the right of a factor depends on its a, c and d alone.
+    Dynamic programming: the factors that may follow on the right depend only on a, c and d.
     """
     if min(rows, columns, factors) < 1:
         return None
@@ -42,7 +42,7 @@ def cheapest(rows: int, columns: int, factors: int, monotone: bool) -> Patterns 
                 found = max(found, option) if found else option
         return found
 
-    chain = best(1, 1, rows, factors)  # as if an identity of ``rows`` rows stood left of the chain
+    chain = best(1, 1, rows, factors)  # as if an identity of ``rows`` rows were on the left of the chain
     return chain[1] if chain else None
 
 
@@ -50,7 +50,7 @@ def cheapest(rows: int, columns: int, factors: int, monotone: bool) -> Patterns 
 def menu(rows: int, columns: int, factors: int) -> dict[int, Patterns]:
     """By number of entries, ascending: the chains whose inner sizes are each ``rows`` or ``columns``, in this order.
 
-    Only those that save something; of equals, the lexicographically greatest.
+    Only chains that save entries; ties go to the lexicographically greatest.
     """
 
     @functools.cache
@@ -82,5 +82,5 @@ def _neighbours(a: int, c: int, d: int, low: int, high: int) -> Iterator[Pattern
 
 @functools.cache
 def divisors(n: int) -> tuple[int, ...]:
-    """In ascending order."""
+    """The divisors of ``n`` in ascending order."""
     return tuple(k for k in range(1, n + 1) if n % k == 0)

@@ -93,8 +93,8 @@ def summary(
 
     Args:
         model: the network.
-        masks: what is pruned; without them every weight counts as kept, zero or not.
-        notes: to show beside layers, by layer name.
+        masks: by parameter name, True for a kept weight; without masks every weight counts as kept, even if zero.
+        notes: text to show beside layers, by layer name.
 
     Raises:
         UsageError: masks of another model.

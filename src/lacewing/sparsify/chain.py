@@ -34,7 +34,7 @@ class Chain:
     """A product of Kronecker-sparse factors, left factor first; immutable.
 
     Raises:
-        UsageError: no factor, a number below 1, or neighbours that do not chain; the message names the factors.
+        UsageError: no factors, a number below 1, or neighbouring factors that do not chain; the message names them.
     """
 
     patterns: tuple[Pattern, ...]
@@ -62,7 +62,7 @@ class Chain:
 
     @property
     def nnz(self) -> int:
-        """Entries of all factors together: what a butterfly layer stores and learns."""
+        """Total entries of the factors: what a butterfly layer stores and learns."""
         return sum(p.nnz for p in self.patterns)
 
     @property
@@ -84,10 +84,10 @@ class Chain:
                 [i, j, m, k] stands in row i b d + j d + k and column i c d + m d + k.
 
         Returns:
-            Of ``shape`` and of the same kind; of tensors, differentiable.
+            An array of ``shape``, of the same type as the factors; differentiable for tensors.
 
         Raises:
-            UsageError: another number of factors, or a factor of another shape.
+            UsageError: wrong number of factors, or a factor of the wrong shape.
         """
         if len(factors) != len(self.patterns):
             raise UsageError(f"the chain has {len(self.patterns)} factors, and {len(factors)} were given.")
@@ -108,15 +108,15 @@ class Chain:
         return compose(factors)
 
     def fuse(self, place: int) -> Chain:
-        """The chain in which factors ``place`` and ``place + 1`` (from 0) are one: the support of their product.
+        """The chain in which factors ``place`` and ``place + 1`` (from 0) are replaced by the support of their product.
 
         Raises:
-            UsageError: there is no such pair.
+            UsageError: the chain has no such pair.
         """
         pairs = len(self.patterns) - 1
         if not 0 <= place < pairs:
-            mend = f"give 0 to {pairs - 1}" if pairs else "there is nothing to fuse"
-            raise UsageError(f"fuse({place}): the chain has no factors {place} and {place + 1} (from 0); {mend}.")
+            fix = f"give 0 to {pairs - 1}" if pairs else "there is nothing to fuse"
+            raise UsageError(f"fuse({place}): the chain has no factors {place} and {place + 1} (from 0); {fix}.")
         left, right = self.patterns[place : place + 2]
         return Chain([*self.patterns[:place], fused(left, right), *self.patterns[place + 2 :]])
 
@@ -126,8 +126,8 @@ class Chain:
 
         For g^2 x g^2: (1, g, g, g)(g, g, g, 1) (Dao et al. 2022). For m x n and any common divisor g of both:
         (1, g, g, m/g)(g, m/g, n/g, 1) or (1, m/g, n/g, g)(n/g, g, g, 1), which are the full-support chains of two
-        factors, rank 1 and inner size m or n; of all these the one of fewest entries, of equals the lexicographically
-        greatest.
+        factors, rank 1 and inner size m or n; of all these the one with the fewest entries; ties go to the
+        lexicographically greatest.
 
         Raises:
             UsageError: rows and columns have no common divisor above 1 and below both.
@@ -146,7 +146,7 @@ class Chain:
 
     @classmethod
     def butterfly(cls, size: int, radix: int = 2) -> Chain:
-        """The square butterfly of log_radix(size) factors, that of the fast Fourier and Hadamard transforms.
+        """The square butterfly with log_radix(size) factors, as in the fast Fourier and Hadamard transforms.
 
         Raises:
             UsageError: ``size`` is no power of ``radix``, which must be at least 2.
@@ -166,17 +166,17 @@ class Chain:
         """The chain of ``factors`` factors with the fewest entries whose product is a ``rows`` x ``columns`` matrix.
 
         Among chains that (i) have full support (a = 1 first, d = 1 last), (ii) are monotone: the inner sizes form a
-        monotone sequence between columns and rows, and (iii) have every b and c at least 2. Of equals, the
+        monotone sequence between columns and rows, and (iii) have every b and c at least 2. Ties go to the
         lexicographically greatest list of patterns.
 
         Args:
             rows, columns: of the product.
-            factors: their number.
+            factors: number of factors.
             monotone: False drops rule (ii): inner sizes up to the larger of rows and columns, so that a narrow waist
                 (a matrix of low rank) may win.
 
         Raises:
-            UsageError: there is no such chain.
+            UsageError: no such chain exists.
         """
         best = _search.cheapest(rows, columns, factors, monotone)
         if best is None:
@@ -189,13 +189,13 @@ class Chain:
 
     @classmethod
     def for_density(cls, rows: int, columns: int, density: float, factors: int | None = None) -> Chain:
-        """The chain whose density is nearest, by ratio, to the one asked for.
+        """The chain whose density is nearest, by ratio, to the given one.
 
         Among full-support chains with b, c >= 2 whose inner sizes are each ``rows`` or ``columns``, ranks above 1
-        included; of two to four factors, the fewest that come within 10 %, unless ``factors`` says how many.
+        included; with the fewest of two to four factors that come within 10 %, unless ``factors`` gives their number.
 
         Raises:
-            UsageError: the nearest is more than 20 % away; names the reachable densities beside it.
+            UsageError: the nearest is more than 20 % away; the message names the neighbouring reachable densities.
         """
         if not 0 < density <= 1:
             raise UsageError(f"density = {density} must lie between 0 and 1.")

@@ -1,10 +1,10 @@
-"""Controls: networks that share one property of a pruned network and lack another, to tell which of them matters.
+"""Control networks that share one property of a pruned network and lack another, to tell which property matters.
 
-- ``random_mask``: as dense in every layer, at random places (Frankle et al. 2021, "Pruning neural networks at
+- ``random_mask``: the same density in each layer, at random positions (Frankle et al. 2021, "Pruning neural networks at
   initialization: why are we missing the mark?").
-- ``shuffle``: as dense in every unit, or every input, at random places within it.
-- ``redraw``: the same mask on weights drawn anew (Frankle & Carbin 2019).
-- ``narrow``: no mask at all: a dense network of as many parameters.
+- ``shuffle``: the same density in each output unit or input, at random positions within it.
+- ``redraw``: the same mask on freshly drawn weights (Frankle & Carbin 2019).
+- ``narrow``: no mask: a dense network with the same number of parameters.
 
 Each is trained like the pruned network: ``guard = Guard(model, masks=masks)``, then the same ``fit(model, guard)``.
 """
@@ -23,19 +23,19 @@ from lacewing.sparsify.masks import Masks, apply_masks
 
 
 def random_mask(masks: Mapping[str, Tensor], seed: int) -> Masks:
-    """Masks that keep as many weights of each layer as the given ones, anywhere in it."""
+    """Masks that keep as many weights of each layer as the given ones, at random positions."""
     return {name: _permuted(mask.reshape(1, -1), seed, name).view_as(mask) for name, mask in masks.items()}
 
 
 def shuffle(masks: Mapping[str, Tensor], seed: int, *, within: Literal["outputs", "inputs"] = "outputs") -> Masks:
-    """Masks that keep as many weights of each output unit (or of each input) as the given ones, anywhere in it.
+    """Masks that keep as many weights of each output unit (or input) as the given ones, at random positions.
 
-    So the units that pruning emptied stay empty. (Shuffled over whole layers, a mask is a ``random_mask``.)
+    Units that pruning emptied stay empty. (Shuffled over whole layers, a mask is a ``random_mask``.)
 
     Args:
         masks: by parameter name; outputs along the first axis, inputs along the second.
         seed: of the permutations.
-        within: whose counts are kept.
+        within: "outputs" or "inputs", whose counts are kept.
     """
     if within not in ("outputs", "inputs"):
         raise UsageError(f"within {within!r} must be 'outputs' or 'inputs'.")
@@ -49,7 +49,7 @@ def shuffle(masks: Mapping[str, Tensor], seed: int, *, within: Literal["outputs"
 
 
 def redraw(factory: Callable[[], nn.Module], masks: Mapping[str, Tensor], seed: int) -> nn.Module:
-    """A new network from ``factory``, drawn under ``seed``, with what is pruned at zero.
+    """A new network from ``factory``, initialised under ``seed``, with its pruned weights at zero.
 
     Raises:
         UsageError: masks of another model.
@@ -63,10 +63,10 @@ def narrow(factory: Callable[[int], nn.Module], parameters: int, seed: int, *, w
     """The dense network whose number of parameters is nearest to ``parameters``.
 
     Args:
-        factory: from a width (any whole number that scales the model, from 1) to a model; more parameters with width.
-        parameters: to match: the non-zero parameters of the pruned network.
+        factory: maps a width (a whole number from 1) to a model whose number of parameters grows with the width.
+        parameters: number to match: the non-zero parameters of the pruned network.
         seed: of the initialisation.
-        widest: where the search ends.
+        widest: the largest width to try.
 
     Raises:
         UsageError: even width 1 has more than twice as many parameters, or ``widest`` fewer than half.
@@ -83,8 +83,8 @@ def narrow(factory: Callable[[int], nn.Module], parameters: int, seed: int, *, w
     width = min((w for w in (low - 1, low) if w >= 1), key=lambda w: abs(size(w) - parameters))
     if not parameters / 2 <= size(width) <= 2 * parameters:
         raise UsageError(
-            f"no width matches {parameters} parameters: width {width} has {size(width)}; give a factory that reaches "
-            "both sides, or another number."
+            f"no width matches {parameters} parameters: width {width} has {size(width)}; give a factory with "
+            "smaller steps, or another number."
         )
     return _drawn(lambda: factory(width), seed)
 
@@ -97,7 +97,7 @@ def _drawn(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def _permuted(rows: Tensor, seed: int, name: str) -> Tensor:
-    """Each row in an order of its own, drawn from the seed and the layer's name."""
+    """Permute each row independently; the permutation depends on the seed and the layer's name."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # torch's seeds have 32 bits
     order = torch.rand(rows.shape, generator=generator).argsort(1)

@@ -1,4 +1,4 @@
-"""The way in of ``lacewing sparsify``: a model and its weights from files, made sparse without training."""
+"""``lacewing sparsify``: load a model and its weights, make it sparse without training, and write it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCOPES = ("global", "per-layer", "erk")
 
 @dataclass(frozen=True)
 class Sparsified:
-    """What was done: sizes and densities layer by layer, each with the share of its weight's norm that changed."""
+    """The result: sizes and densities of each layer, and the relative change of its weight's norm."""
 
     method: str
     summary: Summary
@@ -68,16 +68,16 @@ def sparsify_files(
         weights: the state_dict, .safetensors or .pt; the factory's own initialisation if not given.
         to: the .safetensors file to write; the same factory loads it.
         method: "magnitude" or "random" (pruning), or "butterfly" (projection onto chains of factors).
-        density: stored parameters / all parameters that is wanted.
-        pattern: instead: "2:4", two of every four weights along the inputs.
+        density: target share of parameters kept: stored parameters / all parameters.
+        pattern: instead of ``density``, such as "2:4": keep two of every four weights along the inputs.
         scope: for pruning by density: "global", "per-layer" or "erk".
         ignore: layers to leave dense.
-        factors: for butterfly: of each chain.
-        parts_to: also write what the zeros came from: masks (eight weights a byte), or the factors' own state_dict.
+        factors: for butterfly: number of factors per chain.
+        parts_to: also write the masks (eight weights per byte), or the state_dict with the factors.
         seed: of the factory's initialisation and of random scores.
 
     Raises:
-        UsageError: what is asked cannot be done; the sentence names the option.
+        UsageError: the options are wrong or do not fit the model; the message names the option.
         OSError: a file cannot be written.
     """
     import torch
@@ -128,7 +128,7 @@ def _check(
     scope: str,
     factors: int | None,
 ) -> None:
-    """Refuse before anything is loaded."""
+    """Check the options before anything is loaded."""
     for option, path in (("--to", to), ("--parts-to", parts_to)):
         if path is not None and path.suffix != ".safetensors":
             raise UsageError(f"{option} {path}: the file must end in .safetensors.")
@@ -143,7 +143,7 @@ def _check(
     if density is not None and not 0 < density <= 1:
         raise UsageError(f"--density {density:g} must lie between 0 and 1.")
     if factors is not None:
-        numbers.whole("--factors", factors, 2, 8, why="since to find a chain of more takes too long")
+        numbers.whole("--factors", factors, 2, 8, why="the search for longer chains takes too long")
     if pattern is not None:
         _pattern(pattern)
     given = {
@@ -153,13 +153,13 @@ def _check(
     }
     for option, (is_given, fits) in given.items():
         if is_given and not fits:
-            raise UsageError(f"{option} has no meaning with the method and options given; leave it out.")
+            raise UsageError(f"{option} does not apply to this method and these options; leave it out.")
 
 
 def _pattern(text: str) -> tuple[int, int]:
     n, colon, m = text.partition(":")
     if not (colon and re.fullmatch(r"[0-9]{1,4}", n) and re.fullmatch(r"[0-9]{1,4}", m) and 0 < int(n) < int(m)):
-        raise UsageError(f"--pattern {text[:20]!r} must read N:M, N from 1 and M up to 9999 and larger, e.g. 2:4.")
+        raise UsageError(f"--pattern {text[:20]!r} must have the form N:M with 1 <= N < M <= 9999, e.g. 2:4.")
     return int(n), int(m)
 
 
@@ -167,14 +167,14 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
     from torch import nn
 
     if (shape is None) != (classes is None):
-        raise UsageError("--shape and --classes belong together: give both, or neither.")
+        raise UsageError("--shape and --classes go together: give both or neither.")
     if shape is not None:
         if len(shape) > MOST_AXES or math.prod(shape) > MOST_VALUES:
             raise UsageError(
                 f"--shape {','.join(map(str, shape))[:40]}: at most {MOST_AXES} numbers with a product of at most "
-                f"{MOST_VALUES:,}, since one record has to fit into memory."
+                f"{MOST_VALUES:,}, so that a record fits into memory."
             )
-        numbers.whole("--classes", classes, 1, MOST_CLASSES, why="the outputs of one network")
+        numbers.whole("--classes", classes, 1, MOST_CLASSES, why="the number of outputs")
     factory = load_function(model, "--model")
     arguments = () if shape is None else (shape, classes)
     mend = "; if it needs the shape of a record and the number of classes, give --shape and --classes"
@@ -186,12 +186,12 @@ def _built(model: str, shape: tuple[int, ...] | None, classes: int | None) -> nn
 
 
 def _composed(layer: str) -> str:
-    """Name of the weight, in an ordinary network, that a butterfly layer composes."""
+    """Name in the plain network of the weight that a butterfly layer stands for."""
     return f"{layer}_weight" if layer.endswith("in_proj") else f"{layer}.weight"
 
 
 def _changed(before: dict[str, Tensor], after: dict[str, Tensor], name: str) -> str:
-    """How far a weight moved, in its own norm."""
+    """The change of a weight, relative to its norm."""
     norm = before[name].norm()
     share = float((after[name] - before[name]).norm() / norm) if norm > 0 else 0.0
     return f"changed by {share:.1%} of its norm"

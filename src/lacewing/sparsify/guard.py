@@ -1,4 +1,4 @@
-"""The guard: keeps pruned weights at exactly zero while a network trains, and brings it back to its rewind point."""
+"""The guard keeps pruned weights at exactly zero during training and rewinds the network to its rewind point."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Rewind:
-    """What a pruning takes back: the weights that remain, and the place in the schedule where training goes on.
+    """What pruning rewinds: the remaining weights, and the place in the schedule where training continues.
 
     Args:
         weights: "point" returns them to the rewind point, "keep" leaves them as trained.
         schedule: "start" (the whole schedule again), "point" (from the rewind point on) or "end" (fine-tuning).
-        unit, at: the rewind point, so many epochs or optimiser steps into the first training.
+        unit, at: the rewind point, in epochs or optimiser steps of the first training.
     """
 
     weights: Literal["point", "keep"]
@@ -38,12 +38,13 @@ class Rewind:
 
     @classmethod
     def parse(cls, text: str) -> Rewind:
-        """From words.
+        """Parse a rewind setting.
 
         - ``"init"``: weights to their initialisation (Frankle & Carbin 2019).
         - ``"epoch 1"``, ``"step 500"``: weights to that point of the first training, then the whole schedule again.
-        - ``"epoch 1 resumed"``, ``"step 500 resumed"``: the schedule too goes on from that point (Frankle et al. 2020).
-        - ``"learning-rate"``, ``"learning-rate epoch 10"``: weights stay, the schedule alone is rewound (Renda,
+        - ``"epoch 1 resumed"``, ``"step 500 resumed"``: the schedule continues from that point too (Frankle et al.
+          2020).
+        - ``"learning-rate"``, ``"learning-rate epoch 10"``: weights stay, only the schedule is rewound (Renda,
           Frankle & Carbin 2020).
         - ``"none"``: weights stay and the schedule stays at its end: fine-tuning (Han et al. 2015).
 
@@ -70,18 +71,17 @@ class Rewind:
 class Guard:
     """Keeps weight, gradient and optimiser state of pruned weights at exactly zero, and remembers the rewind point.
 
-    A training function calls ``attach(optimizer)`` once and ``epoch_end()`` after each epoch; nothing else. Where it
-    shall begin in its schedule stands in ``epoch`` and ``step``: 0, unless ``rewind`` says otherwise.
+    A training function calls ``attach(optimizer)`` once and ``epoch_end()`` after each epoch; nothing else. ``epoch``
+    and ``step`` are the place in its schedule where it starts: 0, unless ``rewind`` says otherwise.
 
-    Gradients are masked as they are computed, so that clipping by norm and gradient scaling see those of kept weights
-    alone; weights and whatever the optimiser holds of their shape (momentum, second moments) after each step. The
-    model itself is not changed: no buffers, no renamed parameters, and hooks that neither ``deepcopy`` nor pickling
-    takes along.
+    Gradients are masked as they are computed, so that clipping by norm and gradient scaling see only those of kept
+    weights. Weights and optimiser state of their shape (momentum, second moments) are masked after each step. The model
+    itself is not changed: no buffers, no renamed parameters, and hooks that ``deepcopy`` and pickling leave out.
 
     Args:
         model: the network that is trained; inside DistributedDataParallel, the one that was wrapped.
         rewind: see ``Rewind.parse``.
-        masks: what is pruned.
+        masks: by parameter name, True for a kept weight.
 
     To continue a sequence in another process, set ``masks``, ``origin`` (the state dict at the rewind point)
     and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
@@ -95,7 +95,7 @@ class Guard:
         self.epoch = 0
         self.step = 0
         self.origin: dict[str, Any] | None = None
-        self._transient: dict[str, Tensor] = {}  # buffers that the state dict leaves out
+        self._transient: dict[str, Tensor] = {}  # buffers that are not in the state dict
         self.origin_at: tuple[int, int] | None = None
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._step_hooks: list[RemovableHandle] = []
@@ -107,7 +107,8 @@ class Guard:
 
     @property
     def masks(self) -> Masks:
-        """What is kept, by parameter name. Set as a whole; while an optimiser is attached, it prunes at once.
+        """The masks by parameter name, True for a kept weight. Setting them prunes at once while an optimiser is
+        attached.
 
         Raises:
             UsageError: masks of another model.
@@ -122,9 +123,9 @@ class Guard:
             self._watch()
 
     def attach(self, *optimizers: torch.optim.Optimizer) -> None:
-        """Zero what is pruned now, and keep it so at every step of the optimiser from here on.
+        """Zero the pruned weights now and after every step of the optimiser.
 
-        Steps are counted by the first, where there are several. What was attached before is let go.
+        With several optimisers the first one counts the steps. Optimisers attached before are detached.
         """
         self.detach()
         self._optimizers = optimizers
@@ -134,18 +135,18 @@ class Guard:
         self._watch()
 
     def detach(self) -> None:
-        """Let go of the optimiser and the model; pruned weights are then as free as any."""
+        """Remove all hooks; pruned weights are no longer kept at zero."""
         for handle in (*self._step_hooks, *self._gradient_hooks):
             handle.remove()
         self._optimizers, self._step_hooks, self._gradient_hooks, self.pruned = (), [], [], []
 
     def epoch_end(self) -> None:
-        """Count an epoch; at the rewind point of the first training, keep the state to return to."""
+        """Count an epoch; at the rewind point of the first training, save the state to rewind to."""
         self.epoch += 1
         self._keep_origin()
 
     def rewind(self) -> None:
-        """Return parameters, buffers and the place in the schedule to the rewind point, with what is pruned at zero.
+        """Rewind parameters, buffers and the place in the schedule; pruned weights are zero.
 
         Raises:
             UsageError: training ended before the rewind point was reached.
@@ -191,7 +192,7 @@ class Guard:
 
     @torch.no_grad()
     def _zero(self) -> None:
-        # Filled, not multiplied: 0 x infinity is NaN, and a diverged weight that is pruned is still zero.
+        # Filled, not multiplied: 0 x infinity is NaN, and a pruned weight stays zero even after a divergence.
         for parameter, pruned in self.pruned:
             states = (optimizer.state.get(parameter, {}) for optimizer in self._optimizers)
             held: list[Any] = [parameter, parameter.grad, *(t for state in states for t in state.values())]
@@ -200,7 +201,7 @@ class Guard:
                     tensor.masked_fill_(pruned, 0)
 
     def _keep_origin(self) -> None:
-        """At the rewind point, the first time that it is passed."""
+        """Save the state when the rewind point is reached for the first time."""
         if self.origin_at is None and getattr(self, self.point.unit) == self.point.at:
             self.origin_at = self.epoch, self.step
             if self.point.weights == "point" and self.origin is None:

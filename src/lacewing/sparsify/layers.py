@@ -21,10 +21,10 @@ Size = int | tuple[int, int]
 
 
 class KSLayer(nn.Module):
-    """What these layers share: the factors of one chain a group, one fixed gain on their product, its initialisation.
+    """Base class: the factors of one chain per group, a fixed gain on their product, and the initialisation.
 
-    Entries of variance 1/c a factor give the product the variance gain^2 / fan_in, for any full-support chain and any
-    rank; a gain of 1/sqrt(3) is torch's dense initialisation. The gain is no parameter and is not counted.
+    Entries of variance 1/c in each factor give the product the variance gain^2 / fan_in, for any full-support chain and
+    any rank; a gain of 1/sqrt(3) is torch's dense initialisation. The gain is not a parameter and is not counted.
     """
 
     def __init__(self, chain: Chain, groups: int, bias: bool, *, gain: float = 1 / math.sqrt(3), **where: Any) -> None:
@@ -38,7 +38,7 @@ class KSLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw factors and bias anew from the ambient torch seed."""
+        """Draw new factors and bias from torch's global random state."""
         with torch.no_grad():
             for factor, pattern in zip(self.factors, self.chain.patterns, strict=True):
                 bound = math.sqrt(3 / pattern.c)  # uniform on +-bound has variance 1/c
@@ -56,7 +56,7 @@ class KSLayer(nn.Module):
                 factor.copy_(found)
 
     def prunable_parameters(self) -> list[str]:
-        """Names of the factors: pruning them goes below what chains alone reach."""
+        """Names of the factors. Pruning them reaches lower densities than chains alone."""
         return [f"factors.{place}" for place in range(len(self.factors))]
 
     @property
@@ -66,19 +66,19 @@ class KSLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The composed weight, in the shape of the ordinary layer's."""
+        """The composed weight, in the shape of the plain layer's weight."""
         raise NotImplementedError
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Of ``weight``, without composing it."""
+        """Shape of ``weight``, without composing it."""
         raise NotImplementedError
 
     def _matrix(self) -> Tensor:
         return self.gain * compose(list(self.factors), self.groups)
 
     def _fill(self, plain: nn.Linear | nn.Conv2d) -> None:
-        """Give an ordinary layer this one's weight and bias."""
+        """Copy this layer's weight and bias into a plain layer."""
         plain.weight = nn.Parameter(self.weight.detach().clone())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         plain.train(self.training)
@@ -87,8 +87,8 @@ class KSLayer(nn.Module):
 class KSLinear(KSLayer):
     """A linear layer whose (out_features) x (in_features) matrix is a chain of Kronecker-sparse factors.
 
-    Drop-in for ``nn.Linear``: the same shapes in and out; ``weight`` is the composed matrix. How it multiplies is
-    decided by size and device, see ``use_backend``.
+    Drop-in for ``nn.Linear``: the same shapes in and out; ``weight`` is the composed matrix. The
+    backend is chosen by size and device, see ``use_backend``.
 
     Args:
         in_features, out_features, bias, device, dtype: as in ``nn.Linear``.
@@ -133,7 +133,7 @@ class KSLinear(KSLayer):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Of ``weight``, without composing it."""
+        """Shape of ``weight``, without composing it."""
         return self.chain.shape
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class KSLinear(KSLayer):
         return y.view(*x.shape[:-1], self.out_features)
 
     def plain(self) -> nn.Linear:
-        """The ordinary layer that computes the same."""
+        """The plain layer that computes the same."""
         with torch.device("meta"):
             layer = nn.Linear(self.in_features, self.out_features, self.bias is not None)
         self._fill(layer)
@@ -163,13 +163,13 @@ class KSLinear(KSLayer):
 class KSConv2d(KSLayer):
     """A 2d convolution whose (C_out) x (C_in kh kw) matrix is a chain of Kronecker-sparse factors.
 
-    Drop-in for ``nn.Conv2d``. The dense kernel is composed from the factors at each call and given to torch's ordinary
-    convolution: the fastest way for the small convolutions of CIFAR networks. ``weight`` is that composed kernel.
+    Drop-in for ``nn.Conv2d``. The dense kernel is composed from the factors at each call and given to torch's plain
+    convolution, which is fastest for the small convolutions of CIFAR networks. ``weight`` is that composed kernel.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype: as in
             ``nn.Conv2d``, with zeros as padding.
-        chain: of shape (out_channels / groups, in_channels / groups kh kw), one such chain a group; the cheapest of two
+        chain: of shape (out_channels / groups, in_channels / groups kh kw), one chain per group; the cheapest of two
             factors if not given.
         columns: order of the matrix' columns: "channel-first" is torch's (C_in, kh, kw), "kernel-first" DeBut's
             (kh, kw, C_in).
@@ -237,7 +237,7 @@ class KSConv2d(KSLayer):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Of ``weight``, without composing it."""
+        """Shape of ``weight``, without composing it."""
         return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ class KSConv2d(KSLayer):
         return F.conv2d(x, weight.to(x.dtype), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def plain(self) -> nn.Conv2d:
-        """The ordinary layer that computes the same."""
+        """The plain layer that computes the same."""
         sizes: Sequence[Any] = (
             self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias is not None,
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Masks: which weights of a network are kept, by parameter name.
 
-Masks live outside the module: its state_dict keys, ``deepcopy`` and pickling stay what they were. True keeps a weight.
+Masks are kept outside the module: its state_dict keys, ``deepcopy`` and pickling do not change. True keeps a weight.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
 
     These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
     of butterfly layers. Biases, batch norm and embeddings are never pruned. A weight that two layers share counts once,
-    under its first name, and stays whole if either is ignored.
+    under its first name, and is not pruned if either layer is ignored.
 
     Args:
         model: any module.
-        ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` stands for
-            anything (``"layer1.*.conv2"``); a module's name takes all that is in it.
+        ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` matches
+            anything (``"layer1.*.conv2"``); the name of a module covers everything in it.
 
     Raises:
-        UsageError: an entry of ``ignore`` fits nothing, or a layer's weight is no plain parameter (weight norm, a
-            parametrisation) and the layer is not ignored.
+        UsageError: an entry of ``ignore`` matches nothing, or the weight of a layer that is not ignored is not a plain
+            parameter (weight norm, a parametrisation).
     """
     unused = list(ignore)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -63,8 +63,8 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
                 ignored.add(id(parameters.get(name)))
             elif name not in parameters:
                 raise UsageError(
-                    f"the weight of '{path}' is no plain parameter (weight norm or another parametrisation); remove "
-                    f"that, or leave the layer out: ignore=['{path}']."
+                    f"the weight of '{path}' is not a plain parameter (weight norm or another parametrisation); "
+                    f"remove that, or leave the layer out: ignore=['{path}']."
                 )
             else:
                 found.setdefault(id(parameters[name]), name)
@@ -72,18 +72,18 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
         if not isinstance(entry, str):
             raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
         modules = [path for path, _ in model.named_modules() if path]
-        raise UsageError(f"ignore: '{entry}' fits no prunable weight; {did_you_mean(entry, modules)}")
+        raise UsageError(f"ignore: '{entry}' matches no prunable weight; {did_you_mean(entry, modules)}")
     return [name for identity, name in found.items() if identity not in ignored]
 
 
 def _weights(module: nn.Module) -> list[str]:
-    """Attributes of a module, itself and no child of it, that hold prunable weights."""
+    """Attributes of a module (not of its children) that hold prunable weights."""
     if isinstance(module, _LAYERS):
         return ["weight"]
     if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
         names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
         return [name for name in names if module._parameters.get(name) is not None or is_parametrized(module, name)]
-    if isinstance(module, nn.RNNBase):  # its own list of names, which weight norm leaves as it is
+    if isinstance(module, nn.RNNBase):  # its own list of names, which weight norm does not change
         return [name for name in module._flat_weights_names if name.startswith("weight_")]
     if isinstance(module, nn.RNNCellBase):
         return ["weight_ih", "weight_hh"]
@@ -100,15 +100,17 @@ def _fits(entry: str | type[nn.Module], model: nn.Module, name: str) -> bool:
 
 
 def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Refuse masks that are not of this model.
+    """Check that masks belong to this model.
 
     Raises:
-        UsageError: a name that is no parameter of the model, another shape, or values that are not bool.
+        UsageError: a name that is not a parameter of the model, another shape, or values that are not bool.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters:
-            raise UsageError(f"a mask is of '{name}', which the model does not have; it belongs to another model.")
+            raise UsageError(
+                f"there is a mask for '{name}', which the model does not have; it belongs to another model."
+            )
         if mask.shape != parameters[name].shape:
             raise UsageError(
                 f"the mask of '{name}' has shape {tuple(mask.shape)} and the weight {tuple(parameters[name].shape)}; "
@@ -120,7 +122,7 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Set pruned weights to zero, once; what keeps them there while training is a ``Guard``.
+    """Set pruned weights to zero once. During training a ``Guard`` keeps them there.
 
     Raises:
         UsageError: see ``check_masks``.
@@ -132,7 +134,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def pack(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Masks as tensors for a safetensors file: eight weights a byte, and each shape beside its bits."""
+    """Masks as tensors for a safetensors file: eight weights per byte, with the shape of each mask."""
     packed: dict[str, Tensor] = {}
     for name, mask in masks.items():
         packed[f"{name}|bits"] = torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
@@ -153,22 +155,22 @@ def unpack(packed: Mapping[str, Tensor]) -> Masks:
 
 
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write masks to a safetensors file, eight weights a byte."""
+    """Write masks to a safetensors file, eight weights per byte."""
     write_atomically(Path(path), save(pack(masks), {"format": "lacewing masks 1"}))
 
 
 def load_masks(path: str | Path, model: nn.Module | None = None) -> Masks:
-    """Read what ``save_masks`` wrote and, given the model, check that the masks are its own.
+    """Read what ``save_masks`` wrote and, given a model, check that the masks belong to it.
 
     Raises:
-        UsageError: the file holds no masks, or those of another model.
+        UsageError: the file holds no masks, or masks of another model.
         OSError: the file cannot be read.
     """
     packed, _ = read_tensors(Path(path))
     masks: Masks | None = None
     with suppress(KeyError, ValueError, RuntimeError, TypeError):
         masks = unpack(packed)
-    if masks is None or len(packed) != 2 * len(masks):  # none at all is what a dense network has
+    if masks is None or len(packed) != 2 * len(masks):  # a dense network has no masks
         raise UsageError(f"{path} holds no masks; name a file that save_masks wrote.")
     if model is not None:
         check_masks(model, masks)

@@ -1,4 +1,4 @@
-"""Files that are never seen half-written, and folders from which no link leads out."""
+"""Atomic writes, and reads that follow no links out of a folder."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from pathlib import Path
 from lacewing.errors import FolderError, UsageError, about_folder
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of a file that is being written
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # else to open a pipe that nobody writes to would wait for ever
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # without it, opening a pipe without a writer blocks for ever
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)  # Windows
 
 
 def write_atomically(path: Path, content: str | bytes, *, within: Path | None = None) -> None:
-    """Replace ``path`` in one step: readers see the old content or the new, never a part.
+    """Replace ``path`` in one step: readers see the old content or the new, never half of it.
 
     Args:
-        path: a link there is replaced, and what it leads to stays as it is.
+        path: an existing link is replaced; its target stays unchanged.
         content: text is written as UTF-8.
-        within: a folder whose content may come from somebody else: no link below it is followed.
+        within: a folder whose content may be untrusted: no link below it is followed.
 
     Raises:
-        FolderError: a folder on the way from ``within`` to ``path`` is a link.
-        OSError: the file cannot be written; nothing is left of it. A full disk is named with its folder and the mend.
+        FolderError: a folder between ``within`` and ``path`` is a link.
+        OSError: the file cannot be written; no partial file remains. The message of a full disk names the folder.
     """
     if within is not None:
         refuse_links(within, path.parent)
     with about_folder(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        # Exclusive: nobody can have put a link or a file under that name before.
+        # Exclusive: fails where a link or a file of that name exists already.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
         descriptor = os.open(aside, flags, 0o666)
         try:
@@ -51,7 +51,7 @@ def write_atomically(path: Path, content: str | bytes, *, within: Path | None = 
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk. Windows opens no folder, and syncs only what is open for writing."""
+    """Wait until a file or folder is on the disk. Windows cannot sync folders, nor files opened for reading only."""
     posix = hasattr(os, "O_DIRECTORY")
     if not posix and path.is_dir():
         return
@@ -72,52 +72,52 @@ def is_link(path: Path) -> bool:
 
 
 def refuse_links(within: Path, path: Path) -> None:
-    """Refuse a path that a link below ``within`` could lead out of it; ``within`` itself may be one.
+    """Refuse a path that contains a link below ``within``; ``within`` itself may be a link.
 
     Raises:
-        FolderError: a link is on the way, or is the end of it.
+        FolderError: the path contains a link.
     """
     here = within
     for name in path.relative_to(within).parts:
         here = here / name
         if is_link(here):
-            raise FolderError(f"{here} is a link, and a run folder holds none: remove it, or copy what it leads to.")
+            raise FolderError(f"{here} is a link, which a run folder must not contain: remove it, or copy its target.")
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """An ordinary file, open to read.
+    """Open a regular file for reading.
 
     Raises:
-        UsageError: it is no ordinary file: a folder, a pipe, a device.
+        UsageError: it is not a regular file but a folder, a pipe or a device.
         OSError: it cannot be opened.
     """
-    if path.is_dir():  # Windows does not open it, and elsewhere it cannot be read
-        raise UsageError(f"{path} is a folder, where a file is wanted.")
+    if path.is_dir():  # Windows cannot open it, other systems cannot read it
+        raise UsageError(f"{path} is a folder; give a file.")
     descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"{path} is no ordinary file: give a file, no folder, pipe or device.")
+        raise UsageError(f"{path} is not a regular file; give a file, not a pipe or a device.")
     with open(descriptor, "rb") as stream:  # noqa: PTH123
         yield stream
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The content of an ordinary file of at most ``limit`` bytes.
+    """The content of a regular file of at most ``limit`` bytes.
 
     Raises:
-        UsageError: it is larger, or no ordinary file.
+        UsageError: it is larger, or not a regular file.
         OSError: it cannot be read.
     """
     with open_regular(path) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
-        raise UsageError(f"{path} is larger than {limit:,} bytes, which no such file is.")
+        raise UsageError(f"{path} is larger than {limit:,} bytes, the limit for such files.")
     return data
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a killed process was writing into ``folder`` by `write_atomically`."""
+    """Remove the temporary files that a killed process left in ``folder`` during `write_atomically`."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in folder.iterdir():
             if _PART.fullmatch(path.name) and (is_link(path) or path.is_file()):

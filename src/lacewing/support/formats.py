@@ -1,7 +1,7 @@
-"""The one reader of each format: bounded, nothing executed, and whatever is wrong is one sentence of ours.
+"""One reader per file format: bounded in memory, executing nothing, with one sentence for every error.
 
-A file may come from anybody. No reader here can be made to run code, to fill memory with what a header claims, or to
-end in another error than `UsageError` (or `OSError`, where the disk fails).
+Files may be untrusted. No reader here runs code from a file, allocates more memory than the file justifies, or raises
+anything but `UsageError` (or `OSError`, where the disk fails).
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ _MEMBERS = 10_000
 _HEADER = 10_000  # bytes of an array's header
 _KINDS = "buifcSU"  # of arrays: numbers and plain text; no objects, no structures, no dates
 _SEAL = "sha256"
-_DEEPEST = 100  # lists and objects in each other; files of ours have fewer than twenty
+_DEEPEST = 100  # nesting of lists and objects; our own files have fewer than twenty levels
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _OPENING, _CLOSING = (list(pair) for pair in (b"[{", b"]}"))
 
 
 def parse_json(data: str | bytes, where: str) -> Any:
-    """The value that JSON text holds. NaN and Infinity, which JSON has not, are refused.
+    """The value of a JSON text. NaN and Infinity, which are not JSON, are refused.
 
     Raises:
-        UsageError: it is no JSON, nested too deeply, or holds a number of thousands of digits.
+        UsageError: it is not JSON, is nested too deeply, or holds a number of thousands of digits.
     """
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass") if isinstance(data, bytes) else data
         if _depth(text) > _DEEPEST:
-            raise UsageError(f"{where} is nested too deeply; no file of ours is.")
+            raise UsageError(f"{where} is nested too deeply: at most {_DEEPEST} levels are read.")
         return json.loads(text, parse_constant=_refuse)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are of this kind
-        raise UsageError(f"{where} is no JSON ({_short(error)}).") from None
+        raise UsageError(f"{where} is not JSON ({_short(error)}).") from None
 
 
 def _depth(text: str) -> int:
     """How deeply lists and objects are nested; 0 where there are too few of them to be nested too deeply.
 
-    Python's own limit is no guard: libraries raise it, and the decoder then overflows the stack of the process.
+    Python's recursion limit does not protect: libraries raise it, and the decoder then overflows the stack.
     """
     if text.count("[") + text.count("{") <= _DEEPEST:
         return 0
@@ -75,7 +75,7 @@ def _depth(text: str) -> int:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
@@ -89,10 +89,10 @@ def seal(fields: Mapping[str, Any]) -> str:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """The object that `seal` wrote, without its digest.
+    """The object that `seal` wrote, without its checksum.
 
     Raises:
-        UsageError: it is not what was written: damaged, altered, or of another kind.
+        UsageError: the content is damaged, was altered, or is of another kind.
         OSError: it cannot be read.
     """
     return parse_sealed(read_bounded(path, JSON_BYTES), str(path))
@@ -102,7 +102,7 @@ def parse_sealed(data: bytes, where: str) -> dict[str, Any]:
     """As `read_sealed`, from the content of the file ``where``."""
     found = parse_json(data, where)
     if not isinstance(found, dict) or found.pop(_SEAL, None) != _digest(found):
-        raise UsageError(f"{where} is damaged or was altered: its content has not the digest that stands in it.")
+        raise UsageError(f"{where} is damaged or was altered: its content does not match its checksum.")
     return found
 
 
@@ -115,18 +115,18 @@ def _digest(fields: Mapping[str, Any]) -> str:
 
 
 class NotTOML(UsageError):
-    """A text breaks the rules of TOML."""
+    """The text is not valid TOML."""
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """The tables that TOML text holds.
 
     Raises:
-        NotTOML: it is no TOML.
+        NotTOML: it is not TOML.
         UsageError: it is nested too deeply, or holds a number of thousands of digits or a key of thousands of parts.
     """
     if any(line.count(".") > _DOTS for line in text.split("\n")):
-        raise UsageError(f"{where} has a line with more than {_DOTS:,} dots; a study has no such line.")
+        raise UsageError(f"{where} has a line with more than {_DOTS:,} dots; remove them.")
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -134,7 +134,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise NotTOML(f"{where} is not valid TOML: {_short(error)}.") from None
     except ValueError:  # of int()
-        raise UsageError(f"{where} holds a number of too many digits; give a smaller one.") from None
+        raise UsageError(f"{where} holds a number with too many digits; give a smaller one.") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def read_csv(path: Path) -> list[list[str]]:
         text = read_bounded(path, CSV_BYTES).decode("utf-8-sig")
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no .csv file ({_short(error)}).") from None
+        raise UsageError(f"{path} is not a .csv file ({_short(error)}).") from None
 
 
 def array_names(path: Path) -> list[str]:
@@ -166,11 +166,11 @@ def read_arrays(path: Path, only: Iterable[str] | None = None) -> Arrays:
 
     Args:
         path: the file.
-        only: read these alone, of those that are there.
+        only: read only these of the arrays that exist.
 
     Raises:
-        UsageError: it is no whole .npz; a member is no array, an array of objects or structures, or claims more than
-            the file can hold.
+        UsageError: the .npz is incomplete; a member is not an array of numbers or text, or claims more than the file
+            can hold.
         OSError: the disk fails.
     """
     with _archive(path) as archive:
@@ -181,22 +181,22 @@ def read_arrays(path: Path, only: Iterable[str] | None = None) -> Arrays:
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An open .npz whose members have different names, and claim no more than it can hold."""
+    """An open .npz whose members have different names and plausible sizes."""
     with open_regular(path) as stream:
         if stream.read(2) != b"PK":  # the start of every zip
-            raise UsageError(f"{path} is no .npz archive; write it with numpy.savez_compressed.")
+            raise UsageError(f"{path} is not an .npz archive; write it with numpy.savez_compressed.")
         size = stream.seek(0, io.SEEK_END)
         try:
             with zipfile.ZipFile(stream) as archive:
                 members = archive.infolist()
                 names = {member.filename.removesuffix(".npy") for member in members}
                 if len(members) > _MEMBERS or len(names) < len(members):
-                    raise UsageError(f"{path} holds two arrays of one name, or over {_MEMBERS:,}; write it anew.")
+                    raise UsageError(f"{path} holds duplicate names or over {_MEMBERS:,} arrays; write it again.")
                 claimed = sum(member.file_size for member in members)
                 if claimed > max(_ANY_ARCHIVE, _RATIO * size):
                     raise UsageError(
-                        f"{path} claims {claimed:,} bytes of content in {size:,}: no array of measured values is packed"
-                        " so closely. Write it with numpy.savez if it is yours."
+                        f"{path} claims {claimed:,} bytes of content in {size:,} bytes, a ratio that measured values"
+                        " do not reach. If the file is yours, write it with numpy.savez."
                     )
                 yield archive
         except UsageError:
@@ -204,7 +204,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         except Exception as error:  # a bad archive can raise nearly anything
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: before the start
                 raise
-            raise UsageError(f"{path} is no whole .npz archive ({_short(error)}); write it anew.") from None
+            raise UsageError(f"{path} is not a complete .npz archive ({_short(error)}); write it again.") from None
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> npt.NDArray[Any]:
@@ -225,7 +225,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np
             raise UsageError(f"{where} has dtype {dtype}, which is neither numbers nor plain text: convert it.")
         bytes_ = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or bytes_ != member.file_size - stream.tell():
-            raise UsageError(f"{where} claims the shape {shape}, and the file holds another number of bytes.")
+            raise UsageError(f"{where} claims the shape {shape}, which does not match the number of bytes in the file.")
         content = bytearray(bytes_)
         filled, view = 0, memoryview(content)
         while filled < bytes_:
@@ -243,7 +243,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file, on the CPU, and its metadata.
 
     Raises:
-        UsageError: it is no whole safetensors file.
+        UsageError: the safetensors file is damaged or incomplete.
         OSError: the disk fails.
     """
     from safetensors import safe_open
@@ -254,17 +254,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
-    except Exception as error:  # the library raises kinds of its own, and torch's for a type that it does not know
+    except Exception as error:  # the library raises its own exceptions, and torch's for unknown types
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise UsageError(f"{path} is no whole safetensors file ({_short(error)}).") from None
+        raise UsageError(f"{path} is not a complete safetensors file ({_short(error)}).") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state_dict of a .safetensors, .pt or .pth file, on the CPU; nothing in it is executed.
 
     Raises:
-        UsageError: it is no such file, or holds more than names and tensors.
+        UsageError: it is not such a file, or holds more than names and tensors.
         OSError: the disk fails.
     """
     import torch
@@ -284,7 +284,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
     ):
-        raise UsageError(f"{path} holds no state_dict of plain tensors, names and tensors alone.")
+        raise UsageError(f"{path} is not a state_dict: a mapping from names to tensors.")
     return dict(state)
 
 

@@ -1,9 +1,9 @@
-"""One run at a time on a folder, and none while a worker of a killed run may still write there.
+"""Lock a run folder: one run at a time, and none while a worker of a killed run may still write to it.
 
-A run takes ``.lock``, then writes a new token into ``.run``, and only then waits until no worker holds a lock. A worker
-takes a lock of its own, and only then reads the token; it ends if that is not its run's. So a worker of an earlier run
-either holds its lock when the new run looks, and the new run waits for it, or it reads the new token and ends. No step
-depends on how long another takes. The system releases the locks of a process that was killed.
+A run takes ``.lock``, then writes a new token into ``.run``, then waits until no worker holds a lock. A worker first
+takes its own lock, then reads the token, and ends if the token is not that of its run. So for a worker of an earlier
+run there are two cases: it holds its lock when the new run looks, and the new run waits for it; or it reads the new
+token and ends. No step depends on timing. The system releases the locks of a killed process.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _WORKER = re.compile(r"\.worker-[0-9a-f]{32}\.lock")
 
 @contextmanager
 def hold(folder: Path) -> Iterator[str]:
-    """Hold a run folder, which is created, for this process and the workers that are given the yielded token.
+    """Create and lock a run folder for this process and for the workers that receive the yielded token.
 
     Raises:
-        FolderError: another process holds it, workers of a killed run have not ended, or a file of a lock's name is no
-            ordinary file.
-        OSError: the folder cannot be written, or its file system has no locks; the sentence names folder and mend.
+        FolderError: another process holds it, workers of a killed run have not ended, or a lock file is not a regular
+            file.
+        OSError: the folder cannot be written, or its file system has no locks.
     """
     with about_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def hold(folder: Path) -> Iterator[str]:
         _ordinary(folder / RUN)
         with about_folder(folder):
             write_atomically(folder / RUN, token)
-        ending = f"{folder}: workers of a run that was killed are still ending; give the command again in a moment."
+        ending = f"{folder}: workers of a killed run are still ending; run the command again in a moment."
         for path in _worker_locks(folder):
             with _taken(path, deadline, ending):
                 pass
@@ -55,7 +55,7 @@ def hold(folder: Path) -> Iterator[str]:
         finally:
             _remove(folder / RUN)
             for path in _worker_locks(folder):
-                with suppress(FolderError, OSError):  # of one that is still ending: the next run waits for it
+                with suppress(FolderError, OSError):  # its worker is still ending: the next run waits for it
                     with _taken(path, deadline, ending):
                         pass
                     _remove(path)
@@ -63,30 +63,30 @@ def hold(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def join(folder: Path, token: str) -> Iterator[None]:
-    """Hold a lock of a worker, whose run holds the folder with ``token``.
+    """Hold a worker's lock while the run with ``token`` holds the folder.
 
     Raises:
-        FolderError: the folder is another run's.
+        FolderError: another run holds the folder.
     """
     name = f".worker-{secrets.token_hex(16)}.lock"
-    with _taken(folder / name, time.monotonic(), f"{folder / name} is in use; give the command again."):
+    with _taken(folder / name, time.monotonic(), f"{folder / name} is in use; run the command again."):
         if _read(folder / RUN) != token:
-            raise FolderError(f"{folder} has been taken over by another run; this one ends.")
+            raise FolderError(f"{folder} is now used by another run; this worker ends.")
         yield
 
 
 def under_way(folder: Path) -> bool:
-    """Whether a run holds the folder now. Takes it from nobody, creates nothing, and lets go at once.
+    """Whether a run holds the folder now. Creates nothing and disturbs no run.
 
     Raises:
-        FolderError: the lock is no ordinary file.
+        FolderError: the lock is not a regular file.
     """
     path = folder / LOCK
     if not _ordinary(path):
         return False
     try:
         return _shared_is_refused(path)
-    except ImportError:  # Windows: ask for the lock itself, which a run that starts just then waits for
+    except ImportError:  # Windows: take the lock for a moment; a run that starts just then waits
         try:
             with FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False):
                 return False
@@ -94,7 +94,7 @@ def under_way(folder: Path) -> bool:
             return True
         except OSError:
             return _ordinary(folder / RUN)
-    except OSError:  # not readable, or no locks there: a run writes this file, and takes it away at its end
+    except OSError:  # not readable, or no locks: a run writes this file and removes it at its end
         return _ordinary(folder / RUN)
 
 
@@ -113,7 +113,7 @@ def _shared_is_refused(path: Path) -> bool:
 
 @contextmanager
 def _taken(path: Path, deadline: float, busy: str) -> Iterator[None]:
-    """Hold one lock. Raises `FolderError` with the sentence ``busy`` where another process holds it at the deadline."""
+    """Hold one lock. Raises `FolderError` with the message ``busy`` where another process holds it at the deadline."""
     _ordinary(path)
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
@@ -132,13 +132,13 @@ def _worker_locks(folder: Path) -> list[Path]:
 
 
 def _ordinary(path: Path) -> bool:
-    """Whether there is such a file. Raises `FolderError` where it is a link, a folder or a pipe."""
+    """Whether the file exists. Raises `FolderError` where it is a link, a folder or a pipe."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(mode):
-        raise FolderError(f"{path} is not an ordinary file; remove it, or give --out another folder.")
+        raise FolderError(f"{path} is not a regular file; remove it, or give --out another folder.")
     return True
 
 
@@ -151,6 +151,6 @@ def _read(path: Path) -> str | None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file that nobody needs; Windows keeps one that is open."""
+    """Remove a file. Windows keeps a file that is open."""
     with suppress(OSError):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What this machine lets a process use."""
+"""The cores, memory and signals of this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-_FILES = Path("/")  # where the system's files begin; tests set another
+_FILES = Path("/")  # the root of the file system; tests set another
 
 
 def usable_cores() -> int:
-    """How many cores this process may use, at least 1: by its affinity, and by the quotas of its Linux cgroups.
+    """How many cores this process may use, at least 1: the minimum of its affinity and its Linux cgroup quotas.
 
-    A quota of 2.5 cores counts as 2, since a third worker would make all three wait.
+    A quota of 2.5 cores counts as 2, since a third worker would slow down all three.
     """
     if hasattr(os, "process_cpu_count"):  # Python 3.13; follows -X cpu_count too
         count = os.process_cpu_count()
@@ -26,7 +26,7 @@ def usable_cores() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that each cgroup of this process, or one above it, grants; those without a limit are left out."""
+    """The core limits of the cgroups of this process and of their parents, where they have one."""
     try:
         lines = (_FILES / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -47,7 +47,7 @@ def _quotas() -> Iterator[float]:
 
 
 def _numbers(file: Path, count: int) -> list[int]:
-    """The whole numbers in a small file; none where it is not there or says "max"."""
+    """The whole numbers in a small file; an empty list where it is missing or says "max"."""
     try:
         words = file.read_text(encoding="utf-8").split()
         return [int(word) for word in words] if len(words) == count else []
@@ -56,7 +56,7 @@ def _numbers(file: Path, count: int) -> list[int]:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process held in memory at most; None where the system does not say (Windows)."""
+    """Peak memory of this process in bytes; None where the system does not report it (Windows)."""
     try:
         import resource
     except ImportError:
@@ -66,5 +66,5 @@ def peak_memory() -> int | None:
 
 
 def termination_signals() -> list[signal.Signals]:
-    """What asks a process to end, as far as this system has it: SIGTERM, and SIGBREAK on Windows."""
+    """The signals of this system that ask a process to end: SIGTERM, and SIGBREAK on Windows."""
     return [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]

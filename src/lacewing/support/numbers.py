@@ -1,4 +1,4 @@
-"""Numbers that a user gives as an argument or an option: of the right type and within bounds, or one sentence."""
+"""Checks of numbers that users give as arguments or options: their type and their bounds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MOST_SEED = 2**63 - 1  # of numpy and torch
 
 
 def whole(name: str, value: object, least: int, most: int, *, why: str = "") -> int:
-    """``value`` as an int, which it must be (of Python or numpy), from ``least`` to ``most``.
+    """``value``, an integer of Python or numpy from ``least`` to ``most``, as an int.
 
     Raises:
-        UsageError: it begins with ``name``; ``why`` ends it.
+        UsageError: another type or out of bounds. The message starts with ``name`` and ends with ``why``.
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most:
         return int(value)
@@ -23,20 +23,20 @@ def whole(name: str, value: object, least: int, most: int, *, why: str = "") -> 
 
 
 def number(name: str, value: object, least: float, most: float, *, why: str = "") -> float:
-    """``value`` as a float, which must be a number above or equal to ``least`` and at most ``most``; see ``whole``."""
+    """``value``, a number from ``least`` to ``most``, as a float; see ``whole``."""
     if isinstance(value, Real) and not isinstance(value, bool) and least <= _float(value) <= most:
         return float(value)
     raise UsageError(f"{name} = {_shown(value)}: give a number from {least:,g} to {most:,g}{_because(why)}.")
 
 
 def processes(value: object) -> int | None:
-    """How many worker processes are asked for; None: as many as there are cores."""
+    """The checked number of worker processes; None: one per core."""
     return None if value is None else whole("processes", value, 1, MOST_PROCESSES)
 
 
 def seed(value: object, name: str = "seed") -> int:
-    """A seed that numpy and torch take."""
-    return whole(name, value, 0, MOST_SEED, why="as numpy and torch take it")
+    """The checked seed, from 0 to the largest that numpy and torch accept."""
+    return whole(name, value, 0, MOST_SEED, why="the range of seeds in numpy and torch")
 
 
 def _float(value: Real) -> float:

@@ -1,4 +1,4 @@
-"""Text of others (files, data, arguments) as a terminal, a table and a spreadsheet may show it."""
+"""Make untrusted text (from files, data, arguments) safe to show in a terminal, a table or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import unicodedata
 from typing import TextIO
 
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (writing direction among them), half a character, line ends
-_HARMLESS = "\n\t\u200c\u200d"  # the last two join and part letters in several scripts
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # a spreadsheet computes what such a cell says
+_HARMLESS = "\n\t\u200c\u200d"  # the last two join and separate letters in several scripts
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # a spreadsheet evaluates such a cell
 
 
 def visible(text: str) -> str:
-    """Every control character as its escape, ESC as ``\\x1b``: none can move the cursor or turn the writing round.
+    """Replace control characters by escapes, ESC by ``\\x1b``: none can move the cursor or change the text direction.
 
     Line ends and tabs stay.
     """
@@ -24,20 +24,20 @@ def visible(text: str) -> str:
 
 
 def entry(text: str) -> str:
-    """``visible``, and every line but the first indented: in a list it cannot pass for an entry of its own."""
+    """``visible``, with all lines but the first indented, so that no line can pass for an entry of a list."""
     return visible(text).replace("\n", "\n    ")
 
 
 def cell(value: object) -> object:
-    """A cell of a CSV file: words that a spreadsheet would compute as a formula begin with an apostrophe.
+    """A cell of a CSV file: text that a spreadsheet would evaluate as a formula gets an apostrophe in front.
 
-    Numbers stay as they are.
+    Numbers stay unchanged.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def say(text: object, file: TextIO | None = None) -> None:
-    """Print a text that may quote others; on standard output if no file is given."""
+    """Print text with control characters escaped, to standard output by default."""
     print(visible(str(text)), file=file or sys.stdout, flush=True)
 
 

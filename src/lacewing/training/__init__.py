@@ -1,1 +1,1 @@
-"""The training loop, and what stands beside it: batches, recordings, stacks, checkpoints."""
+"""The training loop and its parts: batches, recordings, stacks, checkpoints."""

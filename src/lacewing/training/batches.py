@@ -1,4 +1,4 @@
-"""Records in batches: in memory as they came, drawn, cropped, flipped and normalised on the device that trains."""
+"""Batches of records: stored in their own dtype; shuffled, cropped, flipped and normalised on the training device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lacewing.config import Train
 class Batches:
     """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
 
-    Flip and crop (padding 4, black) are drawn for each image and done by one gather for the whole batch.
+    Flip and crop (padding 4, black) are drawn per image and applied by one gather per batch.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Batches:
         self.image = x.ndim == 4
         self.padding = 4 if "crop" in config.augment else 0
         records = torch.from_numpy(np.ascontiguousarray(x))
-        if self.image:  # channels last, so that a gathered batch lies in memory as convolutions like it
+        if self.image:  # channels last, the layout in which convolutions are fastest
             records = F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous()
             self.size = x.shape[2], x.shape[3]
         self.x, self.y = records.to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
@@ -43,9 +43,9 @@ class Batches:
         return math.ceil(len(self.y) / self.config.batch_size)
 
     def draw(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What a pass is drawn as: the order of records, and for each place its offsets from top and left, and flip.
+        """The random draws of one pass: the order of records, and the offsets from top and left and the flip of each.
 
-        Drawn on the CPU, so that every device sees the same.
+        Drawn on the CPU, so that they are the same on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.y), generator=generator)
@@ -54,7 +54,7 @@ class Batches:
         return order, top, left, flip
 
     def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in an order drawn from ``seed``; the last batch holds what is left."""
+        """One pass in an order drawn from ``seed``; the last batch may be smaller."""
         drawn = [t.to(self.y.device) for t in self.draw(seed)]
         for index, *where in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
             yield self.gather(index, *where), self.y[index]
@@ -72,5 +72,5 @@ class Batches:
         columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
         batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        # A copy: with one channel the strides fit both layouts, and contiguous() would leave those of channels last.
+        # A copy: with one channel the strides fit both layouts, and contiguous() would keep those of channels last.
         return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Tensors on disk: weights, masks, and the checkpoint that an interrupted training goes on from."""
+"""Tensors on disk: weights, masks, and the checkpoints of interrupted trainings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lacewing.support.files import write_atomically
 from lacewing.support.formats import parse_json, read_tensors
 from lacewing.training.loop import Progress
 
-_SEAL = "sha256"  # in a file's metadata: of everything else in it
+_SEAL = "sha256"  # metadata key of the checksum of everything else in the file
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors to a safetensors file, atomically; each in its own contiguous memory, on the CPU.
+    """Write tensors to a safetensors file, atomically.
 
-    The metadata get a digest of the content, by which `load_sealed` knows a file that was altered.
+    The metadata get a checksum of the content, which `load_sealed` checks.
     """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     about = metadata or {}
@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file. Raises `UsageError` where it is no such file."""
+    """Read every tensor of a safetensors file. Raises `UsageError` where it is not such a file."""
     return read_tensors(path)[0]
 
 
@@ -42,12 +42,12 @@ def load_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata that ``save_tensors`` wrote.
 
     Raises:
-        UsageError: they are not what was written.
+        UsageError: the file is damaged or was altered.
         OSError: the file cannot be read.
     """
     tensors, metadata = read_tensors(path)
     if metadata.pop(_SEAL, None) != _digest(tensors, metadata):
-        raise UsageError(f"{path} is damaged or was altered: its content has not the digest that stands in it.")
+        raise UsageError(f"{path} is damaged or was altered: its content does not match its checksum.")
     return tensors, metadata
 
 
@@ -60,7 +60,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def save_checkpoint(folder: Path, progress: Progress, *, job: str, epochs: int) -> None:
-    """Write the state that training goes on from, and progress.json for ``lacewing status``."""
+    """Write the training state, and progress.json for ``lacewing status``."""
     tensors = {f"model|{name}": t for name, t in progress.model.items()}
     tensors |= {f"momentum|{name}": t for name, t in progress.momentum.items()}
     curve = json.dumps([dataclasses.asdict(epoch) for epoch in progress.curve])
@@ -70,7 +70,7 @@ def save_checkpoint(folder: Path, progress: Progress, *, job: str, epochs: int) 
 
 
 def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
-    """The state of an interrupted training; None where there is none, or that of another model.
+    """The state of an interrupted training; None where there is no state or it belongs to another model.
 
     Raises:
         UsageError: the state is damaged or was altered.
@@ -83,7 +83,7 @@ def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is no saved state of a training ({error}).") from None
+        raise UsageError(f"{path} is not the saved state of a training ({error}).") from None
     split: dict[str, dict[str, Any]] = {"model": {}, "momentum": {}}
     for key, tensor in tensors.items():
         kind, _, name = key.partition("|")

@@ -54,21 +54,21 @@ def train(
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
     Args:
-        model: on the device that it shall be trained on.
+        model: on the device to train on.
         x: raw records, (N, C, H, W) or (N, D).
         y: labels, (N,).
         config: epochs, batch size, SGD, schedule, augmentation, precision.
         normalisation: mean and standard deviation per channel or feature.
-        seed: of order, augmentation and whatever the model draws itself (dropout).
+        seed: of the order, the augmentation, and the model's own randomness (dropout).
         guard: masks of pruned weights.
-        progress: from a checkpoint: training goes on after its last epoch, to the same bits as without the break.
-        on_epoch: called at each epoch's end; an exception that it raises ends training.
+        progress: from a checkpoint: training continues after its last epoch, with the same bits as without the break.
+        on_epoch: called after each epoch; an exception that it raises ends training.
         stop_after: train only this many epochs of the schedule.
-        recordings: of steps, made and replayed as ``lacewing.training.replay`` says; without them, and where the model
-            cannot be recorded, steps run one operation after another.
+        recordings: of steps, see ``lacewing.training.replay``; without them, and where the model cannot be recorded,
+            steps run one operation after another.
 
     Raises:
-        DivergedError: the loss became NaN or infinite; names the epoch.
+        DivergedError: the loss became NaN or infinite; the message names the epoch.
     """
     device = next(model.parameters()).device
     channels_last = lay_out(model, x.ndim, config.channels_last)
@@ -87,7 +87,7 @@ def train(
     if guard is not None:
         guard.epoch, guard.step = len(progress.curve), len(progress.curve) * len(batches)
     with (
-        torch.random.fork_rng(devices),  # the caller's stream stays as it was
+        torch.random.fork_rng(devices),  # the caller's random state does not change
         replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
     ):
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
@@ -112,7 +112,7 @@ def train(
             progress.seconds = time.monotonic() - begun
             _keep(progress, model, optimizer)
             on_epoch(progress)
-    if replay is not None:  # whose memory the next network will be trained in
+    if replay is not None:  # the next network will be trained in its memory
         _keep(progress, model, optimizer)
     return progress
 
@@ -135,7 +135,7 @@ def _one_by_one(
     seed: int,
     rates: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """An epoch; the sum of losses over records and the number of right answers, on the device."""
+    """Train an epoch; the sum of losses over records and the number of correct answers, on the device."""
     device = batches.y.device
     loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
     for lr, (inputs, labels) in zip(rates, batches.epoch(seed), strict=True):
@@ -148,7 +148,7 @@ def _one_by_one(
 
 
 def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.optim.SGD:
-    """The optimiser that every network is trained with."""
+    """The optimiser of every network."""
     return torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -216,15 +216,15 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 def stream(seed: int, *names: object) -> int:
-    """A 63-bit seed for the random stream that these names stand for; streams of different names are independent."""
+    """A 63-bit seed for the random stream of these names; streams of different names are independent."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def lay_out(model: nn.Module, dims: int, channels_last: bool) -> bool:
-    """Put a model into the memory layout in which it is trained on records of ``dims`` dimensions, N among them.
+    """Put a model into its memory layout for training on records of ``dims`` dimensions, including N.
 
-    Channels-last where that is asked for, the records are images (``dims`` 4) and `survives_channels_last`; else
+    Channels-last where ``channels_last`` is set, the records are images (``dims`` 4) and `survives_channels_last`; else
     contiguous. Returns whether it is channels-last.
     """
     chosen = channels_last and dims == 4 and survives_channels_last(model)
@@ -236,17 +236,18 @@ def survives_channels_last(model: nn.Module) -> bool:
     """Whether oneDNN can train the model in channels-last layout without writing past its workspace.
 
     Strided 1x1 convolutions of fewer than 16 channels corrupt memory in the backward pass on the CPU (oneDNN issue
-    6035, seen with torch 2.13 on AVX2); a model that has one is trained in the contiguous layout, on every device.
+    6035, seen with torch 2.13 on AVX2); a model with such a convolution is trained in the contiguous layout, on every
+    device.
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     return all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in convolutions)
 
 
 def choose_device(device: str) -> Literal["cpu", "cuda"]:
-    """The device that "auto", "cpu" or "cuda" means here.
+    """Resolve "auto", "cpu" or "cuda" to the device of this machine.
 
     Raises:
-        UsageError: another word, or CUDA where there is none.
+        UsageError: an unknown name, or CUDA without a CUDA device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device}: {did_you_mean(device, ('auto', 'cpu', 'cuda'))}")

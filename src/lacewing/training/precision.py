@@ -1,4 +1,4 @@
-"""The precision that trains faster here: for `precision = "auto"` a few steps of a network are timed in both."""
+"""Choose the faster precision: for `precision = "auto"` a few training steps are timed in fp32 and bf16."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lacewing.training.loop import lay_out, sgd, train_step
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-LEAST_GAIN = 1.1  # bf16 rounds more coarsely: it must be worth it
+LEAST_GAIN = 1.1  # bf16 is less accurate, so a smaller gain is not worth it
 SECONDS = 1.0  # of timing, roughly
 ROUNDS = 5
 _FEW = 8  # records of the first, rough timing
@@ -29,13 +29,13 @@ _FEW = 8  # records of the first, rough timing
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision, and why it was taken.
+    """A precision, and why it was chosen.
 
     Attributes:
         chosen: "fp32" or "bf16".
         why: the end of a sentence, such as "a training step takes 12 ms in fp32 and 9 ms in bf16".
-        step_seconds: of a training step by precision; empty where nothing was timed.
-        records: of the step that was timed.
+        step_seconds: seconds of a training step by precision; empty where nothing was timed.
+        records: number of records of the timed step.
     """
 
     chosen: Precision
@@ -61,20 +61,20 @@ def choose(
     device: str,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
-    """The precision that ``config`` is to be trained in on this machine.
+    """Choose the precision in which ``config`` is trained on this machine.
 
-    A GPU takes bf16 where it multiplies it natively. On a CPU with instructions for bf16 a second of training steps, on
-    one thread as in a worker, tells: bf16 is taken if it is at least 10 % faster. The random streams and the number of
-    threads of the caller stay as they were.
+    A GPU uses bf16 where it multiplies it natively. On a CPU with bf16 instructions, training steps are timed for about
+    a second on one thread, as in a worker; bf16 is chosen if it is at least 10 % faster. The random state and the
+    number of threads of the caller do not change.
 
     Args:
-        build: makes the network.
+        build: builds the network.
         x: raw records, (N, C, H, W) or (N, D).
         y: labels, (N,).
         config: batch size, augmentation, layout.
         normalisation: mean and standard deviation per channel or feature.
         device: "cpu" or "cuda".
-        clock: in seconds.
+        clock: returns seconds.
     """
     if not multiplies_bf16(device):
         return Choice("fp32", f"this {'GPU' if device == 'cuda' else 'processor'} has no instructions for bf16", {})
@@ -111,13 +111,13 @@ def timed(
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Seconds of a step in each precision: the median of windows that take turns, so that what disturbs one disturbs
-    the other.
+    """Seconds of a step in each precision: the median over alternating windows, so that disturbances affect both.
+
 
     Args:
-        step: does a training step in the precision that it is given.
-        seconds: for all windows; a step that takes longer is done once a window.
-        clock: in seconds.
+        step: does a training step in the given precision.
+        seconds: for all windows; a longer step is done once per window.
+        clock: returns seconds.
     """
     calls = {}
     for precision in PRECISIONS:
@@ -144,7 +144,7 @@ def multiplies_bf16(device: str) -> bool:
 
 
 def _records(step: Callable[[Precision], object], batch: int, records: int, clock: Callable[[], float]) -> int:
-    """How many records a timed step has: a batch, fewer where about a second would not hold its windows."""
+    """How many records a timed step has: a batch, or fewer where timing would take much more than a second."""
     step("fp32")
     begin = clock()
     step("fp32")
@@ -161,7 +161,7 @@ def _step(
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     records: int,
 ) -> Callable[[Precision], object]:
-    """Training steps of ``records`` records, augmented and normalised as in training, at a rate that moves nothing."""
+    """Training steps of ``records`` records, as in training but with a learning rate near zero."""
     config = config.model_copy(update={"batch_size": min(records, len(y)), "lr": 1e-9})
     whole = min(len(y) // config.batch_size, 4) * config.batch_size  # every batch is full
     channels_last = lay_out(model, x.ndim, config.channels_last)

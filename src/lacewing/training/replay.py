@@ -1,9 +1,9 @@
-"""Training steps as one recorded sequence of kernels that is replayed: what a small network on a GPU needs.
+"""Record a training step once and replay it, which makes small networks on a GPU faster.
 
-A step of ResNet-20 is some 400 kernels of a few microseconds, and launching them one by one takes longer than they do.
-Recorded with everything a step needs (records gathered, cropped, flipped; the learning rate of the step; masks; SGD), a
-step is a single launch, and the host waits for the device once an epoch. A recording serves every network of its shape:
-the next one's records, weights, momentum and masks are copied to where it looks for them.
+A step of ResNet-20 has some 400 kernels of a few microseconds, and launching them takes longer than running them. A
+recording holds everything that a step needs (records gathered, cropped, flipped; the learning rate; masks; SGD), so
+that a step is a single launch and the host waits for the device once per epoch. A recording serves every network of its
+shape: the next network's records, weights, momentum and masks are copied into its memory.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import Masks
 from lacewing.training.batches import Batches
 
-WARM_UP = 3  # steps in front of a recording, as torch asks for
-KEPT = 4  # recordings with their weights and records: dense and pruned networks, and some butterfly ones
+WARM_UP = 3  # steps before a recording, as torch requires
+KEPT = 4  # recordings in memory: of dense, pruned and some butterfly networks
 
 WAYS = ("eager", "compiled", "graph", "compiled-graph")
 _RECORDS = ("x", "y", "mean", "std")  # the tensors of `Batches`
@@ -36,7 +36,7 @@ Prepare = Callable[[nn.Module], Callable[..., Any]]
 
 
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """Record a step as a CUDA graph; what is returned replays it."""
+    """Record a step as a CUDA graph; returns a function that replays it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
@@ -44,16 +44,16 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def recordings_for(device: str, way: str | None = None, *, strict: bool = False) -> Recordings | None:
-    """How steps of training are run on a device; None: one operation after another.
+    """How training steps run on a device; None: one operation after another.
 
     Args:
         device: "cpu" or "cuda".
         way: "eager", "compiled", "graph" or "compiled-graph"; by default the environment's ``LACEWING_STEPS``, or
-            "eager": the others wait for their proof on a GPU.
+            "eager": the others have not been tested on a GPU yet.
         strict: see ``Recordings``.
 
     Raises:
-        UsageError: another word, or graphs without a CUDA device.
+        UsageError: an unknown name, or graphs without a CUDA device.
     """
     way = way or os.environ.get("LACEWING_STEPS") or "eager"
     if way not in WAYS:
@@ -61,10 +61,10 @@ def recordings_for(device: str, way: str | None = None, *, strict: bool = False)
     if way == "eager":
         return None
     if way.endswith("graph") and device != "cuda":
-        raise UsageError(f"LACEWING_STEPS={way} needs a CUDA device; on the CPU it is eager or compiled.")
-    if way.startswith("compiled"):  # beyond its limit torch runs further shapes uncompiled, and says nothing
+        raise UsageError(f"LACEWING_STEPS={way} needs a CUDA device; on the CPU use eager or compiled.")
+    if way.startswith("compiled"):  # beyond this limit torch silently runs further shapes uncompiled
         torch._dynamo.config.recompile_limit = 256
-    compiled = partial(torch.compile, dynamic=False)  # a last batch of another size is compiled by itself
+    compiled = partial(torch.compile, dynamic=False)  # a smaller last batch is compiled separately
     return Recordings(
         cuda_graph if way.endswith("graph") else lambda step: step,
         compiled if way.startswith("compiled") else lambda model: model,
@@ -74,13 +74,13 @@ def recordings_for(device: str, way: str | None = None, *, strict: bool = False)
 
 
 class Recordings:
-    """The recordings of a process, each for networks of one shape; the least recently used go first.
+    """The recordings of a process, one per shape of networks; the least recently used are dropped first.
 
     Args:
-        record: makes a replayable step of a function; on the CPU, for tests, the function itself will do.
-        prepare: makes the function that is recorded of a model: ``torch.compile``, or the model itself.
-        strict: whether a model that cannot be recorded is an error; otherwise its steps run one by one, as is said.
-        way: what job.json calls this.
+        record: turns a step function into a replayable one; tests on the CPU use the function itself.
+        prepare: turns the model into the function to record: ``torch.compile``, or the model itself.
+        strict: whether a model that cannot be recorded is an error; otherwise its steps run one by one, with a note.
+        way: the name of this mode in job.json.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Recordings:
         self.kept: OrderedDict[tuple[object, ...], Replay] = OrderedDict()
 
     def of(self, model: nn.Module, batches: Batches, masks: Masks) -> Replay:
-        """The recording for a model, its records and its masks, which are not looked at beyond their shapes.
+        """The recording for a model, its records and its masks, of which only the shapes matter.
 
         Raises:
-            RuntimeError: the model does something that cannot be recorded.
+            RuntimeError: an operation of the model cannot be recorded.
         """
         key = _shape_of(model, batches, masks)
         if key not in self.kept:
@@ -110,7 +110,7 @@ class Recordings:
 
 
 def _shape_of(model: nn.Module, batches: Batches, masks: Masks) -> tuple[object, ...]:
-    """What a recording is bound to: everything that is no tensor's content."""
+    """The key of a recording: everything but the content of tensors."""
     tensors = tuple((name, t.shape, t.dtype, t.stride(), t.requires_grad) for name, t in _tensors(model))
     config = batches.config.model_dump(exclude={"epochs", "lr", "schedule", "milestones", "gamma", "holdout"})
     records = (batches.x.shape, batches.x.dtype, str(batches.y.device), batches.channels_last)
@@ -126,14 +126,14 @@ class Replay:
     """Epochs of recorded steps.
 
     Args:
-        model: a network of the shape that is recorded, in training mode; it is left as it is.
-        batches: the records of such a network, on its device.
-        masks: of what is pruned, by parameter name.
+        model: a network of the recorded shape, in training mode; it is not changed.
+        batches: the records of the network, on its device.
+        masks: by parameter name, True for a kept weight.
         record, prepare: see ``Recordings``.
 
     Raises:
-        RuntimeError: the model does something that cannot be recorded.
-        TypeError: it cannot be copied.
+        RuntimeError: an operation of the model cannot be recorded.
+        TypeError: the model cannot be copied.
     """
 
     def __init__(
@@ -167,7 +167,9 @@ class Replay:
         self.guard = Guard(self.model, "none", masks=masks)
         self.guard.attach(self.optimizer)
         last = len(batches.y) - (len(batches) - 1) * self.size
-        self._warm_up({last, self.size} if len(batches) > 1 else {last})  # both are compiled before they are recorded
+        self._warm_up(
+            {last, self.size} if len(batches) > 1 else {last}
+        )  # both sizes are compiled before they are recorded
         self.last = record(lambda: self._step(last))
         self.full = record(lambda: self._step(self.size)) if len(batches) > 1 else self.last
 
@@ -175,7 +177,7 @@ class Replay:
     def lent_to(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, masks: Masks
     ) -> Iterator[None]:
-        """Train ``model`` here: until the end its tensors, and its momentum, lie in the recording's memory."""
+        """Train ``model`` within this context: its tensors and momentum use the recording's memory until the end."""
         for name in _RECORDS:
             getattr(self.batches, name).copy_(getattr(batches, name))
         for (_, pruned), mask in zip(self.guard.pruned, masks.values(), strict=True):
@@ -195,7 +197,7 @@ class Replay:
                     state["momentum_buffer"] = state["momentum_buffer"].clone()
 
     def _lend_momentum(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """A momentum that is not there yet is zero."""
+        """Share the momentum buffers; a missing momentum is zero."""
         for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             buffer = self.optimizer.state[ours].get("momentum_buffer")
             if buffer is not None:
@@ -225,7 +227,7 @@ class Replay:
         return loss, right
 
     def _step(self, count: int) -> None:
-        """One step on the next ``count`` records, of which the host need know nothing."""
+        """One step on the next ``count`` records, without synchronising with the host."""
         places = self.at * self.size + self.places[:count]
         index, *where = (drawn[places] for drawn in self.drawn)
         labels = self.batches.y[index]
@@ -241,7 +243,7 @@ class Replay:
         self.at += 1
 
     def _warm_up(self, counts: Collection[int]) -> None:
-        """Steps that choose kernels and make the optimiser's state, on a copy that serves nobody yet."""
+        """Run steps on the copied model, so that kernels are chosen and the optimiser's state exists."""
         if self.at.device.type != "cuda":
             return self._warm_up_steps(counts)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Several perceptrons trained at once: one batched product where a loop over models has one small product a model.
+"""Train several perceptrons at once, with one batched product instead of one small product per model.
 
-At batch 32 a step of a small perceptron is overhead: a stack of them shares it. A network's bytes depend on its own
-records and seed and on its place and the size of its stack, but not on what lies beside it.
+At batch 32 a step of a small perceptron is mostly overhead, which a stack shares. The bytes of a network depend on its
+own records and seed, and on its place in the stack and the size of the stack, but not on the other networks.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def train_stack(
 ) -> list[Progress]:
     """Train K perceptrons of one shape in place, each as ``train`` would: the same order of records, up to rounding.
 
-    A network whose loss became NaN trains on beside the others; its curve says so.
+    A network whose loss becomes NaN continues beside the others; its curve shows it.
 
     Args:
-        models: K sequences of Flatten, Linear and ReLU, as ``models.mlp`` makes them.
+        models: K sequences of Flatten, Linear and ReLU, as from ``models.mlp``.
         x: raw records of all networks, (N, D).
         y: labels, (N,).
         members_KM: the records that each network trains on, rows of ``x``.
@@ -52,15 +52,15 @@ def train_stack(
         normalisation: mean and standard deviation per feature.
         seeds: K, of the order.
         masks: K, of pruned weights.
-        progress: K, from checkpoints of the same epoch: training goes on after it, to the same bits.
-        on_epoch: called at each epoch's end with the K states; an exception that it raises ends training.
+        progress: K, from checkpoints of the same epoch: training continues after it, with the same bits.
+        on_epoch: called after each epoch with the K states; an exception that it raises ends training.
         stop_after: train only this many epochs of the schedule.
 
     Returns:
         K states.
 
     Raises:
-        UsageError: models that do not stack, or settings that do not apply to them.
+        UsageError: models or settings that cannot be stacked.
     """
     _check(models, config)
     device = next(models[0].parameters()).device
@@ -85,7 +85,7 @@ def train_stack(
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
         chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
-        sums = torch.zeros(2, len(models), device=device)  # of losses, of right answers
+        sums = torch.zeros(2, len(models), device=device)  # of losses, of correct answers
         for step, index in enumerate(torch.split(chosen, config.batch_size, dim=1)):
             lr = lr_at(config, epoch * steps + step, steps)
             for group in optimizer.param_groups:
@@ -113,7 +113,7 @@ def _check(models: Sequence[nn.Sequential], config: Train) -> None:
         if not isinstance(model, nn.Sequential) or not all(isinstance(layer, _PLAIN) for layer in model):
             raise UsageError('train.stack is for perceptrons (model.name = "mlp"); set it to 1 for other models.')
     if len({tuple(p.shape for p in model.parameters()) for model in models}) > 1:
-        raise UsageError("train.stack: the models have different shapes; stack those of one shape.")
+        raise UsageError("train.stack: the models have different shapes; stack models of one shape.")
     if config.precision == "bf16" or config.augment:
         raise UsageError(
             'train.stack needs train.precision = "fp32" and no train.augment; change them, or set it to 1.'
@@ -121,12 +121,12 @@ def _check(models: Sequence[nn.Sequential], config: Train) -> None:
 
 
 def _order(seed: int, epoch: int, count: int) -> Tensor:
-    """As ``Batches`` draws it."""
+    """The order of records, as ``Batches`` draws it."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(stream(seed, epoch, "batches")))
 
 
 class _Stack:
-    """Weights (K, inputs, outputs), which batched products like better than torch's own order, and biases."""
+    """Weights (K, inputs, outputs), the faster order for batched products, and biases."""
 
     def __init__(self, models: Sequence[nn.Sequential], masks: Sequence[Masks]) -> None:
         self.layers = list(models[0])

@@ -365,7 +365,7 @@ def test_bad_files_are_refused_by_name(files):
         ({"data": files / "typo.npz"}, "holds 'members'; did you mean 'member'"),
         ({"data": files / "flags.npz"}, "member must hold 1"),
         ({"data": files / "pickled.npz"}, "has dtype object"),
-        ({"data": files / "broken.npz"}, "no whole .npz archive"),
+        ({"data": files / "broken.npz"}, "not a complete .npz archive"),
         ({"weights": files / "none.pt"}, "weights: there is no file"),
         ({"weights": files / "w.bin"}, "weights: w.bin must be"),
         ({"weights": files / "code.pt"}, "weights: .* cannot be read"),

@@ -446,8 +446,8 @@ def test_delta_out_of_range_is_refused() -> None:
     [
         ("own.npz", b"", "is empty"),
         ("own.csv", b"", "is empty"),
-        ("own.npz", b"score,member\n1,0\n", "is no .npz archive"),
-        ("own.csv", b"PK\x03\x04\xff\xfe\x00", "is no .csv file"),
+        ("own.npz", b"score,member\n1,0\n", "is not an .npz archive"),
+        ("own.csv", b"PK\x03\x04\xff\xfe\x00", "is not a .csv file"),
         ("own.txt", b"1", "neither .npz nor .csv"),
         ("own.csv", b"score,member\n", "1 line"),
         ("own.csv", b"score,member\n1,0\n2\n", "line 3 has 1 cells"),
@@ -457,8 +457,8 @@ def test_delta_out_of_range_is_refused() -> None:
         ("own.csv", b"score,member\n1,0\nnan,1\n", "score holds 1 NaN"),
         ("own.csv", b"score,member\n1_0,0\n2,1\n", "'1_0', which is no number"),
         ("own.csv", "score,member\n١٢,0\n2,1\n".encode(), "which is no number"),
-        ("own.csv", b"score,member\n1,0\n\xff,1\n", "is no .csv file"),
-        ("own.csv", b'score,member\n"1,0\n2,1\n', "is no .csv file"),
+        ("own.csv", b"score,member\n1,0\n\xff,1\n", "is not a .csv file"),
+        ("own.csv", b'score,member\n"1,0\n2,1\n', "is not a .csv file"),
         ("own.csv", b"logit_0,logit_2,label,member\n1,0,0,0\n", "'logit_1' is missing"),
     ],
 )

@@ -162,7 +162,7 @@ def test_every_text_is_bounded_and_printable(path):
         ("networks.1.rewind=epoch \u0663", "networks.1.rewind: 'epoch \u0663' must be 'init' or 'epoch K'"),
         ("train.epochs=1e999", "train.epochs = inf: give a whole number."),
         ("train.epochs=99999999999999999999", "train.epochs is a whole number of more than 64 bits; give a smaller"),
-        (f"train.epochs={'9' * 5000}", "holds a number of too many digits; give a smaller one."),
+        (f"train.epochs={'9' * 5000}", "holds a number with too many digits; give a smaller one."),
         (f"train.epochs=0x{'f' * 5000}", "train.epochs is a whole number of more than 64 bits"),
         ("train.epochs=2.0", "train.epochs = 2.0: give a whole number."),
         ("networks.2.train.epochs=true", "networks.2.train: epochs = True: give a whole number."),
@@ -222,7 +222,7 @@ def test_large_studies_that_somebody_may_run_are_not_refused():
         # Too deep, or not valid: how deep Python reads depends on what else has run in the process.
         (b"a = " + b"[" * 100_000, "study.toml is n"),
         (b"a = " + b"{b=" * 20_000, "study.toml is n"),
-        (b"[train]\nepochs = " + b"9" * 5_000, "a number of too many digits"),
+        (b"[train]\nepochs = " + b"9" * 5_000, "a number with too many digits"),
         (b"\xff\xfe", "is not a text file in UTF-8"),
         (b'name = "\x07"', "is not valid TOML"),
         (b'name = "\\u0007"', "name holds the control character U+0007; leave it out."),
@@ -256,7 +256,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path):
 def test_a_pipe_does_not_hang(tmp_path):
     pipe = tmp_path / "pipe.toml"
     os.mkfifo(pipe)
-    assert "is no ordinary file" in _refused(pipe)
+    assert "is not a regular file" in _refused(pipe)
 
 
 @pytest.mark.parametrize(

@@ -139,5 +139,5 @@ def test_files_that_are_no_archive_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("x,y\n1,2\n")
     np.array([{}], dtype=object).dump(tmp_path / "pickle.npz")
     for name in ("array.npz", "text.npz", "pickle.npz"):
-        with pytest.raises(DataError, match=rf"{name} is no .npz archive"):
+        with pytest.raises(DataError, match=rf"{name} is not an .npz archive"):
             load(str(tmp_path / name))

@@ -226,7 +226,7 @@ def test_what_no_chain_can_replace_is_said_layer_by_layer():
 
 def test_below_the_floor_of_chains_the_factors_are_pruned():
     model = ViT(fused=False)
-    with pytest.raises(UsageError, match=r"density = 0\.02 lies below 0\.\d+.*prune the factors on top"):
+    with pytest.raises(UsageError, match=r"density = 0\.02 is below 0\.\d+.*prune the factors on top"):
         butterfly(model, density=0.02)
     assert not any(isinstance(m, KSLinear) for m in model.modules())
     butterfly(model, density=0.1)

@@ -96,7 +96,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("model", "segments", "factors", "said"),
     [
-        (ResNet(depth=8, width=4), 4, 2, "segments = 4, but the model has 3 segments .* ask for 1 to 3"),
+        (ResNet(depth=8, width=4), 4, 2, "segments = 4, but the model has 3 segments .* give 1 to 3"),
         (ResNet(depth=8, width=4), 0, 2, "segments = 0"),
         (
             Odd(nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")),

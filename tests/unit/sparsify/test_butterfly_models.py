@@ -282,14 +282,14 @@ def test_the_least_density_that_is_named_can_be_had():
     for width in range(16, 128, 8):
         with pytest.raises(UsageError) as error:
             butterfly(_towers(width), density=1e-4)
-        least = float(re.search(r"lies below ([\d.]+),", str(error.value))[1])
+        least = float(re.search(r"is below ([\d.]+),", str(error.value))[1])
         assert butterfly(_towers(width), density=least).summary.density <= least
 
 
 def test_a_model_without_a_chain_is_not_said_to_need_more_density():
     with pytest.raises(UsageError) as error:
         butterfly(nn.Sequential(nn.Linear(8, 7), nn.Linear(7, 13), nn.Linear(13, 2)), density=1.0)
-    assert "lies below" not in str(error.value)
+    assert "is below" not in str(error.value)
 
 
 def test_no_factors_are_refused():

@@ -436,7 +436,7 @@ def test_the_floor_of_a_model_is_reached_and_named(factors):
     least = min(1000 + 3 * 7 * 13 + sum(MODEL[n][2] * e for n, e in menu.items()) for menu in menus)
     assert _stored(allocate(MODEL, 1000, least / total * (1 + 1e-12), factors), 1000) == least
     named = math.ceil(1e4 * least / total) / 1e4
-    with pytest.raises(UsageError, match=f"lies below {named:.4f}, the least that chains reach.*prune"):
+    with pytest.raises(UsageError, match=f"is below {named:.4f}, the lowest that chains reach.*prune"):
         allocate(MODEL, 1000, least / total - 1e-6, factors)
 
 

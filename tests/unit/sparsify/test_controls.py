@@ -224,7 +224,7 @@ def test_narrow_leaves_the_ambient_seed_where_a_factory_draws_by_itself():
     [(5, 60, 1), (_size(_mlp(1)) // 2 - 1, 60, 1), (0, 60, 1), (2 * _size(_mlp(9)) + 1, 9, 9), (10**6, 9, 9)],
 )
 def test_a_number_that_no_width_comes_near_is_refused(parameters, widest, width):
-    said = f"^no width matches {parameters} parameters: width {width} has {_size(_mlp(width))}; give a factory that"
+    said = f"^no width matches {parameters} parameters: width {width} has {_size(_mlp(width))}; give a factory with"
     with pytest.raises(UsageError, match=said):
         narrow(_mlp, parameters, 0, widest=widest)
 

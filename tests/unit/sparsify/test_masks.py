@@ -126,9 +126,9 @@ def test_a_shared_weight_stays_whole_if_either_of_its_layers_is_ignored(ignore):
 @pytest.mark.parametrize(
     ("ignore", "said"),
     [
-        ("layer.con", r"ignore: 'layer\.con' fits no prunable weight; did you mean 'layer\.conv'\?"),
-        ("layer.norm", r"ignore: 'layer\.norm' fits no prunable weight"),
-        ("", "ignore: '' fits no prunable weight"),
+        ("layer.con", r"ignore: 'layer\.con' matches no prunable weight; did you mean 'layer\.conv'\?"),
+        ("layer.norm", r"ignore: 'layer\.norm' matches no prunable weight"),
+        ("", "ignore: '' matches no prunable weight"),
         (nn.LSTM, "ignore: the model has no LSTM whose weights could be pruned"),
         (nn.BatchNorm2d, "ignore: the model has no BatchNorm2d whose weights could be pruned"),
     ],
@@ -159,7 +159,7 @@ PARAMETRISED = {
 @pytest.mark.parametrize("kind", PARAMETRISED)
 def test_a_parametrised_weight_is_never_skipped_in_silence(kind):
     model = nn.ModuleDict({"odd": PARAMETRISED[kind](), "fc": nn.Linear(2, 2)})
-    with pytest.raises(UsageError, match=r"the weight of 'odd' is no plain parameter .*ignore=\['odd'\]"):
+    with pytest.raises(UsageError, match=r"the weight of 'odd' is not a plain parameter .*ignore=\['odd'\]"):
         prunable(model)
     assert prunable(model, ["odd"]) == ["fc.weight"]
 
@@ -247,7 +247,7 @@ def test_a_file_that_holds_no_masks_or_those_of_another_model_is_refused(tmp_pat
         with pytest.raises(UsageError, match=r"file\.safetensors holds no masks; name a file that save_masks wrote"):
             load_masks(path)
     path.write_bytes(b"something else altogether")
-    with pytest.raises(UsageError, match="no whole safetensors file"):
+    with pytest.raises(UsageError, match="not a complete safetensors file"):
         load_masks(path)
 
     save_masks(mask, path)

@@ -228,7 +228,7 @@ def test_ignored_layers_stay_whole_and_count_in_the_density():
     masks = prune(model, density=0.6, ignore=["2"])
     assert list(masks) == ["0.weight"]
     assert int((~masks["0.weight"]).sum()) == 69 - round(0.6 * 69)
-    with pytest.raises(UsageError, match=r"a mask is of '0\.weight', which is no prunable weight or is ignored"):
+    with pytest.raises(UsageError, match=r"there is a mask for '0\.weight', which is not prunable or is ignored"):
         prune(model, masks, keep=3, ignore=["0"])
 
 
@@ -243,7 +243,7 @@ def test_a_density_out_of_reach_is_refused_with_the_range_that_is_not(model, den
     if least - 0.5 <= density * dense <= most + 0.5:
         assert _count(prune(model, alive, density=density)) == pytest.approx(density * dense - least, abs=0.5 + 1e-6)
         return
-    with pytest.raises(UsageError, match=r"cannot be reached: .*; ask for one between them\.$") as found:
+    with pytest.raises(UsageError, match=r"cannot be reached: .*; choose a density between\.$") as found:
         prune(model, alive, density=density)
     low, high = map(float, re.findall(r"(?:network|now|is|of) (\d\.\d{4})", str(found.value)))
     assert (low, high) == pytest.approx((least / dense, most / dense), abs=6e-5)
@@ -260,10 +260,10 @@ def test_a_density_out_of_reach_is_refused_with_the_range_that_is_not(model, den
         ({"fraction": math.nan}, "fraction = nan is not between 0 and 1"),
         ({"density": math.nan}, "density = nan cannot be reached"),
         ({"density": math.inf}, "density = inf cannot be reached"),
-        ({"keep": -1}, "keep = -1 is not between 0 and the 20 weights that are left"),
-        ({"keep": 21}, "keep = 21 is not between 0 and the 20 weights that are left"),
+        ({"keep": -1}, "keep = -1 is not between 0 and the 20 remaining weights"),
+        ({"keep": 21}, "keep = 21 is not between 0 and the 20 remaining weights"),
         ({"keep": 3, "scope": "local"}, "scope 'local' must be 'global', 'per-layer' or 'erk'"),
-        ({"keep": 3, "masks": {"bias": torch.ones(4, dtype=torch.bool)}}, "'bias', which is no prunable weight"),
+        ({"keep": 3, "masks": {"bias": torch.ones(4, dtype=torch.bool)}}, "'bias', which is not prunable"),
         ({"keep": 3, "ignore": ["*"]}, "no convolution or linear weight to prune"),
     ],
 )
@@ -728,13 +728,13 @@ def test_what_a_sequence_cannot_do_is_refused_before_anything_is_trained():
             next(imp(model, fit, levels=2, schedule=schedule))
     with pytest.raises(UsageError, match="to continue, give the guard"):
         next(imp(model, fit, levels=2, start=1))
-    with pytest.raises(UsageError, match="the guard is of another model"):
+    with pytest.raises(UsageError, match="the guard belongs to another model"):
         next(imp(model, fit, levels=2, guard=Guard(copy.deepcopy(model))))
     with pytest.raises(UsageError, match="fraction = 1 is not between 0 and 1"):
         next(imp(model, fit, levels=2, fraction=1))
     with pytest.raises(UsageError, match="must be 'init'"):
         next(imp(model, fit, levels=2, rewind="never"))
-    with pytest.raises(UsageError, match="fits no prunable weight"):
+    with pytest.raises(UsageError, match="matches no prunable weight"):
         next(imp(model, fit, levels=2, ignore=["nothing"]))
 
 

@@ -78,9 +78,9 @@ def _zip(path, *members: tuple[str, bytes], method: int = zipfile.ZIP_STORED):
         ([("a.npy", _npy("(-1,)"))], "claims the shape"),
         ([("a.npy", _npy("(2,)"))], "claims the shape"),
         ([("a.npy", _npy("(1,)", content=bytes(9)))], "claims the shape"),
-        ([("a.npy", _npy("(True,)"))], "no whole .npz"),
-        ([("a.npy", _npy("(1,)", order="[]"))], "no whole .npz"),
-        ([("a.npy", _npy("(" * 300 + ")" * 300))], "no whole .npz"),
+        ([("a.npy", _npy("(True,)"))], "not a complete .npz"),
+        ([("a.npy", _npy("(1,)", order="[]"))], "not a complete .npz"),
+        ([("a.npy", _npy("(" * 300 + ")" * 300))], "not a complete .npz"),
         ([("a.npy", _npy("(99999999999,)", descr="'<U0'", content=b""))], "neither numbers nor plain text"),
         ([("a.npy", _npy("(1,)", descr="'|O'"))], "dtype object"),
         ([("a.npy", _npy("(1,)", descr="[('x', '<f8')]"))], "neither numbers nor plain text"),
@@ -89,8 +89,8 @@ def _zip(path, *members: tuple[str, bytes], method: int = zipfile.ZIP_STORED):
         ([("a.npy", b"\x93NUMPY\x09\x00")], "unknown format"),
         ([("a.npy", b"")], "not an array"),
         ([("notes.txt", b"hello")], "not an array"),
-        ([("a.npy", _npy("(1,)")), ("a.npy", _npy("(1,)"))], "two arrays of one name"),
-        ([("a.npy", _npy("(1,)")), ("a", _npy("(1,)"))], "two arrays of one name"),
+        ([("a.npy", _npy("(1,)")), ("a.npy", _npy("(1,)"))], "duplicate names"),
+        ([("a.npy", _npy("(1,)")), ("a", _npy("(1,)"))], "duplicate names"),
     ],
 )
 def test_an_npz_that_lies_is_refused(tmp_path, members, says):
@@ -104,7 +104,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     path = _zip(tmp_path / "a.npz", ("a.npy", zeros), method=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 50_000
     tracemalloc.start()
-    with pytest.raises(UsageError, match="no array of measured values is packed so closely"):
+    with pytest.raises(UsageError, match="a ratio that measured values do not reach"):
         read_arrays(path)
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
@@ -135,7 +135,7 @@ def test_an_altered_npz_gives_the_same_arrays_or_is_refused(tmp_path_factory, da
     ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "NaN", "[-Infinity]", "{", "", "\x00", b"\xff\xfe", b"\xed\xa0\x80"],
 )
 def test_bad_json_is_one_sentence(text):
-    with pytest.raises(UsageError, match=r"^the file is (no JSON|nested too deeply)") as refused:
+    with pytest.raises(UsageError, match=r"^the file is (not JSON|nested too deeply)") as refused:
         parse_json(text, "the file")
     assert "\n" not in str(refused.value)
 
@@ -164,7 +164,7 @@ def test_brackets_in_texts_are_no_nesting():
 )
 def test_bad_toml_is_one_sentence(text):
     with pytest.raises(
-        UsageError, match=r"^the study (is not valid TOML|is nested too deeply|holds a number of too many)"
+        UsageError, match=r"^the study (is not valid TOML|is nested too deeply|holds a number with too many)"
     ) as refused:
         parse_toml(text, "the study")
     assert "\n" not in str(refused.value)
@@ -223,7 +223,7 @@ def test_a_folder_and_a_pipe_are_no_files(tmp_path, read):
         read(tmp_path / "none.pt")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.pt")
-        with pytest.raises(UsageError, match="no ordinary file"):
+        with pytest.raises(UsageError, match="not a regular file"):
             read(tmp_path / "pipe.pt")
 
 
@@ -261,6 +261,6 @@ def test_a_checkpoint_that_holds_more_than_tensors_is_refused_and_not_run(tmp_pa
         "deep": {"a": {"b": torch.ones(1)}},
     }.items():
         torch.save(content, tmp_path / f"{name}.pt")
-        with pytest.raises(UsageError, match="state_dict of plain tensors"):
+        with pytest.raises(UsageError, match="state_dict"):
             read_state(tmp_path / f"{name}.pt")
     assert not (tmp_path / "made").exists()

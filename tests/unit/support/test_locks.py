@@ -98,11 +98,11 @@ def test_a_worker_of_the_run_joins_and_one_of_an_earlier_run_or_of_none_ends(fol
     with hold(folder) as token:
         with join(folder, token):
             assert len([name for name in names(folder) if name.startswith(".worker-")]) == 1
-        with pytest.raises(FolderError, match="taken over by another run"), join(folder, "0" * 32):
+        with pytest.raises(FolderError, match="now used by another run"), join(folder, "0" * 32):
             raise AssertionError
-    with pytest.raises(FolderError, match="taken over"), join(folder, token):
+    with pytest.raises(FolderError, match="now used"), join(folder, token):
         raise AssertionError
-    with hold(folder), pytest.raises(FolderError, match="taken over"), join(folder, token):
+    with hold(folder), pytest.raises(FolderError, match="now used"), join(folder, token):
         raise AssertionError
     assert names(folder) == {LOCK}
 
@@ -114,7 +114,7 @@ def test_a_run_waits_for_the_workers_of_a_killed_one_and_removes_what_they_leave
         run.kill()
         run.wait()
         for _ in range(2):
-            with pytest.raises(FolderError, match="workers of a run that was killed are still ending"), hold(folder):
+            with pytest.raises(FolderError, match="workers of a killed run are still ending"), hold(folder):
                 raise AssertionError
         worker.kill()
         worker.wait()
@@ -133,7 +133,7 @@ def test_a_worker_that_starts_late_finds_that_it_is_of_an_earlier_run_before_it_
         events = list(worker.listen())
         worker.close()
         assert [event["error"] for event in events] == ["FolderError"]
-        assert "taken over by another run" in events[0]["message"]
+        assert "now used by another run" in events[0]["message"]
 
 
 # ------------------------------------------------------------------------------------------------- planted and forged
@@ -152,15 +152,15 @@ def test_what_is_no_ordinary_file_is_refused_and_not_followed(
 ) -> None:
     folder.mkdir()
     plant(folder / name)
-    with pytest.raises(FolderError, match="is not an ordinary file; remove it"), hold(folder):
+    with pytest.raises(FolderError, match="is not a regular file; remove it"), hold(folder):
         raise AssertionError
     if name != LOCK:
         assert not under_way(folder)
     else:
-        with pytest.raises(FolderError, match="is not an ordinary file"):
+        with pytest.raises(FolderError, match="is not a regular file"):
             under_way(folder)
     if name == RUN:
-        with pytest.raises(FolderError, match="is not an ordinary file"), join(folder, "0" * 32):
+        with pytest.raises(FolderError, match="is not a regular file"), join(folder, "0" * 32):
             raise AssertionError
     if plant is _link:
         assert (folder.parent / "victim").read_text(encoding="utf-8") == "victim"
@@ -218,12 +218,12 @@ def test_where_locks_cannot_be_asked_for_the_token_tells(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (errno.ENOLCK, "gives no locks.*a folder on a local disk"),
-        (errno.ENOTSUP, "gives no locks.*a folder on a local disk"),
-        (errno.ENOSYS, "gives no locks.*a folder on a local disk"),
-        (errno.EROFS, "can only be read; give another folder"),
-        (errno.ENOSPC, "the disk is full; make room, and give the same command again"),
-        (errno.EACCES, "no permission there; give another folder"),
+        (errno.ENOLCK, "does not support locks.*a folder on a local disk"),
+        (errno.ENOTSUP, "does not support locks.*a folder on a local disk"),
+        (errno.ENOSYS, "does not support locks.*a folder on a local disk"),
+        (errno.EROFS, "is read-only; give another folder"),
+        (errno.ENOSPC, "the disk is full; free some space and run the same command again"),
+        (errno.EACCES, "permission denied; give another folder"),
     ],
 )
 def test_a_folder_that_gives_no_lock_is_named_with_the_mend(

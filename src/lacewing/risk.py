@@ -1,7 +1,7 @@
-"""Who is at risk: one attack's success on parts of the records, and the records that it finds again and again.
+"""Which records are at risk: an attack's success on subsets of the records, and the records that it finds repeatedly.
 
-An average hides them: a network may leak nothing on the whole and a few records almost surely (Carlini et al., IEEE
-S&P 2022; Aerni, Zhang, Tramer, CCS 2024). What is said of single records is private data.
+Averages hide them: a network may leak nothing on average and a few records almost certainly (Carlini et al., IEEE
+S&P 2022; Aerni, Zhang, Tramer, CCS 2024). Statements about single records are private data.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
 from lacewing.results import AttackResult
 
-MEMBERS_FOR_AUC = 10  # of each kind: with fewer DeLong's interval, a normal approximation, says nothing
+MEMBERS_FOR_AUC = 10  # of each kind: with fewer, the normal approximation of DeLong's interval fails
 
 
 @dataclass(frozen=True)
 class Part:
-    """An attack's success on a part of the audited records. A metric that the part's n does not allow is None."""
+    """An attack's success on a part of the audited records. Metrics for which the part is too small are None."""
 
     name: str  # "class 3", "confidence 0.41 to 0.77", "classified correctly"
     n_members: int
     n_nonmembers: int
     auc: Estimate | None
     tpr_at_fpr: Mapping[float, Estimate | None]  # by FPR; the threshold is the part's own
-    balanced_accuracy: Estimate | None  # of the attack's decisions; None too where it makes none
+    balanced_accuracy: Estimate | None  # of the attack's decisions; None also where it makes none
 
 
 @dataclass(frozen=True)
 class Records:
-    """R records over the networks that one attack was run on, one entry a record in each array."""
+    """R records over the networks that one attack was run on; each array has one entry per record."""
 
     record_R: npt.NDArray[np.int64]  # index in the data set
     audited_R: npt.NDArray[np.int64]  # networks that were audited on it
     member_R: npt.NDArray[np.int64]  # of these, networks that trained on it
     found_R: npt.NDArray[np.int64]  # of those, networks where the attack said "member"
-    rank_R: Floats  # mean, over networks that trained on it, of its score's rank: 0 lowest, 1 highest; NaN without any
+    rank_R: Floats  # mean rank of its score over networks that trained on it, 0 (lowest) to 1; NaN without one
 
     def __len__(self) -> int:
         return len(self.record_R)
@@ -53,7 +53,7 @@ def by_class(
 ) -> list[Part]:
     """The attack on each class, in order of the class. ``label_N``, in the order of the result's records: its own.
 
-    Raises `UsageError` where the result holds no scores, or there is not one label a record.
+    Raises `UsageError` where the result holds no scores, or not one label per record is given.
     """
     label = _column(result, "label_N", label_N)
     return [_part(result, f"class {value}", label == value, fprs) for value in np.unique(label)]
@@ -68,12 +68,12 @@ def by_confidence(
 ) -> list[Part]:
     """The attack on slices of the network's confidence (the probability of its answer), from the lowest quarter up.
 
-    The slices are cut by the network's confidence and not by the score: they are then the same for every attack, the
-    attacker sees them without knowing the label, and each holds the whole range of scores (within a slice of scores
-    every attack is near chance by construction). Quarters and not tenths: a rate needs records. Equal confidences are
-    never parted, so that slices may be unequal, or fewer where many records share one value; the names give the range.
+    The slices are cut by the network's confidence and not by the score. So they are the same for every attack, the
+    attacker sees them without knowing the label, and each contains the whole range of scores (within a slice of scores
+    every attack is near chance by construction). Four slices by default, since rates need many records. Equal
+    confidences stay in one slice, so that slices may be unequal or fewer; the names give their range.
 
-    ``confidence_N``, in the order of the result's records, is the result's own where it is left out. Raises
+    ``confidence_N``, in the order of the result's records, defaults to the result's own. Raises
     `UsageError` where parts < 1, confidences are not finite, or the result holds no scores or no confidences.
     """
     confidence = _column(result, "confidence_N", confidence_N).astype(np.float64)
@@ -92,7 +92,7 @@ def by_confidence(
 
 
 def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001)) -> list[Part]:
-    """The attack on the records that the network classifies correctly, and on those that it does not.
+    """The attack on the records that the network classifies correctly, and on the others.
 
     Raises `UsageError` where the result holds no scores or does not say what was classified correctly.
     """
@@ -102,9 +102,9 @@ def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001
 
 
 def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = (0.01, 0.001)) -> AttackResult:
-    """The attack on the audited records of these ids alone, such as canaries: every metric of `metrics.summary` anew.
+    """The attack restricted to the audited records with these ids, such as canaries, with all of `metrics.summary`.
 
-    Scores and decisions stay as they are; the thresholds of TPR at FPR are those of the subset.
+    Scores and decisions do not change; the thresholds of TPR at FPR are those of the subset.
 
     Raises `UsageError` where an id was not audited, or where the ids hold no members or no non-members.
     """
@@ -161,8 +161,8 @@ def most_vulnerable(table: Records, share: float = 0.01) -> Records:
     """The ``share`` of records with the highest mean rank (at least one), the most vulnerable first.
 
     Of the records that at least one network trained on; equal mean ranks go by the share of networks that they were
-    found in, then by record. They were chosen by the very scores that found them: `found_again` says how often such
-    records are found in a network that had no part in the choice.
+    found in, then by record. They are chosen by the same scores that found them: `found_again` measures how often such
+    records are found in a network that was not used for the choice.
 
     Raises `UsageError` for a share outside 0..1, or where no record was a member.
     """
@@ -179,16 +179,16 @@ def most_vulnerable(table: Records, share: float = 0.01) -> Records:
 def found_again(
     results: Sequence[AttackResult], share: float = 0.01, *, fpr: float | None = None, confidence: float = 0.95
 ) -> Estimate | None:
-    """How often the most vulnerable records are found in a network that had no part in choosing them.
+    """How often the most vulnerable records are found in a network that was not used to choose them.
 
-    Each network in turn is held out; the `most_vulnerable` of the others that are its members count as found or not.
-    The interval is Clopper-Pearson's over these (record, network) pairs, as if they were independent. None: no such
-    record was a member of a held-out network. Raises as `records` does, and for a single result.
+    Each network is held out in turn; of the `most_vulnerable` records of the others, its members count as found or
+    not. The interval is Clopper-Pearson's over these (record, network) pairs, as if they were independent. None where
+    no such record was a member of a held-out network. Raises as `records` does, and for a single result.
     """
     _check_one_attack(results)
     _check_share(share)
     if len(results) < 2:
-        raise UsageError("results: one network was given, and one is held out in turn: give results of several.")
+        raise UsageError("results: only one network was given, and each is held out in turn: give results of several.")
     said = [_found(result, fpr) for result in results]
     k = n = 0
     for held, result in enumerate(results):
@@ -210,7 +210,7 @@ def _part(result: AttackResult, name: str, within: Bools, fprs: Sequence[float])
         n_nonmembers=n,
         auc=metrics.auc(scores, member) if min(m, n) >= MEMBERS_FOR_AUC else None,
         tpr_at_fpr={
-            fpr: metrics.tpr_at_fpr(scores, member, fpr) if both and fpr * n > 1 - 1e-9 else None for fpr in fprs
+            fpr: metrics.tpr_at_fpr(scores, member, fpr) if both and metrics.resolves(fpr, n) else None for fpr in fprs
         },
         balanced_accuracy=metrics.balanced_accuracy(decision[within], member)
         if both and decision is not None
@@ -251,12 +251,12 @@ def _ranks(scores: Floats) -> Floats:
 
 
 def _column(result: AttackResult, name: str, given: npt.ArrayLike | None = None) -> npt.NDArray[np.generic]:
-    """One value a record: those given, or the result's own."""
+    """One value per record: the given ones, or the result's own."""
     values: npt.NDArray[np.generic] = np.asarray(getattr(result, name) if given is None else given)
     if values.shape != _scores(result).shape:
         raise UsageError(
             f"{name} has shape {values.shape} beside {len(result.record_N)} records of {result.network.id}: give one "
-            "value a record, in the order of the result."
+            "value per record, in the order of the result."
         )
     return values
 

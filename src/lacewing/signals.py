@@ -1,4 +1,4 @@
-"""Signals: what an attacker observes of a network, as (network, records) -> logits, sensitivity and probes."""
+"""Signals: what an attacker observes of a network: logits, local sensitivity and probes of each record."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lacewing.errors import UsageError
 
 NOISE_SIZES = (0.1, 0.2, 0.4, 0.8)
 _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not depend on the batch size
-# On a CPU, most numbers in one batch of inputs: 50 images of CIFAR-10, whose activations then stay in the cache.
+# Largest batch of inputs on a CPU, in numbers: 50 images of CIFAR-10, whose activations then stay in the cache.
 # ResNet-20 answers about 2,400 of them a second on a core in batches of 50, 1,600 in batches of 250.
 _CPU_INPUTS = 50 * 3 * 32 * 32
-_FEWEST = 8  # however large they are
+_FEWEST = 8  # smallest batch, however large the records are
 _SHIFTS = ((2, 2), (-2, -2), (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels (down, right)
-IMAGE_QUERIES = 2 + 2 * len(_SHIFTS)  # that there are of an image
+IMAGE_QUERIES = 2 + 2 * len(_SHIFTS)  # number of fixed queries of an image
 _QUERY_NOISE = 0.1  # of tabular queries, in standard deviations of each feature
 _FLIPPED = 0.02  # share of the binary features that a tabular query flips
 _GRADIENT_FLOATS = 8_000_000  # largest number of per-record gradient entries held at once: 32 MB
@@ -50,13 +50,13 @@ def observe(
         model: on its device.
         x: raw records, (N, C, H, W) or (N, D).
         normalisation: mean and standard deviation per channel or feature, as in training.
-        sensitivity_of: (N,) the records whose sensitivity is wanted; it costs ``draws`` more queries each.
+        sensitivity_of: (N,) True for records whose sensitivity is measured, with ``draws`` more queries each.
         noise: e.
-        draws: number of noise samples a record.
-        batch_size: most records that the network sees at once (at most 250 in any case); None: as many as is fast.
+        draws: number of noise samples per record.
+        batch_size: most records in one forward pass, at most 250; None: as many as is fast.
 
     Returns:
-        logits_NC, and sensitivity_N with NaN where it was not wanted. The model's mode and buffers stay as they were.
+        logits_NC, and sensitivity_N with NaN where it was not measured. The model's mode and buffers do not change.
     """
     device = next(model.parameters()).device
     shape = (1, -1) + (1,) * (x.ndim - 2)
@@ -89,7 +89,7 @@ def _answers(model: nn.Module, inputs: Tensor, batch_size: int | None) -> Tensor
 
 
 def _at_once(inputs: Tensor) -> int:
-    """How many of these inputs a network sees at once."""
+    """How many of these inputs fit one forward pass."""
     if inputs.device.type != "cpu":
         return _NOISE_BLOCK
     return min(_NOISE_BLOCK, max(_FEWEST, _CPU_INPUTS // max(1, inputs.shape[1:].numel())))
@@ -101,8 +101,10 @@ class Probes:
 
     phi_NQ: npt.NDArray[np.float32]  # log-odds of the given label; column 0: the record as it is
     right_NQ: npt.NDArray[np.bool_]  # whether the given label was answered
-    right_NS: npt.NDArray[np.float32]  # share of noisy copies answered with the given label; NaN where not wanted
-    gradient_N2: npt.NDArray[np.float32]  # L2 norm of the loss gradient, kept and pruned weights; NaN where not wanted
+    right_NS: npt.NDArray[np.float32]  # share of noisy copies answered with the given label; NaN where not measured
+    gradient_N2: npt.NDArray[
+        np.float32
+    ]  # L2 norm of the loss gradient, kept and pruned weights; NaN where not measured
 
 
 @torch.no_grad()
@@ -120,16 +122,16 @@ def probe(
     masks: Mapping[str, Tensor] | None = None,
     batch_size: int | None = None,
 ) -> Probes:
-    """Ask ``model`` about fixed variants of every record, in evaluation mode and fp32; the same for every network.
+    """Query ``model`` on fixed variants of every record, the same for every network, in evaluation mode and fp32.
 
     Queries of an image: the record; its mirror image (left-right); shifts by (down, right) = (2, 2), (-2, -2),
-    (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2) pixels; the same shifts of the mirror image: at most 18. What
-    enters is zero in normalised inputs. Queries of a tabular record: the record; then a fixed Gaussian vector of 0.1
-    standard deviations added for each further query, and in its place for features that are only ever 0 or 1, 2 % of
-    these (at least one) flipped. They do not depend on the other records.
+    (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2) pixels; the same shifts of the mirror image: at most 18. New
+    pixels are zero in normalised inputs. Queries of a tabular record: the record; then, for each further query,
+    the record plus a fixed Gaussian vector of 0.1 standard deviations; of features that are always 0 or 1, 2 % (at
+    least one) are flipped instead. Queries do not depend on the other records.
 
-    Noise of size s is s N(0, I) in normalised inputs; a tabular feature that is only ever 0 or 1 is rounded to 0 or 1
-    after it, so that it flips with probability Phi(-1/(2 s)). It is drawn for blocks of 250 records in their order.
+    Noise of size s is s N(0, I) in normalised inputs; a tabular feature that is always 0 or 1 is then rounded to 0 or
+    1, so that it flips with probability Phi(-1/(2 s)). It is drawn for blocks of 250 records in their order.
 
     The gradient is that of the cross-entropy at the given label, for each record alone, over all parameters.
 
@@ -138,25 +140,22 @@ def probe(
         x: raw records, (N, C, H, W) or (N, D).
         y: (N,) the given labels, 0..C-1.
         normalisation: mean and standard deviation per channel or feature, as in training.
-        of: (N,) the records whose ``right_NS`` and ``gradient_N2`` are wanted.
-        queries: Q; 0: none.
+        of: (N,) True for records whose ``right_NS`` and ``gradient_N2`` are measured.
+        queries: number Q of fixed queries, from 0.
         noise_sizes: S sizes, in normalised inputs.
         noise_draws: noisy copies of a record at each size.
         gradients: whether to measure gradients; False leaves NaN.
-        masks: by parameter name, True for a kept weight; a parameter without a mask is kept whole.
-        batch_size: most records that the network sees at once (at most 250 in any case); None: as many as is fast.
+        masks: by parameter name, True for a kept weight; parameters without a mask are kept.
+        batch_size: most records in one forward pass, at most 250; None: as many as is fast.
 
     Returns:
-        The probes. The model's mode, gradients and buffers stay as they were.
+        The probes. The model's mode, gradients and buffers do not change.
 
     Raises:
-        UsageError: records of another shape, labels that are no class, more queries than there are, a mask that
+        UsageError: records of another shape, labels that are not classes, more queries than exist, a mask that
             belongs to another model.
     """
-    if x.ndim not in (2, 4):
-        raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
-    if queries < 0 or (x.ndim == 4 and queries > IMAGE_QUERIES):
-        raise UsageError(f"queries = {queries} is out of range: images have 0 to {IMAGE_QUERIES} of them.")
+    _check_probe(x, queries)
     device = _device(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
     binary = torch.from_numpy(_binary(x)).to(device)
@@ -176,10 +175,7 @@ def probe(
             inputs, opposite = (raw - mean) / std, (1 - raw - mean) / std  # opposite: of binary features
             for query, variant in enumerate(variants):
                 logits = answer(variant(inputs, opposite))
-                if label.min() < 0 or label.max() >= logits.shape[1]:
-                    raise UsageError(
-                        f"y holds labels that are no class: give whole numbers 0 to {logits.shape[1] - 1}."
-                    )
+                _check_labels(label, logits.shape[1])
                 phi[block, query] = _phi(logits, label).numpy()
                 right[block, query] = (logits.argmax(1) == label).numpy()
             rows = torch.from_numpy(np.flatnonzero(of[block]))
@@ -191,16 +187,33 @@ def probe(
                 share = torch.zeros(len(rows))
                 for _ in range(noise_draws):
                     noise = strength * torch.randn(inputs.shape, generator=generator)[rows].to(device)
-                    crossed = torch.where(raw[rows] > 0.5, -noise, noise) > 0.5
-                    copies = inputs[rows] + noise
-                    if binary.any():
-                        rounded = torch.where(crossed, opposite[rows], inputs[rows])
-                        copies = torch.where(binary, rounded, copies)
+                    copies = _noisy(inputs[rows], noise, opposite[rows], raw[rows], binary)
                     share += answer(copies).argmax(1) == label[rows]
                 noisy[chosen, size] = (share / noise_draws).numpy()
             if gradients:
                 norms[chosen] = gradient_norms(model, inputs[rows], label[rows], masks=masks, batch_size=batch_size)
     return Probes(phi, right, noisy, norms)
+
+
+def _check_probe(x: npt.NDArray[np.generic], queries: int) -> None:
+    if x.ndim not in (2, 4):
+        raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
+    if queries < 0 or (x.ndim == 4 and queries > IMAGE_QUERIES):
+        raise UsageError(f"queries = {queries} is out of range: images have 0 to {IMAGE_QUERIES} of them.")
+
+
+def _check_labels(label: Tensor, classes: int) -> None:
+    if label.min() < 0 or label.max() >= classes:
+        raise UsageError(f"y holds labels that are not classes: give whole numbers 0 to {classes - 1}.")
+
+
+def _noisy(inputs: Tensor, noise: Tensor, opposite: Tensor, raw: Tensor, binary: Tensor) -> Tensor:
+    """Inputs with noise; binary features are rounded, which flips those whose noise crosses the middle."""
+    copies = inputs + noise
+    if not binary.any():
+        return copies
+    crossed = torch.where(raw > 0.5, -noise, noise) > 0.5
+    return torch.where(binary, torch.where(crossed, opposite, inputs), copies)
 
 
 def gradient_norms(
@@ -213,12 +226,12 @@ def gradient_norms(
 ) -> npt.NDArray[np.float32]:
     """L2 norms of each record's own loss gradient over (kept weights, pruned weights), shape (N, 2).
 
-    The loss is the cross-entropy at ``labels``; all floating-point parameters count, and one without a mask is kept
-    whole. Evaluation mode, fp32. Vectorised over records where the model allows it (`torch.func.vmap`), else a loop.
+    The loss is the cross-entropy at ``labels``; all floating-point parameters count, and those without a mask are
+    kept. Evaluation mode, fp32. Vectorised over records where the model allows it (`torch.func.vmap`), else a loop.
 
     Args:
-        model: on its device; its mode, gradients and buffers stay as they were.
-        inputs: as the model takes them.
+        model: on its device; its mode, gradients and buffers do not change.
+        inputs: normalised inputs of the model.
         labels: (N,) the given labels, 0..C-1.
         masks: by parameter name, True for a kept weight.
         batch_size: most records at once, None: 250; fewer where their gradients would take more than 32 MB (18 MB on
@@ -232,7 +245,7 @@ def gradient_norms(
     keep = {name: mask.to(device) for name, mask in (masks or {}).items()}
     for name, mask in keep.items():
         if name not in weights or mask.shape != weights[name].shape:
-            raise UsageError(f"the mask of '{name}' fits no parameter of the model; it belongs to another model.")
+            raise UsageError(f"the mask of '{name}' matches no parameter of the model; it belongs to another model.")
     state = {**{name: p.detach() for name, p in model.named_parameters()}, **dict(model.named_buffers())}
 
     def loss(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
@@ -254,17 +267,12 @@ def gradient_norms(
     step = max(1, min(batch_size or _NOISE_BLOCK, most // max(1, sum(w.numel() for w in weights.values()))))
     labels = labels.to(device)
     with torch.enable_grad(), measuring(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an operation that vmap has only a slow rule for
+        warnings.simplefilter("ignore")  # for operations with a slow vmap rule
         try:
             parts = [
                 torch.func.vmap(one)(inputs[i : i + step], labels[i : i + step]) for i in range(0, len(inputs), step)
             ]
-        except (
-            RuntimeError,
-            NotImplementedError,
-            TypeError,
-            ValueError,
-        ):  # what vmap has no rule for; the loop decides
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):  # no vmap rule: a loop over records
             parts = [_looped(loss, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
     return torch.cat(parts).sqrt().cpu().numpy() if parts else np.empty((0, 2), np.float32)
 
@@ -286,7 +294,7 @@ Variant = Callable[[Tensor, Tensor], Tensor]
 
 
 def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[Variant]:
-    """The fixed queries: each maps (inputs, the opposite values of binary features) to what is asked.
+    """The fixed queries: each maps (inputs, the opposite values of binary features) to the query inputs.
 
     The plan's `trained_queries` names them by their position.
     """
@@ -316,7 +324,7 @@ def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[V
 
 
 def _shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """Images moved by whole pixels; zeros enter."""
+    """Images shifted by whole pixels, padded with zeros."""
     height, width = images.shape[2:]
     padded = nn.functional.pad(images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
     top, left = max(-down, 0), max(-right, 0)
@@ -324,7 +332,7 @@ def _shifted(images: Tensor, down: int, right: int) -> Tensor:
 
 
 def _binary(x: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Of each feature of a table, whether it is only ever 0 or 1; an image has no such feature."""
+    """Whether each feature of a table is always 0 or 1; False for images."""
     if x.ndim != 2:
         return np.zeros(1, bool)
     found: npt.NDArray[np.bool_] = ((x == 0) | (x == 1)).all(axis=0)
@@ -344,7 +352,7 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, fp32: no autocast, no TF32. Modes and settings are put back afterwards."""
+    """Evaluation mode, fp32: no autocast, no TF32. Modes and settings are restored afterwards."""
     with _evaluation(model), torch.autocast(_device(model).type, enabled=False), _no_tf32():
         yield
 
@@ -371,7 +379,7 @@ def _no_tf32() -> Iterator[None]:
 
 
 def compact(logits_NC: npt.NDArray[np.floating]) -> npt.NDArray[np.float16]:
-    """Logits as they are stored: float16 after subtracting each row's maximum, which leaves the softmax as it is."""
+    """Logits as they are stored: float16 after subtracting each row's maximum, which does not change the softmax."""
     shifted = logits_NC - logits_NC.max(axis=1, keepdims=True)
     stored: npt.NDArray[np.float16] = np.maximum(shifted, np.finfo(np.float16).min).astype(np.float16)
     return stored

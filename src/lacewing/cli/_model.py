@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lacewing.cli._common import Json, print_found, whole_numbers
 from lacewing.errors import GATE_FAILED, UsageError
 from lacewing.support.text import print_json, say
+
+if TYPE_CHECKING:
+    from lacewing.auditing import Audit
+    from lacewing.auditing._gates import Gate, Verdict
 
 
 def audit(
@@ -62,16 +66,7 @@ def audit(
             references=references,
             **common,
         )
-    try:
-        verdicts = _gates.check(gates, found)
-    except UsageError:  # the audit may have taken hours: print it although a gate cannot be evaluated
-        _print_audit(found, None, as_json)
-        raise
-    _print_audit(found, verdicts, as_json)
-    if failed := [verdict for verdict in verdicts if verdict.failed]:
-        for verdict in failed:
-            say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
-        raise typer.Exit(GATE_FAILED)
+    _print_audit(found, gates, as_json)
 
 
 def sparsify(
@@ -123,7 +118,23 @@ def sparsify(
     print_found(found, as_json)
 
 
-def _print_audit(found: Any, verdicts: Any, as_json: bool) -> None:
+def _print_audit(found: Audit, gates: list[Gate], as_json: bool) -> None:
+    """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed."""
+    from lacewing.auditing import _gates
+
+    try:
+        verdicts = _gates.check(gates, found)
+    except UsageError:  # the audit may have taken hours: print it although a gate cannot be evaluated
+        _print_verdicts(found, None, as_json)
+        raise
+    _print_verdicts(found, verdicts, as_json)
+    if failed := [verdict for verdict in verdicts if verdict.failed]:
+        for verdict in failed:
+            say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+        raise typer.Exit(GATE_FAILED)
+
+
+def _print_verdicts(found: Audit, verdicts: tuple[Verdict, ...] | None, as_json: bool) -> None:
     """``verdicts`` is None where the gates could not be evaluated."""
     if as_json:
         gates = None if verdicts is None else [vars(verdict) for verdict in verdicts]

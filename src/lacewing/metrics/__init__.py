@@ -1,4 +1,4 @@
-"""What an attack achieved, as numbers with exact or stated intervals: pure functions on arrays, float64 throughout.
+"""Metrics of attacks with confidence intervals: pure functions on arrays, in float64.
 
 Conventions: N records; ``scores_N`` is higher for members; ``member_N`` is True (or 1) for members. Every function
 raises `UsageError` where scores are not finite, lengths differ, or members or non-members are missing.
@@ -30,9 +30,9 @@ from lacewing.metrics._seeds import (
     seeds_to_detect,
 )
 from lacewing.metrics._summary import summary
-from lacewing.metrics._tail import least_nonmembers, realised_fpr, tpr_at_fpr
+from lacewing.metrics._tail import least_nonmembers, realised_fpr, resolves, tpr_at_fpr
 
-VERSION = 2  # of the numbers that are stored of an attack, part of its key: raise it where they are computed otherwise
+VERSION = 2  # part of the keys of attacks: raise it when a stored metric is computed differently
 
 __all__ = [
     "EPSILON_ASSUMED",
@@ -69,6 +69,7 @@ __all__ = [
     "ratio_of_means",
     "realised_fpr",
     "resampled_means",
+    "resolves",
     "roc",
     "seeds_to_detect",
     "summary",

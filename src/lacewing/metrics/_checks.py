@@ -1,4 +1,4 @@
-"""The arrays that every metric takes, and what is refused of them: one sentence that names the argument."""
+"""Checks of the arrays that metrics take; each error names the argument."""
 
 from __future__ import annotations
 

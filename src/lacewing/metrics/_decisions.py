@@ -1,4 +1,4 @@
-"""What yes/no decisions of an attack achieve: balanced accuracy, advantage, defence, and the best threshold."""
+"""Metrics of an attack's yes/no decisions: balanced accuracy, advantage, defence, and the best threshold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def balanced_accuracy(decision_N: npt.ArrayLike, member_N: npt.ArrayLike, confid
 
 
 def best_threshold_accuracy(scores_N: npt.ArrayLike, member_N: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The ORACLE: the largest balanced accuracy over all thresholds, chosen on the very records it is measured on.
+    """The ORACLE: the largest balanced accuracy over all thresholds, chosen and measured on the same records.
 
     max over the ROC of (1 + TPR - FPR)/2: biased upwards, never an attack's accuracy. The interval holds for the best
     threshold of the population: by the Dvoretzky-Kiefer-Wolfowitz inequality (Massart's constant) at 1 - alpha/2 for

@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon: what the scores of an attack rule out as a differential-privacy guarantee."""
+"""Lower bounds on epsilon: the differential-privacy guarantees that the scores of an attack rule out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EpsilonAudit(NamedTuple):
     threshold: float | None  # "member" is score >= threshold
     fpr: float | None  # observed at the threshold
     tpr: float | None
-    found: Literal["members", "non-members"] | None  # who is told apart: FPR is in the denominator, or FNR
+    found: Literal["members", "non-members"] | None  # kind of record told apart: FPR or FNR in the denominator
 
 
 def epsilon_lower_bound(
@@ -34,8 +34,8 @@ def epsilon_lower_bound(
     (Kairouz, Oh, Viswanath, ICML 2015), so that
     epsilon >= max over thresholds of log((1 - delta - FNR)/FPR) and log((1 - delta - FPR)/FNR).
     FPR and FNR are replaced by upper bounds that hold for ALL thresholds at once, each kind of error at the square root
-    of ``confidence`` (the two kinds of record are independent): the choice of threshold and side costs nothing more,
-    and no record is spent on choosing. No randomness; the order of the records does not matter; ties are kept together.
+    of ``confidence`` (the two kinds of record are independent): the choice of threshold and side needs no further
+    correction and no separate records. Deterministic; independent of the order of the records; ties are kept together.
 
     It assumes that the scores of members are independent draws of one distribution and those of non-members of
     another: exact for one record over many trainings; for many records of ONE network an approximation, for which
@@ -47,7 +47,7 @@ def epsilon_lower_bound(
 def epsilon_audit(
     scores_N: npt.ArrayLike, member_N: npt.ArrayLike, delta: float = 1e-5, confidence: float = 0.95
 ) -> EpsilonAudit:
-    """`epsilon_lower_bound` with the threshold behind it, the observed rates there, and who is told apart."""
+    """`epsilon_lower_bound` with the threshold behind it, the observed rates there, and the kind of record found."""
     scores, member = checked(scores_N, member_N)
     check_delta(delta)
     check_confidence(confidence)
@@ -69,7 +69,7 @@ def epsilon_audit(
 def one_run_epsilon(
     n_guesses: int, n_correct: int, n_canaries: int, delta: float = 1e-5, confidence: float = 0.95
 ) -> float:
-    """The largest epsilon >= 0 ruled out by ONE training in which each canary took part by a fair coin of its own.
+    """The largest epsilon >= 0 ruled out by ONE training that included each canary by an independent fair coin.
 
     Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, Theorem 5.2 and appendix D:
     an auditor who answers r = ``n_guesses`` of m = ``n_canaries`` canaries (IN or OUT; the rest: no answer) has v =
@@ -78,7 +78,7 @@ def one_run_epsilon(
         p = f(v) + 2 m delta max_{1 <= i <= v} (f(v - i) - f(v)) / i,   f(k) = P[Binomial(r, e^eps/(1 + e^eps)) >= k].
 
     The bound is the epsilon at which p reaches 1 - confidence. r is fixed beforehand or chosen without the memberships
-    (as many guesses as there are scores that far out), never chosen to make the bound large. Raises `UsageError` unless
+    (as many guesses as there are scores that far out), never to maximise the bound. Raises `UsageError` unless
     0 <= n_correct <= n_guesses <= n_canaries, n_canaries >= 1 and delta lies in 0..1.
     """
     check_guesses(n_guesses, n_correct, n_canaries)
@@ -89,7 +89,7 @@ def one_run_epsilon(
 
 
 def largest_rejected(rejected: Callable[[float], bool], tolerance: float = 1e-12) -> float:
-    """The largest value >= 0 that is rejected, from below (0 where none is); ``rejected`` turns to False once."""
+    """The largest rejected value >= 0, from below (0 if none); ``rejected`` changes to False once."""
     if not rejected(0.0):
         return 0.0
     low, high = 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Other published lower bounds on epsilon, each valid under the assumption that its name states."""
+"""Other published lower bounds on epsilon, each valid under the assumption in its name."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ EPSILON_ASSUMED = {
 def other_epsilon_bounds(
     scores_N: npt.ArrayLike, member_N: npt.ArrayLike, delta: float = 1e-5, confidence: float = 0.95
 ) -> dict[str, float]:
-    """The bounds beside `epsilon_lower_bound` that the same scores allow, under the names in `EPSILON_ASSUMED`.
+    """Further bounds from the same scores as `epsilon_lower_bound`, under the names in `EPSILON_ASSUMED`.
 
-    Each holds at ``confidence`` by itself: the largest of several holds at less.
+    Each holds at ``confidence`` on its own; the largest of several holds at a lower confidence.
     """
     return {
         "hull_bonferroni_split": epsilon_hull_bonferroni_split(scores_N, member_N, delta, confidence),
@@ -44,7 +44,7 @@ def epsilon_hull_bonferroni_split(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> float:
-    """The epsilon >= 0 ruled out at the ROC's hull thresholds, which a part of the records chooses.
+    """The epsilon >= 0 ruled out at the hull thresholds of the ROC, chosen on a part of the records.
 
     Clopper-Pearson bounds of FPR and FNR at one threshold are Nasr, Song, Thakurta, Papernot, Carlini (IEEE S&P 2021);
     jax_privacy (`CanaryScoreAuditor`, its default) corrects them after Bonferroni for the K thresholds at the corners
@@ -192,7 +192,7 @@ def _epsilon_of_mu(mu: float, delta: float) -> float:
 
 
 def _divided(values: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Those that choose and those that are measured, at random; the order of the values does not matter."""
+    """Split the values at random into those that choose thresholds and those that are measured."""
     mixed = rng.permutation(np.sort(values))
     choosing = max(1, round(_CHOOSING * len(mixed)))
     return mixed[:choosing], mixed[choosing:]

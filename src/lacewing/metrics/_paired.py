@@ -1,4 +1,4 @@
-"""Two networks attacked on the same records: the difference of their metrics, with its interval."""
+"""The difference of a metric between two networks attacked on the same records, with its interval."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ def paired(
 
     Args:
         first: N scores of the first network (decisions, 0 or 1, for ``balanced_accuracy``), or a sequence of such
-            arrays, one a seed.
+            arrays, one per seed.
         second: the same of the second network: the same seeds, the same records in the same order.
         member: the same for membership, which both networks share.
         metric: ``auc``, ``balanced_accuracy`` (of decisions) or ``tpr_at_fpr``.
-        groups: a number a seed; the differences of seeds with one number are averaged first and count as one. For
-            seeds that are not independent, such as two whose networks trained on the two halves of one cut.
+        groups: a group number per seed; the differences within a group are averaged and count as one. For seeds that
+            are not independent, such as two whose networks trained on the two halves of one cut.
         fpr: of ``tpr_at_fpr``; the empirical FPR of each seed, or draw, is at most this.
         confidence: of the interval.
         resamples: bootstrap draws B of the interval over records.
         seed: of the draws; equal seeds give equal intervals.
 
     With two or more seeds (or groups) the interval is Student's t of their S differences, S - 1 degrees of freedom:
-    mean +- t sd/sqrt(S). It speaks of the two recipes and assumes independent seeds with nearly normal differences.
+    mean +- t sd/sqrt(S). It is about the two recipes and assumes independent seeds with nearly normal differences.
 
-    With one, it is the percentile bootstrap over records, which speaks of these networks alone: what another seed
-    would give is not in it. Members and non-members are drawn apart, the same rows for both networks (Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), and those of each seed of a group for themselves.
+    With one, it is the percentile bootstrap over records, which is about these networks alone and does not cover
+    the variation between seeds. Members and non-members are drawn apart, the same rows for both networks (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), and separately for each seed of a group.
 
     Raises:
         UsageError: lengths, seeds or groups differ, bad values, an unknown metric, too few non-members for ``fpr``.
@@ -86,7 +86,7 @@ def paired(
         )
     group_of = list(range(len(firsts))) if groups is None else list(groups)
     if len(group_of) != len(firsts):
-        raise UsageError(f"groups has {len(group_of)} numbers for {len(firsts)} seeds: give one a seed.")
+        raise UsageError(f"groups has {len(group_of)} numbers for {len(firsts)} seeds: give one per seed.")
     values_S2, kept = [], []
     for a, b, kinds in zip(firsts, seconds, members, strict=True):
         pair = [checked(scores, kinds) for scores in (a, b)]
@@ -100,26 +100,37 @@ def paired(
     )
     one, two = (math.fsum(values_G) / len(by_group) for values_G in (one_G, two_G))
     over: Literal["records", "seeds", "groups"] = "seeds" if len(by_group) == len(firsts) else "groups"
-    if len(by_group) > 1:
-        over_groups = mean_over_seeds([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
-        assert over_groups is not None  # there are two or more
-        difference = over_groups
-    else:
-        over, rng = "records", np.random.default_rng(seed)
-        drawn_B = np.zeros(resamples)
-        for pair in kept:
-            of_pair = [_drawn(metric, scores, is_member, fpr) for scores, is_member in pair]
-            drawn_B += _differences(of_pair, pair[0][1], resamples, rng) / len(kept)
-        tail = (1.0 - confidence) / 2
-        low, high = np.quantile(drawn_B, (tail, 1.0 - tail))
-        difference = Estimate(one - two, float(low), float(high))
+    difference = mean_over_seeds([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
+    if difference is None:  # a single group
+        over = "records"
+        low, high = _interval_over_records(kept, metric, fpr, confidence, resamples, seed)
+        difference = Estimate(one - two, low, high)
     n_members = sum(int(pair[0][1].sum()) for pair in kept)
     n_nonmembers = sum(int((~pair[0][1]).sum()) for pair in kept)
     return Paired(difference, one, two, n_members, n_nonmembers, len(firsts), len(by_group), over)
 
 
+def _interval_over_records(
+    pairs: Sequence[Sequence[tuple[Floats, Bools]]],
+    metric: Metric,
+    fpr: float,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean difference over ``pairs`` of (scores, membership)."""
+    rng = np.random.default_rng(seed)
+    drawn_B = np.zeros(resamples)
+    for pair in pairs:
+        of_pair = [_drawn(metric, scores, is_member, fpr) for scores, is_member in pair]
+        drawn_B += _differences(of_pair, pair[0][1], resamples, rng) / len(pairs)
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(drawn_B, (tail, 1.0 - tail))
+    return float(low), float(high)
+
+
 def _by_seed(values: npt.ArrayLike | Sequence[npt.ArrayLike]) -> list[npt.ArrayLike]:
-    """A list of arrays, one a seed; a plain array of numbers is that of one seed."""
+    """A list of arrays, one per seed; a plain array of numbers is one seed."""
     if isinstance(values, list | tuple) and len(values) and np.ndim(values[0]) > 0:
         return list(values)
     return [np.asarray(values)]

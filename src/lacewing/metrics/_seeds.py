@@ -1,7 +1,7 @@
-"""Inference over seeds: means, ratios of means, and the smallest difference that a number of seeds can tell.
+"""Inference over seeds: means, ratios of means, and the smallest difference that a number of seeds can detect.
 
 The seed is the unit of replication. With S seeds every interval here is Student's t with S - 1 degrees of freedom, or,
-for a ratio, Fieller's set. Where seeds share a cut of the records, average them first and hand over one value a cut.
+for a ratio, Fieller's set. Where seeds share a cut of the records, average them first and pass one value per cut.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lacewing.errors import UsageError
 from lacewing.metrics._checks import Estimate, Floats, check_confidence
 
-FEWEST_SEEDS = 3  # below, a number stands without a verdict
+FEWEST_SEEDS = 3  # with fewer there is no verdict
 _MOST_SEEDS = 100_000  # that `seeds_to_detect` names
 
 
@@ -34,17 +34,17 @@ class Ratio(NamedTuple):
 
 
 class Detectable(NamedTuple):
-    """What so many seeds can tell; differences in the units of the values."""
+    """What a number of seeds can detect; differences in the units of the values."""
 
     seeds: int
-    difference: float  # found with the asked power, if the spread over seeds is as measured
+    difference: float  # detected with the given power, if the spread over seeds is as measured
     low: float  # the same at the ends of the 95 % interval of the spread
     high: float
-    seeds_for_half: int | None  # seeds that would tell half of the difference; None: more than 100,000
+    seeds_for_half: int | None  # seeds that would detect half of the difference; None: more than 100,000
 
 
 def mean_over_seeds(values_S: npt.ArrayLike, confidence: float = 0.95) -> Estimate | None:
-    """The mean of S values, one a seed, with Student's t interval of S - 1 degrees; None for fewer than two seeds."""
+    """The mean of S values, one per seed, with Student's t interval of S - 1 degrees; None for fewer than two seeds."""
     values = _checked(values_S)
     check_confidence(confidence)
     if len(values) < 2:
@@ -55,7 +55,7 @@ def mean_over_seeds(values_S: npt.ArrayLike, confidence: float = 0.95) -> Estima
 
 
 def p_of_mean(values_S: npt.ArrayLike) -> float | None:
-    """The two-sided p of a t test that the mean of S values, one a seed, is 0; None for fewer than two seeds."""
+    """The two-sided p of a t test that the mean of S values, one per seed, is 0; None for fewer than two seeds."""
     values = _checked(values_S)
     if len(values) < 2:
         return None
@@ -159,7 +159,7 @@ def seeds_to_detect(sd: float, difference: float, power: float = 0.8, alpha: flo
     return high
 
 
-@lru_cache(maxsize=1024)  # of a few numbers of seeds: thousands of comparisons ask for the same
+@lru_cache(maxsize=1024)  # thousands of comparisons have the same few numbers of seeds
 def _noncentrality(seeds: int, power: float, alpha: float) -> float:
     """lambda with P(T' > t(1 - alpha/2)) = power, T' noncentral t of ``seeds`` - 1 degrees."""
     from scipy.special import nctdtr
@@ -188,5 +188,5 @@ def _standard_error(values: Floats) -> float:
 def _checked(values_S: npt.ArrayLike) -> Floats:
     values = np.asarray(values_S, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise UsageError("Values over seeds must be finite numbers, one a seed, and at least one.")
+        raise UsageError("Values over seeds must be finite numbers, one per seed and at least one.")
     return values

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from lacewing.metrics._checks import Bools, Estimate, Floats, checked
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
 from lacewing.metrics._roc import auc
-from lacewing.metrics._tail import realised_fpr, tpr_at_fpr
+from lacewing.metrics._tail import realised_fpr, resolves, tpr_at_fpr
 
 
 def summary(
@@ -21,16 +21,15 @@ def summary(
 ) -> dict[str, Estimate | None]:
     """Balanced accuracy, AUC, TPR at each FPR, defence, advantage and the oracle's balanced accuracy, with intervals.
 
-    Beside each ``tpr_at_fpr_X`` stands ``realised_fpr_X``, the share of non-members at or above its threshold. None
-    stands for what the records do not allow: both of these at an FPR below 1/non-members, and whatever is made of
-    decisions where there are none.
+    ``realised_fpr_X`` is the share of non-members at or above the threshold of ``tpr_at_fpr_X``. Both are None at an
+    FPR below 1/non-members; metrics of decisions are None where there are none.
     """
     scores, member = checked(scores_N, member_N)
     nonmembers = int((~member).sum())
     accuracy = None if decision_N is None else balanced_accuracy(decision_N, member)
 
     def at(of: Callable[[Floats, Bools, float], Estimate], name: str) -> dict[str, Estimate | None]:
-        return {f"{name}_{fpr:g}": of(scores, member, fpr) if fpr * nonmembers > 1 - 1e-9 else None for fpr in fprs}
+        return {f"{name}_{fpr:g}": of(scores, member, fpr) if resolves(fpr, nonmembers) else None for fpr in fprs}
 
     return {
         "balanced_accuracy": accuracy,

@@ -1,4 +1,4 @@
-"""TPR at a low FPR, with intervals that let the threshold move, and the FPR that the threshold shows."""
+"""TPR at a low FPR, with intervals that account for the uncertain threshold, and the realised FPR."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lacewing.metrics._checks import Estimate, Floats, check_confidence, checked
 from lacewing.metrics._intervals import clopper_pearson
 
 Form = Literal["valid", "narrow", "auto"]
-_CRITICAL = 4.3  # of the joint likelihood at 95 %; found by simulation, as chi-squared's 3.84 covers too little
-_NARROW_FROM = 10  # expected non-members at or above the threshold: the narrow form holds from so many on
+_CRITICAL = 4.3  # of the joint likelihood at 95 %; found by simulation: the 3.84 of chi-squared covers too little
+_NARROW_FROM = 10  # the narrow form needs this many expected non-members at or above the threshold
 _NORMAL_95 = 1.959963984540054
 
 
@@ -24,13 +24,13 @@ def tpr_at_fpr(
 ) -> Estimate:
     """The largest TPR whose empirical FPR is at most ``fpr`` (no interpolation), with an interval.
 
-    The interval is that of the largest TPR that an FPR of at most ``fpr`` allows among ALL members and non-members
-    that records are drawn from. The threshold of such an FPR is not known: the number j of non-members above it is a
-    draw of Binomial(n, fpr). With up(k) the members strictly above the (k+1)-th largest of n non-members, up(-1) = 0,
-    up(n) = m, and w_j the binomial's probabilities:
+    The interval is for the largest TPR at an FPR of at most ``fpr`` in the population of members and non-members. The
+    population's threshold is not known: the number j of non-members above it is a draw of Binomial(n, fpr). With up(k)
+    the members strictly above the (k+1)-th largest of n non-members, up(-1) = 0, up(n) = m, and w_j the binomial's
+    probabilities:
 
     - low: the alpha/2 quantile of sum_j w_j Beta(c_j, m - c_j + 1), c_j = up(j - 1); a Clopper-Pearson lower end
-      averaged over where the threshold may stand (c_j = 0: all mass at 0).
+      averaged over the possible thresholds (c_j = 0: all mass at 0).
     - high: over every j the largest rate t >= up(j)/m whose joint likelihood is not too small,
       2 n KL(j/n || fpr) + 2 m KL(up(j)/m || t) <= 4.3 (at 95 %; scaled as the squared normal quantile otherwise).
 
@@ -42,14 +42,14 @@ def tpr_at_fpr(
         member_N: (N,) membership.
         fpr: a rate between 0 and 1.
         confidence: of the interval.
-        form: ``valid`` is the interval above, the one that every result and gate of this package has. ``narrow``,
-            .87 to .92 as wide, has both quantiles of sum_j w_j Beta(c_j + 1/2, m - c_j + 1/2) with
-            c_j = (up(j - 1) + up(j))/2. It covers .951 on average where it holds: ``fpr`` n >= 10, and no two records
-            have one score among those that the interval reads, which are all down to where the threshold may stand;
-            elsewhere it is refused. ``auto`` is narrow where that holds, else valid.
+        form: ``valid`` is the interval above, which every result and gate of this package uses. ``narrow``, .87 to .92
+            as wide, has both quantiles of sum_j w_j Beta(c_j + 1/2, m - c_j + 1/2) with
+            c_j = (up(j - 1) + up(j))/2. It covers .951 on average where it holds: ``fpr`` n >= 10, and no ties
+            among the records that the interval uses, which are all from the lowest possible threshold up; elsewhere
+            it is refused. ``auto`` is narrow where that holds, else valid.
 
     Raises:
-        UsageError: bad input, ``fpr`` below 1/non-members (no threshold could show so small a rate), or a narrow
+        UsageError: bad input, ``fpr`` below 1/non-members (no threshold has so small a rate), or a narrow
             interval where it does not hold.
     """
     scores, member = checked(scores_N, member_N)
@@ -68,7 +68,7 @@ def tpr_at_fpr(
         if why is None:
             c: Floats = (below + upto) / 2
             low, high = _quantile(w, c + 0.5, m, tail), _quantile(w, c + 0.5, m, 1.0 - tail)
-            # The ends of a rate that cannot be lower, or higher, are those of the scale.
+            # A rate of 0 or 1 has that end of its interval there.
             return Estimate(value, 0.0 if value == 0.0 else min(low, value), 1.0 if value == 1.0 else max(high, value))
         if form == "narrow":
             raise UsageError(f"The narrow interval of a TPR at an FPR of {fpr:g} does not hold here: {why}")
@@ -80,7 +80,7 @@ def realised_fpr(scores_N: npt.ArrayLike, member_N: npt.ArrayLike, fpr: float, c
     """The share of non-members at or above the threshold of `tpr_at_fpr`, with its Clopper-Pearson interval.
 
     The threshold is the lowest score whose empirical FPR is at most ``fpr``. With ties the share can be far below
-    ``fpr``; 0 where the highest score alone is above it already. Raises as `tpr_at_fpr`.
+    ``fpr``; 0 where the share at the highest score alone exceeds it. Raises as `tpr_at_fpr`.
     """
     scores, member = checked(scores_N, member_N)
     outside = np.sort(scores[~member])
@@ -94,7 +94,7 @@ def realised_fpr(scores_N: npt.ArrayLike, member_N: npt.ArrayLike, fpr: float, c
 def least_nonmembers(fpr: float, confidence: float = 0.95) -> int:
     """The fewest non-members with which the lower end of a TPR at ``fpr`` can lie above 0, about 3.7/``fpr`` at 95 %.
 
-    With fewer, (1 - fpr)^n >= alpha/2: too likely, the threshold of that rate lies above every non-member drawn.
+    With fewer, (1 - fpr)^n >= alpha/2: the threshold lies above all drawn non-members with too high a probability.
     """
     check_confidence(confidence)
     check_rate(fpr)
@@ -107,11 +107,16 @@ def allowed(fpr: float, n: int) -> int:
     return min(math.floor(fpr * n + 1e-9), n)
 
 
+def resolves(fpr: float, n: int) -> bool:
+    """Whether n non-members can show a false-positive rate of ``fpr``: one of them is at most that share."""
+    return fpr * n >= 1.0 - 1e-9
+
+
 def check_rate(fpr: float, n: int | None = None) -> None:
-    """Refuses a rate out of range, or below 1/n."""
+    """Raise `UsageError` for a rate out of range, or too small for n non-members."""
     if not 0.0 < fpr < 1.0:
         raise UsageError(f"fpr = {fpr} is out of range: give a rate between 0 and 1.")
-    if n is not None and fpr * n < 1.0 - 1e-9:
+    if n is not None and not resolves(fpr, n):
         raise UsageError(
             f"A TPR at an FPR of {fpr:g} needs at least {math.ceil(1 / fpr - 1e-9)} non-members: {n} given."
         )
@@ -168,7 +173,7 @@ def _root(of: Callable[[float], float], low: float, high: float) -> float:
 
 
 def _joint(j: npt.NDArray[np.int64], up: npt.NDArray[np.int64], m: int, n: int, fpr: float, confidence: float) -> float:
-    """The upper end: the largest rate t that some j non-members above the threshold make likely enough."""
+    """The upper end: the largest rate t that is likely enough for some j non-members above the threshold."""
     from scipy.special import ndtri, rel_entr
 
     critical = _CRITICAL * (float(ndtri(0.5 + confidence / 2)) / _NORMAL_95) ** 2
@@ -186,7 +191,7 @@ def _joint(j: npt.NDArray[np.int64], up: npt.NDArray[np.int64], m: int, n: int, 
 
 
 def _not_narrow(x: Floats, y: Floats, fpr: float, most: int) -> str | None:
-    """Why the narrow form does not hold, as the rest of a sentence; ``most``: the lowest non-member that is read."""
+    """Why the narrow form does not hold, as the end of a sentence; ``most``: rank of the lowest non-member used."""
     if fpr * len(y) < _NARROW_FROM - 1e-9:
         return f"it needs {math.ceil(_NARROW_FROM / fpr - 1e-9)} non-members, and there are {len(y)}."
     bar = y[max(len(y) - 1 - most, 0)]

@@ -19,7 +19,8 @@ from lacewing.support.user_code import user_code
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lacewing.sparsify import Summary
+    from lacewing.sparsify import Masks, Summary
+    from lacewing.sparsify._prune import Score
 
 Method = Literal["magnitude", "random", "butterfly"]
 METHODS = ("magnitude", "random", "butterfly")
@@ -103,13 +104,9 @@ def sparsify_files(
         }
         summary = sp.summary(network, notes=notes)
     else:
-        score = sp.random(seed) if method == "random" else sp.magnitude
-        if pattern is not None:
-            n, m = _pattern(pattern)
-            masks = sp.n_of_m(network, n, m, score=score, ignore=ignore)
-        else:
-            masks = sp.prune(network, density=density, score=score, scope=scope, ignore=ignore)  # type: ignore[arg-type]
-        sp.apply_masks(network, masks)
+        masks = _pruned(
+            network, sp.random(seed) if method == "random" else sp.magnitude, density, pattern, scope, ignore
+        )
         parts, state = pack(masks), dict(network.state_dict())
         summary = sp.summary(network, masks, notes={name: _changed(before, state, name) for name in masks})
     metadata = {"method": method, "density": repr(summary.density)}
@@ -117,6 +114,26 @@ def sparsify_files(
     for path, tensors in written:
         write_atomically(path, save({name: t.contiguous().clone() for name, t in tensors.items()}, metadata))
     return Sparsified(method, summary, tuple(path for path, _ in written))
+
+
+def _pruned(
+    network: nn.Module,
+    score: Score,
+    density: float | None,
+    pattern: str | None,
+    scope: str,
+    ignore: Sequence[str],
+) -> Masks:
+    """Prune the network in place, to a pattern or a density; returns its masks."""
+    from lacewing import sparsify as sp
+
+    if pattern is not None:
+        n, m = _pattern(pattern)
+        masks = sp.n_of_m(network, n, m, score=score, ignore=ignore)
+    else:
+        masks = sp.prune(network, density=density, score=score, scope=scope, ignore=ignore)  # type: ignore[arg-type]
+    sp.apply_masks(network, masks)
+    return masks
 
 
 def _check(

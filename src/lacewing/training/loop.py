@@ -29,7 +29,7 @@ from lacewing.training.replay import Recordings, Replay
 
 @dataclass
 class Progress:
-    """Where a training stands: what a checkpoint holds. ``momentum`` by parameter name; ``seconds`` spent so far."""
+    """The state of a training, as in a checkpoint. ``momentum`` by parameter name; ``seconds`` spent so far."""
 
     curve: list[Epoch] = field(default_factory=list)
     model: dict[str, Tensor] = field(default_factory=dict)
@@ -91,23 +91,10 @@ def train(
         replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
     ):
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
-            torch.manual_seed(stream(seed, epoch, "model"))
-            rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
-            lr, drawn = rates[-1], stream(seed, epoch, "batches")
-            if replay is None:
-                loss_sum, right = _one_by_one(model, batches, optimizer, config, drawn, rates)
-            else:
-                loss_sum, right = replay.epoch(drawn, rates)
-                if guard is not None:
-                    guard.step = (epoch + 1) * len(batches)
-            mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(y)).tolist()
-            if not math.isfinite(mean_loss):
-                raise DivergedError(
-                    f"the loss became {mean_loss} in epoch {epoch + 1}; "
-                    f"try a smaller train.lr (now {config.lr:g}) or, on noisy labels, a larger train.batch_size."
-                )
-            progress.curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            progress.curve.append(_train_epoch(model, batches, optimizer, config, seed, epoch, replay))
             if guard is not None:
+                if replay is not None:
+                    guard.step = (epoch + 1) * len(batches)  # replayed steps do not count themselves
                 guard.epoch_end()
             progress.seconds = time.monotonic() - begun
             _keep(progress, model, optimizer)
@@ -117,8 +104,34 @@ def train(
     return progress
 
 
+def _train_epoch(
+    model: nn.Module,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    config: Train,
+    seed: int,
+    epoch: int,
+    replay: Replay | None,
+) -> Epoch:
+    """Train epoch ``epoch`` (from 0). Raises `DivergedError` where its loss is not finite."""
+    torch.manual_seed(stream(seed, epoch, "model"))
+    rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
+    drawn = stream(seed, epoch, "batches")
+    if replay is None:
+        loss_sum, right = _one_by_one(model, batches, optimizer, config, drawn, rates)
+    else:
+        loss_sum, right = replay.epoch(drawn, rates)
+    mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(batches.y)).tolist()
+    if not math.isfinite(mean_loss):
+        raise DivergedError(
+            f"the loss became {mean_loss} in epoch {epoch + 1}; "
+            f"try a smaller train.lr (now {config.lr:g}) or, on noisy labels, a larger train.batch_size."
+        )
+    return Epoch(epoch + 1, mean_loss, accuracy, rates[-1])
+
+
 def _keep(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The state as it is now; its tensors are the model's and the optimiser's own."""
+    """Store the current state; its tensors are shared with the model and the optimiser."""
     progress.model = model.state_dict()
     progress.momentum = {
         name: optimizer.state[p]["momentum_buffer"]

@@ -85,22 +85,12 @@ def train_stack(
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
         chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
-        sums = torch.zeros(2, len(models), device=device)  # of losses, of correct answers
-        for step, index in enumerate(torch.split(chosen, config.batch_size, dim=1)):
-            lr = lr_at(config, epoch * steps + step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            wanted = labels[index]
-            logits = stack.forward(records[index])
-            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape)
-            optimizer.zero_grad(set_to_none=True)
-            losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
-            stack.mask_gradients()
-            optimizer.step()
-            sums += torch.stack([losses.detach().sum(1), (logits.detach().argmax(2) == wanted).sum(1)])
+        batches = torch.split(chosen, config.batch_size, dim=1)
+        rates = [lr_at(config, epoch * steps + step, steps) for step in range(steps)]
+        sums = stack.train_epoch(optimizer, records, labels, batches, rates)
         stack.unload(models)
         for k, (mean_loss, accuracy) in enumerate((sums / count).T.tolist()):
-            states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, lr))
+            states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, rates[-1]))
             states[k].seconds = (time.monotonic() - begun) / len(models)
             states[k].model = models[k].state_dict()
             states[k].momentum = stack.momentum(optimizer, k)
@@ -152,6 +142,29 @@ class _Stack:
                 weight = next(parameters)
                 x = torch.bmm(x, weight) if layer.bias is None else torch.baddbmm(next(parameters)[:, None], x, weight)
         return x
+
+    def train_epoch(
+        self,
+        optimizer: torch.optim.Optimizer,
+        records: Tensor,
+        labels: Tensor,
+        batches: Sequence[Tensor],
+        rates: Sequence[float],
+    ) -> Tensor:
+        """One step per batch of indices (K, B); (2, K) sums of losses and of correct answers."""
+        sums = torch.zeros(2, len(batches[0]), device=records.device)
+        for index, lr in zip(batches, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            wanted = labels[index]
+            logits = self.forward(records[index])
+            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape)
+            optimizer.zero_grad(set_to_none=True)
+            losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            self.mask_gradients()
+            optimizer.step()
+            sums += torch.stack([losses.detach().sum(1), (logits.detach().argmax(2) == wanted).sum(1)])
+        return sums
 
     def mask_gradients(self) -> None:
         """With weight and momentum at zero, a zero gradient keeps both there."""

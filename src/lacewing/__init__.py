@@ -1,8 +1,7 @@
-"""What a network gives away about its training records, what sparsity takes back, and what that costs in accuracy.
+"""How much a network reveals about its training records, how sparsity reduces that, and what it costs in accuracy.
 
-The public names are loaded when they are first used, so that ``import lacewing`` stays light. This file imports nothing
-that Python has not loaded at its start: under ``python -m lacewing`` the working directory is still first on the search
-path when it runs.
+Public names are loaded on first use, so that ``import lacewing`` stays fast. This file imports only modules that Python
+has loaded at its start: under ``python -m lacewing`` the working directory is still first on the search path here.
 """
 
 from importlib import import_module

@@ -94,7 +94,7 @@ def test_every_public_name_is_there_twice() -> None:
         (["run", "digits", "--set", "networks.2.segments=7"], "segments = 7"),
         (["run", "digits", "--set", "data.records=20"], "at least 40 records"),
         (["run", "digits", "--set", "data.records=2000"], "data.records"),
-        (["run", "digits", "--set", "attacks.names=['lira']"], "unknown attack 'lira'"),
+        (["run", "digits", "--set", "attacks.names=['lira']"], "unknown name 'lira'"),
         (["run", "digits", "--set", "model.factory='nowhere:net'", "--set", "model.name=1"], "model"),
         (["run", "digits", "--only", "roles=target"], "did you mean 'role'?"),
         (["run", "digits", "--only", "role"], "must have the form field=value"),

@@ -30,6 +30,7 @@ from lacewing.tradeoff import (
     as_json,
     show_slope,
     tradeoff,
+    tradeoffs,
 )
 
 REFERENCES = ("lira-offline", "rmia-offline")
@@ -78,15 +79,11 @@ def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
     networks = [known(network) for network in networks]
     attacks = [dataclasses.replace(result, network=known(result.network)) for result in attacks]
     halves = study.data.split == "random-halves"
-    ran = {name: [a for a in attacks if a.attack == name] for name in study.attacks.names}
-    deciding = [n for n, of in ran.items() if of and all(a.metrics["balanced_accuracy"] is not None for a in of)]
-    tradeoffs = {name: tradeoff(attacks, attack=name, networks=networks, halves=halves) for name in deciding}
-    lead, *others = tradeoffs
+    by_attack = tradeoffs(study.attacks.names, attacks, networks=networks, halves=halves)
     declared = answers(study.tradeoff, attacks, networks, halves=halves)
-    document = as_json(tradeoffs[lead], declared)
-    if others:
-        document["other_attacks"] = {name: as_json(tradeoffs[name]) for name in others}
-    return Found(networks, attacks, tradeoffs, halves), document
+    lead, *others = by_attack
+    document = as_json(by_attack[lead], declared, {name: by_attack[name] for name in others})
+    return Found(networks, attacks, by_attack, halves), document
 
 
 def with_tables(page: str, found: Found) -> str:

@@ -27,7 +27,7 @@ from lacewing.auditing._attacks import Chosen
 from lacewing.errors import UsageError, UserCodeError, did_you_mean
 from lacewing.results import REALISED, AttackResult, NetworkResult, with_ends
 from lacewing.support.files import remove_parts, write_atomically
-from lacewing.support.text import entry
+from lacewing.support.text import entry, html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,18 +223,16 @@ class Audit:
         image = io.BytesIO()
         self.plot().savefig(image, format="png", dpi=110)
         picture = base64.b64encode(image.getvalue()).decode()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("attack", "variant", *_SHOWN))
-        body = "".join(
-            f"<tr><td>{html.escape(result.attack)}</td><td>{html.escape(result.variant)}</td>"
-            + "".join(f"<td>{_answer.shown(result.metrics.get(metric))}</td>" for metric in _SHOWN.values())
-            + "</tr>"
+        rows = (
+            (result.attack, result.variant, *(_answer.shown(result.metrics.get(metric)) for metric in _SHOWN.values()))
             for result in sorted(self.attacks, key=_auc_value, reverse=True)
         )
+        table = html_table(("attack", "variant", *_SHOWN), rows)
         said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
         said += [*self.notes, *self._not_run()]
         return (
             f"<p>{html.escape(self.sentence)}</p><img alt='ROC curves' src='data:image/png;base64,{picture}'>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"{table}"
             f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in said)}</ul>"
         )
 

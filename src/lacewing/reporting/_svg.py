@@ -92,8 +92,26 @@ def percent_axis(axis: Any) -> None:
 
 
 def legend_above(ax: Axes, columns: int = 4, **options: Any) -> None:
-    """A frameless legend over the axes, where it hides no point."""
+    """A frameless legend over the axes, where it hides no point; in fewer columns where these would be too wide."""
+    labels = [str(handle.get_label()) for handle in options.get("handles") or ax.get_legend_handles_labels()[0]]
+    width = 0.9 * 72 * ax.figure.get_figure(root=True).get_figwidth()
+    while columns > 1 and _legend_width(labels, columns) > width:
+        columns -= 1
     ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, columnspacing=1.3, **options)
+
+
+def _legend_width(labels: list[str], columns: int) -> float:
+    """About how wide a legend is, in points: the longest label of each column, with its handle and the space between.
+
+    Matplotlib fills column by column, the first ones with a label more.
+    """
+    rows, longer = divmod(len(labels), columns)
+    width, start = 0.0, 0
+    for column in range(columns):
+        end = start + rows + (column < longer)
+        width += 33 + 5 * max(map(len, labels[start:end]), default=0)
+        start = end
+    return width
 
 
 def to_svg(made: Figure, title: str, tips: dict[str, str] | None = None) -> str:

@@ -18,6 +18,7 @@ from lacewing.study import jobs
 from lacewing.study.folder import recorded
 from lacewing.study.plan import Plan
 from lacewing.study.store import Store
+from lacewing.support.text import html_table
 
 FPRS = (0.01, 0.001)
 EXPLORATORY = "An exploratory comparison: one of many that could be made."
@@ -69,14 +70,9 @@ class Comparison:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        names = ("", self.first, self.second, "difference")
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in (row.measure, *_cells(row))) + "</tr>"
-            for row in self.rows
-        )
+        head = ("", self.first, self.second, "difference")
+        table = html_table(head, ((row.measure, *_cells(row)) for row in self.rows))
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in (f"95 % intervals: {self.interval}", *self.notes))
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f"<p>{html.escape(self.sentence)}</p>{table}{notes}"
 
 

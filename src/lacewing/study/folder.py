@@ -27,7 +27,7 @@ from lacewing.study.result import Result
 from lacewing.study.store import Store
 from lacewing.support.files import read_bounded, refuse_links, write_atomically
 from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
-from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoff
+from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoffs
 from lacewing.tradeoff.cautions import failures
 
 if TYPE_CHECKING:
@@ -272,11 +272,8 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     there = {job.key for job in ran}
     waiting = [Waiting(job.attack, job.target.family, job.target.kind) for job in plan.attacks if job.key not in there]
     unfinished = {each.attack for each in waiting}
-    tradeoffs = {
-        name: tradeoff(attacks, attack=name, networks=networks, halves=halves, finished=name not in unfinished)
-        for name in _decided(study, attacks)
-    }
-    found = next(iter(tradeoffs.values()), None)
+    by_attack = tradeoffs(study.attacks.names, attacks, networks=networks, halves=halves, unfinished=unfinished)
+    found = next(iter(by_attack.values()), None)
     history = _history(study, facts)
     declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting, history=history)
     signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
@@ -284,8 +281,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
     write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
     if found or declared:
-        others = {name: as_json(each) for name, each in tradeoffs.items() if each is not found}
-        document = as_json(found, declared) | ({"other_attacks": others} if others else {})
+        document = as_json(found, declared, {name: each for name, each in by_attack.items() if each is not found})
         write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     if len(devices) > 1:
@@ -306,7 +302,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             data_digest=facts["data_digest"],
             looks={method: Look(**look) for method, look in facts.get("looks", {}).items()},
             missing=len(plan.networks) - len(done),
-            tradeoffs=tradeoffs,
+            tradeoffs=by_attack,
             answers=declared,
             refused=plan.refused,
             registry=_attacks(facts),
@@ -345,12 +341,6 @@ def _history(study: Study, facts: Mapping[str, Any]) -> History:
     extended = any(sorted(now[name]) != sorted(then[name]) for name in ("seeds", "families"))
     extended |= now["recipes"] != then["recipes"]
     return History(bool(then["late"]), len(then["seeds"]) if extended else None)
-
-
-def _decided(study: Study, attacks: Sequence[AttackResult]) -> list[str]:
-    """The attacks that say of each record whether it is a member, in the study's order: they have a trade-off."""
-    ran = {name: [a for a in attacks if a.attack == name] for name in study.attacks.names}
-    return [name for name, of in ran.items() if of and all(a.metrics["balanced_accuracy"] is not None for a in of)]
 
 
 def _slices(results: Sequence[AttackResult]) -> list[Slice]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lacewing.reporting import slope_sentence
-from lacewing.results import STOPPED, AttackResult, NetworkResult, with_ends
-from lacewing.support.text import entry
+from lacewing.results import AttackResult, NetworkResult, with_ends
+from lacewing.support.text import entry, html_table
 from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford
 
 _COLUMNS = 8  # networks that a terminal shows side by side
@@ -57,7 +57,7 @@ class Result:
         """As in `table`, with or without the dense networks stopped early."""
         rows = []
         for attack in self.attacks:
-            if attack.network.method == STOPPED and not stops:
+            if attack.network.stopped and not stops:
                 continue
             network = attack.network
             accuracy, defence = attack.metrics["balanced_accuracy"], attack.metrics["defence"]
@@ -82,18 +82,14 @@ class Result:
     def _repr_html_(self) -> str:
         """For notebooks: the trade-off's figure and the table, early stops left out."""
         rows = self._rows(stops=False)
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in (rows[0] if rows else {}))
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_shown(value))}</td>" for value in row.values()) + "</tr>"
-            for row in rows
-        )
+        table = html_table(rows[0] if rows else (), (map(_shown, row.values()) for row in rows))
         verdict = html.escape(" ".join(self._answers() or ["no attack has run yet"]))
         figure = self.folder / "figures" / "tradeoff.svg"
         picture = ""
         if figure.is_file():
             data = base64.b64encode(figure.read_bytes()).decode()
             picture = f'<img alt="trade-off" src="data:image/svg+xml;base64,{data}">'
-        return f"<p>{verdict}</p>{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<p>{verdict}</p>{picture}{table}"
 
     def _answers(self) -> list[str]:
         """The declared answers, the slope and what so many seeds can tell; the rest is marked as exploratory."""

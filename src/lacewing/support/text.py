@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import TextIO
 
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (writing direction among them), half a character, line ends
@@ -34,6 +36,13 @@ def cell(value: object) -> object:
     Numbers stay unchanged.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def html_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table as HTML, every cell escaped."""
+    titles = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    lines = (f"<tr>{''.join(f'<td>{html.escape(each)}</td>' for each in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def say(text: object, file: TextIO | None = None) -> None:

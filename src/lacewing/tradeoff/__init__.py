@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage
@@ -92,6 +92,7 @@ __all__ = [
     "show_ratio",
     "show_slope",
     "tradeoff",
+    "tradeoffs",
     "untested",
 ]
 
@@ -127,43 +128,37 @@ def tradeoff(
             same records.
     """
     chosen = _chosen(attacks, attack, band, resamples)
-    by_seed = _by_seed(chosen)
-    notes: list[str] = []
-    baselines = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
-    others = {s: [r for r in by_seed[s] if r is not baselines[s] and not r.network.stopped] for s in baselines}
-    for s, baseline in baselines.items():
-        check_same_records([baseline, *others[s]])
-    dense = {s: baseline for s, baseline in baselines.items() if _usable(s, baseline, notes)}
-    notes += _unrelated_stops(by_seed, dense)
-    pairs = tuple(pair_of(r, dense[s], band) for s in dense for r in others[s])
-    units = Units.of(dense, halves=halves)
-    every = Units.of(baselines, halves=halves)
-    measured = {s: e for s, r in baselines.items() if (e := r.metrics["balanced_accuracy"]) is not None}
+    found = _compared(chosen)
+    pairs = tuple(pair_of(r, baseline, band) for s, baseline in found.dense.items() for r in found.others[s])
+    units = Units.of(found.dense, halves=halves)
+    every = Units.of(found.baselines, halves=halves)
+    measured = {s: e for s, r in found.baselines.items() if (e := r.metrics["balanced_accuracy"]) is not None}
     a0, interval = every.estimate(measured) if measured else (None, "no dense network")
-    draws = None if units.enough else draws_over_records(dense, others, resamples, seed)
-    slopes = [
+    draws = None if units.enough else draws_over_records(found.dense, found.others, resamples, seed)
+    slope, *slopes = [
         slope_of(method, names, pairs, draws, a0, units, band, finished=finished)
-        for method, names in _sparse(dense, others).items()
+        for method, names in found.sparse.items()
     ]
-    points = points_of(chosen, dense, band, units)
+    points = points_of(chosen, found.dense, band, units)
     cap = Estimate(*((a - 0.5) / (1 - a) for a in a0)) if a0 is not None and a0.high < 1 else None
-    apart, alone = differences(families(chosen), networks, Units.of(by_seed, halves=halves), finished=finished)
+    apart, alone = differences(families(chosen), networks, Units.of(found.by_seed, halves=halves), finished=finished)
+    notes = list(found.notes)
     if alone and apart:
         notes.append(f"Families of one recipe are not compared at equal accuracy: {', '.join(sorted(alone))}.")
-    power, power_sentence = power_of(baselines, others, every)
+    power, power_sentence = power_of(found.baselines, found.others, every)
     return TradeOff(
         attack=attack,
         band=band,
-        seeds=tuple(baselines),
+        seeds=tuple(found.baselines),
         unit=units.unit,
         replicates=len(every),
         interval=interval,
         dense_balanced_accuracy=a0,
-        dense_records=sum(r.n_members + r.n_nonmembers for r in baselines.values()),
+        dense_records=sum(r.n_members + r.n_nonmembers for r in found.baselines.values()),
         cap=cap,
         cap_sentence=_cap_sentence(a0, cap),
-        slope=slopes[0],
-        slopes=tuple(slopes[1:]),
+        slope=slope,
+        slopes=tuple(slopes),
         pairs=pairs,
         points=points,
         pareto=pareto(points),
@@ -172,7 +167,7 @@ def tradeoff(
         power=power,
         power_sentence=power_sentence,
         explained=explained(chosen),
-        matches=matches(by_seed, dense, units),
+        matches=matches(found.by_seed, found.dense, units),
         notes=tuple(notes),
     )
 
@@ -192,6 +187,33 @@ def _chosen(
     return chosen
 
 
+class _Compared(NamedTuple):
+    """The results of one attack, by seed, and what they are compared with."""
+
+    by_seed: Mapping[int, Sequence[AttackResult]]
+    baselines: Mapping[int, AttackResult]  # on the dense network of the seeds that have one
+    others: Mapping[int, Sequence[AttackResult]]  # of these seeds, without early stops
+    dense: Mapping[int, AttackResult]  # of `baselines` those that losses and gains can be relative to
+    sparse: Mapping[str, frozenset[str]]  # the names of the sparse networks: of "all", then of each method
+    notes: Sequence[str]
+
+
+def _compared(chosen: Sequence[AttackResult]) -> _Compared:
+    by_seed = _by_seed(chosen)
+    notes: list[str] = []
+    baselines = {s: found for s, results in by_seed.items() if (found := _baseline(s, results, notes)) is not None}
+    others = {s: [r for r in by_seed[s] if r is not baselines[s] and not r.network.stopped] for s in baselines}
+    for s, baseline in baselines.items():
+        check_same_records([baseline, *others[s]])
+    dense = {s: baseline for s, baseline in baselines.items() if _usable(s, baseline, notes)}
+    notes += _unrelated_stops(by_seed, dense)
+    networks = [r.network for s in dense for r in others[s] if r.network.sparse]
+    sparse = {"all": frozenset(n.network for n in networks)}
+    for method in ordered(n.method for n in networks):
+        sparse[method] = frozenset(n.network for n in networks if n.method == method)
+    return _Compared(by_seed, baselines, others, dense, sparse, notes)
+
+
 def _unrelated_stops(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult]) -> Iterable[str]:
     """A note for each seed whose early stops are not states of its dense network."""
     for s, baseline in dense.items():
@@ -199,29 +221,48 @@ def _unrelated_stops(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mappi
         curves = any(r.network.curve for r in stops)  # which results.csv does not hold
         if curves and not any(is_checkpoint_of(r.network, baseline.network) for r in stops):
             yield (
-                f"Seed {s}: the networks stopped early are no states of '{baseline.network.network}' during its "
-                "training, so no network is compared with them at equal accuracy. That needs the same settings of "
-                "training, and one machine."
+                f"Seed {s}: the networks stopped early are not checkpoints of '{baseline.network.network}', so no "
+                "network is compared with them at equal accuracy. They need the same training settings, on one machine."
             )
 
 
-def _sparse(
-    dense: Mapping[int, AttackResult], others: Mapping[int, Sequence[AttackResult]]
-) -> dict[str, frozenset[str]]:
-    """The names of the sparse networks: of "all", then of each method."""
-    networks = [r.network for s in dense for r in others[s] if r.network.sparse]
-    every = {"all": frozenset(n.network for n in networks)}
-    methods = ordered(n.method for n in networks)
-    return every | {method: frozenset(n.network for n in networks if n.method == method) for method in methods}
+def tradeoffs(
+    names: Iterable[str],
+    attacks: Sequence[AttackResult],
+    *,
+    networks: Sequence[NetworkResult] = (),
+    halves: bool = False,
+    unfinished: Collection[str] = (),
+) -> dict[str, TradeOff]:
+    """The trade-off of each attack that decides about every record whether it is a member, in the order of ``names``.
+
+    Args:
+        names: attacks; those without results, and those that only rank records, are left out.
+        attacks: results of all of them.
+        networks: see `tradeoff`, like ``halves``.
+        unfinished: attacks that were not run on every planned network.
+    """
+    ran = {name: [a for a in attacks if a.attack == name] for name in names}
+    decided = [n for n, of in ran.items() if of and all(a.metrics["balanced_accuracy"] is not None for a in of)]
+    return {
+        name: tradeoff(attacks, attack=name, networks=networks, halves=halves, finished=name not in unfinished)
+        for name in decided
+    }
 
 
-def as_json(tradeoff: TradeOff | None, declared: Sequence[Answer] = ()) -> dict[str, Any]:
+def as_json(
+    tradeoff: TradeOff | None, declared: Sequence[Answer] = (), others: Mapping[str, TradeOff] | None = None
+) -> dict[str, Any]:
     """The trade-off as plain JSON: dicts, lists, strings, finite numbers or None, and a ``schema`` number.
 
-    ``declared`` holds the answers to the comparisons that the study declared.
+    Args:
+        tradeoff: by the leading attack.
+        declared: the answers to the comparisons that the study declared.
+        others: by other attacks.
     """
     plain = {} if tradeoff is None else _plain(tradeoff)
-    return {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
+    found = {"schema": SCHEMA, "paper_slope": PAPER_SLOPE, "declared": _plain(tuple(declared)), **plain}
+    return found | ({"other_attacks": {name: as_json(each) for name, each in others.items()}} if others else {})
 
 
 def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from lacewing import cli
 from lacewing.study.status import as_text
-from lacewing.support.text import cell, entry, say, visible
+from lacewing.support.text import cell, entry, html_table, say, visible
 
 HOSTILE = "a\x1b[2Jb\x07c\rd\x9b1me\u202ef\x00g"
 SEEN = r"a\x1b[2Jb\x07c\rd\x9b1me\u202ef\x00g"
@@ -129,3 +129,11 @@ def test_classes_and_ids_of_data_are_visible(
     out, err = capsys.readouterr()
     assert not controls(out + err)
     assert {row["class"] for row in json.loads(out)["classes"]} == {"\x1b[31mred", "\u202eblue"}
+
+
+def test_a_table_of_html_escapes_titles_and_cells() -> None:
+    made = html_table(("a<b", "c"), [("<script>", "&"), ("1", "2")])
+    assert made == (
+        "<table><thead><tr><th>a&lt;b</th><th>c</th></tr></thead>"
+        "<tbody><tr><td>&lt;script&gt;</td><td>&amp;</td></tr><tr><td>1</td><td>2</td></tr></tbody></table>"
+    )

@@ -117,3 +117,21 @@ def test_controls_may_be_as_inaccurate_as_they_like(plain: Any) -> None:
     (said,) = [s for s in _signs(plain, [*sparse, *low]) if "collapsed" in s]
     assert "imp-02" in said
     assert "short" not in said
+
+
+def test_controls_of_any_method_are_controls_and_their_own_batches_are_looked_at(plain: Any) -> None:
+    dense = [n for n in plain.networks if n.network == "dense"]
+    users = [
+        dataclasses.replace(n, network=name, method="my_pkg.mine:Private", kind="control", family="private")
+        for name in ("private-1", "private-2")
+        for n in dense
+    ]
+    told = [s.partition(":")[0] for s in _signs(plain)]
+    assert "No control at equal accuracy" in told
+    assert "No control at equal accuracy" not in [s.partition(":")[0] for s in _signs(plain, [*plain.networks, *users])]
+    entries = [{"method": "my_pkg.mine:Private", "train": {"batch_size": 199}}, {"method": "dense"}]
+    attacks = [dataclasses.replace(a, network=users[0]) for a in plain.attacks if a.network == dense[0]]
+    study = {**plain.study, "networks": entries}
+    said = failures([*plain.networks, *users], [*plain.attacks, *attacks], plain.tradeoff, classes=10, study=study)
+    (alone,) = [s for s in said if s.startswith("A batch of a single record")]
+    assert "my_pkg.mine:Private: 200 records in batches of 199" in alone

@@ -52,6 +52,55 @@ def test_a_second_dense_network_has_its_pairs_and_no_slope():
     assert found.slope.ratio == tradeoff(study((0, 1)), resamples=100).slope.ratio
 
 
+def _of_kind(found, kind):
+    return dataclasses.replace(found, network=dataclasses.replace(found.network, kind=kind))
+
+
+def _kinds(results):
+    return [_of_kind(r, "dense" if r.network.method == "dense" else "sparse") for r in results]
+
+
+@pytest.mark.parametrize("method", ["dense", "my_pkg.mine:Narrow"])
+def test_a_control_in_the_band_is_a_point_and_no_part_of_any_slope(method):
+    results = _kinds(study((0, 1, 2), rng=np.random.default_rng(0)))
+    narrow = [
+        _of_kind(result(net("narrow", s, test=0.5, density=0.1, method=method), 0.55), "control") for s in range(3)
+    ]
+    found, without = tradeoff([*results, *narrow], resamples=100), tradeoff(results, resamples=100)
+    assert found.slope == without.slope
+    assert found.slopes == without.slopes
+    assert found.power == without.power
+    (point,) = [p for p in found.points if p.network == "narrow"]
+    assert point.control
+    assert point.in_band
+    assert {p.network for p in found.pairs if p.in_band} >= {"narrow"}
+    assert found.differences == without.differences == ()
+
+
+def test_methods_of_users_come_after_the_packages_own_in_the_order_of_the_results():
+    results = _kinds(study((0, 1, 2)))
+    for place, method in enumerate(("zoo:Zebra", "my_pkg.mine:Ant")):
+        density = 0.1 + 0.01 * place
+        results += [
+            _of_kind(result(net(f"n{place}", s, test=0.75, density=density, method=method), 0.7), "sparse")
+            for s in (0, 1, 2)
+        ]
+    found = tradeoff(results, resamples=100)
+    assert [s.method for s in found.slopes] == ["imp", "butterfly", "zoo:Zebra", "my_pkg.mine:Ant"]
+    assert list(dict.fromkeys(p.method for p in found.points)) == ["dense", *(s.method for s in found.slopes)]
+    assert [s.networks for s in found.slopes[2:]] == [("n0",), ("n1",)]
+
+
+def test_a_control_does_not_stand_in_for_a_missing_dense_network():
+    results = _kinds(study((0, 1)))
+    results += [_of_kind(result(net("short", s, test=0.7, method="dense"), 0.7), "control") for s in (0, 1)]
+    kept = [r for r in results if (r.network.network, r.network.seed) != ("dense", 1)]
+    found = tradeoff(kept, resamples=100)
+    assert found.seeds == (0,)
+    assert {p.seed for p in found.pairs} == {0}
+    assert any(note.startswith("Seed 1 is left out") for note in found.notes)
+
+
 def test_the_slope_is_mean_gain_over_mean_loss_over_the_band_alone():
     results = study((0, 1, 2), rng=np.random.default_rng(0))
     results += [result(net("imp-9", s, test=0.2, density=0.9), 0.9) for s in range(3)]  # far outside, would tilt it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,17 @@ def preloaded() -> ModuleType:
 def forging() -> ModuleType:
     """``tests/forging.py``."""
     return _load("forging")
+
+
+@pytest.fixture(scope="session")
+def own_method(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """``tests/own_method.py``, which studies may name from now on; its folder is on the search path."""
+    folder = tmp_path_factory.mktemp("own_method")
+    found = folder / "own_method.py"
+    found.write_bytes(Path(__file__).with_name("own_method.py").read_bytes())
+    sys.path.insert(0, str(folder))
+    yield found
+    sys.path.remove(str(folder))
 
 
 def _load(name: str) -> ModuleType:

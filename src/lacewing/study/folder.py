@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lacewing import attacks as registry
 from lacewing import risk
@@ -61,6 +61,22 @@ class _Declaration(BaseModel):
     recipes: int
 
 
+class _Look(BaseModel):
+    """How the networks of a method appear, as the folder records it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: str
+    colour: str
+    marker: str
+    sequence: bool
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> _Look:
+        Look(**self.model_dump())  # refuses what no figure can show
+        return self
+
+
 class _Facts(BaseModel):
     """plan.json: what a run folder is of. What later versions add is let through; the seal vouches for it."""
 
@@ -71,7 +87,7 @@ class _Facts(BaseModel):
     model: dict[str, Any]
     models: dict[str, dict[str, Any]] = {}  # by entry, of those that have their own
     methods: dict[str, dict[str, Any]] = {}  # by the place of an entry, of methods that are not the package's
-    looks: dict[Annotated[str, Field(max_length=200)], Look] = {}  # of the same methods, by their names
+    looks: dict[Annotated[str, Field(max_length=200)], _Look] = {}  # of the same methods, by their names
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
     command: str
@@ -243,7 +259,8 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
     found = [f"{path} of {names[key]}" for key, path in sorted(store.damaged, key=lambda d: d[1]) if key in names]
     refuse_links(store.folder, store.folder / "study.toml")
     try:
-        same = recorded_study(read_toml(store.folder / "study.toml"), _methods(study)) == study
+        copy = recorded_study(read_toml(store.folder / "study.toml"), _methods(study))
+        same = copy.as_dict() == study.as_dict()
     except (UsageError, FolderError, FileNotFoundError):
         same = False
     return tuple(found) if same else (*found, "study.toml, which the next run writes again from plan.json")

@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lacewing import data, models
+from lacewing import data, methods, models
 from lacewing.sparsify.masks import prunable, unpack
 from lacewing.study import jobs
 from lacewing.study.accounting import count_networks
 from lacewing.study.declared import load_study
 from lacewing.study.jobs import _networks
-from lacewing.study.plan import make_plan
+from lacewing.study.plan import fingerprints, make_plan
 from lacewing.study.store import Store
 
 METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
@@ -21,11 +21,18 @@ METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "butterfly of two factors": ({"method": "butterfly", "segments": 2, "factors": 2}, 1),
     "butterfly of three factors": ({"method": "butterfly", "segments": 3, "factors": 3}, 1),
     "butterfly in DeBut's order": ({"method": "butterfly", "segments": 3, "columns": "kernel-first"}, 1),
+    "early-stopped": ({"method": "early-stopped", "epochs": [1]}, 2),
+    "a user's own": ({"method": "own_method:Halved", "share": 0.3}, 1),
+    "narrow": ({"method": "imp", "levels": 1, "fraction": 0.4, "model": {"width": 2}}, 2),
 }
 
 
+def test_every_method_is_here():
+    assert {*methods.METHODS} <= {entry["method"] for entry, _ in METHODS.values()}
+
+
 @pytest.fixture(scope="module", params=METHODS)
-def trained(request, tmp_path_factory):
+def trained(request, tmp_path_factory, own_method):
     """(study, workspace, the chain's jobs, what the dry run said), each network trained for two epochs."""
     torch.set_num_threads(1)
     entry, networks = METHODS[request.param]
@@ -44,7 +51,7 @@ def trained(request, tmp_path_factory):
     records = data.prepare(dataset, records=None, label_noise=0.0)
     store = Store(tmp_path_factory.mktemp("run"))
     work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x), np.empty(0, np.int64))
-    plan = make_plan(study, data_digest=dataset.digest, model=models.fingerprint(study.model))
+    plan = make_plan(study, data_digest=dataset.digest, models=fingerprints(study))
     counts = count_networks(study, plan, dataset.shape, dataset.classes)
     chain = plan.chains[0]
     assert len(chain) == networks
@@ -69,19 +76,19 @@ def test_density_is_what_the_dry_run_said(trained):
         assert found.density == found.nonzero / parameters
         densities.append(found.density)
     assert densities == sorted(densities, reverse=True)
-    assert (densities[-1] < 1) == (job.method != "dense")
+    assert (densities[-1] < 1) == (job.spec.role == "sparse" or job.model != work.study.model)
 
 
 def test_stored_non_zeros_are_exactly_those_counted(trained):
     """Entries of factors for butterfly layers; for IMP the zeros are the mask's, all of them and no others."""
     _, work, chain, counts = trained
-    dense = models.build(work.study.model, work.dataset.shape, work.dataset.classes)
     for job in chain:
+        dense = models.build(job.model, work.dataset.shape, work.dataset.classes)
         weights = _weights(work, job)
         stored = sum(
             t.numel() for name, t in weights.items() if not name.rpartition(".")[2].startswith(("running", "num"))
         )
-        if job.level == 0:
+        if not job.spec.masked:
             assert stored == counts[job.network]["nonzero"]
             continue
         masks = unpack(load_file(work.store.job(job.key) / "masks.safetensors"))
@@ -91,13 +98,13 @@ def test_stored_non_zeros_are_exactly_those_counted(trained):
 
 
 def test_the_checkpoint_loads_into_the_plain_network_and_answers_the_same(trained):
-    study, work, chain, _ = trained
+    _, work, chain, _ = trained
     shape, classes = work.dataset.shape, work.dataset.classes
     mean, std = (torch.from_numpy(a).view(1, -1, 1, 1) for a in work.normalisation)
     inputs = (torch.from_numpy(work.records.x).float() - mean) / std
     for job in chain:
-        state = jobs.plain_state(work.store, job, study, shape=shape, classes=classes)
-        plain = models.build(study.model, shape, classes).eval()
+        state = jobs.plain_state(work.store, job, shape=shape, classes=classes)
+        plain = models.build(job.model, shape, classes).eval()
         plain.load_state_dict(state)
         with torch.no_grad():
             logits = plain(inputs)

@@ -1,4 +1,4 @@
-"""A changed study in a folder of its own, with what it shares with another one taken over."""
+"""A changed study in a folder of its own, with the jobs that it shares with another one copied from there."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_network_that_was_altered_there_is_trained_here(small: ModuleType, fir
         first / "run" / "jobs" / key / "signals.npz"
     ).read_bytes()
     assert _facts(tmp_path / "run")[key] != _facts(first / "run")[key]
-    assert f"jobs/{key}/signals.npz is lost, damaged or was altered since, and is not taken over." in done.stderr
+    assert f"jobs/{key}/signals.npz is lost, damaged or was altered since, and is not copied." in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def test_what_was_asked_of_another_training_is_not_taken_over(small: ModuleType,
     ("place", "change", "said"),
     [
         ("nowhere", "run.seeds=[1]", "is no run folder"),
-        ("run", "train.epochs=2", "nothing there is of this study: train.epochs is 2 now and 3 in the folder"),
-        ("run", "run.seeds=[7]", "nothing there is of this study: its seeds are others"),
+        ("run", "train.epochs=2", "it has no jobs in common with this study: train.epochs is 2 now and 3"),
+        ("run", "run.seeds=[7]", "it has no jobs in common with this study: its seeds differ"),
     ],
 )
 def test_a_folder_of_which_nothing_is_of_use_is_refused(

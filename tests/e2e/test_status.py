@@ -158,7 +158,7 @@ def test_a_dry_run_ends_with_an_estimate(small: ModuleType, study: Path, finishe
     assert here.startswith("  here, ")
     assert "dense" in steps
     assert "pruned" in steps
-    assert there.startswith("  on h100 x 8, bf16: not under ")
+    assert there.startswith("  on h100 x 8, bf16: at least ")
     again = json.loads(small.lacewing(*words, "--json", "--out", finished).stdout)
     assert again["estimate"]["networks"] == again["estimate"]["epochs"] == 0
     assert not (tmp_path / "run").exists()

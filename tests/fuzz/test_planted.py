@@ -177,7 +177,7 @@ TABLES = {
     "an empty table": ("", 2, "is empty"),
     "a header alone": ("member,score\n", 2, "1 line"),
     "a row too short": ("member,score\n1,2\n0\n1,3\n", 2, "line 3 has 1 cells"),
-    "a column twice": ("member,member,score\n1,1,2\n0,0,3\n", 2, "stands twice"),
+    "a column twice": ("member,member,score\n1,1,2\n0,0,3\n", 2, "two columns"),
     "words for numbers": ("member,score\n1,much\n0,3\n", 2, "which is no number"),
     "a member in words": ("member,score\nyes,1\nno,3\n", 2, "which is no number"),
     "semicolons": ("member;score\n1;2\n0;3\n", 2, "Unknown column"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,47 +64,60 @@ def ask(
     if top >= classes:
         raise UsageError(f"y holds the label {top}, and {who} answers {classes} classes: labels must be below that.")
     found: dict[str, Array] = {}
-    x, y = records.x, records.y
+    if records.x.dtype.kind == "f" and _all_float(records.form):
+        found |= _of_copies(model, records, queries, signals, who)
+        records = replace(records, x=records.x.astype(np.float32))
+    if isinstance(model, nn.Module) and "gradients" in signals:
+        found["gradient_N2"] = _gradients(model, records, who)
+    return Answers(logits, population_logits, **found)
+
+
+def _of_copies(model: Model, records: Data, queries: int, signals: frozenset[str], who: str) -> dict[str, Array]:
+    """What the model answers of noisy and shifted copies of records of floats, by field of `Answers`."""
+    x = records.x.astype(np.float32)
     white_box = isinstance(model, nn.Module)
     batch_size = None if white_box else _BATCH  # of a function it is not known where it computes
     every = np.ones(len(x), bool)
-    if x.dtype.kind == "f" and _all_float(records.form):
-        x = x.astype(np.float32)
-        scale = datasets.normalisation(x)
-        network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype, who=who)
-        if "sensitivity" in signals:
-            found["sensitivity_N"] = observe(
-                network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size
-            )[1]
-        augmentation, noise = "augmentation" in signals, "noise" in signals
-        wanted = queries if white_box and queries > 1 else 0
-        if x.ndim in (2, 4) and (augmentation or noise or wanted):
-            probes = probe(
-                network,
-                x,
-                y,
-                normalisation=scale,
-                of=every & noise,
-                queries=max(queries, LABEL_QUERIES) if augmentation else wanted,
-                gradients=False,
-                batch_size=batch_size,
-            )
-            if wanted:
-                found["phi_NQ"] = probes.phi_NQ[:, :wanted]
-            if augmentation:
-                found["right_NQ"] = probes.right_NQ
-            if noise:
-                found["right_NS"] = probes.right_NS
-    if isinstance(model, nn.Module) and "gradients" in signals:
-        masks = _masks(model)
-        blocks = np.array_split(np.arange(len(x)), -(-len(x) // _BATCH))
-        with user_code(f"{who}, asked for the gradients of single records,", own_frames=True):
-            parts = [
-                gradient_norms(model, _tensor(model, x[rows]), torch.from_numpy(y[rows]), masks=masks)
-                for rows in blocks
-            ]
-        found["gradient_N2"] = np.concatenate(parts)
-    return Answers(logits, population_logits, **found)
+    scale = datasets.normalisation(x)
+    network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype, who=who)
+    found: dict[str, Array] = {}
+    if "sensitivity" in signals:
+        found["sensitivity_N"] = observe(network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size)[
+            1
+        ]
+    augmentation, noise = "augmentation" in signals, "noise" in signals
+    wanted = queries if white_box and queries > 1 else 0
+    if x.ndim not in (2, 4) or not (augmentation or noise or wanted):
+        return found
+    probes = probe(
+        network,
+        x,
+        records.y,
+        normalisation=scale,
+        of=every & noise,
+        queries=max(queries, LABEL_QUERIES) if augmentation else wanted,
+        gradients=False,
+        batch_size=batch_size,
+    )
+    if wanted:
+        found["phi_NQ"] = probes.phi_NQ[:, :wanted]
+    if augmentation:
+        found["right_NQ"] = probes.right_NQ
+    if noise:
+        found["right_NS"] = probes.right_NS
+    return found
+
+
+def _gradients(model: nn.Module, records: Data, who: str) -> Array:
+    """(N, 2), see `lacewing.signals.gradient_norms`."""
+    masks = _masks(model)
+    blocks = np.array_split(np.arange(len(records)), -(-len(records) // _BATCH))
+    with user_code(f"{who}, asked for the gradients of single records,", own_frames=True):
+        parts = [
+            gradient_norms(model, _tensor(model, records.x[rows]), torch.from_numpy(records.y[rows]), masks=masks)
+            for rows in blocks
+        ]
+    return np.concatenate(parts)
 
 
 def check_model(model: object, who: str) -> None:

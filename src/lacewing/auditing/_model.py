@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,31 +99,21 @@ def audit(
     _result.check_delta(delta)
     chosen = choose(attacks)
     notes: list[str] = []
-    inside, outside = _inputs.read(members, "members"), _inputs.read(nonmembers, "nonmembers")
-    given = None if population is None else _inputs.read(population, "population")
-    outside, reserve, refused = _population(outside, given, chosen.attacks, seed, notes)
-    parts = {"members": inside, "nonmembers": outside} | ({} if reserve is None else {"population": reserve})
-    everything = _inputs.join(parts)
-    n = len(inside) + len(outside)
-    records = everything.at(np.arange(n))
-    reserve = None if reserve is None else everything.at(np.arange(n, len(everything)))
-    _note_shared(inside, outside, reserve, notes)
-    member = np.arange(n) < len(inside)
-
+    records = _read(members, nonmembers, population, chosen.attacks, seed, notes)
     needs = {need for attack in chosen.attacks for need in attack.needs}
     signals = frozenset(_ask.SIGNALS & needs)
-    answers = _ask.ask(model, records, reserve, queries=queries, signals=signals)
-    unmeasured = _ask.unmeasured(records)
+    answers = _ask.ask(model, records.audited, records.population, queries=queries, signals=signals)
+    unmeasured = _ask.unmeasured(records.audited)
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
         notes.append(unmeasured)
-    evidence = _evidence(answers, records, member, reserve)
+    evidence = _evidence(answers, records.audited, records.member_N, records.population)
     folder = None if out is None else Path(out)
     if refit is not None:
         work = _refit.Work(
             refit=refit,
-            records=records,
-            population=reserve,
-            in_KN=_refit.halves(n, references, seed),
+            records=records.audited,
+            population=records.population,
+            in_KN=_refit.halves(len(records.audited), references, seed),
             seed_K=tuple(1000 * seed + k for k in range(references)),
             queries=queries,
             white_box=_ask.is_module(model),
@@ -132,17 +123,12 @@ def audit(
             processes = 1
         say = _to_stderr if progress else _nowhere
         found, said = _refit.references(work, folder=folder, version=version, processes=processes, say=say)
-        notes += said
-        if not 0.8 <= 2 * len(inside) / n <= 1.25:
-            notes.append(
-                f"References trained on {n // 2} records each, the model on {len(inside)}: give as many non-members as "
-                "members for references of its size."
-            )
+        notes += [*said, *_sizes_differ(records)]
         evidence = _with_references(evidence, answers, found, work, notes)
-    refused |= _mends(
+    refused = records.refused | _mends(
         chosen.attacks,
         evidence,
-        refused,
+        records.refused,
         with_references=refit is not None,
         could_query=unmeasured is None and _ask.is_module(model),
     )
@@ -223,6 +209,42 @@ def _seed(seed: int, refit: object) -> int:
         return numbers.seed(seed)
     most = (2**32 - 1 - MOST_REFERENCES) // 1000
     return numbers.whole("seed", seed, 0, most, why="since refit gets 1000 * seed + k, and numpy takes 32 bits")
+
+
+@dataclass(frozen=True, eq=False)
+class _Records:
+    """The records of an audit, and the attacks that are refused for want of a population."""
+
+    audited: Data
+    member_N: npt.NDArray[np.bool_]
+    population: Data | None
+    refused: dict[str, str]
+
+
+def _read(
+    members: Any, nonmembers: Any, population: Any, chosen: Sequence[Attack], seed: int, notes: list[str]
+) -> _Records:
+    """The given records, checked and in one form: members, then non-members, and the population apart."""
+    inside, outside = _inputs.read(members, "members"), _inputs.read(nonmembers, "nonmembers")
+    given = None if population is None else _inputs.read(population, "population")
+    outside, reserve, refused = _population(outside, given, chosen, seed, notes)
+    parts = {"members": inside, "nonmembers": outside} | ({} if reserve is None else {"population": reserve})
+    everything = _inputs.join(parts)
+    n = len(inside) + len(outside)
+    reserve = None if reserve is None else everything.at(np.arange(n, len(everything)))
+    _note_shared(inside, outside, reserve, notes)
+    return _Records(everything.at(np.arange(n)), np.arange(n) < len(inside), reserve, refused)
+
+
+def _sizes_differ(records: _Records) -> list[str]:
+    """A note where references, which train on half of all records, train on fewer or more than the model did."""
+    n, members = len(records.audited), int(records.member_N.sum())
+    if 0.8 <= 2 * members / n <= 1.25:
+        return []
+    return [
+        f"References trained on {n // 2} records each, the model on {members}: give as many non-members as members for "
+        "references of its size."
+    ]
 
 
 def _population(

@@ -75,8 +75,13 @@ def _csv(path: Path) -> Arrays:
             raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise UsageError(f"{path}: the column '{twice}' stands twice.")
+        raise UsageError(f"{path} has two columns '{twice}'; give each once.")
     columns = {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
+    return _arrays(path, columns)
+
+
+def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
+    """Columns of cells by name to arrays by name; numbered columns are joined."""
     numbered: dict[str, dict[int, npt.NDArray[Any]]] = {}
     arrays: Arrays = {}
     for name, cells in columns.items():

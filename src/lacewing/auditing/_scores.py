@@ -238,16 +238,7 @@ def _references(arrays: Arrays, observed: Observed) -> References | None:
         raise UsageError(f"reference_in has shape {inside.shape}: give (K, N) with N = {n}.")
     _zero_one("reference_in", inside)
     k = len(inside)
-    phi = _fitting("reference_phi", arrays, (k, n, None))
-    if phi is not None:
-        if observed.phi_NQ is None:
-            raise UsageError("reference_phi is given without phi: give the target's log-odds (N, Q) as well.")
-        queries = observed.phi_NQ.shape[1]
-        if phi.shape[2] != queries:
-            raise UsageError(
-                f"reference_phi holds {phi.shape[2]} queries a record and phi {queries}: ask all networks the same "
-                "fixed queries (crops)."
-            )
+    phi = _reference_phi(arrays, observed, (k, n, None))
     _fitting("reference_sensitivity", arrays, (k, n))
     logits = _fitting("reference_logits", arrays, (k, n, observed.classes))
     if logits is not None:
@@ -260,6 +251,22 @@ def _references(arrays: Arrays, observed: Observed) -> References | None:
         logits = np.full((k, n, observed.classes), -math.log(observed.classes - 1))
         np.put_along_axis(logits, observed.label_N[None, :, None], phi[:, :, :1].astype(np.float64), axis=2)
     return References(logits, inside.astype(np.bool_), tuple(f"reference {i}" for i in range(k)), phi)
+
+
+def _reference_phi(arrays: Arrays, observed: Observed, shape: tuple[int | None, ...]) -> npt.NDArray[Any] | None:
+    """The log-odds of references, under the queries that the target's are given for."""
+    phi = _fitting("reference_phi", arrays, shape)
+    if phi is None:
+        return None
+    if observed.phi_NQ is None:
+        raise UsageError("reference_phi is given without phi: give the target's log-odds (N, Q) as well.")
+    queries = observed.phi_NQ.shape[1]
+    if phi.shape[2] != queries:
+        raise UsageError(
+            f"reference_phi holds {phi.shape[2]} queries a record and phi {queries}: ask all networks the same fixed "
+            "queries (crops)."
+        )
+    return phi
 
 
 def _refuse_twins(name: str, own: npt.NDArray[Any], others: npt.NDArray[Any]) -> None:

@@ -76,18 +76,7 @@ def butterfly(
     """
     kind = choose_device(device)
     chosen = tuple(dtypes or native_dtypes(kind))
-    for name in chosen:
-        if name not in DTYPES:
-            raise UsageError(f"--dtype {name}: {did_you_mean(name, DTYPES)}")
-    numbers.whole("threads", threads, 1, 1_024)
-    _check_seconds(seconds)
-    for name, most, values in (("sizes", MOST_SIZE, sizes), ("batches", MOST_BATCH, batches or (1,))):
-        if not 1 <= len(values) <= MOST_SETTINGS:
-            raise UsageError(f"{name}: {len(values):,} are given; give 1 to {MOST_SETTINGS}.")
-        for value in values:
-            numbers.whole(name, value, 1, most, why="since matrices of it have to fit into memory")
-    if max(sizes) * max(batches or (1,)) > MOST_ENTRIES:
-        raise UsageError(f"sizes and batches: the largest of both have a product above {MOST_ENTRIES:,}; lower one.")
+    _check(chosen, threads, seconds, sizes, batches or (1,))
     chains = {n: Chain.monarch(n, n) for n in sizes}  # refuses a prime size now
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -178,6 +167,21 @@ def train(*, device: str = "auto", seconds: float = 10.0, repeats: int = 3, stac
     finally:
         torch.set_num_threads(before)
     return TrainBenchmark(machine, routes, auto, floors, stacked)
+
+
+def _check(dtypes: Sequence[str], threads: int, seconds: float, sizes: Sequence[int], batches: Sequence[int]) -> None:
+    for name in dtypes:
+        if name not in DTYPES:
+            raise UsageError(f"--dtype {name}: {did_you_mean(name, DTYPES)}")
+    numbers.whole("threads", threads, 1, 1_024)
+    _check_seconds(seconds)
+    for name, most, values in (("sizes", MOST_SIZE, sizes), ("batches", MOST_BATCH, batches)):
+        if not 1 <= len(values) <= MOST_SETTINGS:
+            raise UsageError(f"{name}: {len(values):,} are given; give 1 to {MOST_SETTINGS}.")
+        for value in values:
+            numbers.whole(name, value, 1, most, why="since matrices of it have to fit into memory")
+    if max(sizes) * max(batches) > MOST_ENTRIES:
+        raise UsageError(f"sizes and batches: the largest of both have a product above {MOST_ENTRIES:,}; lower one.")
 
 
 def _check_seconds(seconds: float) -> None:

@@ -1,6 +1,6 @@
 """One training process of ``lacewing bench train``.
 
-It is told the side, "plain" with a number of threads or "lacewing" with a seed, and how to train. It trains two passes
+It is told whose loop, "plain" or "lacewing", and how to train. It trains two passes
 over its images as warm-up, says that it is ready, receives when the common window starts and ends, and sends the images
 of the passes that it finished inside it and the seconds that they took.
 """
@@ -122,9 +122,9 @@ def serve() -> None:
     on_pass, times = after_each_pass(parent)
     try:
         if setup["side"] == "plain":
-            plain(setup["number"], device, way, on_pass)
+            plain(setup["threads"], device, way, on_pass)
         else:
-            ours(setup["number"], device, way, setup["precision"], on_pass)
+            ours(setup["seed"], device, way, setup["precision"], on_pass)
     except WindowOver:
         parent.send({"images": SIZES[device][1] * (len(times) - 1), "seconds": times[-1] - times[0]})
 

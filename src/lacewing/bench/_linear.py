@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,7 @@ class Row:
     dtype: str
     passes: str
     way: str
+    family: str  # dense, butterfly or pruned
     density: float
     median: float | None = None
     low: float | None = None
@@ -108,7 +109,7 @@ def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> It
     """
     for setting in settings:
         ways: dict[str, Way | str] = {}
-        for name, make in WAYS.items():
+        for name, (_, make) in WAYS.items():
             try:
                 way = make(setting)
                 _check(name, way)
@@ -131,7 +132,7 @@ def _rows(machine: Machine, setting: Setting, passes: str, ways: dict[str, Way |
     threefold = 1 if passes == "forward" else 3  # a backward pass is two products of the same size
     rows = []
     for name, way in ways.items():
-        row = Row(setting.n, setting.batch, setting.dtype, passes, name, setting.chain.density)
+        row = Row(setting.n, setting.batch, setting.dtype, passes, name, WAYS[name].family, setting.chain.density)
         fields: dict[str, Any] = {"missing": missing.get(name)}
         if isinstance(way, Way) and name in times:
             time = times[name]
@@ -335,15 +336,22 @@ def _scipy(setting: Setting) -> Way:
     return Way(lambda x: sparse @ x, x, [], matrix, flops, stored + 2 * x.nbytes, stored, columns=True)
 
 
-WAYS: dict[str, Callable[[Setting], Way]] = {
-    DENSE: _dense,
-    FACTORS: lambda setting: _butterfly(setting, "bmm"),
-    "butterfly: composed": lambda setting: _butterfly(setting, "compose"),
-    "butterfly: Triton": _triton,
-    "butterfly: lazylinop": _lazylinop,
-    "pruned: masked dense": _masked,
-    "pruned: torch CSR": _csr,
-    f"pruned: torch BSR, {BLOCK} x {BLOCK}": _bsr,
-    "pruned: scipy CSR": _scipy,
-    "pruned: 2:4, half the weights": _two_of_four,
+class Maker(NamedTuple):
+    """Makes a way of multiplying ready, by weights of a family."""
+
+    family: str
+    make: Callable[[Setting], Way]
+
+
+WAYS: dict[str, Maker] = {
+    DENSE: Maker("dense", _dense),
+    FACTORS: Maker("butterfly", lambda setting: _butterfly(setting, "bmm")),
+    "butterfly: composed": Maker("butterfly", lambda setting: _butterfly(setting, "compose")),
+    "butterfly: Triton": Maker("butterfly", _triton),
+    "butterfly: lazylinop": Maker("butterfly", _lazylinop),
+    "pruned: masked dense": Maker("pruned", _masked),
+    "pruned: torch CSR": Maker("pruned", _csr),
+    f"pruned: torch BSR, {BLOCK} x {BLOCK}": Maker("pruned", _bsr),
+    "pruned: scipy CSR": Maker("pruned", _scipy),
+    "pruned: 2:4, half the weights": Maker("pruned", _two_of_four),
 }

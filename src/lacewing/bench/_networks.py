@@ -26,6 +26,7 @@ class NetworkRow:
     """A line of the table. Times in seconds, ``ratio`` to dense; ``disk_bytes`` of its parameters and masks."""
 
     network: str
+    family: str  # dense, butterfly or pruned
     density: float
     dtype: str
     what: str
@@ -41,6 +42,7 @@ class NetworkRow:
 class _Version:
     """A network to be built anew for each measurement; ``masks`` are those that a guard shall hold."""
 
+    family: str
     build: Callable[[], nn.Module]
     density: float
     disk: int
@@ -69,6 +71,7 @@ def measure(
             yield [
                 NetworkRow(
                     name,
+                    versions[name].family,
                     versions[name].density,
                     dtype,
                     what,
@@ -82,20 +85,20 @@ def measure(
 
 
 def _versions() -> dict[str, _Version]:
-    found = {"dense": _Version(_dense, 1.0, _size(_dense().state_dict()))}
+    found = {"dense": _Version("dense", _dense, 1.0, _size(_dense().state_dict()))}
     for segments, factors in SEGMENTS_FACTORS:
         build = partial(_butterfly, segments, factors)
         model = build()
         found[f"butterfly S = {segments}, L = {factors}"] = _Version(
-            build, summary(model).density, _size(model.state_dict())
+            "butterfly", build, summary(model).density, _size(model.state_dict())
         )
     pruned = _dense()
     masks = prune(pruned, density=min(version.density for version in found.values()))
     density = summary(pruned, masks).density
     kept = {name: tensor[masks[name]] if name in masks else tensor for name, tensor in pruned.state_dict().items()}
-    found["pruned, masks held by a guard"] = _Version(_dense, density, _size({**kept, **pack(masks)}), masks)
+    found["pruned, masks held by a guard"] = _Version("pruned", _dense, density, _size({**kept, **pack(masks)}), masks)
     build = partial(_reparametrised, masks)
-    found["pruned, torch.nn.utils.prune"] = _Version(build, density, _size(build().state_dict()))
+    found["pruned, torch.nn.utils.prune"] = _Version("pruned", build, density, _size(build().state_dict()))
     return found
 
 

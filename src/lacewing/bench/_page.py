@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from lacewing.bench._linear import DENSE, PASSES, Row
+from lacewing.bench._linear import DENSE, PASSES, WAYS, Row
 from lacewing.bench._machine import Machine
 from lacewing.bench._networks import NetworkRow
 from lacewing.reporting import _svg
@@ -36,20 +36,29 @@ def text(machine: Machine, linear: Sequence[Row], networks: Sequence[NetworkRow]
 def _overviews(linear: Sequence[Row]) -> Iterator[str]:
     for dtype, passes in _unique((row.dtype, row.passes) for row in linear):
         shown = [row for row in linear if (row.dtype, row.passes) == (dtype, passes)]
-        cells = _unique((row.n, row.batch) for row in shown)
-        ratios = {(row.way, row.n, row.batch): row.ratio for row in shown}
-        density = {row.n: f"{row.density:.1%}" for row in shown}
-        lines = [
-            f"{dtype}, {passes}: time / dense",
-            f"{'n':<30}" + "".join(f"{n:>7}" for n, _ in cells),
-            f"{'density':<30}" + "".join(f"{density[n]:>7}" for n, _ in cells),
-            f"{'batch':<30}" + "".join(f"{batch:>7}" for _, batch in cells),
-        ]
-        for way in _unique(row.way for row in shown):
-            found = [ratios[way, n, batch] for n, batch in cells]
-            if any(ratio is not None for ratio in found) and way != DENSE:
-                lines.append(f"{way:<30}" + "".join(f"{_short(ratio):>7}" for ratio in found))
-        yield "\n".join(lines)
+        yield _overview(f"{dtype}, {passes}: time / dense", shown)
+
+
+def _overview(title: str, rows: Sequence[Row]) -> str:
+    """Ratios to dense: a line for each way, a column for each setting."""
+    cells = _unique((row.n, row.batch) for row in rows)
+    ratios = {(row.way, row.n, row.batch): row.ratio for row in rows}
+    density = {row.n: f"{row.density:.1%}" for row in rows}
+
+    def line(name: str, values: Iterable[object]) -> str:
+        return f"{name:<30}" + "".join(f"{value:>7}" for value in values)
+
+    lines = [
+        title,
+        line("n", (n for n, _ in cells)),
+        line("density", (density[n] for n, _ in cells)),
+        line("batch", (batch for _, batch in cells)),
+    ]
+    for way in _unique(row.way for row in rows):
+        found = [ratios[way, n, batch] for n, batch in cells]
+        if any(ratio is not None for ratio in found) and way != DENSE:
+            lines.append(line(way, map(_short, found)))
+    return "\n".join(lines)
 
 
 def _details(linear: Sequence[Row]) -> Iterator[str]:
@@ -136,7 +145,7 @@ def _ratio_lines(ax: Axes, rows: Sequence[Row], ways: Sequence[str]) -> None:
 
     counts: dict[str, int] = {}
     for way in ways:
-        family = way.partition(":")[0]
+        family = WAYS[way].family
         counts[family] = place = counts.get(family, -1) + 1
         points = [(row.n, row.ratio) for row in rows if row.way == way and row.ratio is not None]
         if way == DENSE:
@@ -163,13 +172,14 @@ def _networks_figure(machine: Machine, rows: Sequence[NetworkRow]) -> str:
             for marker, dtype in zip(MARKERS, _unique(row.dtype for row in rows), strict=False):
                 shown = [row for row in rows if (row.what, row.dtype) == (what, dtype)]
                 ax.scatter([row.ratio for row in shown], [names.index(row.network) for row in shown], marker=marker,
-                           color=[FAMILY[row.network.split()[0].strip(",")] for row in shown], label=dtype)  # fmt: skip
+                           color=[FAMILY[row.family] for row in shown], label=dtype)  # fmt: skip
             ax.axvline(1, color=_svg.MUTED, linewidth=1, linestyle=":")
             ax.set_xlim(0, 1.08 * max(row.ratio for row in rows if row.what == what))
             ax.set_title(what, fontsize=9)
             ax.set_xlabel("time / dense")
         sizes = {row.network: row.disk_bytes / 1e3 for row in rows}
-        colours = [FAMILY[name.split()[0].strip(",")] for name in names]
+        families = {row.network: row.family for row in rows}
+        colours = [FAMILY[families[name]] for name in names]
         disk.barh(range(len(names)), [sizes[name] for name in names], color=colours, height=0.5)
         disk.set_title("parameters on disk", fontsize=9)
         disk.set_xlabel("kB")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from lacewing.training.stack import train_stack
 
 PLAIN = {"loader": "plain loop, fp32, DataLoader", "ready": "plain loop, fp32, batches ready"}
 STACKS = (1, 4, 16)
-_Side = tuple[str, str, int, str]  # whose loop, way, networks at once, precision
 SHAPES = ((16,), (64,), (128,), (256, 256))  # hidden layers
 FEATURES, CLASSES, RECORDS, STACK_BATCH = 446, 30, 1600, 32  # as Location-30 has them
 
@@ -86,30 +85,43 @@ def routes(device: str, seconds: float, repeats: int) -> Iterator[Route]:
     Raises:
         UsageError: a process ended, or no pass fitted into ``seconds``.
     """
-    cores = usable_cores()
-    threads = dict.fromkeys(THREADS, str(cores))
-    sides: list[_Side] = [("plain", way, 1, "fp32") for way in PLAIN]
-    ways, counts = (["eager"], sorted({1, cores, 2 * cores})) if device == "cpu" else (WAYS, [1, 2, 4])
-    for precision in native_dtypes(device):
-        sides += [("lacewing", way, count, precision) for way in ways for count in counts]
+    sides = _sides(device, usable_cores())
     rates: dict[_Side, list[float]] = {side: [] for side in sides}
     for _ in range(repeats):
-        for measured in sides:
-            side, way, count, precision = measured
-            numbers = [cores] if side == "plain" else list(range(count))
-            environment = threads if side == "plain" else WORKER_ENVIRONMENT
+        for side in sides:
             try:
-                setup = {"side": side, "device": device, "way": way, "precision": precision}
-                rates[measured].append(_window(setup, numbers, environment, seconds))
+                rates[side].append(_window(side, device, seconds))
             except UsageError as error:  # on a GPU, where what can be compiled and recorded is the machine's affair
-                if way not in WAYS[1:]:
+                if side.way not in WAYS[1:]:
                     raise
-                say(f"{_name(device, way, count, precision)}: left out: {error}", file=sys.stderr)
+                say(f"{side.name(device)}: left out: {error}", file=sys.stderr)
     plain = rates[sides[0]]
-    for measured in (each for each in sides if len(rates[each]) == repeats):
-        side, way, count, precision = measured
-        name = PLAIN[way] if side == "plain" else _name(device, way, count, precision)
-        yield _route(name, count, rates[measured], plain, _resnet.SIZES[device][0])
+    for side in (each for each in sides if len(rates[each]) == repeats):
+        yield _route(side.name(device), side.networks, rates[side], plain, _resnet.SIZES[device][0])
+
+
+class _Side(NamedTuple):
+    """A way to train: whose loop, how its steps run, how many networks at once, in which precision."""
+
+    loop: Literal["plain", "lacewing"]
+    way: str
+    networks: int
+    precision: str
+    threads: int
+
+    def name(self, device: str) -> str:
+        if self.loop == "plain":
+            return PLAIN[self.way]
+        how = "" if device == "cpu" else f"{self.way}, "
+        return f"lacewing, {self.precision}, {how}{self.networks} network{'s' * (self.networks > 1)} at once"
+
+
+def _sides(device: str, cores: int) -> list[_Side]:
+    sides = [_Side("plain", way, 1, "fp32", cores) for way in PLAIN]
+    ways, counts = (["eager"], sorted({1, cores, 2 * cores})) if device == "cpu" else (WAYS, [1, 2, 4])
+    for precision in native_dtypes(device):
+        sides += [_Side("lacewing", way, count, precision, 1) for way in ways for count in counts]
+    return sides
 
 
 def automatic(device: str) -> Choice:
@@ -119,26 +131,31 @@ def automatic(device: str) -> Choice:
     return choose(partial(_resnet.network, 0), x, y, config, normalisation=data.normalisation(x), device=device)
 
 
-def _name(device: str, way: str, count: int, precision: str) -> str:
-    how = "" if device == "cpu" else f"{way}, "
-    return f"lacewing, {precision}, {how}{count} network{'s' * (count > 1)} at once"
-
-
 def _route(name: str, networks: int, rates: Sequence[float], plain: Sequence[float], batch: int) -> Route:
     ratio = median(rate / base for rate, base in zip(rates, plain, strict=True))
     return Route(name, networks, median(rates), min(rates), max(rates), ratio, 1000 * batch * networks / median(rates))
 
 
-def _window(setup: Mapping[str, Any], numbers: Sequence[int], environment: Mapping[str, str], seconds: float) -> float:
-    """Images/s of a side: the sum over its processes, one for each of ``numbers``, in one common window."""
+def _window(side: _Side, device: str, seconds: float) -> float:
+    """Images/s of a side: the sum over its processes, one for each network, in one common window."""
+    plain = side.loop == "plain"
+    setup = {
+        "side": side.loop,
+        "device": device,
+        "way": side.way,
+        "precision": side.precision,
+        "threads": side.threads,
+    }
+    environment = dict.fromkeys(THREADS, str(side.threads)) if plain else WORKER_ENVIRONMENT
     children = [
-        Child("lacewing.bench._child", {**setup, "number": number}, environment=environment) for number in numbers
+        Child("lacewing.bench._child", {**setup, "seed": seed}, environment=environment)
+        for seed in range(side.networks)
     ]
     try:
         for child in children:
             if child.receive() is None:
                 raise UsageError(
-                    f"bench train: a process of '{setup['side']}' ended in its warm-up with {child.end()}; its message "
+                    f"bench train: a process of '{side.loop}' ended in its warm-up with {child.end()}; its message "
                     "stands above."
                 )
         start = time.monotonic() + 0.1
@@ -151,8 +168,8 @@ def _window(setup: Mapping[str, Any], numbers: Sequence[int], environment: Mappi
             child.close()
     if not all(count["images"] for count in counts):
         raise UsageError(
-            f"--seconds {seconds:g} hold no whole pass over {_resnet.SIZES[setup['device']][1]:,} images here; give "
-            "more."
+            f"--seconds {seconds:g}: no process finished a pass over {_resnet.SIZES[device][1]:,} images in that time; "
+            "give more."
         )
     return float(sum(count["images"] / count["seconds"] for count in counts))
 

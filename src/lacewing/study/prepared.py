@@ -87,7 +87,7 @@ class Prepared:
             late = any(old.study.tradeoff != self.study.tradeoff for place, old in sources if place in attacked)
             self.facts["declaration"] = declaration(self.study, late=late)
         self.notes = [
-            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not taken over."
+            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not copied."
             for other in others
             for _, path in sorted(other.damaged)
         ]
@@ -122,9 +122,9 @@ class Prepared:
         keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
         if not any(store.read_job(key) for key in keys):
             alike = self.study.model_copy(update={"attacks": old.attacks, "run": old.run})  # these change no network
-            why = unlike(self.facts, facts) or difference(old, alike) or "its seeds are others"
+            why = unlike(self.facts, facts) or difference(old, alike) or "its seeds differ"
             raise UsageError(
-                f"--reuse {place}: nothing there is of this study: {why}. Leave it out, or make both alike."
+                f"--reuse {place}: it has no jobs in common with this study: {why}. Leave it out, or change the study."
             )
         return store
 
@@ -153,7 +153,7 @@ class Prepared:
                 )
 
     def trained(self, job: NetworkJob) -> bool:
-        """Whether a network is trained, here or where it will be taken over from."""
+        """Whether a network is trained, here or where it will be copied from."""
         return jobs.trained(self.store, job) or job.key in self.found
 
     def take_over(self, keep: jobs.Keep) -> None:
@@ -187,7 +187,7 @@ class Prepared:
             if found:
                 raise FolderError(
                     f"{self.folder} holds another study: {found}. Give --out another folder; with --reuse "
-                    f"{self.folder} it takes over what both have in common."
+                    f"{self.folder} it copies the jobs that both have in common."
                 )
         elif self.folder.is_dir() and any(
             p.name not in (LOCK, RUN) and p.suffix != ".part" for p in self.folder.iterdir()

@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,10 @@ from lacewing.study import status as _status
 from lacewing.study.auto import apart
 from lacewing.study.declared import difference
 from lacewing.study.engine import local
-from lacewing.study.engine._pool import Event, Pool, stop_after
+from lacewing.study.engine._pool import Event, Outcome, Pool, stop_after
 from lacewing.study.engine._progress import Progress, Scalars
-from lacewing.study.folder import PLAN, assemble, claim, damage, read_failed, recorded, unlike, write_failed
+from lacewing.study.folder import PLAN, Recorded, assemble, claim, damage, read_failed, recorded, unlike, write_failed
+from lacewing.study.plan import NetworkJob, Plan
 from lacewing.study.prepared import Device
 from lacewing.study.prepared import Prepared as Prepared
 from lacewing.study.result import Result
@@ -100,35 +102,54 @@ def run(
         prepared.store.tidy()
         prepared.take_over(keep)
         listeners = [listener for listener in (None if quiet else _progress(prepared), scalars) if listener]
-
-        def on_event(event: Event) -> None:
-            for listener in listeners:
-                listener(event)
-
-        for note in prepared.notes:
-            on_event({"event": "note", "message": note, "jobs": []})
-        try:
-            with (
-                _pool(prepared, token, engine, keep=keep, processes=processes, on_event=on_event) as pool,
-                _signals(pool.stop) as caught,
-                stop_after(pool, budget),
-            ):
-                outcome = pool.run(prepared.slice)
-        finally:
-            for listener in listeners:
-                listener.close()
-        if outcome.fatal is not None:
-            raise outcome.fatal
-        if signal.SIGINT in caught:
-            raise KeyboardInterrupt
+        pool = partial(_pool, prepared, token, engine, keep=keep, processes=processes)
+        outcome, terminated = _do_jobs(prepared, pool, listeners, budget)
         if not outcome.stopped:
             _drop_stale(prepared)
         write_failed(folder, outcome.failed)
         result = assemble(folder, prepared.recorded, show_records=show_records)
         if outcome.stopped and result.missing:
-            why = "SIGTERM" if caught else "the budget is spent"
+            why = "SIGTERM" if terminated else "the budget is spent"
             raise BudgetSpent(f"{why}: the state is saved under {folder}; the same command continues.")
         return result
+
+
+def _do_jobs(
+    prepared: Prepared,
+    pool: Callable[..., AbstractContextManager[Pool]],
+    listeners: Sequence[Progress | Scalars],
+    budget: float | None,
+) -> tuple[Outcome, bool]:
+    """Do the jobs that are not done; how that ended, and whether a signal asked for the end.
+
+    Args:
+        prepared: its folder is claimed.
+        pool: from a function that takes events to the pool that calls it.
+        listeners: take the notes and every event, and are closed at the end.
+        budget: seconds until the pool is asked to stop.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C stopped the jobs; their state is saved.
+        BaseException: what ended the study, see ``Outcome.fatal``.
+    """
+
+    def on_event(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    for note in prepared.notes:
+        on_event({"event": "note", "message": note, "jobs": []})
+    try:
+        with pool(on_event=on_event) as opened, _signals(opened.stop) as caught, stop_after(opened, budget):
+            outcome = opened.run(prepared.slice)
+    finally:
+        for listener in listeners:
+            listener.close()
+    if outcome.fatal is not None:
+        raise outcome.fatal
+    if signal.SIGINT in caught:
+        raise KeyboardInterrupt
+    return outcome, bool(caught)
 
 
 def _drop_stale(prepared: Prepared) -> None:
@@ -219,32 +240,55 @@ def merge(out: str | Path, folders: Sequence[str | Path]) -> Result:
         raise UsageError("merge: name at least one folder to join, as in `lacewing merge OUT DIR DIR`.")
     target = Path(out)
     places = [Path(f) for f in folders] + ([target] if (target / PLAN).exists() else [])
-    first, *others = [recorded(place) for place in places]
-    study, plan, facts = first
-    for place, (other, _, other_facts) in zip(places[1:], others, strict=True):
+    known = _common({place: recorded(place) for place in places})
+    store, sources = Store(target), {place: Store(place) for place in places if place != target}
+    with hold(target), about_folder(target):
+        claim(target, known)
+        store.tidy()
+        failed = {sentence for place in places for sentence in read_failed(place)}
+        copy(store, available(store, known.plan, [*sources.values()], weights=False))
+        failed |= _run_attacks(store, known.plan, failed)
+        write_failed(target, sorted(failed))
+        lost = [
+            f"{place}: {each}" for place, source in sources.items() for each in damage(source, known.study, known.plan)
+        ]
+        return assemble(target, known, elsewhere=lost)
+
+
+def _common(slices: Mapping[Path, Recorded]) -> Recorded:
+    """The study that all slices are of. Where one declared its questions late, so did the whole.
+
+    Raises:
+        FolderError: a folder is of another study than the first one.
+    """
+    (first, known), *others = slices.items()
+    study, plan, facts = known
+    for place, (other, _, other_facts) in others:
         found = (
             apart(study, other) or difference(study, other) or difference(other, study) or unlike(facts, other_facts)
         )
         if found:
-            raise FolderError(f"{place} is not of the same study as {places[0]}: {found}.")
+            raise FolderError(f"{place} is not of the same study as {first}: {found}.")
         if (other_facts.get("declaration") or {}).get("late"):
-            facts["declaration"] = other_facts["declaration"]
-    store, sources = Store(target), {place: Store(place) for place in places if place != target}
-    with hold(target), about_folder(target):
-        claim(target, first)
-        store.tidy()
-        failed = [sentence for place in places for sentence in read_failed(place)]
-        copy(store, available(store, plan, [*sources.values()], weights=False))
-        for job in plan.attacks:  # its networks may have met only here
-            if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
-                try:
-                    jobs.run_attack(store, job)
-                except UsageError as error:
-                    if not any(told.startswith(f"{job.id}: ") for told in failed):
-                        failed.append(f"{job.id}: {error}")
-        write_failed(target, sorted({*failed}))
-        lost = [f"{place}: {each}" for place, source in sources.items() for each in damage(source, study, plan)]
-        return assemble(target, first, elsewhere=lost)
+            facts = {**facts, "declaration": other_facts["declaration"]}
+    return Recorded(study, plan, facts)
+
+
+def _run_attacks(store: Store, plan: Plan, before: Collection[str]) -> set[str]:
+    """Run the attacks whose networks are in one folder only now.
+
+    Returns:
+        A sentence for each attack that fails, but for those about which ``before`` has one.
+    """
+    failed = set()
+    for job in plan.attacks:
+        if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
+            try:
+                jobs.run_attack(store, job)
+            except UsageError as error:
+                if not any(sentence.startswith(f"{job.id}: ") for sentence in before):
+                    failed.add(f"{job.id}: {error}")
+    return failed
 
 
 def export(folder: str | Path, network: str, to: str | Path) -> Path:
@@ -268,16 +312,7 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
         raise UsageError(f"--to {path}: the file must end in .safetensors or .onnx.")
     study, plan, facts = recorded(Path(folder))
     store = Store(Path(folder))
-    name, *place = network.split("/")
-    found = [j for j in plan.networks if j.network == name and [j.role, str(j.seed)][: len(place)] == place]
-    if not found or len(place) > 2:
-        known = {j.network for j in plan.networks} if not place else {j.id for j in plan.networks}
-        raise UsageError(f"no network '{network}' in {folder}; {did_you_mean(network, known)}")
-    job = found[0]
-    if not jobs.finished(store, job):
-        raise UsageError(f"{job.id} is not trained yet; continue the study with `lacewing run`.")
-    if store.file(job.key, "model.safetensors") is None:
-        raise UsageError(f"the weights of {job.id} were dropped or altered; run the study again with --keep all.")
+    job = _exportable(store, plan, network)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
     metadata = {"network": job.id, "study": study.name}
     if path.suffix == ".onnx":
@@ -297,6 +332,25 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
         content = save(jobs.plain_state(store, job, shape=shape, classes=classes), metadata)
     write_atomically(path, content)
     return path
+
+
+def _exportable(store: Store, plan: Plan, network: str) -> NetworkJob:
+    """The network of that name, role and seed, the first of those that a shorter name leaves open.
+
+    Raises:
+        UsageError: there is no such network, it is not trained yet, or its weights are gone.
+    """
+    name, *place = network.split("/")
+    found = [j for j in plan.networks if j.network == name and [j.role, str(j.seed)][: len(place)] == place]
+    if not found or len(place) > 2:
+        known = {j.network for j in plan.networks} if not place else {j.id for j in plan.networks}
+        raise UsageError(f"no network '{network}' in {store.folder}; {did_you_mean(network, known)}")
+    job = found[0]
+    if not jobs.finished(store, job):
+        raise UsageError(f"{job.id} is not trained yet; continue the study with `lacewing run`.")
+    if store.file(job.key, "model.safetensors") is None:
+        raise UsageError(f"the weights of {job.id} were dropped or altered; run the study again with --keep all.")
+    return job
 
 
 def _writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far a run folder is, while a study runs or after. Reads names and small files, and runs no user code."""
+"""How far a run folder is, while a study runs or after. Reads names and small files; runs no user code."""
 
 from __future__ import annotations
 

@@ -294,7 +294,7 @@ def test_bad_models_are_refused_with_the_mend(model, says):
         ({"refit": "mod:refit", "references": 4}, "refit is a str"),
         ({"refit": linear, "references": 2, "processes": 0}, "processes = 0"),
         ({"queries": 0}, "queries = 0"),
-        ({"attacks": "lyra"}, "no attack 'lyra'"),
+        ({"attacks": "lyra"}, "attacks: unknown name 'lyra'"),
         ({"population": (X, Y[:3])}, "population holds 60 records and 3 labels"),
     ],
 )

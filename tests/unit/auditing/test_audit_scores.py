@@ -451,7 +451,7 @@ def test_delta_out_of_range_is_refused() -> None:
         ("own.txt", b"1", "neither .npz nor .csv"),
         ("own.csv", b"score,member\n", "1 line"),
         ("own.csv", b"score,member\n1,0\n2\n", "line 3 has 1 cells"),
-        ("own.csv", b"score,member,score\n1,0,1\n", "'score' stands twice"),
+        ("own.csv", b"score,member,score\n1,0,1\n", "two columns 'score'"),
         ("own.csv", b"scores,member\n1,0\n", "Unknown column 'scores': did you mean 'score'"),
         ("own.csv", b"score,member\n1,0\n,1\n", "score: line 3 holds '', which is no number"),
         ("own.csv", b"score,member\n1,0\nnan,1\n", "score holds 1 NaN"),

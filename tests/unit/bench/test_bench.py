@@ -40,7 +40,7 @@ def test_the_roofline_is_the_slower_of_arithmetic_and_memory():
 @pytest.mark.parametrize("chain", [Chain.monarch(64, 64), Chain.butterfly(32), Chain.cheapest(48, 48, 3)])
 @pytest.mark.parametrize("way", ["dense", "butterfly: factor by factor", "butterfly: composed"])
 def test_flops_are_those_that_torch_counts(way, chain):
-    made = _linear.WAYS[way](_setting(chain))
+    made = _linear.WAYS[way].make(_setting(chain))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         made.multiply(made.x)
     assert made.flops == counter.get_total_flops()
@@ -49,7 +49,7 @@ def test_flops_are_those_that_torch_counts(way, chain):
 @pytest.mark.parametrize("way", ["pruned: torch CSR", "pruned: torch BSR, 16 x 16", "pruned: scipy CSR"])
 def test_pruned_weights_have_the_density_of_the_chain(way):
     setting = _setting(Chain.monarch(64, 64))
-    made = _linear.WAYS[way](setting)
+    made = _linear.WAYS[way].make(setting)
     kept = int((made.matrix != 0).sum())
     assert kept == setting.chain.nnz
     assert made.flops == 2 * 5 * kept
@@ -57,7 +57,7 @@ def test_pruned_weights_have_the_density_of_the_chain(way):
 
 def test_a_way_that_computes_something_else_is_not_timed():
     setting = _setting(Chain.monarch(16, 16))
-    made = _linear.WAYS["dense"](setting)
+    made = _linear.WAYS["dense"].make(setting)
     wrong = _linear.Way(made.multiply, made.x, [], 1.01 * made.matrix, 1, 1, 1)
     _linear._check("dense", made)
     with pytest.raises(UsageError, match=r"'dense' is off by .* its time would say nothing"):

@@ -94,7 +94,7 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert l4["precision"] == ["bf16"]
     assert core["seconds"] == [core["floor_seconds"] * times for times in core["times_floor"]]
     assert not list(tmp_path.iterdir())
-    assert "on cpu-core x 2, fp32: not under" in as_text(found)
+    assert "on cpu-core x 2, fp32: at least" in as_text(found)
 
 
 def test_two_machines_halve_a_study_of_two_equal_chains_in_the_precision_that_it_names(tmp_path: Path) -> None:

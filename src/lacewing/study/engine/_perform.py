@@ -52,7 +52,7 @@ class Performer:
         self.attacks = {job.key: job for job in plan.attacks}
 
     def perform(self, task: dict[str, Any]) -> Event:
-        """Do a task, ``{"kind": ..., "keys": ...}``, and say how it ended: done, stopped or failed."""
+        """Do a task, ``{"kind": ..., "keys": ...}``; returns the event of its end: done, stopped or failed."""
         keys = task["keys"]
         try:
             with about_folder(self.work.store.folder):
@@ -72,7 +72,7 @@ class Performer:
         return {"event": "done"}
 
     def _of_user(self, keys: Sequence[str], error: BaseException) -> Event | None:
-        """What failed in the user's model or method, which costs the job alone: as an event; None for anything else."""
+        """The event of a failure of the user's model or method, which fails this job alone; else None."""
         if isinstance(error, OSError) and error.__cause__ is not None:
             error = error.__cause__  # as it was before it was said in our words
         memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
@@ -112,7 +112,7 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
 
 
 def failure(error: BaseException) -> Event:
-    """The event of an error; one that nobody expected brings its traceback."""
+    """The event of an error, with its traceback where the error was not expected."""
     expected = isinstance(error, LacewingError | OSError)
     return {
         "event": "failed",

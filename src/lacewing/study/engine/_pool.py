@@ -1,4 +1,4 @@
-"""Runs a plan on workers, wherever they are: what comes next, what failed, when to stop."""
+"""Runs a plan on workers: which task comes next, what failed, when to stop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Worker(Protocol):
-    """Something that does one task after another, elsewhere."""
+    """A process or an actor that does one task after another."""
 
     def send(self, message: dict[str, Any]) -> None:
         """A task, ``{"kind": ..., "keys": ...}``, or ``{"stop": True}`` to the one that runs.
@@ -60,13 +60,13 @@ class Worker(Protocol):
         """Why the worker ended, in words; None while it lives."""
 
     def close(self) -> None:
-        """Let it go, and wait until it has."""
+        """End it, and wait until it has ended."""
 
 
 class Pool:
     """Runs a plan's unfinished tasks on workers.
 
-    Where a worker runs out of memory, its task begins again beside half as many others; alone, it fails.
+    Where a worker runs out of memory, its task begins again with half as many workers; with one worker it fails.
 
     Args:
         store: of the run folder, which this process holds.
@@ -102,7 +102,7 @@ class Pool:
         self.workers: list[Worker] = []
 
     def run(self, plan: Plan) -> Outcome:
-        """Do everything that is not done yet; returns when nothing more can be."""
+        """Do everything that is not done yet; returns when nothing more can be done."""
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
         self.waiting = [*self._chains(plan), *self._attacks(plan.attacks)]
@@ -229,7 +229,7 @@ class Pool:
             self.changed.notify_all()
 
     def _listen(self, worker: Worker, task: Task) -> bool:
-        """Hear how a task ends; whether its worker can do another."""
+        """Wait until a task ends; returns whether its worker can do another."""
         for event in worker.listen():
             if event["event"] == "epoch":
                 self._tell(event)
@@ -257,10 +257,10 @@ class Pool:
         return False
 
     def _out_of_memory(self, task: Task) -> None:
-        """Go on with half of what was in flight when the task began, from what it has saved; fail if it was alone."""
+        """Go on with half as many workers as when the task began, from what it has saved; fail if there was one."""
         if task.limit == 1:
             mend = "it needs a machine with more" if task.kind == "attack" else "lower train.batch_size"
-            return self._fail_alone(task, f"{self._in_work(task)}: out of memory with no other job beside it; {mend}.")
+            return self._fail_alone(task, f"{self._in_work(task)}: out of memory with no other job running; {mend}.")
         with self.changed:
             self.waiting.insert(0, task)
             lowered = self.limit == task.limit  # once for all that ran out together
@@ -313,12 +313,12 @@ class Pool:
         return [self.names[key] for key in task.keys]
 
     def _abandon(self, error: BaseException) -> None:
-        """What would stop every network: let the others save their state, and end."""
+        """End the study for what would stop every network; the others save their state first."""
         self.outcome.fatal = self.outcome.fatal or error
         self._halt()
 
     def _note_damage(self, files: Iterable[tuple[str, str]]) -> None:
-        """Say what was found to be not what was published. It counts as not done, and so is made again."""
+        """Report files that are not what was published. Their jobs count as not done, and are done again."""
         for key, path in sorted(files):
             if key in self.names:
                 self._note(f"{self.names[key]}: {path} is lost, damaged or was altered; it is made again.", [])

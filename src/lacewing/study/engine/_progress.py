@@ -19,14 +19,14 @@ _SILENCE = 10.0  # seconds between plain lines, but for last epochs
 
 
 class Progress:
-    """Shows the events of an engine, and tells from the speed of this run alone when the study will be done.
+    """Shows the events of an engine, and estimates from the speed of this run when the study will be done.
 
     Args:
         epochs: of all networks of the study.
         attacks: of the study that are still to be run.
-        begun: by network id, the epochs that earlier runs have left behind, finished or saved.
+        begun: by network id, the epochs that earlier runs trained, of finished and of saved networks.
         stream: where to; standard error if not given. A terminal gets a live view.
-        clock: seconds that never go back, whatever is done to the time of day.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Epochs behind all networks."""
+        """Epochs that are done, of all networks."""
         return sum(self.reached.values())
 
     def seconds_left(self) -> float | None:
@@ -129,7 +129,7 @@ class _Live:
         self.bars.update(self.study, completed=done, figures="" if left is None else f"{duration(left)} to go")
 
     def network(self, name: str, epoch: int, epochs: int, figures: str) -> None:
-        """A network is so far; its line goes with its last epoch."""
+        """Show how far a network is; its line is removed after its last epoch."""
         if epoch >= epochs:
             return self.drop(name)
         if name not in self.rows:
@@ -137,12 +137,12 @@ class _Live:
         self.bars.update(self.rows[name], completed=epoch, figures=figures)
 
     def drop(self, name: str) -> None:
-        """A network is in work no more."""
+        """Remove the line of a network that is not in training any more."""
         if name in self.rows:
             self.bars.remove_task(self.rows.pop(name))
 
     def attacks(self, done: int) -> None:
-        """So many attacks are done."""
+        """Show how many attacks are done."""
         if self.attack is not None:
             self.bars.update(self.attack, completed=done)
 
@@ -178,7 +178,7 @@ class Scalars:
         if event["event"] != "epoch":
             return
         name, epoch = event["job"], event["epoch"]
-        if name not in self.open:  # what an interrupted run wrote of this epoch and later ones counts no more
+        if name not in self.open:  # replaces what an interrupted run wrote of this epoch and later ones
             self.open[name] = self.writer(str(self.folder / name), purge_step=epoch)
         for scalar in ("loss", "accuracy"):
             self.open[name].add_scalar(scalar, event[scalar], epoch)
@@ -186,13 +186,13 @@ class Scalars:
             self.open.pop(name).close()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is not written yet."""
         for writer in self.open.values():
             writer.close()
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min, 3 h 20 min, 12 days."""
+    """Seconds in words: 45 s, 12 min, 3 h 20 min, 12 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
 """The local engine: a pool of worker processes on this machine, one thread each.
 
-Every study runs in workers, even on one: a network's bytes then depend neither on how many there are nor on the
-threads of the process that asked.
+Every study runs in workers, even a single one, so that the bytes of a network depend neither on the number of workers
+nor on the threads of the calling process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The Ray engine: the chains and attacks of a study as tasks of a cluster.
 
-Workers need neither the run folder nor a shared disk: each gets with its task what is there already, and sends back
-every network as it is finished. This process alone writes the run folder. A worker that dies costs its current network,
-and the chain begins again behind the last one that came back.
+Workers need neither the run folder nor a shared disk: each receives with its task the finished networks that it needs,
+and sends back every network when it is finished. This process alone writes the run folder. Where a worker dies, its
+chain continues after the last network that came back.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _quiet(ray: Any) -> dict[str, Any]:
 
 
 class _Remote:
-    """The near end of an actor."""
+    """The end of an actor in this process."""
 
     def __init__(self, ray: Any, actor: Any, store: Store, plan: Plan) -> None:
         self.ray, self.actor, self.store = ray, actor, store
@@ -250,7 +250,7 @@ class _Remote:
 
 
 class _Actor:
-    """The far end: a workspace in a temporary folder."""
+    """The actor: a workspace in a temporary folder."""
 
     def __init__(self, setup: dict[str, Any], dataset: data.Dataset) -> None:
         self.setup, self.dataset = setup, dataset
@@ -307,20 +307,20 @@ class _Actor:
         self.stopping.set()
 
     def close(self) -> None:
-        """Remove what is here, and end, whatever is being done."""
+        """Remove the folder and end at once."""
         self.private.remove()
         os._exit(0)
 
 
 class _Outbox(Store):
-    """A store that tells what is published in it."""
+    """A store that reports what is published in it."""
 
     def __init__(self, folder: Path, tell: Callable[[Event], None]) -> None:
         super().__init__(folder)
         self.tell = tell
 
     def receive(self, key: str, facts: Mapping[str, Any], files: Files) -> None:
-        """Publish what came from elsewhere, and tell nobody."""
+        """Publish what came from elsewhere without reporting it."""
         super().publish(key, facts, partial(write_files, files=files))
 
     def publish(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:

@@ -1,4 +1,4 @@
-"""How long a study will take and how much memory: timed here, and counted for machines that are not at hand."""
+"""How long a study will take and how much memory: timed here, and counted for other machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lacewing.study import jobs
 from lacewing.study.declared import Study, load_study
 from lacewing.study.engine import local
-from lacewing.study.engine._progress import duration
+from lacewing.study.estimate._text import as_text as as_text
 from lacewing.study.plan import NetworkJob, probe_settings
 from lacewing.study.prepared import Prepared
 from lacewing.support import numbers
@@ -123,18 +123,12 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     steps: list[float | None] = [
         sum(times) / len(times) if all(times) else None for times in zip(*(a["steps"] for a in answers), strict=True)
     ]
-    forward: float = sum(answer["forward"] for answer in answers) / len(answers)
-    start = opened + max(answer["start"] for answer in answers)
-    step_of: dict[Kind, float] = {
+    step_of: dict[Kind, float] = {  # a kind that was not timed costs as the dense one, by the record
         kind: step or (steps[0] or 0.0) / batches[0] * batch
         for kind, step, batch in zip(kinds, steps, batches, strict=True)
     }
-
-    def seconds(job: NetworkJob) -> float:
-        kind = Kind.of(job)
-        steps_each = math.ceil(members * (1 - job.train.holdout) / kind.batch_size)
-        return left[job.key] * steps_each * step_of[kind] + _asked(prepared) * forward
-
+    seconds = _seconds_here(prepared, left, step_of, sum(answer["forward"] for answer in answers) / len(answers))
+    start = opened + max(answer["start"] for answer in answers)
     resident = [answer["resident"] for answer in answers if answer["resident"] is not None]
     return {
         "device": prepared.device,
@@ -148,6 +142,22 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
             for kind, step in zip(kinds, steps, strict=True)
         ],
     }
+
+
+def _seconds_here(
+    prepared: Prepared, left: Mapping[str, int], step_of: Mapping[Kind, float], forward: float
+) -> Callable[[NetworkJob], float]:
+    """From a network to the seconds that it takes here: its training, and its answers at ``forward`` seconds each."""
+    from lacewing.study.estimate._calibrate import Kind
+
+    members, asked = _members(prepared), _asked(prepared)
+
+    def seconds(job: NetworkJob) -> float:
+        kind = Kind.of(job)
+        steps = math.ceil(members * (1 - job.train.holdout) / kind.batch_size)
+        return left[job.key] * steps * step_of[kind] + asked * forward
+
+    return seconds
 
 
 def _there(
@@ -298,56 +308,3 @@ def _ask(children: Sequence[Child], message: Mapping[str, Any]) -> list[dict[str
 
 def _answer(child: Child) -> dict[str, Any]:
     return child.receive() or {"error": f"the process that timed it ended with {child.end()}"}
-
-
-def as_text(found: Mapping[str, Any]) -> str:
-    """The estimate as lines to print."""
-    if found["here"] is None:
-        return f"estimate: every network is trained; not counted: {found['not_counted']}"
-    here = found["here"]
-    lines = [
-        f"estimate for {found['networks']} networks, {found['epochs']} epochs; not counted: {found['not_counted']}"
-    ]
-    if "error" in here:
-        lines.append(f"  here: not possible: {here['error']}")
-    else:
-        count = here["processes"]
-        workers = f"{count} worker{'s' * (count > 1)}"
-        lines.append(
-            f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
-            f"of memory (a training itself {_bytes(here['step_bytes'])})"
-        )
-        lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
-    return "\n".join([*lines, *map(_line, found["on"])])
-
-
-def _steps(kinds: Sequence[Mapping[str, Any]]) -> str:
-    timed = [f"{kind['name']} {_milliseconds(kind['step_seconds'])}" for kind in kinds if kind["timed"]]
-    rest = [kind["name"] for kind in kinds if not kind["timed"]]
-    return ", ".join(timed) + (f"; taken to be as dense: {', '.join(rest)}" if rest else "")
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
-
-
-def _line(there: Mapping[str, Any]) -> str:
-    what = f"  on {there['machine']} x {there['count']}"
-    if "error" in there:
-        return f"{what}: cannot be counted: {there['error']}"
-    low, high = there["times_floor"]
-    return (
-        f"{what}, {' and '.join(there['precision'])}: not under {duration(there['floor_seconds'])} (bound by "
-        f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "
-        f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}"
-    )
-
-
-def _memory(count: float | None) -> str:
-    return "an unknown amount" if count is None else _bytes(count)
-
-
-def _bytes(count: float) -> str:
-    if count >= 2**30:
-        return f"{count / 2**30:.1f} GiB"
-    return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"

@@ -1,4 +1,4 @@
-"""What a training step costs on a machine that is not at hand: counted flops and bytes against published peaks."""
+"""What a training step costs on another machine: counted flops and bytes against published peaks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parse(texts: Iterable[str]) -> list[tuple[str, int]]:
         if kind not in MACHINES:
             raise UsageError(f"--estimate {text}: {did_you_mean(kind, MACHINES)}")
         if colon and not re.fullmatch(r"[1-9]\d{0,5}", number):
-            raise UsageError(f"--estimate {text}: after the colon stands how many there are, as in {kind}:8.")
+            raise UsageError(f"--estimate {text}: give the number of machines after the colon, as in {kind}:8.")
         found.append((kind, int(number or 1)))
     return found
 

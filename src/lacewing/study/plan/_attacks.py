@@ -84,8 +84,8 @@ class Networks:
         """
         same = [job for job in self._named[of.network] if job is not of]
         if self.halves:
-            barred = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
-            same = [job for job in same if job.seed not in barred]
+            excluded = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
+            same = [job for job in same if job.seed not in excluded]
         return tuple(sorted(same, key=lambda job: (job.seed, job.role)))
 
     def denser(self, of: NetworkJob) -> tuple[NetworkJob, ...]:

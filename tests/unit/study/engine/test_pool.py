@@ -267,7 +267,7 @@ def test_a_network_too_large_even_alone_fails_alone_and_the_mend_is_named(bench,
     outcome = bench.pool(act, 4).run(bench.plan)
     assert outcome.fatal is None
     (own,) = [sentence for sentence in outcome.failed if sentence.startswith(victim[0].id)]
-    assert "out of memory with no other job beside it; lower train.batch_size." in own
+    assert "out of memory with no other job running; lower train.batch_size." in own
     assert own.endswith("The network after it in its sequence was not trained.")
     waiting = bench.attacks_on(victim)
     assert bench.left() == {job.id for job in victim} | waiting

@@ -1,0 +1,61 @@
+"""An estimate as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lacewing.study.engine._progress import duration
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """The estimate as lines to print."""
+    if found["here"] is None:
+        return f"estimate: every network is trained; not counted: {found['not_counted']}"
+    here = found["here"]
+    lines = [
+        f"estimate for {found['networks']} networks, {found['epochs']} epochs; not counted: {found['not_counted']}"
+    ]
+    if "error" in here:
+        lines.append(f"  here: not possible: {here['error']}")
+    else:
+        count = here["processes"]
+        workers = f"{count} worker{'s' * (count > 1)}"
+        lines.append(
+            f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
+            f"of memory (a training itself {_bytes(here['step_bytes'])})"
+        )
+        lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
+    return "\n".join([*lines, *map(_line, found["on"])])
+
+
+def _steps(kinds: Sequence[Mapping[str, Any]]) -> str:
+    timed = [f"{kind['name']} {_milliseconds(kind['step_seconds'])}" for kind in kinds if kind["timed"]]
+    rest = [kind["name"] for kind in kinds if not kind["timed"]]
+    return ", ".join(timed) + (f"; assumed to cost as much as dense: {', '.join(rest)}" if rest else "")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+
+
+def _line(there: Mapping[str, Any]) -> str:
+    what = f"  on {there['machine']} x {there['count']}"
+    if "error" in there:
+        return f"{what}: cannot be counted: {there['error']}"
+    low, high = there["times_floor"]
+    return (
+        f"{what}, {' and '.join(there['precision'])}: at least {duration(there['floor_seconds'])} (limited by "
+        f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "
+        f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}"
+    )
+
+
+def _memory(count: float | None) -> str:
+    return "an unknown amount" if count is None else _bytes(count)
+
+
+def _bytes(count: float) -> str:
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"

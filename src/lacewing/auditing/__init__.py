@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lacewing.auditing._files import audit_model_files as audit_model_files
     from lacewing.auditing._model import audit as audit
-    from lacewing.auditing._model import audit_model_files as audit_model_files
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
 
-_HOMES = {"audit": "_model", "audit_model_files": "_model", "audit_scores": "_scores", "Audit": "_result"}
+_HOMES = {"audit": "_model", "audit_model_files": "_files", "audit_scores": "_scores", "Audit": "_result"}
 __all__ = sorted(_HOMES)
 
 

@@ -1,26 +1,83 @@
-"""A user's data in a file, as the command line names it."""
+"""The audit of a model in files, as the command line names them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from lacewing import models
+from lacewing.auditing import _inputs
+from lacewing.auditing._attacks import Attacks
+from lacewing.auditing._model import audit
+from lacewing.auditing._result import Audit
+from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.models._weights import load_weights
 from lacewing.support.formats import array_names, read_arrays
+from lacewing.support.loading import load_function
 
-_ARRAYS = ("x", "y", "member", "population_x", "population_y")
+_NAMES = ("x", "y", "member", "population_x", "population_y")
 
 
-def arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+def audit_model_files(
+    *,
+    model: str,
+    weights: Path | str,
+    data: Path | str,
+    refit: str | Callable[[Any, Any, int], Any] | None = None,
+    references: int = 0,
+    out: Path | str | None = None,
+    attacks: Attacks = "all",
+    **options: Any,
+) -> Audit:
+    """``audit`` of a model in files, as the command line has it.
+
+    Args:
+        model: ``"package.module:factory"``, called as ``factory(shape, classes)`` with the shape of a record and one
+            more than the largest label.
+        weights: its state_dict, ``.safetensors``, or ``.pt``/``.pth`` read with ``weights_only=True``.
+        data: an ``.npz`` with ``x`` as the network takes it (normalised, if it was trained so), ``y`` and ``member``
+            (1 or 0); optionally ``population_x`` and ``population_y``.
+        refit: ``"package.module:function"``, or the function.
+        references: see ``audit``, as are ``out``, ``attacks`` and the other options.
+
+    Raises:
+        UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
+    """
+    arrays = _arrays(Path(data))
+    member = arrays["member"]
+    if member.shape != arrays["y"].shape or member.ndim != 1 or not np.isin(member, (0, 1)).all():
+        raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
+    every = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y")
+    reserve = (arrays["population_x"], arrays["population_y"]) if "population_x" in arrays else None
+    flags = member.astype(bool)
+    network = models.build(Model(factory=model), every.x.shape[1:], int(every.y.max()) + 1)
+    load_weights(network, Path(weights))
+    return audit(
+        network,
+        (every.x[flags], every.y[flags]),
+        (every.x[~flags], every.y[~flags]),
+        refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
+        references=references,
+        population=reserve,
+        attacks=attacks,
+        out=out,
+        **options,
+    )
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """x, y, member and, where there is one, the population of an .npz. Raises `UsageError` that says what is wrong."""
     if not path.is_file():
         raise UsageError(f"data: there is no file {path}; give an .npz with x, y and member.")
     names = array_names(path)
     for name in names:
-        if name not in _ARRAYS:
-            raise UsageError(f"data: {path} holds '{name}'; {did_you_mean(name, _ARRAYS)}")
+        if name not in _NAMES:
+            raise UsageError(f"data: {path} holds '{name}'; {did_you_mean(name, _NAMES)}")
     wanted = ["x", "y", "member"]
     if "population_x" in names or "population_y" in names:
         wanted += ["population_x", "population_y"]

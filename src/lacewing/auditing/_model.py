@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import models
 from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
-from lacewing.auditing import _files, _inputs, _pool, _refit, _result
+from lacewing.auditing import _inputs, _pool, _refit, _result
 from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._inputs import Data
 from lacewing.auditing._result import Audit
-from lacewing.config import Model
 from lacewing.errors import UsageError
-from lacewing.models._weights import load_weights
 from lacewing.results import NetworkResult
 from lacewing.support import numbers
-from lacewing.support.loading import load_function
 from lacewing.support.text import say
 
 if TYPE_CHECKING:
@@ -141,53 +137,6 @@ def audit(
         folder=folder,
         seed=seed,
         refused=refused,
-    )
-
-
-def audit_model_files(
-    *,
-    model: str,
-    weights: Path | str,
-    data: Path | str,
-    refit: str | Callable[[Any, Any, int], Any] | None = None,
-    references: int = 0,
-    out: Path | str | None = None,
-    attacks: Attacks = "all",
-    **options: Any,
-) -> Audit:
-    """``audit`` of a model in files, as the command line has it.
-
-    Args:
-        model: ``"package.module:factory"``, called as ``factory(shape, classes)`` with the shape of a record and one
-            more than the largest label.
-        weights: its state_dict, ``.safetensors``, or ``.pt``/``.pth`` read with ``weights_only=True``.
-        data: an ``.npz`` with ``x`` as the network takes it (normalised, if it was trained so), ``y`` and ``member``
-            (1 or 0); optionally ``population_x`` and ``population_y``.
-        refit: ``"package.module:function"``, or the function.
-        references: see ``audit``, as are ``out``, ``attacks`` and the other options.
-
-    Raises:
-        UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
-    """
-    arrays = _files.arrays(Path(data))
-    member = arrays["member"]
-    if member.shape != arrays["y"].shape or member.ndim != 1 or not np.isin(member, (0, 1)).all():
-        raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
-    every = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y")
-    reserve = (arrays["population_x"], arrays["population_y"]) if "population_x" in arrays else None
-    flags = member.astype(bool)
-    network = models.build(Model(factory=model), every.x.shape[1:], int(every.y.max()) + 1)
-    load_weights(network, Path(weights))
-    return audit(
-        network,
-        (every.x[flags], every.y[flags]),
-        (every.x[~flags], every.y[~flags]),
-        refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
-        references=references,
-        population=reserve,
-        attacks=attacks,
-        out=out,
-        **options,
     )
 
 

@@ -16,7 +16,8 @@ from torch.utils.data import TensorDataset
 
 from lacewing import metrics
 from lacewing.auditing import _inputs, _refit
-from lacewing.auditing._model import audit, audit_model_files
+from lacewing.auditing._files import audit_model_files
+from lacewing.auditing._model import audit
 from lacewing.errors import UsageError
 from lacewing.support.loading import load_function
 

@@ -156,16 +156,16 @@ class AttackResult:
 
 
 REALISED = ("realised_fpr_0.01", "realised_fpr_0.001")  # of non-members at or above the threshold of that TPR at FPR
-METRICS = (  # the order of results.csv; each with _low and _high
-    "balanced_accuracy",
-    "auc",
-    "tpr_at_fpr_0.01",
-    "tpr_at_fpr_0.001",
-    "defence",
-    "advantage",
-    "oracle_balanced_accuracy",
-    *REALISED,
-)
+LABELS = {  # the metrics of an attack, as tables name them
+    "balanced_accuracy": "Attack accuracy A",
+    "auc": "AUC",
+    "tpr_at_fpr_0.01": "TPR at 1\u202f% FPR",
+    "tpr_at_fpr_0.001": "TPR at 0.1\u202f% FPR",
+    "defence": "Defence D",
+    "advantage": "Advantage",
+    "oracle_balanced_accuracy": "Oracle A",
+}
+METRICS = (*LABELS, *REALISED)  # the order of results.csv; each with _low and _high
 
 
 def by_realised_fpr(results: Iterable[AttackResult], metric: str) -> list[tuple[Estimate, list[str]]]:

@@ -230,7 +230,7 @@ def _moved(
 def _control(found: dict[str, metrics.Estimate], n: int) -> SelfCheck:
     missed = [name for name, estimate in found.items() if not estimate.low > 0.5]
     least = min(found.values(), key=lambda estimate: estimate.low)
-    numbers = f"lowest AUC {least.value:.3f} [{least.low:.3f}, {least.high:.3f}], n = {n}"
+    numbers = f"lowest AUC {least.text()}, n = {n}"
     if missed:
         return SelfCheck(
             "overfitted control",

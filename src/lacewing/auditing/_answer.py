@@ -66,14 +66,14 @@ def sentence(results: Sequence[AttackResult]) -> str:
     tail = best.metrics.get("tpr_at_fpr_0.01")
     given = best.attack == "scores"
     rate = (
-        f", and find{'s' * (not given)} {_percent(tail)} of the members at a false-positive rate of 1 %"
+        f", and find{'s' * (not given)} {tail.text('.1f', percent=True)} of the members at a false-positive rate of 1 %"
         if tail is not None
         else ""
     )
     which = "the given scores tell" if given else f"the attack '{best.attack}' tells"
     of = f" (strongest of {m})" if m > 1 else ""
     where = "" if leaks else " at low false-positive rates"
-    return f"Leakage found{where}: {which} members from non-members{of} with an AUC of {shown(_auc(best))}{rate}; {n}."
+    return f"Leakage found{where}: {which} members from non-members{of} with an AUC of {_auc(best).text()}{rate}; {n}."
 
 
 def _reversed(results: Sequence[AttackResult], share: float) -> str:
@@ -81,7 +81,7 @@ def _reversed(results: Sequence[AttackResult], share: float) -> str:
         found = metrics.auc(result.score_N, result.member_N, 1.0 - 2.0 * share)
         if found.high < 0.5:
             return (
-                f" But '{result.attack}' ranks non-members above members (AUC {shown(_auc(result))}): a score must be "
+                f" But '{result.attack}' ranks non-members above members (AUC {_auc(result).text()}): a score must be "
                 "higher for members, and both kinds must come from one source."
             )
     return ""
@@ -89,7 +89,7 @@ def _reversed(results: Sequence[AttackResult], share: float) -> str:
 
 def shown(estimate: Estimate | None) -> str:
     """``0.712 [0.690, 0.733]``, or an en dash where n or the attack does not allow the number."""
-    return "–" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return "–" if estimate is None else estimate.text()
 
 
 def realised(results: Sequence[AttackResult]) -> list[str]:
@@ -99,7 +99,7 @@ def realised(results: Sequence[AttackResult]) -> list[str]:
         shown = []
         for found, names in by_realised_fpr(results, metric):
             of = "" if len(names) == len(results) else f" ({_listed(names)})"
-            shown.append(f"{_percent(found, 2)}{of}")
+            shown.append(f"{found.text('.2f', percent=True)}{of}")
         if shown:
             lines.append(f"realised FPR of TPR at {rate} FPR: {'; '.join(shown)}")
     return lines
@@ -107,11 +107,6 @@ def realised(results: Sequence[AttackResult]) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} attacks"
-
-
-def _percent(e: Estimate, digits: int = 1) -> str:
-    value, low, high = (f"{100 * share:.{digits}f}" for share in e)
-    return f"{value} % [{low}, {high}]"
 
 
 def _auc(result: AttackResult) -> Estimate:

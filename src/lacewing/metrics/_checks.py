@@ -20,6 +20,11 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def text(self, form: str = ".3f", *, percent: bool = False) -> str:
+        """``0.712 [0.690, 0.733]``, or ``71.2 % [69.0, 73.3]``; each number in the format ``form``."""
+        value, low, high = (f"{100 * number if percent else number:{form}}" for number in self)
+        return f"{value}{' %' * percent} [{low}, {high}]"
+
 
 def checked(scores_N: npt.ArrayLike, member_N: npt.ArrayLike) -> tuple[Floats, Bools]:
     scores = np.asarray(scores_N, np.float64)

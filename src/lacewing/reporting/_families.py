@@ -8,19 +8,13 @@ from typing import NamedTuple
 
 from lacewing.reporting._data import ReportData, unfinished
 from lacewing.reporting._slopes import NOT_FINISHED
-from lacewing.tradeoff import IMP, Answer, Difference, Regressor, TradeOff, show_change, show_difference, untested
+from lacewing.results import LABELS
+from lacewing.tradeoff import CHANGE, IMP, Answer, Difference, Regressor, TradeOff, show_change, untested
 
 UNDECLARED = (
     "This study declared no question before it ran, so nothing here carries a verdict. A question is declared as "
     f'[tradeoff] primary = {{family = "{IMP}", against = "controls", metric = "discriminator.balanced_accuracy"}}.'
 )
-METRICS = {
-    "balanced_accuracy": "Attack accuracy A",
-    "auc": "AUC",
-    "tpr_at_fpr_0.01": "TPR at 1\u202f% FPR",
-    "tpr_at_fpr_0.001": "TPR at 0.1\u202f% FPR",
-    "": "every metric",
-}
 _EVERY = ""
 ALONE = "Families of one recipe"  # how the trade-off's note on these begins
 
@@ -133,7 +127,7 @@ def _row(data: ReportData, d: Difference) -> DifferenceRow:
         return ", ".join(data.label(name, methods.get(name, "")) for name in recipes) or "none"
 
     return DifferenceRow(
-        metric=METRICS.get(d.metric, d.metric),
+        metric={**LABELS, _EVERY: "every metric"}.get(d.metric, d.metric),
         difference=difference_text(d),
         reason=d.reason or "",
         p="–" if d.p is None else f"{d.p:.2g}",
@@ -147,7 +141,7 @@ def _row(data: ReportData, d: Difference) -> DifferenceRow:
 def difference_text(d: Difference) -> str:
     """A difference with its interval, or without where none is given."""
     if d.estimate is not None:
-        return show_difference(d.estimate)
+        return d.estimate.text(CHANGE)
     return "–" if d.value is None else show_change(d.value)
 
 

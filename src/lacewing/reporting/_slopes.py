@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lacewing.reporting._data import SEEDS_LISTED, ReportData, percent, percent_range
-from lacewing.tradeoff import PAPER_SLOPE, Slope, Verdict, show, show_slope
+from lacewing.tradeoff import PAPER_SLOPE, SHORT, Slope, Verdict, show_slope
 
 LEAST_SQUARES = (
     "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
@@ -59,7 +59,7 @@ def row(slope: Slope, name: str) -> SlopeRow:
         seeds=by_seed(slope),
         loss="–" if loss is None else percent(loss.value),
         loss_interval="" if loss is None else percent_range(loss.low, loss.high),
-        beside="–" if beside is None else show(beside),
+        beside="–" if beside is None else beside.text(SHORT),
         p="" if p is None else f"p = {p:.2g}",
         least_squares="–" if slope.least_squares is None else f"{slope.least_squares:.3g}",
         verdict=slope.verdict,

@@ -8,18 +8,8 @@ from typing import NamedTuple
 from lacewing.metrics import clopper_pearson
 from lacewing.reporting._data import ReportData, density_text, leading_attack, number, percent, realised
 from lacewing.reporting._looks import Key
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import LABELS, AttackResult, NetworkResult
 from lacewing.tradeoff import ordered
-
-_METRICS = {  # in the order of a reader's questions
-    "balanced_accuracy": "Attack accuracy A",
-    "defence": "Defence D",
-    "advantage": "Advantage",
-    "auc": "AUC",
-    "tpr_at_fpr_0.01": "TPR at 1\u202f% FPR",
-    "tpr_at_fpr_0.001": "TPR at 0.1\u202f% FPR",
-    "oracle_balanced_accuracy": "Oracle A",
-}
 
 
 class Cell(NamedTuple):
@@ -54,7 +44,7 @@ def networks(data: ReportData) -> Table:
     clean = any(n.clean_test_accuracy is not None for n in data.networks)
     holdout = any(n.holdout_accuracy is not None for n in data.networks)
     columns = [("Network", False), ("Role", False), ("Seed", True), ("Density", True), ("Test accuracy", True)]
-    columns += [(title, True) for title in _METRICS.values()]
+    columns += [(title, True) for title in LABELS.values()]
     columns += [("Train accuracy", True)]
     population = any(n.population_accuracy is not None for n in data.networks)
     columns += [("Clean test accuracy", True)] * clean + [("Held-out accuracy", True)] * holdout
@@ -106,7 +96,7 @@ def _cells(
         Cell(density_text(network.density), sort=repr(network.density)),
         _share(network.test_accuracy, n_test),
     ]
-    cells += [Cell("–") if result is None else _estimate(result, m) for m in _METRICS]
+    cells += [Cell("–") if result is None else _estimate(result, m) for m in LABELS]
     cells.append(_share(network.train_accuracy, n_train))
     cells += [_share(network.clean_test_accuracy, n_test)] * clean + [_share(network.holdout_accuracy, None)] * holdout
     cells += [_share(network.population_accuracy, None)] * population

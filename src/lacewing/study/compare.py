@@ -250,7 +250,7 @@ def _leakage_rows(shared: Sequence[_Shared], groups: Sequence[int], resamples: i
     fewest = min(int((~s.member).sum()) for s in shared)
     for fpr in FPRS:
         name = f"tpr_at_fpr_{fpr:g}"
-        if fpr * fewest > 1 - 1e-9:
+        if metrics.resolves(fpr, fewest):
             rows.append(_row(name, found(scores, "tpr_at_fpr", fpr)))
         else:
             rows.append(_absent(name, f"needs {round(1 / fpr)} shared non-members in each pair, and one has {fewest}"))
@@ -268,11 +268,7 @@ def _absent(measure: str, why: str) -> Row:
 def _cells(row: Row) -> tuple[str, str, str]:
     if row.first is None or row.second is None or row.difference is None or row.low is None or row.high is None:
         return "-", "-", row.note or ""
-    return f"{row.first:.4f}", f"{row.second:.4f}", _signed(Estimate(row.difference, row.low, row.high))
-
-
-def _signed(e: Estimate) -> str:
-    return f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"
+    return f"{row.first:.4f}", f"{row.second:.4f}", Estimate(row.difference, row.low, row.high).text("+z.4f")
 
 
 def _sentence(a: str, b: str, attack: str, rows: Sequence[Row], pairs: int, n_members: int, n_nonmembers: int) -> str:

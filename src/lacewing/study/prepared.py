@@ -11,6 +11,7 @@ from lacewing.attacks import described
 from lacewing.config import CONTROLS, Attacks
 from lacewing.errors import FolderError, UsageError
 from lacewing.methods import METHODS
+from lacewing.metrics import resolves
 from lacewing.study import auto, jobs
 from lacewing.study.declared import Study, difference, load_study
 from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, facts_of, read_plan_file, unlike
@@ -146,7 +147,7 @@ class Prepared:
                     "another."
                 )
             fpr = float(asked.metric.partition("tpr@")[2] or 1)
-            if fpr * n < 1 - 1e-9:
+            if not resolves(fpr, n):
                 raise UsageError(
                     f"{where}.metric: a TPR at an FPR of {fpr:g} needs {round(1 / fpr):,} non-members, and each "
                     f"network has {n:,}; ask for another metric."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lacewing.metrics import Estimate
 from lacewing.reporting import slope_sentence
 from lacewing.results import AttackResult, NetworkResult, with_ends
 from lacewing.support.text import entry, html_table
@@ -107,7 +108,7 @@ class Result:
         lines = [f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  {title:<{width}} defence"]
         for row in lead:
             value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
-            found = "–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}] n={row['n']}"
+            found = "–" if value is None else f"{Estimate(value, low, high).text()} n={row['n']}"
             lines.append(
                 f"{row['network']:<20} {row['seed']:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
                 f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"

@@ -30,9 +30,11 @@ from lacewing.tradeoff._power import power_of
 from lacewing.tradeoff._slope import slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
+    CHANGE,
     EXPLORATORY,
     PAPER_BAND,
     PAPER_SLOPE,
+    SHORT,
     Answer,
     AnswerVerdict,
     Choice,
@@ -46,9 +48,7 @@ from lacewing.tradeoff._types import (
     Spread,
     TradeOff,
     Verdict,
-    show,
     show_change,
-    show_difference,
     show_ratio,
     show_slope,
 )
@@ -57,10 +57,12 @@ from lacewing.tradeoff._units import Units, alike
 __all__ = [
     "BAND_TOLERANCE",
     "BUTTERFLY",
+    "CHANGE",
     "EXPLORATORY",
     "IMP",
     "PAPER_BAND",
     "PAPER_SLOPE",
+    "SHORT",
     "Answer",
     "AnswerVerdict",
     "Choice",
@@ -86,9 +88,7 @@ __all__ = [
     "is_checkpoint_of",
     "ordered",
     "question",
-    "show",
     "show_change",
-    "show_difference",
     "show_ratio",
     "show_slope",
     "tradeoff",
@@ -269,8 +269,9 @@ def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
     if a0 is None or cap is None:
         return "The relative gain in defence has no cap that these records could show."
     return (
-        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {show(cap)}, so no slope "
-        f"holds far. The advantage 2 A - 1 (dense: {show(advantage(a0))}) does not share the defence's relative gain."
+        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {cap.text(SHORT)}, so no "
+        f"slope holds far. The advantage 2 A - 1 (dense: {advantage(a0).text(SHORT)}) does not share the defence's "
+        "relative gain."
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lacewing.config import CONTROLS, Comparison, Tradeoff
 from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff._families import Family, difference, families, untested
-from lacewing.tradeoff._types import Answer, AnswerVerdict, Difference, show_difference
+from lacewing.tradeoff._types import CHANGE, Answer, AnswerVerdict, Difference
 from lacewing.tradeoff._units import Units
 
 LEVEL = 0.05
@@ -191,4 +191,4 @@ def _told(d: Difference) -> str:
         half = d.detectable.seeds_for_half
         units += f", with which a difference below {d.detectable.difference:.3f} would often be missed"
         units += "" if half is None else f" (half of it takes {half:,})"
-    return f"{d.family} - {d.against}: {show_difference(d.estimate)}, {units}"
+    return f"{d.family} - {d.against}: {d.estimate.text(CHANGE)}, {units}"

@@ -20,10 +20,10 @@ from lacewing.tradeoff._types import (
     NO_SPREAD,
     NOT_TESTED,
     PAPER_SLOPE,
+    SHORT,
     Pair,
     Slope,
     Verdict,
-    show,
     show_ratio,
 )
 from lacewing.tradeoff._units import Units, shared, spread
@@ -157,8 +157,9 @@ def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate
     if beside is None or p is None or not spread(apart):
         return None, None, ""
     return beside, p, (
-        f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss (0 at the paper's slope) is {show(beside)}, p = "
-        f"{p:.2g}, which {'excludes' if p < 0.05 else 'does not exclude'} {PAPER_SLOPE} at 5 %."
+        f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss (0 at the paper's slope) is "
+        f"{beside.text(SHORT)}, p = {p:.2g}, which {'excludes' if p < 0.05 else 'does not exclude'} {PAPER_SLOPE} at "
+        "5 %."
     )  # fmt: skip
 
 
@@ -196,14 +197,15 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
     if not a0.low > 0.5:
         return (
             "no trade-off measurable",
-            f"no trade-off measurable: the attack's accuracy on the dense network, {show(a0)}, is not told from 1/2",
+            f"no trade-off measurable: the attack's accuracy on the dense network, {a0.text(SHORT)}, is not told from "
+            "1/2",
         )
     if not units.enough:
         shown = "no slope, since no accuracy is lost" if ratio.value is None else f"slope {ratio.value:.3g}"
         ends = f" [{show_ratio(ratio).partition('[')[2]}" if mean_loss is not None and ratio.value is not None else ""
         return "fewer than three seeds", f"{shown}{ends}, without a verdict: fewer than three {units.unit}s"
     if not ratio.bounded:
-        loss = "" if mean_loss is None else f": the mean relative loss, {show(mean_loss)}, is not told from 0"
+        loss = "" if mean_loss is None else f": the mean relative loss, {mean_loss.text(SHORT)}, is not told from 0"
         least = "the slope has no bound" if ratio.low is None else f"the slope is at least {ratio.low:.3g}"
         return "no loss measured", f"no loss in accuracy measured{loss}, so that {least}"
     assert ratio.low is not None  # of a bounded set

@@ -229,9 +229,8 @@ class Choice:
     sentence: str
 
 
-def show(e: Estimate) -> str:
-    """An estimate with its interval, as sentences quote it."""
-    return f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]"
+SHORT = ".3g"  # how sentences quote an estimate
+CHANGE = "+z.3f"  # how sentences and tables quote a difference: with its sign, never -0.000
 
 
 def show_slope(slope: Slope) -> str:
@@ -244,12 +243,7 @@ def show_slope(slope: Slope) -> str:
 
 def show_change(value: float) -> str:
     """A difference in A, an AUC or a rate, with its sign."""
-    return f"{round(value, 3) + 0.0:+.3f}"  # never -0.000
-
-
-def show_difference(e: Estimate) -> str:
-    """A difference with its interval, as sentences and tables quote it."""
-    return f"{show_change(e.value)} [{show_change(e.low)}, {show_change(e.high)}]"
+    return f"{value:{CHANGE}}"
 
 
 def show_ratio(ratio: Ratio) -> str:
@@ -257,5 +251,5 @@ def show_ratio(ratio: Ratio) -> str:
     if ratio.value is None:
         return "none"
     if ratio.low is not None and ratio.high is not None:
-        return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
+        return Estimate(ratio.value, ratio.low, ratio.high).text(SHORT)
     return f"{ratio.value:.3g} [{'no bound' if ratio.low is None else f'at least {ratio.low:.3g}'}]"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lacewing.results import AttackResult, NetworkResult
-from lacewing.tradeoff import BUTTERFLY, TradeOff, Units, show
+from lacewing.tradeoff import BUTTERFLY, SHORT, TradeOff, Units
 
 
 def failures(
@@ -88,13 +88,13 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
         return [
             f"So few seeds do not tell the mean: each of the {len(own)} dense networks gives its training records away "
             f"(balanced accuracy {min(values):.3f} to {max(values):.3f}, each interval over records above 0.5), and "
-            f"the interval of their mean reaches 0.5 ({show(a0)}, {tradeoff.interval})."
+            f"the interval of their mean reaches 0.5 ({a0.text(SHORT)}, {tradeoff.interval})."
         ]
     counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and a.network.baseline}
     n = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "unknown"
     sentence = (
         f"Attack near chance on the dense network: no leakage found above a balanced accuracy of {a0.high:.3f} at "
-        f"n = {n} records a network ({units.text}, measured {show(a0)}, {tradeoff.interval})."
+        f"n = {n} records a network ({units.text}, measured {a0.text(SHORT)}, {tradeoff.interval})."
     )
     others = sorted(
         {

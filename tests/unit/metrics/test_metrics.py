@@ -151,6 +151,21 @@ def test_defence_flips_the_interval_and_advantage_keeps_it():
     assert metrics.advantage(accuracy) == pytest.approx((0.4, 0.2, 0.5))
 
 
+def test_an_estimate_is_quoted_with_its_interval_and_no_negative_zero():
+    estimate = Estimate(0.71249, -0.0001, 0.9)
+    assert estimate.text() == "0.712 [-0.000, 0.900]"
+    assert estimate.text(".3g") == "0.712 [-0.0001, 0.9]"
+    assert estimate.text("+z.3f") == "+0.712 [+0.000, +0.900]"
+    assert estimate.text(".1f", percent=True) == "71.2 % [-0.0, 90.0]"
+
+
+@pytest.mark.parametrize(("fpr", "n", "enough"), [(0.01, 100, True), (0.01, 99, False), (0.001, 1000, True)])
+def test_a_rate_needs_one_non_member_in_a_hundred_or_a_thousand(fpr, n, enough):
+    assert metrics.resolves(fpr, n) == enough  # whatever 0.001 * 1000 is in floating point
+    found = metrics.summary(np.arange(n + 1.0), np.arange(n + 1) == 0, fprs=(fpr,))
+    assert (found[f"tpr_at_fpr_{fpr:g}"] is not None) == enough
+
+
 def test_the_summary_has_every_metric_of_the_table_and_none_for_what_is_not_allowed():
     rng = np.random.default_rng(5)
     member = np.arange(1400) < 500

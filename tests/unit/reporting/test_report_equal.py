@@ -27,8 +27,9 @@ from lacewing.reporting import (
     _slopes_by_attack,
     _svg,
 )
+from lacewing.results import LABELS
 from lacewing.study.result import Result
-from lacewing.tradeoff import EXPLORATORY, as_json, show_change, show_difference, show_ratio, show_slope
+from lacewing.tradeoff import CHANGE, EXPLORATORY, as_json, show_change, show_ratio, show_slope
 from lacewing.tradeoff.cautions import failures
 
 VERDICTS = re.compile("leaks? (less|more)|slope (not )?resolved", re.IGNORECASE)
@@ -202,7 +203,7 @@ def test_the_table_has_every_difference_with_interval_p_and_detectable_differenc
     for d in data.tradeoff.differences:
         note = " (description)" if d.at == "train accuracy" else ""
         rows = groups[f"{d.family} - {d.against}, at equal {d.at}{note}"]
-        found = [row for row in rows if row.metric == _families.METRICS[d.metric]]
+        found = [row for row in rows if row.metric == LABELS[d.metric]]
         if not found:
             assert [row.metric for row in rows] == ["every metric"]
             assert d.value is None
@@ -211,7 +212,7 @@ def test_the_table_has_every_difference_with_interval_p_and_detectable_differenc
         assert row.reason == (d.reason or "")
         assert row.kept == f"{len(d.recipes)} + {len(d.against_recipes)}"
         if d.estimate is not None:
-            assert row.difference == show_difference(d.estimate)
+            assert row.difference == d.estimate.text(CHANGE)
             assert float(row.p) == pytest.approx(d.p, rel=0.06)
             assert float(row.detectable) == pytest.approx(d.detectable.difference, abs=0.0005)
         else:
@@ -374,7 +375,7 @@ def test_a_question_about_an_attack_that_only_ranks_is_answered_without_a_trade_
     assert answer.differences[0].estimate is not None
     page, card, terminal = _page(ranked, tmp_path), _card(ranked), str(_result(ranked, tmp_path))
     assert all(answer.sentence in said for said in (page, card, terminal))
-    assert show_difference(answer.differences[0].estimate) in page
+    assert answer.differences[0].estimate.text(CHANGE) in page
     assert 'id="families-table"' not in page
 
 

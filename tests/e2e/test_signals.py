@@ -30,8 +30,8 @@ main()
 ENDS = {"SIGTERM": (75, "stopped by SIGTERM; finished jobs are kept"), "SIGINT": (130, "interrupted")}
 PLACES = {
     "preparing": ("lacewing.study.prepared:make_plan", ("run", "small.toml", "--out", "new", "--processes", "1")),
-    "reporting": ("lacewing.study.folder:write", ("run", "small.toml", "--out", "run")),
-    "report": ("lacewing.study.folder:write", ("report", "run")),
+    "reporting": ("lacewing.study.assemble:write", ("run", "small.toml", "--out", "run")),
+    "report": ("lacewing.study.assemble:write", ("report", "run")),
     "merge": ("lacewing.study.run:assemble", ("merge", "merged", "run")),
 }
 

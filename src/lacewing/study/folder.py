@@ -1,37 +1,28 @@
-"""A run folder as a whole: what study it is of, and from what is finished there, its results and report."""
+"""What a run folder is of: plan.json, which holds the study and what the plan follows from, and what is damaged."""
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lacewing import attacks as registry
-from lacewing import risk
 from lacewing.attacks import Attack, Described
 from lacewing.errors import FolderError, UsageError
 from lacewing.methods import METHODS, look_of
 from lacewing.methods import record as record_method
-from lacewing.reporting import MostVulnerable, ReportData, Slice, write
-from lacewing.results import AttackResult, Look, results_csv
-from lacewing.study import jobs
+from lacewing.results import Look
 from lacewing.study.declared import Study, recipes, recorded_study, to_toml
-from lacewing.study.plan import AttackJob, Plan, make_plan
-from lacewing.study.result import Result
+from lacewing.study.plan import Plan, make_plan
 from lacewing.study.store import Store
 from lacewing.support.files import read_bounded, refuse_links, write_atomically
 from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
-from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoffs
-from lacewing.tradeoff.cautions import failures
 
 if TYPE_CHECKING:
-    from lacewing.attacks.selfchecks import SelfCheck
+    pass
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 SCHEMA = 1  # of run folders
@@ -146,7 +137,7 @@ def recorded(folder: Path) -> Recorded:
     _, study, facts = read_plan_file(folder)
     try:
         models = {"": facts["model"], **facts.get("models", {})}
-        plan = make_plan(study, data_digest=facts["data_digest"], models=models, attacks=_attacks(facts))
+        plan = make_plan(study, data_digest=facts["data_digest"], models=models, attacks=attacks_of(facts))
     except UsageError as error:
         raise _unreadable(folder, str(error)) from None
     return Recorded(study, plan, facts)
@@ -193,7 +184,7 @@ def _unreadable(folder: Path, why: str) -> FolderError:
     )
 
 
-def _attacks(facts: Mapping[str, Any]) -> dict[str, Attack]:
+def attacks_of(facts: Mapping[str, Any]) -> dict[str, Attack]:
     """The registry's attacks and the users' own that a run folder records, which are described and never run."""
     own = {name: Described.model_validate(record) for name, record in facts.get("attacks", {}).items()}
     return {**{name: registry.recorded(name, record) for name, record in own.items()}, **registry.ATTACKS}
@@ -266,165 +257,7 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
     return tuple(found) if same else (*found, "study.toml, which the next run writes again from plan.json")
 
 
-def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
-    """From what is finished: results.csv, tradeoff.json, figures, report, model card.
-
-    Args:
-        folder: the run folder.
-        known: what it is of, as `recorded` reads it.
-        show_records: let the report list ids and scores of the most vulnerable records, which are private data.
-        elsewhere: damage in folders that this one was made from.
-
-    Raises:
-        FolderError: a link is in the folder; a finished job holds something else than what we write.
-    """
-    study, plan, facts = known
-    store = Store(folder)
-    done = [job for job in plan.networks if jobs.finished(store, job)]
-    networks = [jobs.load_network(store, job) for job in done]
-    damaged = (*elsewhere, *damage(store, study, plan))
-    ran = [job for job in plan.attacks if jobs.attacked(store, job) and jobs.trained(store, job.target)]
-    attacks = jobs.load_attacks(store, ran)
-    halves = study.data.split == "random-halves"
-    there = {job.key for job in ran}
-    waiting = [Waiting(job.attack, job.target.family, job.target.kind) for job in plan.attacks if job.key not in there]
-    unfinished = {each.attack for each in waiting}
-    by_attack = tradeoffs(study.attacks.names, attacks, networks=networks, halves=halves, unfinished=unfinished)
-    found = next(iter(by_attack.values()), None)
-    history = _history(study, facts)
-    declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting, history=history)
-    signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
-    failed = read_failed(folder)
-    missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
-    write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
-    if found or declared:
-        document = as_json(found, declared, {name: each for name, each in by_attack.items() if each is not found})
-        write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
-    devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
-    if len(devices) > 1:
-        signs = (*signs, f"The networks of this study were trained on different devices: {', '.join(devices)}.")
-    parts = [result for result in attacks if found and result.attack == found.attack]
-    write(
-        folder,
-        ReportData(
-            study=study.as_dict(),
-            networks=networks,
-            attacks=attacks,
-            tradeoff=found,
-            failures=signs,
-            environment=_environment(devices, facts.get("precision")),
-            jobs_failed=failed,
-            damaged=damaged,
-            command=facts["command"],
-            data_digest=facts["data_digest"],
-            looks={method: Look(**look) for method, look in facts.get("looks", {}).items()},
-            missing=len(plan.networks) - len(done),
-            tradeoffs=by_attack,
-            answers=declared,
-            refused=plan.refused,
-            registry=_attacks(facts),
-            slices=_slices(parts),
-            vulnerable=_vulnerable(parts, show_records),
-            selfchecks=_selfchecks(store, ran, attacks),
-            show_records=show_records,
-        ),
-    )
-    return Result(
-        folder,
-        tuple(networks),
-        tuple(attacks),
-        found,
-        tuple(signs),
-        tuple(failed),
-        damaged,
-        missing,
-        facts.get("precision"),
-        declared,
-    )
-
-
 def declaration(study: Study, *, late: bool) -> dict[str, Any]:
     """What plan.json keeps of the time when the study's questions were declared."""
     networks = sorted({network.of_family for network in study.networks})
     return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes(study.networks)}
-
-
-def _history(study: Study, facts: Mapping[str, Any]) -> History:
-    """Whether the questions came before the results, and whether the study was extended since."""
-    then = facts.get("declaration")
-    if then is None:
-        return History()
-    now = declaration(study, late=False)
-    extended = any(sorted(now[name]) != sorted(then[name]) for name in ("seeds", "families"))
-    extended |= now["recipes"] != then["recipes"]
-    return History(bool(then["late"]), len(then["seeds"]) if extended else None)
-
-
-def _slices(results: Sequence[AttackResult]) -> list[Slice]:
-    """The first dense network by class, confidence and correctness; the canaries of every network of its seed."""
-    if not results:
-        return []
-    first = results[0]
-    named = {
-        "class": risk.by_class(first, first.label_N),
-        "confidence": risk.by_confidence(first, first.confidence_N),
-        "answer": risk.by_correctness(first),
-    }
-    whose = (first.network.network, first.attack)
-    found = [
-        Slice(name, part.name.removeprefix(f"{name} "), part.n_members, part.n_nonmembers, part.auc, *whose)
-        for name, parts in named.items()
-        for part in parts
-    ]
-    for result in results:
-        if result.network.seed == first.network.seed and result.canary_N.any():
-            alone = risk.subset(result, result.record_N[result.canary_N])
-            n, auc = (alone.n_members, alone.n_nonmembers), alone.metrics["auc"]
-            found.append(Slice("canaries", "mislabelled", *n, auc, result.network.network, result.attack))
-    return found
-
-
-def _vulnerable(results: Sequence[AttackResult], show_records: bool) -> list[MostVulnerable]:
-    """The most vulnerable 1 % of the dense network's records, ranked over its seeds."""
-    dense = [r for r in results if r.network.network == results[0].network.network]
-    if len(dense) < 2:
-        return []
-    table, again = risk.records(dense), risk.found_again(dense)
-    top = risk.most_vulnerable(table)
-    rest = table.member_R.sum() - top.member_R.sum()
-    if again is None or not rest:
-        return []
-    listed = zip(top.record_R.tolist(), top.rank_R.tolist(), strict=True) if show_records else ()
-    return [
-        MostVulnerable(
-            network=dense[0].network.network,
-            attack=dense[0].attack,
-            records=len(top),
-            found=again.value,
-            found_rest=float((table.found_R.sum() - top.found_R.sum()) / rest),
-            audits=len(dense),
-            listed=tuple(listed),
-        )
-    ]
-
-
-def _selfchecks(store: Store, ran: Sequence[AttackJob], attacks: Sequence[AttackResult]) -> tuple[SelfCheck, ...]:
-    """The audit's checks of itself, on the first attack of the study all of whose networks are there."""
-    from lacewing.attacks.selfchecks import selfchecks
-
-    able = (pair for pair in zip(ran, attacks, strict=True) if all(jobs.finished(store, n) for n in pair[0].networks))
-    job, attack = next(able, (None, None))  # where a network that stands by is damaged, the next attack
-    if job is None or attack is None:
-        return ()
-    return selfchecks(attack, [attack], jobs.gather(store, job), seed=0)
-
-
-def _environment(devices: Sequence[str], precision: Mapping[str, Any] | None) -> dict[str, str]:
-    versions = {name: metadata.version(name) for name in ("lacewing", "torch", "numpy", "scikit-learn")}
-    return {
-        **versions,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": ", ".join(devices),
-        **({"precision": f"{precision['chosen']}, since {precision['why']}"} if precision else {}),
-    }

@@ -16,12 +16,13 @@ from lacewing import models
 from lacewing.errors import BudgetSpent, FolderError, UsageError, about_folder, did_you_mean
 from lacewing.study import jobs
 from lacewing.study import status as _status
+from lacewing.study.assemble import assemble
 from lacewing.study.auto import apart
 from lacewing.study.declared import difference
 from lacewing.study.engine import local
 from lacewing.study.engine._pool import Event, Outcome, Pool, stop_after
 from lacewing.study.engine._progress import Progress, Scalars
-from lacewing.study.folder import PLAN, Recorded, assemble, claim, damage, read_failed, recorded, unlike, write_failed
+from lacewing.study.folder import PLAN, Recorded, claim, damage, read_failed, recorded, unlike, write_failed
 from lacewing.study.plan import NetworkJob, Plan
 from lacewing.study.prepared import Device
 from lacewing.study.prepared import Prepared as Prepared

@@ -14,6 +14,7 @@ from lacewing.auditing._result import Audit
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate
 from lacewing.results import AttackResult
+from lacewing.support.loading import ATTACKS, installed, is_path
 
 Side = Literal["low", "value", "high"]
 METRICS = ("auc", "advantage", "balanced_accuracy", "epsilon", "tpr@FPR")
@@ -21,7 +22,8 @@ MOST_EPSILON = 1_000  # that is asked about; no sample tells one above the logar
 EXAMPLE = "lira.tpr@0.01 > 0.05"
 _OPERATORS = {">": operator.gt, ">=": operator.ge}
 _FORM = re.compile(
-    r"\s*(?P<attack>[\w-]+)\.(?P<metric>[a-z_]+)(?:@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))?(?:\.(?P<side>[a-z]+))?"
+    r"\s*(?P<attack>[\w-]+(?:(?:\.\w+)*:\w+)?)"  # a user's own is package.module:name
+    r"\.(?P<metric>[a-z_]+)(?:@(?P<fpr>\d*\.?\d+(?:e-?\d+)?))?(?:\.(?P<side>[a-z]+))?"
     r"\s*(?P<op>>=|>)\s*(?P<bound>[-+]?\d*\.?\d+(?:e-?\d+)?)\s*",
     re.IGNORECASE,
 )
@@ -139,10 +141,10 @@ def _absent(gate: Gate, audit: Audit) -> list[str]:
 
 
 def _known(attack: str, text: str, others: tuple[str, ...]) -> list[str]:
-    every = list(dict.fromkeys((*others, "scores", *registry.ATTACKS)))
+    every = list(dict.fromkeys((*others, "scores", *registry.ATTACKS, *installed(ATTACKS))))
     if attack == "any":
         return every
-    if attack in every:
+    if attack in every or is_path(attack):
         return [attack]
     begun = [name for name in every if name.startswith(attack)]
     if not begun:

@@ -41,6 +41,8 @@ def failed(audit: Audit, text: str) -> bool:
         ("lira-online.tpr@1e-3.high>=2e-2", ("lira-online", "tpr", 0.001, "high", ">=", 0.02)),
         ("  any.auc.value>0.6 ", ("any", "auc", None, "value", ">", 0.6)),
         ("loss.balanced_accuracy > .55", ("loss", "balanced_accuracy", None, "low", ">", 0.55)),
+        ("pkg.mine:own_attack.auc.low > 0.6", ("pkg.mine:own_attack", "auc", None, "low", ">", 0.6)),
+        ("mine:own.tpr@.01 > 0.6", ("mine:own", "tpr", 0.01, "low", ">", 0.6)),
         ("scores.epsilon >= 1", ("scores", "epsilon", None, "low", ">=", 1.0)),
         ("any.advantage > -0.1", ("any", "advantage", None, "low", ">", -0.1)),
     ],

@@ -170,6 +170,10 @@ class Method(Part):
         """
         return sum(parameter.numel() for parameter in self.build(model).parameters())
 
+    def loaded(self) -> Method:
+        """The method with its code: itself, save where it comes from a run folder."""
+        return self
+
     # What is done with a network.
 
     def build(self, model: nn.Module) -> nn.Module:

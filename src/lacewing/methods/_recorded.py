@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from lacewing.config import Train
+from lacewing.config import Train, validated
 from lacewing.errors import FolderError
 from lacewing.methods._base import Method, Step
 from lacewing.methods.dense import Dense
@@ -85,6 +85,22 @@ class RecordedMethod(Method):
                 f"what the folder records of the method {str(fields.get('method'))[:80]!r} is not what this version "
                 f"writes ({place}: {problem['msg']})."
             ) from None
+        return found
+
+    def loaded(self) -> Method:
+        """The method itself, whose code is imported.
+
+        Raises:
+            UsageError: it cannot be imported.
+            FolderError: its source is not that with which the networks were trained.
+        """
+        from lacewing.methods import find
+
+        found = validated(find(self.method, "networks: method"), self.model_dump(), f"networks: '{self.entry}'")
+        if found.source != self.source:
+            raise FolderError(
+                f"the source of the method {self.method} has changed since '{self.entry}' was trained; restore it."
+            )
         return found
 
     @property

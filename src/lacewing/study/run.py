@@ -319,9 +319,10 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
     if path.suffix == ".onnx":
         from lacewing.study.onnx import to_onnx
 
-        if models.fingerprint(study.model) != facts["model"]:
+        trained_with = facts.get("models", {}).get(job.spec.entry, facts["model"])
+        if models.fingerprint(job.model) != trained_with:
             raise FolderError(
-                f"the source of model.factory has changed since {job.id} was trained; restore it, or export to "
+                f"the source of the model has changed since {job.id} was trained; restore it, or export to "
                 ".safetensors."
             )
         metadata["inputs"] = "standardised: (x - mean) / std by channel or feature, over the study's records"

@@ -33,8 +33,9 @@ def plain_model(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classe
 
     from lacewing.training.checkpoints import load_tensors
 
+    spec = job.spec.loaded()
     with torch.random.fork_rng(devices=[]), user_code(f"networks: method {job.method}", own_frames=True):
         dense = models.build(job.model, shape, classes)
-        model = job.spec.build(models.build(job.model, shape, classes)) if job.spec.reshapes else dense
+        model = spec.build(models.build(job.model, shape, classes)) if spec.reshapes else dense
         model.load_state_dict(load_tensors(store.need(job.key, "model.safetensors")))
-        return job.spec.export(model, dense).eval()
+        return spec.export(model, dense).eval()

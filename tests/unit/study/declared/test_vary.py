@@ -1,0 +1,127 @@
+"""`vary` and `model` of a [[networks]] entry: which networks they make, and what is refused."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lacewing.errors import UsageError
+from lacewing.study.declared import difference, load_study, to_toml
+from lacewing.study.plan import fingerprints, make_plan
+
+
+def study(*networks: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "name": "varied",
+        "model": {"name": "mlp", "hidden": [16]},
+        "train": {"epochs": 10},
+        "networks": [{"method": "dense"}, *networks],
+        "run": {"seeds": [0]},
+        **fields,
+    }
+
+
+SHORT: dict[str, Any] = {"method": "dense", "name": "short"}
+
+
+def test_a_product_is_named_in_the_order_of_its_fields_and_is_one_family():
+    found = load_study(study({**SHORT, "vary": {"train.epochs": [2, 40], "train.lr": [0.05, 5e-4]}}))
+    assert [n.entry for n in found.networks[1:]] == [
+        "short-002-0.05",
+        "short-002-0.0005",
+        "short-040-0.05",
+        "short-040-0.0005",
+    ]
+    assert [n.of_family for n in found.networks[1:]] == ["short"] * 4
+    assert [(found.train_of(n).epochs, found.train_of(n).lr) for n in found.networks[1:]] == [
+        *product((2, 40), (0.05, 5e-4))
+    ]
+
+
+@given(st.sets(st.integers(1, 2000), min_size=1, max_size=6), st.integers(1, 2000))
+def test_an_added_value_renames_nothing(values: set[int], more: int):
+    def named(values: set[int]) -> dict[str, int]:
+        found = load_study(study({**SHORT, "vary": {"train.epochs": sorted(values)}}, train={"epochs": 2001}))
+        return {n.entry: found.train_of(n).epochs for n in found.networks[1:]}
+
+    before, after = named(values), named(values | {more})
+    assert before.items() <= after.items()
+    assert len(before) == len(values)
+
+
+def test_settings_of_a_method_and_of_the_model_vary():
+    found = load_study(
+        study(
+            {"method": "imp", "levels": 2, "name": "cut", "vary": {"fraction": [0.3, 0.5]}},
+            {**SHORT, "name": "narrow", "family": "small", "vary": {"model.hidden": [[4], [8, 8]]}},
+        )
+    )
+    assert [n.entry for n in found.networks[1:]] == ["cut-0.3", "cut-0.5", "narrow-4", "narrow-8x8"]
+    assert [found.model_of(n).hidden for n in found.networks] == [(16,), (16,), (16,), (4,), (8, 8)]
+    assert [n.of_family for n in found.networks[3:]] == ["small", "small"]
+    networks = [step.network for step in found.networks[1].steps(found.train)]
+    assert networks == ["cut-0.3-00", "cut-0.3-01", "cut-0.3-02"]
+
+
+def test_the_folder_holds_the_networks_one_by_one_and_a_value_may_be_added():
+    few, more = (load_study(study({**SHORT, "vary": {"train.epochs": [2, 4][:n]}})) for n in (1, 2))
+    assert "vary" not in to_toml(more)
+    assert difference(few, more) is None
+    assert difference(more, few) == "network 'short-004' is missing, which the folder has"
+
+
+def test_a_model_of_its_own_changes_the_key_of_that_entry_alone():
+    plain, wide = (
+        load_study(study({**SHORT, "train": {"epochs": 4}, **own})) for own in ({}, {"model": {"hidden": [9]}})
+    )
+    keys = [
+        {job.id: job.key for job in make_plan(each, data_digest="0" * 64, models=fingerprints(each)).networks}
+        for each in (plain, wide)
+    ]
+    changed = {name for name in keys[0] if keys[0][name] != keys[1][name]}
+    assert changed == {"short/target/0", "short/shadow/0"}
+
+
+def test_another_model_takes_no_option_of_the_study_s():
+    found = load_study(study({**SHORT, "model": {"name": "resnet8"}}))
+    assert found.model_of(found.networks[1]).model_dump(exclude_none=True, exclude={"version"}) == {"name": "resnet8"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"vary": 3}, "networks.1.vary = 3: give a table of lists"),
+        ({"vary": {}}, "networks.1.vary = {}: give a table of lists"),
+        ({"vary": {"train.epochs": 4}}, "networks.1.vary.train.epochs = 4: give a list of values."),
+        ({"vary": {"train.epochs": []}}, "networks.1.vary.train.epochs = []: give a list of values."),
+        ({"vary": {"train.epocs": [4]}}, "networks.1.train: unknown field 'epocs'; did you mean 'epochs'?"),
+        ({"vary": {"data.records": [4]}}, "networks.1.vary: 'data.records' cannot be varied"),
+        ({"vary": {"name": ["a"]}}, "networks.1.vary: 'name' cannot be varied"),
+        ({"vary": {"levels": [1]}}, "unknown field 'networks.1.levels'"),
+        ({"vary": {"train.epochs": [4, 4]}}, "networks.1.vary: two networks would be called 'short-004'"),
+        ({"vary": {"train.lr": [0.1], "train.epochs": [3]}, "train": {"lr": 0.2}}, "'train.lr' is set beside vary"),
+        ({"vary": {"train.epochs": [*range(1, 202)]}}, "networks.1.vary makes 201 networks: at most 200"),
+        ({"vary": {"model.hidden": [{}]}}, "cannot be a part of a network's name"),
+        ({"model": {"widht": 3}}, "networks.1.model: unknown field 'widht'; did you mean 'width'?"),
+        ({"model": {"width": 8}, "train": 3}, "networks.1.train = 3: give a table of fields."),
+        ({"model": 8}, "networks.1.model = 8: give a table of fields."),
+    ],
+)
+def test_what_no_entry_means_is_one_sentence(entry: dict[str, Any], said: str):
+    with pytest.raises(UsageError) as refused:
+        load_study(study({**SHORT, **entry}))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_error_behind_a_family_names_the_entry_as_the_user_counts():
+    with pytest.raises(UsageError, match=r"networks\.2\.levels = 0"):
+        load_study(study({**SHORT, "vary": {"train.epochs": [2, 3, 4]}}, {"method": "imp", "levels": 0}))
+    with pytest.raises(UsageError, match=r"networks\.2\.rewind: 'epoch 10'"):
+        load_study(
+            study({**SHORT, "vary": {"train.epochs": [2, 3]}}, {"method": "imp", "levels": 1, "rewind": "epoch 10"})
+        )

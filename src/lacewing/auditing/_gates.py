@@ -70,7 +70,7 @@ def parse(text: str) -> Gate:
     if fpr is not None and not 0.0 < float(fpr) < 1.0:
         raise UsageError(f"--fail-if {text!r}: the false-positive rate {fpr} must lie between 0 and 1.")
     if side not in ("low", "value", "high"):
-        raise UsageError(f"--fail-if {text!r}: '.{side}' is no side of an interval: give low, value or high.")
+        raise UsageError(f"--fail-if {text!r}: '.{side}' is not an end of the interval: give low, value or high.")
     if metric == "epsilon" and side != "low":
         raise UsageError(f"--fail-if {text!r}: epsilon is a lower bound, which has no '{side}': leave it out.")
     most = MOST_EPSILON if metric == "epsilon" else 1

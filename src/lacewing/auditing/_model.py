@@ -144,7 +144,7 @@ def audit(
 
 
 def _check_references(refit: object, references: int) -> None:
-    numbers.whole("references", references, 0, MOST_REFERENCES, why="each being a training of its own")
+    numbers.whole("references", references, 0, MOST_REFERENCES, why="since each is trained separately")
     if refit is None and references:
         raise UsageError(f"references = {references} needs refit: the function (x, y, seed) -> model that trains them.")
     if refit is not None and not callable(refit):
@@ -266,8 +266,8 @@ def _with_references(
     covered = bool((inside.any(axis=0) & ~inside.all(axis=0)).all())
     if not covered:
         notes.append(
-            f"With {len(found)} references the shadow network has too few of its own: attacks with references rank "
-            "records and decide nothing (references=4 or more mends it)."
+            f"With {len(found)} references the shadow network has too few of them: attacks with references rank "
+            "records but make no decisions. Give references=4 or more."
         )
     shadow = Evidence(
         own.observed,

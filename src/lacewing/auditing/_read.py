@@ -107,7 +107,7 @@ def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
     try:
         return values.astype(np.str_)
     except (UnicodeDecodeError, ValueError, TypeError) as error:
-        raise UsageError(f"{name} holds what is no text ({error}): give whole numbers or words.") from None
+        raise UsageError(f"{name} holds a value that is not text ({error}): give whole numbers or words.") from None
 
 
 def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
@@ -118,7 +118,7 @@ def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
                 raise ValueError
             values[at] = float(_TRUTH.get(cell.lower(), cell))
         except ValueError:
-            raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is no number.") from None
+            raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is not a number.") from None
     return values
 
 

@@ -1,6 +1,6 @@
-"""Reference networks through the user's own training function: on random halves, cached by content, over cores.
+"""Reference networks from the user's training function: on random halves, cached by content, in parallel.
 
-What is kept of a reference is what it answered and which records it trained on, never the model itself.
+Only the answers of a reference and which records it trained on are kept, never the model itself.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def references(
     processes: int | None,
     say: Callable[[str], None],
 ) -> tuple[list[Answers], list[str]]:
-    """What each of the K references answers, the first with every signal; and notes.
+    """The answers of the K references, those of the first with every signal; and notes.
 
     References that ``folder`` holds under the same content are not trained again. The others are: the first of them
     here, timed, the rest in worker processes where that saves time and the function can be imported there.
@@ -87,8 +87,8 @@ def references(
     keys = _keys(work, version)
     if keys is None and folder is not None:
         notes.append(
-            "References were not cached: refit has no source of its own to know it by (a closure, an object, or typed "
-            "in); define it in a file, or pass version=."
+            "References were not cached, since the source code of refit cannot be read (a closure, an object, or code "
+            "that was typed in); define it in a file, or pass version=."
         )
     with TemporaryDirectory() as aside:
         place = Path(aside) if keys is None or folder is None else folder / "references"
@@ -318,7 +318,7 @@ def _cores(processes: int | None) -> int:
 
 
 def _as_function(model: Any) -> Callable[[Any], Any]:
-    """A module asked like any callable, since the audited model is one."""
+    """A module as a function from records to logits, since the audited model is such a function."""
 
     def answer(x: Any) -> Any:
         import torch
@@ -349,7 +349,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """As many torch threads as a worker has, so that the time of the first reference tells that of the others."""
+    """Set torch to the threads of a worker, so that the time of the first reference predicts that of the others."""
     import torch
 
     before = torch.get_num_threads()

@@ -156,7 +156,7 @@ def _as_given(score: npt.NDArray[Any], member: Bools, record: npt.NDArray[np.int
     if score.shape != (n,):
         raise UsageError(f"score has shape {score.shape} beside {n} values of member: give one value a record.")
     if (score == score[0]).all():
-        raise UsageError(f"score is {score[0]} for all {n} records: constant scores tell nothing apart.")
+        raise UsageError(f"score is {score[0]} for all {n} records: constant scores distinguish nothing.")
     # Measured where every attack is; it reads logits for the model's own accuracy alone, which is unknown here.
     blank = Observed(np.zeros((n, 2)), np.zeros(n, np.int64), member, None, record)
     scored = Scored(score.astype(np.float64), None, "as given")
@@ -185,7 +185,7 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
         if name in arrays:
             _logits.refuse_probabilities(arrays[name], name)
     if (logits == logits[0]).all():
-        raise UsageError(f"logits are the same for all {n} records: constant outputs tell nothing apart.")
+        raise UsageError(f"logits are the same for all {n} records: constant outputs distinguish nothing.")
     observed = Observed(
         logits_NC=logits,
         label_N=_classes("label", label, n, classes),
@@ -209,7 +209,7 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
 
 
 def _compare_members(seen: Observed, notes: list[str]) -> None:
-    """Say where labels or members do not fit the outputs, which every attack would take for a fact."""
+    """Note where labels or members do not fit the outputs: no attack would notice."""
     right = int((np.argmax(seen.logits_NC, axis=1) == seen.label_N).sum())
     n, classes = len(seen.label_N), seen.classes
     if metrics.clopper_pearson(right, n)[0] <= 1 / classes:
@@ -220,8 +220,8 @@ def _compare_members(seen: Observed, notes: list[str]) -> None:
     surer = metrics.auc(_logits.log_true_class_probability(seen.logits_NC, seen.label_N), seen.member_N)
     if surer.high < 0.5:
         notes.append(
-            f"The model is surer of records that are no members (AUC of the loss {surer.value:.3f}): is member the "
-            "other way round? Give 1 for records that the model trained on."
+            f"The model is more certain about non-members than about members (AUC of the loss {surer.value:.3f}): is "
+            "'member' inverted? Give 1 for records that the model trained on."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a machine gives: ``lacewing bench butterfly`` (layers, networks) and ``lacewing bench train`` (training)."""
+"""How fast this machine is: ``lacewing bench butterfly`` (layers, networks), ``lacewing bench train`` (training)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def butterfly(
     networks: bool = True,
     out: Path | None = None,
 ) -> Benchmark:
-    """Time linear layers, dense, butterfly and pruned, by every way of multiplying there is, and the paper's network.
+    """Time dense, butterfly and pruned linear layers, with every available multiplication, and the paper's network.
 
     Args:
         device: "auto", "cpu" or "cuda".

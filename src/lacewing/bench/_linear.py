@@ -98,7 +98,7 @@ class Row:
 
 
 class Missing(Exception):
-    """Says why a way is not to be had here."""
+    """Says why a way of multiplying is not available here."""
 
 
 def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> Iterator[list[Row]]:

@@ -1,4 +1,4 @@
-"""The way in, the same for the shell and for Python: run or resume a study, look at a run folder, merge, export."""
+"""The functions behind the commands: run or resume a study, status, report, merge, export."""
 
 from __future__ import annotations
 

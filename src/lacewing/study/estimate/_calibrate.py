@@ -86,7 +86,7 @@ class Kind:
 
 
 class _Enough(Exception):
-    """Ends a training that was long enough."""
+    """Ends a training that has run long enough."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
     at a small one, and scaled as the first.
 
     Args:
-        bench: the records; an epoch of theirs is the longest that is timed.
+        bench: the records; at most one epoch over them is timed.
         kinds: at least one.
         batches: of each kind, the records of a step in training.
         seconds: for all of it, roughly.

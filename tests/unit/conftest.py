@@ -1,4 +1,4 @@
-"""Test folders are not packages: what several unit tests import is loaded by path, as `attack_results`."""
+"""Test folders are not packages: modules that several unit tests import are loaded by path, as ``attack_results``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-_SPEC = importlib.util.spec_from_file_location("attack_results", Path(__file__).with_name("attack_results.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_MODULE = importlib.util.module_from_spec(_SPEC)
-sys.modules["attack_results"] = _MODULE
-_SPEC.loader.exec_module(_MODULE)
+for _path in sorted(Path(__file__).parent.rglob("*.py")):
+    if _path.stem != "conftest" and not _path.stem.startswith("test_"):
+        _spec = importlib.util.spec_from_file_location(_path.stem, _path)
+        assert _spec is not None
+        assert _spec.loader is not None
+        sys.modules[_path.stem] = importlib.util.module_from_spec(_spec)
+        _spec.loader.exec_module(sys.modules[_path.stem])

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from lacewing.errors import UsageError
 from lacewing.sparsify import _search
-from lacewing.sparsify._allocate import allocate
 from lacewing.sparsify.chain import Chain, Pattern
 
 torch.set_num_threads(1)
@@ -201,93 +200,6 @@ def test_chains_are_values():
     assert left != Chain.cheapest(16, 144, 3)
 
 
-def random_chain(seed):
-    """One to four factors with numbers of 1 to 8, any rank, with or without full support."""
-    rng = np.random.default_rng(seed)
-    a, b, c, d = (
-        int(n) for n in (rng.integers(1, 3), rng.integers(1, 5), rng.integers(1, 5), rng.choice([1, 2, 4, 6]))
-    )
-    chain = [(a, b, c, d)]
-    for _ in range(rng.integers(0, 4)):
-        rank = int(rng.choice([n for n in range(1, c + 1) if c % n == 0]))
-        right_d = int(rng.choice([n for n in range(1, d + 1) if d % n == 0]))
-        a, b, c, d = a * c // rank, rank * d // right_d, int(rng.integers(1, 5)), right_d
-        chain.append((a, b, c, d))
-    return Chain(chain)
-
-
-def _kronecker(factor):
-    """The sum over i and k of e_i e_i' (x) factor[i, :, :, k] (x) e_k e_k'."""
-    a, _, _, d = factor.shape
-    return sum(
-        np.kron(np.diag(np.eye(a)[i]), np.kron(factor[i, :, :, k], np.diag(np.eye(d)[k])))
-        for i in range(a)
-        for k in range(d)
-    )
-
-
-@pytest.mark.parametrize("seed", range(100))
-def test_dense_is_the_product_of_kronecker_sums(seed):
-    chain, rng = random_chain(seed), np.random.default_rng(seed)
-    factors = [rng.normal(size=p) for p in chain.patterns]
-    expected = np.linalg.multi_dot([np.eye(chain.shape[0]), *map(_kronecker, factors)])
-    found = chain.dense(factors)
-    assert isinstance(found, np.ndarray)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-    tensors = [torch.tensor(f, requires_grad=True) for f in factors]
-    product = chain.dense(tensors)
-    np.testing.assert_allclose(product.detach().numpy(), expected, atol=1e-12)
-    loss = (product * torch.tensor(rng.normal(size=chain.shape))).sum()
-    loss.backward()
-    for tensor in tensors:  # Euler: the product is linear in each factor
-        torch.testing.assert_close((tensor * tensor.grad).sum(), loss, rtol=1e-9, atol=1e-9)
-
-
-def test_dense_keeps_the_type_of_its_factors():
-    chain = Chain.monarch(6, 9)
-    singles = [np.ones(p, dtype=np.float32) for p in chain.patterns]
-    assert chain.dense(singles).dtype == np.float32
-    assert chain.dense([torch.from_numpy(f) for f in singles]).dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("shapes", "said"),
-    [
-        ([(1, 4, 4, 4)], "the chain has 2 factors, and 1 were given"),
-        ([(1, 4, 4, 4), (4, 4, 4)], r"factor 2 has shape \(4, 4, 4\); the chain has \(4, 4, 4, 1\)"),
-        ([(1, 4, 4, 1), (4, 4, 4, 1)], r"factor 1 has shape \(1, 4, 4, 1\)"),
-    ],
-)
-@pytest.mark.parametrize("ones", [np.ones, torch.ones])
-def test_dense_names_the_factor_of_another_shape(shapes, said, ones):
-    with pytest.raises(UsageError, match=said):
-        Chain.monarch(16, 16).dense([ones(shape) for shape in shapes])
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_fusing_any_pair_keeps_shape_and_support(seed):
-    chain = random_chain(seed)
-    support = chain.dense([np.ones(p) for p in chain.patterns]) > 0
-    for place in range(len(chain.patterns) - 1):
-        fused = chain.fuse(place)
-        assert fused.shape == chain.shape
-        pair = chain.patterns[place].support().astype(int) @ chain.patterns[place + 1].support().astype(int)
-        np.testing.assert_array_equal(fused.patterns[place].support(), pair > 0)
-        assert (
-            fused.patterns[:place] + fused.patterns[place + 1 :] == chain.patterns[:place] + chain.patterns[place + 2 :]
-        )
-        np.testing.assert_array_equal(fused.dense([np.ones(p) for p in fused.patterns]) > 0, support)
-
-
-@pytest.mark.parametrize(("place", "said"), [(-1, "give 0 to 1"), (2, "no factors 2 and 3 .* give 0 to 1")])
-def test_fuse_names_the_pairs_there_are(place, said):
-    with pytest.raises(UsageError, match=said):
-        Chain.butterfly(8).fuse(place)
-    with pytest.raises(UsageError, match="nothing to fuse"):
-        Chain([(1, 2, 2, 1)]).fuse(0)
-
-
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 16])
 def test_monarch_of_a_square_is_daos(size):
     assert Chain.monarch(size**2, size**2) == Chain([(1, size, size, size), (size, size, size, 1)])
@@ -391,53 +303,6 @@ def test_chains_of_higher_rank_reach_between_those_of_rank_one():
 def test_for_density_says_what_is_reachable(arguments, said):
     with pytest.raises(UsageError, match=said):
         Chain.for_density(*arguments)
-
-
-MODEL = {"conv": (64, 576, 1), "grouped": (8, 72, 16), "wide": (96, 384, 2), "prime": (7, 13, 3)}
-
-
-def _stored(chains, elsewhere):
-    each = (n * (chains[name].nnz if name in chains else r * c) for name, (r, c, n) in MODEL.items())
-    return elsewhere + sum(each)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.floats(0.2, 1.0), st.integers(0, 5000), st.sampled_from([None, 2, 3]))
-def test_a_model_gets_as_near_to_its_density_as_one_more_chain_allows(density, elsewhere, factors):
-    total = elsewhere + sum(math.prod(sizes) for sizes in MODEL.values())
-    chains = allocate(MODEL, elsewhere, density, factors)
-    left = density * total - _stored(chains, elsewhere)
-    assert left >= 0
-    assert set(chains) == {"conv", "grouped", "wide"}  # 7 x 13 has no chain
-    (length,) = {len(chain.patterns) for chain in chains.values()}
-    assert factors in (None, length)
-    for name, chain in chains.items():
-        rows, columns, count = MODEL[name]
-        assert chain.shape == (rows, columns)
-        denser = [n for n in _search.menu(rows, columns, length) if n > chain.nnz]
-        assert all((n - chain.nnz) * count > left for n in denser)
-
-
-def test_layers_of_a_model_get_about_the_same_density():
-    """Where every layer has a chain near the common density: within the steps of the menus, not one layer for all."""
-    sizes = {f"layer{n}": (256, 256, 1) for n in range(4)}
-    densities = [chain.density for chain in allocate(sizes, 0, 0.3).values()]
-    assert max(densities) / min(densities) < 1.25
-    assert sum(densities) / 4 == pytest.approx(0.3, rel=0.03)
-
-
-@pytest.mark.parametrize("factors", [None, 2, 3])
-def test_the_floor_of_a_model_is_reached_and_named(factors):
-    lengths = [factors] if factors else [2, 3, 4]
-    menus = [
-        {n: min(_search.menu(r, c, length)) for n, (r, c, _) in MODEL.items() if n != "prime"} for length in lengths
-    ]
-    total = 1000 + sum(math.prod(sizes) for sizes in MODEL.values())
-    least = min(1000 + 3 * 7 * 13 + sum(MODEL[n][2] * e for n, e in menu.items()) for menu in menus)
-    assert _stored(allocate(MODEL, 1000, least / total * (1 + 1e-12), factors), 1000) == least
-    named = math.ceil(1e4 * least / total) / 1e4
-    with pytest.raises(UsageError, match=f"is below {named:.4f}, the lowest that chains reach.*prune"):
-        allocate(MODEL, 1000, least / total - 1e-6, factors)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ MEMBERS_FOR_AUC = 10  # of each kind: with fewer, the normal approximation of De
 
 
 @dataclass(frozen=True)
-class Part:
+class PartResult:
     """An attack's success on a part of the audited records. Metrics for which the part is too small are None."""
 
     name: str  # "class 3", "confidence 0.41 to 0.77", "classified correctly"
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Records:
+class RecordRisks:
     """R records over the networks that one attack was run on; each array has one entry per record."""
 
     record_R: npt.NDArray[np.int64]  # index in the data set
@@ -50,7 +50,7 @@ class Records:
 
 def by_class(
     result: AttackResult, label_N: npt.ArrayLike | None = None, *, fprs: Sequence[float] = (0.01, 0.001)
-) -> list[Part]:
+) -> list[PartResult]:
     """The attack on each class, in order of the class. ``label_N``, in the order of the result's records: its own.
 
     Raises `UsageError` where the result holds no scores, or not one label per record is given.
@@ -65,7 +65,7 @@ def by_confidence(
     parts: int = 4,
     *,
     fprs: Sequence[float] = (0.01, 0.001),
-) -> list[Part]:
+) -> list[PartResult]:
     """The attack on slices of the network's confidence (the probability of its answer), from the lowest quarter up.
 
     The slices are cut by the network's confidence and not by the score. So they are the same for every attack, the
@@ -91,7 +91,7 @@ def by_confidence(
     return found
 
 
-def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001)) -> list[Part]:
+def by_correctness(result: AttackResult, *, fprs: Sequence[float] = (0.01, 0.001)) -> list[PartResult]:
     """The attack on the records that the network classifies correctly, and on the others.
 
     Raises `UsageError` where the result holds no scores or does not say what was classified correctly.
@@ -131,7 +131,7 @@ def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = 
     )
 
 
-def records(results: Sequence[AttackResult], *, fpr: float | None = None) -> Records:
+def records(results: Sequence[AttackResult], *, fpr: float | None = None) -> RecordRisks:
     """Each record over the networks that one attack was run on, in order of the record.
 
     "Found" is the attack's own decision or, with ``fpr``, a score above the threshold that at most this share of the
@@ -154,10 +154,10 @@ def records(results: Sequence[AttackResult], *, fpr: float | None = None) -> Rec
         hits[place] += said & result.member_N
         rank_sum[place] += np.where(result.member_N, _ranks(_scores(result)), 0.0)
     with np.errstate(invalid="ignore"):
-        return Records(everyone, audited, member, hits, rank_sum / member)
+        return RecordRisks(everyone, audited, member, hits, rank_sum / member)
 
 
-def most_vulnerable(table: Records, share: float = 0.01) -> Records:
+def most_vulnerable(table: RecordRisks, share: float = 0.01) -> RecordRisks:
     """The ``share`` of records with the highest mean rank (at least one), the most vulnerable first.
 
     Of the records that at least one network trained on; equal mean ranks go by the share of networks that they were
@@ -173,7 +173,7 @@ def most_vulnerable(table: Records, share: float = 0.01) -> Records:
     rate = table.found_R[eligible] / table.member_R[eligible]
     order = np.lexsort((table.record_R[eligible], -rate, -table.rank_R[eligible]))
     rows = eligible[order[: math.ceil(share * len(eligible) - 1e-9)]]
-    return Records(*(getattr(table, field.name)[rows] for field in dataclasses.fields(table)))
+    return RecordRisks(*(getattr(table, field.name)[rows] for field in dataclasses.fields(table)))
 
 
 def found_again(
@@ -200,11 +200,11 @@ def found_again(
     return Estimate(k / n, *metrics.clopper_pearson(k, n, confidence)) if n else None
 
 
-def _part(result: AttackResult, name: str, within: Bools, fprs: Sequence[float]) -> Part:
+def _part(result: AttackResult, name: str, within: Bools, fprs: Sequence[float]) -> PartResult:
     member, scores, decision = result.member_N[within], _scores(result)[within], _decision(result)
     m, n = int(member.sum()), int((~member).sum())
     both = m > 0 and n > 0
-    return Part(
+    return PartResult(
         name=name,
         n_members=m,
         n_nonmembers=n,

@@ -19,7 +19,7 @@ from lacewing.sparsify.chain import Chain
 from lacewing.support import numbers
 from lacewing.support.files import write_atomically
 from lacewing.training.loop import choose_device
-from lacewing.training.precision import Choice
+from lacewing.training.precision import PrecisionChoice
 
 MOST_SIZE, MOST_BATCH, MOST_ENTRIES, MOST_SETTINGS = 16_384, 2**20, 2**28, 20
 SIZES = (256, 1024, 4096)
@@ -115,7 +115,7 @@ class TrainBenchmark:
 
     machine: Machine
     routes: Sequence[_train.Route]
-    auto: Choice
+    auto: PrecisionChoice
     floors: Sequence[_train.Floor]
     stacks: Sequence[_train.StackRow]
 

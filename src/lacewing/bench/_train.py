@@ -23,7 +23,7 @@ from lacewing.support.child import THREADS, WORKER_ENVIRONMENT, Child
 from lacewing.support.machine import usable_cores
 from lacewing.support.text import say
 from lacewing.training.loop import train
-from lacewing.training.precision import Choice, choose
+from lacewing.training.precision import PrecisionChoice, choose
 from lacewing.training.replay import WAYS
 from lacewing.training.stack import train_stack
 
@@ -124,7 +124,7 @@ def _sides(device: str, cores: int) -> list[_Side]:
     return sides
 
 
-def automatic(device: str) -> Choice:
+def automatic(device: str) -> PrecisionChoice:
     """The precision that a study of ResNet-20 with ``precision = "auto"`` is trained in here."""
     x, y = _resnet.images(_resnet.SIZES["cpu"][1], 0)
     config = _resnet.settings(device, "auto")
@@ -214,7 +214,11 @@ def stacks(seconds: float) -> Iterator[StackRow]:
 
 
 def text(
-    machine: Machine, found: Sequence[Route], auto: Choice, floors: Sequence[Floor], stacked: Sequence[StackRow]
+    machine: Machine,
+    found: Sequence[Route],
+    auto: PrecisionChoice,
+    floors: Sequence[Floor],
+    stacked: Sequence[StackRow],
 ) -> str:
     """The tables that ``lacewing bench train`` prints."""
     width = max(len(route.name) for route in found) + 2

@@ -13,12 +13,12 @@ from lacewing.study.folder import PlanFile
 from lacewing.study.jobs import Workspace
 
 if TYPE_CHECKING:
-    from lacewing.training.precision import Choice
+    from lacewing.training.precision import PrecisionChoice
 
 
 def decide(
     work: Workspace, before: PlanFile | None, reuse: Sequence[tuple[Path, PlanFile]], *, elsewhere: bool
-) -> Choice | None:
+) -> PrecisionChoice | None:
     """The choice that a folder records or, where there is none yet, the one to make; None if the study leaves none.
 
     Args:
@@ -30,23 +30,25 @@ def decide(
     """
     import torch
 
-    from lacewing.training.precision import Choice, choose
+    from lacewing.training.precision import PrecisionChoice, choose
 
     study = work.study
     asked = study.undecided()
     if before is not None:
-        kept = Choice(**before.facts["precision"]) if "precision" in before.facts else None
+        kept = PrecisionChoice(**before.facts["precision"]) if "precision" in before.facts else None
         chosen = _of(before.study, study, kept.chosen if kept else before.study.train.precision)
         if kept is not None and (not asked or kept.chosen == chosen):
             return kept
-        return Choice(chosen, "the folder was begun with it", {}) if asked else None
+        return PrecisionChoice(chosen, "the folder was begun with it", {}) if asked else None
     if not asked:
         return None
     if reuse:
         (place, (_, old, _)), *_ = reuse
-        return Choice(_of(old, study, old.train.precision), f"the networks of --reuse {place} are", {})
+        return PrecisionChoice(_of(old, study, old.train.precision), f"the networks of --reuse {place} are", {})
     if work.device == "cuda" and not torch.cuda.is_available():
-        return Choice("fp32", "no GPU is here to be asked: set train.precision if those of the cluster gain", {})
+        return PrecisionChoice(
+            "fp32", "no GPU is here to be asked: set train.precision if those of the cluster gain", {}
+        )
     found = choose(
         lambda: models.build(study.model, work.dataset.shape, work.dataset.classes),
         work.records.x,
@@ -58,7 +60,7 @@ def decide(
     return replace(found, why=f"{found.why}; the cluster's machines were not asked") if elsewhere else found
 
 
-def notes(declared: Study, choice: Choice, *, fresh: bool, sliced: bool) -> list[str]:
+def notes(declared: Study, choice: PrecisionChoice, *, fresh: bool, sliced: bool) -> list[str]:
     """What a person should know of the choice; ``fresh``: it was made now, ``sliced``: for a part of the study."""
     asked = declared.undecided()
     found = [f"precision: {choice}."] if asked and fresh else []

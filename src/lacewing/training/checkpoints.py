@@ -18,7 +18,7 @@ from lacewing.errors import UsageError
 from lacewing.results import Epoch
 from lacewing.support.files import write_atomically
 from lacewing.support.formats import parse_json, read_tensors
-from lacewing.training.loop import Progress
+from lacewing.training.loop import TrainingState
 
 _SEAL = "sha256"  # metadata key of the checksum of everything else in the file
 
@@ -59,7 +59,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return found.hexdigest()
 
 
-def save_checkpoint(folder: Path, progress: Progress, *, job: str, epochs: int) -> None:
+def save_checkpoint(folder: Path, progress: TrainingState, *, job: str, epochs: int) -> None:
     """Write the training state, and progress.json for ``lacewing status``."""
     tensors = {f"model|{name}": t for name, t in progress.model.items()}
     tensors |= {f"momentum|{name}": t for name, t in progress.momentum.items()}
@@ -69,7 +69,7 @@ def save_checkpoint(folder: Path, progress: Progress, *, job: str, epochs: int) 
     write_atomically(folder / "progress.json", json.dumps({**where, "saved": time.time()}))
 
 
-def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
+def load_checkpoint(folder: Path, names: set[str]) -> TrainingState | None:
     """The state of an interrupted training; None where there is no state or it belongs to another model.
 
     Raises:
@@ -88,4 +88,4 @@ def load_checkpoint(folder: Path, names: set[str]) -> Progress | None:
     for key, tensor in tensors.items():
         kind, _, name = key.partition("|")
         split.setdefault(kind, {})[name] = tensor
-    return Progress(curve, split["model"], split["momentum"], seconds) if set(split["model"]) == names else None
+    return TrainingState(curve, split["model"], split["momentum"], seconds) if set(split["model"]) == names else None

@@ -28,7 +28,7 @@ from lacewing.training.replay import Recordings, Replay
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """The state of a training, as in a checkpoint. ``momentum`` by parameter name; ``seconds`` spent so far."""
 
     curve: list[Epoch] = field(default_factory=list)
@@ -46,11 +46,11 @@ def train(
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     seed: int,
     guard: Guard | None = None,
-    progress: Progress | None = None,
-    on_epoch: Callable[[Progress], None] = lambda _: None,
+    progress: TrainingState | None = None,
+    on_epoch: Callable[[TrainingState], None] = lambda _: None,
     stop_after: int | None = None,
     recordings: Recordings | None = None,
-) -> Progress:
+) -> TrainingState:
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
     Args:
@@ -74,7 +74,7 @@ def train(
     channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x, y, config, normalisation, device, channels_last)
     optimizer = sgd(model, config, fused=True if recordings is not None and device.type == "cuda" else None)
-    progress = _restore(progress or Progress(), model, optimizer)
+    progress = _restore(progress or TrainingState(), model, optimizer)
     if guard is not None:
         guard.attach(optimizer)
     model.train()
@@ -130,7 +130,7 @@ def _train_epoch(
     return Epoch(epoch + 1, mean_loss, accuracy, rates[-1])
 
 
-def _keep(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _keep(progress: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Store the current state; its tensors are shared with the model and the optimiser."""
     progress.model = model.state_dict()
     progress.momentum = {
@@ -195,7 +195,7 @@ def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: M
         return None
 
 
-def _restore(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def _restore(progress: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     if progress.curve:
         model.load_state_dict(progress.model)
         for name, parameter in model.named_parameters():

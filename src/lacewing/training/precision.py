@@ -28,7 +28,7 @@ _FEW = 8  # records of the first, rough timing
 
 
 @dataclass(frozen=True)
-class Choice:
+class PrecisionChoice:
     """A precision, and why it was chosen.
 
     Attributes:
@@ -60,7 +60,7 @@ def choose(
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     device: str,
     clock: Callable[[], float] = time.perf_counter,
-) -> Choice:
+) -> PrecisionChoice:
     """Choose the precision in which ``config`` is trained on this machine.
 
     A GPU uses bf16 where it multiplies it natively. On a CPU with bf16 instructions, training steps are timed for about
@@ -77,9 +77,11 @@ def choose(
         clock: returns seconds.
     """
     if not multiplies_bf16(device):
-        return Choice("fp32", f"this {'GPU' if device == 'cuda' else 'processor'} has no instructions for bf16", {})
+        return PrecisionChoice(
+            "fp32", f"this {'GPU' if device == 'cuda' else 'processor'} has no instructions for bf16", {}
+        )
     if device == "cuda":
-        return Choice("bf16", "this GPU multiplies bf16 natively (not timed)", {})
+        return PrecisionChoice("bf16", "this GPU multiplies bf16 natively (not timed)", {})
     with _one_thread(), torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = build()
@@ -88,16 +90,18 @@ def choose(
             found = timed(_step(model, x, y, config, normalisation, records), clock=clock)
         except (Exception, SystemExit) as error:
             # A model that fails in fp32 as well is refused by the trial that follows.
-            return Choice("fp32", f"a step of this model fails in bf16 or in both ({type(error).__name__})", {})
+            return PrecisionChoice(
+                "fp32", f"a step of this model fails in bf16 or in both ({type(error).__name__})", {}
+            )
     return decide(found, records)
 
 
-def decide(step_seconds: Mapping[str, float], records: int) -> Choice:
+def decide(step_seconds: Mapping[str, float], records: int) -> PrecisionChoice:
     """bf16 if its step is faster by at least 10 %, else fp32."""
     fp32, bf16 = (step_seconds[name] for name in PRECISIONS)
     faster = fp32 >= LEAST_GAIN * bf16
     times = f"a training step takes {1e3 * fp32:.3g} ms in fp32 and {1e3 * bf16:.3g} ms in bf16 on one thread here"
-    return Choice(
+    return PrecisionChoice(
         "bf16" if faster else "fp32",
         times if faster else f"{times}, and bf16 must be at least 10 % faster",
         dict(step_seconds),

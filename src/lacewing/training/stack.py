@@ -20,7 +20,7 @@ from lacewing.config import Train
 from lacewing.errors import UsageError
 from lacewing.results import Epoch
 from lacewing.sparsify.masks import Masks
-from lacewing.training.loop import Progress, lr_at, stream
+from lacewing.training.loop import TrainingState, lr_at, stream
 
 _PLAIN = (nn.Flatten, nn.Linear, nn.ReLU)
 
@@ -35,10 +35,10 @@ def train_stack(
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     seeds: Sequence[int],
     masks: Sequence[Masks] | None = None,
-    progress: Sequence[Progress] | None = None,
-    on_epoch: Callable[[list[Progress]], None] = lambda _: None,
+    progress: Sequence[TrainingState] | None = None,
+    on_epoch: Callable[[list[TrainingState]], None] = lambda _: None,
     stop_after: int | None = None,
-) -> list[Progress]:
+) -> list[TrainingState]:
     """Train K perceptrons of one shape in place, each as ``train`` would: the same order of records, up to rounding.
 
     A network whose loss becomes NaN continues beside the others; its curve shows it.
@@ -68,7 +68,7 @@ def train_stack(
     records = (torch.from_numpy(np.ascontiguousarray(x)).to(device).flatten(1).float() - mean) / std
     labels, members = torch.from_numpy(y).to(device), torch.from_numpy(members_KM).to(device)
     count = members.shape[1]
-    states = list(progress) if progress is not None else [Progress() for _ in models]
+    states = list(progress) if progress is not None else [TrainingState() for _ in models]
     for model, state in zip(models, states, strict=True):
         if state.curve:
             model.load_state_dict(state.model)
@@ -189,7 +189,7 @@ class _Stack:
                 found[name] = _turned(buffer[k]).clone()
         return found
 
-    def load_momentum(self, optimizer: torch.optim.Optimizer, states: Sequence[Progress]) -> None:
+    def load_momentum(self, optimizer: torch.optim.Optimizer, states: Sequence[TrainingState]) -> None:
         """From checkpoints, where there is any."""
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if all(name in state.momentum for state in states):

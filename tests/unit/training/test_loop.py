@@ -14,7 +14,7 @@ from torch import nn
 from lacewing.config import Train
 from lacewing.errors import DivergedError
 from lacewing.training.batches import Batches
-from lacewing.training.loop import Progress, lay_out, lr_at, stream, survives_channels_last, train
+from lacewing.training.loop import TrainingState, lay_out, lr_at, stream, survives_channels_last, train
 
 CPU = torch.device("cpu")
 
@@ -320,5 +320,5 @@ def test_tabular_records_are_standardised_by_feature():
     np.testing.assert_allclose(inputs.mean(0), np.zeros(4), atol=1e-5)
     np.testing.assert_allclose(inputs.std(0, correction=0), np.ones(4), atol=1e-5)
     progress = train(nn.Linear(4, 2), x, y, _config(augment=(), epochs=30), normalisation=(mean, std), seed=0)
-    assert isinstance(progress, Progress)
+    assert isinstance(progress, TrainingState)
     assert progress.curve[-1].loss < progress.curve[0].loss

@@ -23,7 +23,7 @@ from lacewing.study.prepared import Prepared
 from lacewing.study.run import merge, run
 from lacewing.study.store import Store
 from lacewing.training import precision
-from lacewing.training.precision import Choice, choose, decide, timed
+from lacewing.training.precision import PrecisionChoice, choose, decide, timed
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -165,7 +165,7 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the timings find, one after another; each is used up."""
     left: list[str] = []
 
-    def fake(*args: object, **options: object) -> Choice:
+    def fake(*args: object, **options: object) -> PrecisionChoice:
         return decide({"fp32": 2.0, "bf16": {"fp32": 2.0, "bf16": 1.0}[left.pop(0)]}, 20)
 
     monkeypatch.setattr(precision, "choose", fake)
@@ -283,9 +283,9 @@ def test_two_runs_of_digits_give_equal_bytes(tmp_path: Path) -> None:
 def test_the_model_that_is_timed_is_the_study_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
-    def fake(build: Any, x: Any, y: Any, config: Train, **options: Any) -> Choice:
+    def fake(build: Any, x: Any, y: Any, config: Train, **options: Any) -> PrecisionChoice:
         seen.update(model=build(), x=x, config=config, **options)
-        return Choice("fp32", "it was asked", {})
+        return PrecisionChoice("fp32", "it was asked", {})
 
     monkeypatch.setattr(precision, "choose", fake)
     fixed = {**SMALL["train"], "precision": "fp32"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lacewing.sparsify.guard import Guard
-    from lacewing.training.loop import Progress
+    from lacewing.training.loop import TrainingState
 
 # Seconds between checkpoints, each at an epoch's end.
 CHECKPOINT_EVERY = float(os.environ.get("LACEWING_CHECKPOINT_EVERY", "15"))
@@ -231,7 +231,7 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
 
 
-def saved_state(work: Workspace, job: NetworkJob, model: nn.Module) -> Progress | None:
+def saved_state(work: Workspace, job: NetworkJob, model: nn.Module) -> TrainingState | None:
     """What an interrupted training goes on from; None where there is nothing, or where it is damaged, which is told."""
     from lacewing.training.checkpoints import load_checkpoint
 
@@ -249,10 +249,10 @@ def _train(
     model: nn.Module,
     *,
     guard: Guard | None = None,
-    progress: Progress | None = None,
-    on_epoch: Callable[[Progress], None] = lambda _: None,
+    progress: TrainingState | None = None,
+    on_epoch: Callable[[TrainingState], None] = lambda _: None,
     stop_after: int | None = None,
-) -> Progress:
+) -> TrainingState:
     from lacewing.training.loop import stream, train
 
     kept, _, _ = members(work, job)
@@ -290,7 +290,7 @@ def _train_and_publish(
     folder = work.store.work(job.key)
     saved, aside = time.monotonic(), 0.0  # seconds spent on observing its stops, by this process
 
-    def on_epoch(progress: Progress) -> None:
+    def on_epoch(progress: TrainingState) -> None:
         nonlocal saved, aside
         epoch = progress.curve[-1]
         work.report(job, epoch)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lacewing.sparsify.guard import Guard
-    from lacewing.training.loop import Progress
+    from lacewing.training.loop import TrainingState
 
 
 def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
@@ -111,7 +111,7 @@ def _train(
     places = [min(place, len(jobs) - 1) for place in range(size)]  # filled up with copies of the last
     stacked = [models[place] if slot == place else copy.deepcopy(models[place]) for slot, place in enumerate(places)]
 
-    def on_epoch(states: list[Progress]) -> None:
+    def on_epoch(states: list[TrainingState]) -> None:
         nonlocal saved
         epoch = states[0].curve[-1].epoch
         for job, state in zip(jobs, states, strict=False):
@@ -156,7 +156,9 @@ def _train(
         )
 
 
-def _checkpoints(work: Workspace, jobs: Sequence[NetworkJob], models: Sequence[nn.Module]) -> list[Progress] | None:
+def _checkpoints(
+    work: Workspace, jobs: Sequence[NetworkJob], models: Sequence[nn.Module]
+) -> list[TrainingState] | None:
     """The states of an interrupted level, all after the same epoch, or None."""
     found = [single.saved_state(work, job, model) for job, model in zip(jobs, models, strict=True)]
     states = [state for state in found if state is not None]

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import inputs  # noqa: E402
+import vocabulary  # noqa: E402
 
 import preloaded  # noqa: E402
 
@@ -41,8 +42,8 @@ DEEP = "1/2/3/4/5"  # so that ../../../x is ours, too
 def prepare(base: Path) -> None:
     """Load everything, and make the run folder and the weights that inputs are made from."""
     preloaded.preload()
-    (base / "small.toml").write_text(inputs.STUDY)
-    (base / "own.py").write_text(inputs.OWN)
+    (base / "small.toml").write_text(vocabulary.STUDY)
+    (base / "own.py").write_text(vocabulary.OWN)
     made = preloaded.run(["run", "small.toml", "--out", "run"], base, base, limit=120)
     assert made.code == 0, made.said
     layer = {"1.weight": np.ones((3, 5), np.float32), "1.bias": np.zeros(3, np.float32)}

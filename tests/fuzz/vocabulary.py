@@ -1,0 +1,145 @@
+"""What inputs are made from: a study, fields, commands with their options, and values that may break a reader."""
+
+from __future__ import annotations
+
+from mutate import HOSTILE
+
+STUDY = """
+schema = 1
+name = "small"
+[data]
+dataset = "digits"
+records = 60
+[model]
+name = "mlp"
+hidden = [6]
+[train]
+epochs = 2
+batch_size = 10
+precision = "fp32"
+[[networks]]
+method = "dense"
+[[networks]]
+method = "imp"
+levels = 1
+fraction = 0.5
+[attacks]
+names = ["loss"]
+[run]
+seeds = [0]
+"""
+FURTHER = (  # tables that a study may have, too
+    '[[networks]]\nmethod = "early-stopped"\nepochs = [1]\n',
+    '[[networks]]\nmethod = "butterfly"\nsegments = 1\nfactors = 2\n',
+    '[[networks]]\nmethod = "imp"\nname = "other"\nlevels = 2\nfraction = 0.2\nrewind = "init"\ntrain = { lr = 0.2 }\n',
+    "[signals]\nnoise = 0.1\ndraws = 2\nqueries = 2\nnoise_sizes = [0.1, 0.2]\nnoise_draws = 1\n",
+)
+FIELDS = {
+    "schema": "1",
+    "name": '"small"',
+    "data.dataset": '"digits"',
+    "data.records": "60",
+    "data.label_noise": "0.1",
+    "data.split": '"random-halves"',
+    "data.population": "0.1",
+    "data.canaries": "2",
+    "data.seed": "1",
+    "data.labels": '"fine"',
+    "model.name": '"mlp"',
+    "model.factory": '"own:net"',
+    "model.width": "4",
+    "model.hidden": "[6]",
+    "train.epochs": "2",
+    "train.batch_size": "10",
+    "train.lr": "0.1",
+    "train.momentum": "0.9",
+    "train.weight_decay": "0.0",
+    "train.schedule": '"step"',
+    "train.milestones": "[0.5]",
+    "train.gamma": "0.1",
+    "train.augment": '["flip"]',
+    "train.precision": '"bf16"',
+    "train.holdout": "0.2",
+    "train.stack": "2",
+    "networks.0.method": '"dense"',
+    "networks.0.name": '"plain"',
+    "networks.0.train": "{ epochs = 3 }",
+    "networks.1.levels": "1",
+    "networks.1.fraction": "0.5",
+    "networks.1.rewind": '"epoch 1"',
+    "networks.1.train.epochs": "3",
+    "networks.2.method": '"butterfly"',
+    "signals.noise": "0.001",
+    "signals.draws": "2",
+    "signals.queries": "2",
+    "signals.noise_sizes": "[0.1, 0.2]",
+    "signals.noise_draws": "1",
+    "attacks.names": '["loss"]',
+    "run.seeds": "[0]",
+}
+OWN = """
+import torch
+
+def net(shape, classes):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, classes))
+"""
+COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {  # how many arguments, and options
+    "run": (1, ("--out", "--budget", "--only", "--reuse", "--keep", "--device", "--set", "--data-root", "--processes",
+                "--estimate", "--show-records", "--json", "--tensorboard")),
+    "report": (1, ("--show-records", "--json")),
+    "status": (1, ("--json",)),
+    "merge": (2, ("--json",)),
+    "export": (2, ("--to",)),
+    "audit": (1, ("--model", "--weights", "--data", "--refit", "--references", "--attack", "--fail-if", "--delta",
+                  "--seed", "--out", "--json")),
+    "compare": (3, ("--attack", "--json")),
+    "sparsify": (0, ("--model", "--to", "--weights", "--method", "--density", "--pattern", "--scope", "--ignore",
+                     "--factors", "--parts-to", "--shape", "--classes", "--seed", "--json")),
+    "init": (1, ()),
+    "data list": (0, ("--data-root", "--json")),
+    "data check": (1, ("--data-root",)),
+    "bench butterfly": (1, ("--sizes", "--dtype", "--device")),
+}  # fmt: skip
+VALUES = (
+    *HOSTILE,
+    *map(str, (0, -1, 3, 7.5, 10**30)),
+    "run",
+    "small.toml",
+    "scores.npz",
+    "own.npz",
+    "dense",
+    "imp-01",
+    "imp-01/target/0",
+    "dense/target/7",
+    "x.safetensors",
+    "x.onnx",
+    "loss",
+    "all",
+    "discriminator",
+    "own:net",
+    "os:system",
+    "own:",
+    "role=target,seed=0",
+    "role=shadow",
+    "seed=x",
+    "5s",
+    "9h",
+    "1e9m",
+    "cpu",
+    "cuda",
+    "train.epochs=1",
+    "networks.0.train.lr=0.5",
+    "scores.auc > 0.5",
+    "any.tpr@0.001 >= 1e-3",
+    "h100:8",
+    "h100:99999999999999999999",
+    "3,32,32",
+    "2:4",
+    "0.3",
+    "1e-5",
+    "digits",
+    "location30",
+    ".",
+    "/dev/null",
+)

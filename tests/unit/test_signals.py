@@ -370,7 +370,7 @@ def test_probes_leave_the_network_and_the_random_state_as_they_were():
 
 
 def test_labels_beyond_the_outputs_and_other_shapes_are_refused():
-    with pytest.raises(UsageError, match="labels that are no class"):
+    with pytest.raises(UsageError, match="labels that are not classes"):
         _probed(_network(), _images(), LABELS + 1)
     with pytest.raises(UsageError, match=r"\(9, 2, 4\)"):
         _probed(_network(), _images()[..., 0])

@@ -132,6 +132,13 @@ FAULTS = {  # what is wrong with it: a text of the module, what stands there ins
         2,
         "networks.2.method: own_method:Halved is no subclass of",
     ),
+    "another count": (
+        "round(self.share * sizes[name]) for",
+        "round(0.9 * sizes[name]) for",
+        3,
+        "and its count says 1,",
+    ),
+    "hidden masks": ("masked: ClassVar[bool] = True", "masked: ClassVar[bool] = False", 3, "set masked = True in its"),
     "raises in counting": ("round(self.share * sizes[name]) for", "sizes['none'] for", 2, "failed with KeyError"),
     "another type": ("share: float = 0.5", "share: int = 0", 2, "networks.2.share = 0.25: give a whole number"),
 }

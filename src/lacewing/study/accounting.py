@@ -67,11 +67,17 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
     for job in plan.networks:
         if job.network not in counts:
             own = dense if job.model == study.model else dense_model(job.model, shape, classes)
-            counts[job.network] = _densities(_nonzero(job, dense_model(job.model, shape, classes)), dense, own)
+            counts[job.network] = _densities(nonzero(job, shape, classes), dense, own)
     return counts
 
 
-def _nonzero(job: NetworkJob, model: nn.Module) -> int:
+def nonzero(job: NetworkJob, shape: tuple[int, ...], classes: int) -> int:
+    """What the method of a network counts as its parameters that are not zero, before any training.
+
+    Raises:
+        UsageError: the model cannot be made into such a network.
+    """
+    model = dense_model(job.model, shape, classes)
     try:
         with user_code(f"networks: counting with method {job.method}", own_frames=True), _device_of(model):
             return job.spec.count(model, job.step)

@@ -152,6 +152,8 @@ class _Training:
                 f"{self._jobs[-1].id}: its method calls fit more often than it has networks; call it once for each."
             )
         job = self._jobs[number]
+        if job.spec.source is not None:
+            _check_own(work, job, model, guard)
         self._next += 1
         if number == 0 and trained(work.store, job):
             _load_or_retrain(work, job, model)
@@ -161,6 +163,23 @@ class _Training:
             _train_and_publish(work, job, model, guard=guard)
             if number > 1:
                 drop_weights(work, self._jobs[number - 1 : number])
+
+
+def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard | None) -> None:
+    """Refuse to train a network of a user's method that is not what the method says of it."""
+    from lacewing.study.accounting import nonzero
+
+    masks = guard.masks if guard is not None else {}
+    if bool(masks) != job.spec.masked:
+        mend = "set masked = True in its class" if masks else "give fit a guard with masks, or leave masked out"
+        raise UserCodeError(f"{job.id}: method {job.method} trains it {'under' if masks else 'without'} masks; {mend}.")
+    there = sum(p.numel() for p in model.parameters()) - sum(int((~mask).sum()) for mask in masks.values())
+    said = nonzero(job, work.dataset.shape, work.dataset.classes)
+    if there != said:
+        raise UserCodeError(
+            f"{job.id}: method {job.method} trains {there:,} parameters that are not zero, and its count says "
+            f"{said:,}; make both alike."
+        )
 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lacewing.config import canonical_key
+from lacewing.errors import UsageError
 from lacewing.methods import Method, Step
 from lacewing.models import fingerprint
 from lacewing.results import Role
@@ -85,7 +86,15 @@ def _chains(
         head_job = job(entry, first if first is not entry else entry, head)
         chain = chains.setdefault(head_job.key, [head_job])
         chain += [job(entry, entry, step, chain[0].stack) for step in rest]
-    yield from (tuple(chain) for chain in chains.values())
+    for chain in chains.values():
+        names: dict[str, str] = {}
+        for each in chain:
+            if names.setdefault(each.key, each.network) != each.network:
+                raise UsageError(
+                    f"networks: method {each.method} makes '{names[each.key]}' and '{each.network}' alike; give each "
+                    "step a key of its own."
+                )
+        yield tuple(chain)
 
 
 def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:

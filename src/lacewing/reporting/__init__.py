@@ -1,6 +1,6 @@
 """The report of a study or of a single audit: an offline HTML page, its figures as SVG files, and a model card.
 
-The page answers first (what the dense network gives away, what sparsity takes back and what it costs), then shows the
+The page answers first (what the dense network leaks, how much less sparse ones leak and at what cost), then shows the
 evidence and how to run the study again. It loads nothing from anywhere, holds no times, and equal inputs give equal
 bytes. No user code is imported; every text from a study is escaped. Ids and scores of single records are private data
 and appear only where they are asked for; pictures never do.

@@ -34,7 +34,7 @@ _MEASURES = (
     Declared(
         "Slope",
         "mean relative gain over mean relative loss of the networks in the paper's band, with Fieller's set over seeds",
-        "ours; the paper may have used least squares through the origin, which stands beside",
+        "ours; the paper may have used least squares through the origin, which the tables show as well",
     ),
     Declared(
         "Verdicts",
@@ -46,7 +46,7 @@ _MEASURES = (
 
 
 def choices(data: ReportData) -> list[Declared]:
-    """Everything that a second laboratory would have to copy, with what the paper says set apart from our defaults."""
+    """Everything that somebody who repeats the study has to copy, and which of it the paper says."""
     study = data.study
     part, train, signals = study.get("data", {}), study.get("train", {}), study.get("signals", {})
     found = [_split(data)]
@@ -165,7 +165,7 @@ def _discriminator(signals: Mapping[str, Any]) -> list[Declared]:
         ),
         Declared(
             "Attack: choice among them",
-            "best on a held-out part of the shadow's queries; the best on the target stands beside as “Oracle A”",
+            "best on a held-out part of the shadow's queries; the best on the target is shown as “Oracle A”",
             "ours",
         ),
     ]

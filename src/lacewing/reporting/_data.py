@@ -26,7 +26,7 @@ SEEDS_LISTED = 4  # of more seeds than these a report gives the range
 class Slice:
     """The attack's success on a part of the records, e.g. name "class", value "3". AUC None: too few of a kind.
 
-    The name "canaries" is for mislabelled records that the study injected: they are shown apart.
+    The name "canaries" is for mislabelled records that the study injected: they have a table of their own.
     """
 
     name: str
@@ -297,7 +297,7 @@ def over_seeds(by_seed: Mapping[int, Estimate], *, halves: bool, most: float = 1
 
 
 def realised(results: Mapping[int, AttackResult], metric: str) -> str:
-    """``, FPR 0.9 %``: the mean FPR that stands behind a TPR at a fixed FPR; "" where results do not hold it."""
+    """``, FPR 0.9 %``: the mean FPR that was realised for a TPR at a fixed FPR; "" where results do not hold it."""
     found = estimates(results, metric.replace("tpr_at_fpr", "realised_fpr")).values() if "tpr_at" in metric else ()
     return f", FPR {percent(fmean(e.value for e in found), 2)}" if found else ""
 

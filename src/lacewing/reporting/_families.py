@@ -40,7 +40,7 @@ class DifferenceGroup(NamedTuple):
 
 
 class AnswerRow(NamedTuple):
-    """One family that a declared comparison is held against."""
+    """One family that a declared comparison is compared with."""
 
     question: str
     against: str
@@ -61,7 +61,7 @@ def answered(data: ReportData) -> list[str]:
 
 
 def answer_rows(data: ReportData) -> list[AnswerRow]:
-    """The numbers behind the declared answers: a row for each family that one is held against."""
+    """The numbers behind the declared answers: a row for each family that one is compared with."""
     return [
         _answer_row(data, answer, d, first=i == 0) for answer in data.answers for i, d in enumerate(answer.differences)
     ]

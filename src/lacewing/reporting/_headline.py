@@ -44,7 +44,7 @@ class Tile(NamedTuple):
 def headline(data: ReportData) -> tuple[str, list[str]]:
     """One sentence that answers "what does the dense network give away?", and the sentences that qualify it.
 
-    The answer to the study's primary question stands first among these.
+    The answer to the study's primary question is the first of these.
     """
     found = data.tradeoff
     primary = [answer.sentence for answer in data.answers if answer.primary]
@@ -90,10 +90,10 @@ def _leaks_each(metric: str, data: ReportData) -> list[float]:
 
 
 def _few_seeds(found: str, networks: int) -> str:
-    """What is said where every network leaks and the interval of their mean does not tell it."""
+    """The sentence for networks that all leak, while the interval of their mean reaches guessing."""
     return (
-        f"Each of the {networks} dense networks gives its training records away ({found}); so few seeds do not tell "
-        "the mean"
+        f"Each of the {networks} dense networks leaks its training records ({found}); there are too few seeds to "
+        "estimate the mean"
     )
 
 

@@ -75,7 +75,7 @@ def key_of(look: Look, kind: Kind | None) -> Key:
 
 
 def marks(looks: Iterable[Look]) -> str:
-    """What stands for which method in a figure: ``circles and line: IMP; triangles: butterfly``."""
+    """Which mark means which method in a figure: ``circles and line: IMP; triangles: butterfly``."""
     said = []
     for look in looks:
         shape = _SHAPES.get(look.marker, "square")

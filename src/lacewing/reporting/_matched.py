@@ -1,6 +1,6 @@
 """Point by point, as description: each sparse network beside others of its seed at equal accuracy or density.
 
-Which of many noisy points a network is held against depends on noise, so nothing here has an interval or a verdict.
+Which of many noisy points a network is compared with depends on noise, so there are no intervals and no verdicts here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class MatchRow(NamedTuple):
     accuracy_difference: str  # "" where the other one is as accurate
     attacked: str
     where: str
-    beyond: str  # the seeds in which nothing there is just as accurate, or as dense
+    beyond: str  # the seeds in which nothing there is equally accurate, or equally dense
     difference: str
     last: str  # where the other last has that accuracy, and the difference there; "" where nothing changes by that
     seeds: str  # each seed's difference, or the range of many
@@ -51,7 +51,7 @@ class MatchRow(NamedTuple):
 
 
 class MatchGroup(NamedTuple):
-    """All networks that are held against one kind of other network, e.g. the dense one stopped early."""
+    """All networks that are compared with one kind of other network, e.g. the dense one stopped early."""
 
     title: str
     rows: list[MatchRow]
@@ -67,7 +67,7 @@ class Matched(NamedTuple):
 
 
 def matched(data: ReportData) -> Matched | None:
-    """Every match; None where no sparse network can be held against another one point by point."""
+    """Every match; None where no sparse network can be compared with another one point by point."""
     groups = _ordered(data)
     if data.tradeoff is None or not groups:
         return None
@@ -77,7 +77,7 @@ def matched(data: ReportData) -> Matched | None:
 
 
 def _ordered(data: ReportData) -> dict[tuple[str, str], list[Match]]:
-    """Matches by what they are held against and at what, in the order of the page's networks."""
+    """Matches by what they are compared with and at what, in the order of the page's networks."""
     place = {s.network: i for i, s in enumerate(series(data))}
     groups: dict[tuple[str, str], list[Match]] = {}
     for against, at in ((STOPPED, "accuracy"), (IMP, "accuracy"), (IMP, "density")):
@@ -117,13 +117,13 @@ def _row(data: ReportData, m: Match) -> MatchRow:
 
 
 def _beyond(m: Match) -> str:
-    """The seeds in which nothing can be held against the network at its own accuracy or density."""
+    """The seeds in which nothing can be compared with the network at its own accuracy or density."""
     if not m.beyond:
         return ""
     seeds = seeds_text(m.beyond)
     if len(m.beyond) > SEEDS_LISTED:
         seeds = f"{len(m.beyond)} of {len(m.by_seed)} seeds"
-    return f"nothing just as {'accurate' if m.at == 'accuracy' else 'dense'} in {seeds}"
+    return f"nothing equally {'accurate' if m.at == 'accuracy' else 'dense'} in {seeds}"
 
 
 def _last(m: Match) -> str:
@@ -131,7 +131,7 @@ def _last(m: Match) -> str:
 
 
 def _where(m: Match, places: Mapping[int, float]) -> str:
-    """The epoch, or the density, that the network is held against: its range over seeds."""
+    """The epoch, or the density, that the network is compared with: its range over seeds."""
     low, high = min(places.values()), max(places.values())
     if m.against == STOPPED:
         ends = [f"{value:.1f}".removesuffix(".0") for value in (low, high)]
@@ -219,5 +219,5 @@ def _caption(data: ReportData, found: TradeOff, groups: Mapping[tuple[str, str],
     if any(map(_last, every)):
         text += " Dots above: the same where the other last has that accuracy."
     if any(m.beyond for m in every):
-        text += " Pale: in some seed nothing there is just as accurate, or as dense."
+        text += " Pale: in some seed nothing there is equally accurate, or equally dense."
     return text

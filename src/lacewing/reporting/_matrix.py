@@ -40,7 +40,7 @@ Found = Mapping[tuple[str, str], Mapping[int, AttackResult]]
 
 
 class MatrixCell(NamedTuple):
-    """One attack on one network: the mean, its spread, what stands behind both, the shade (0 to 1, "" for none)."""
+    """One attack on one network: the mean, its spread, the values behind both, the shade (0 to 1, "" for none)."""
 
     text: str
     small: str

@@ -9,7 +9,7 @@ from lacewing.reporting._families import ALONE
 
 CHECKS = (
     "attack near chance",
-    "too few seeds to tell the mean leak",
+    "too few seeds to estimate the mean leak",
     "fewer than three seeds",
     "slope not resolved",
     "accuracy collapsed",

@@ -9,7 +9,7 @@ from lacewing.tradeoff import PAPER_SLOPE, SHORT, Slope, Verdict, show_slope
 
 LEAST_SQUARES = (
     "Least squares through the origin takes the loss of each network as exact. The loss is noisy, so this slope is "
-    "biased toward zero, and more seeds do not help; it stands here because the paper may have used it."
+    "biased toward zero, and more seeds do not help; it is shown because the paper may have used it."
 )
 NOT_FINISHED: Verdict = "not finished"
 MANY_SLOPES = (
@@ -23,7 +23,7 @@ READING = (
 
 
 class SlopeRow(NamedTuple):
-    """A slope with what stands behind it; "–" where there is none."""
+    """A slope and the numbers behind it; "–" where there is none."""
 
     name: str
     slope: str  # with its set, whole

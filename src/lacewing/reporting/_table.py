@@ -39,7 +39,7 @@ class Table(NamedTuple):
 def networks(data: ReportData) -> Table:
     """A row per network, with the leading attack; shadow networks and networks not attacked yet have dashes.
 
-    The other attacks stand in the matrix, and every number of theirs in results.csv.
+    The other attacks are in the matrix, and all their numbers in results.csv.
     """
     clean = any(n.clean_test_accuracy is not None for n in data.networks)
     holdout = any(n.holdout_accuracy is not None for n in data.networks)

@@ -1,4 +1,4 @@
-"""Accuracy against defence: what sparsity takes back of the leakage, and what it costs.
+"""Accuracy against defence: by how much sparsity lowers the leakage, and what it costs in accuracy.
 
 Every quantity compares a network with the dense one of the SAME seed: relative loss = -(acc - acc0)/acc0 in test
 accuracy, relative gain = (D - D0)/D0 in defence D = 2 (1 - A), A the attack's balanced accuracy. Gonon et al., arXiv
@@ -118,7 +118,7 @@ def tradeoff(
         networks: all networks; the accuracy of shadows decides which recipes are compared at equal accuracy.
         halves: whether the study is under random halves, where seeds 2j and 2j + 1 share one cut of the records: each
             such pair is averaged and counts once.
-        finished: whether the attack was run on every planned network; else the numbers stand without tests.
+        finished: whether the attack was run on every planned network; else nothing is tested.
         band: of densities.
         resamples: bootstrap draws over records, for studies of fewer than three seeds.
         seed: of these draws.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def kind_of(network: NetworkResult) -> Kind:
 def families(results: Iterable[AttackResult]) -> dict[str, Family]:
     """The families of one attack's results on targets.
 
-    The dense network that an IMP entry begins with, or early stops end with, belongs to none where it is trained apart.
+    A family with sparse networks has these alone as its recipes, and one with early stops has these alone. The dense
+    network that such an entry starts from has the family's name too, where no other entry trains it, and is left out.
     """
     found: dict[str, list[AttackResult]] = {}
     for r in results:
@@ -102,11 +104,60 @@ def difference(
 
     Recipes that lack a seed or the metric are left out. Which recipes are kept is decided on the accuracy of the shadow
     networks; where ``networks`` holds none, as under random halves, on that of the targets. With ``finished`` False, or
-    fewer than three seeds, the value stands alone.
+    fewer than three seeds, the value has no interval and no p.
     """
     results = {**first.recipes, **second.recipes}
-    seeds = [s for s in (seed for group in units.groups for seed in group) if any(s in of for of in results.values())]
+    seeds = [s for group in units.groups for s in group if any(s in of for of in results.values())]
     units = units.within(seeds)
+    fit = _fitted(first, second, metric, at, networks, units, seeds)
+    found = fit.found
+    made = Difference(
+        family=first.name,
+        against=second.name,
+        metric=metric,
+        at=at,
+        recipes=tuple(name for name in fit.kept if name in first.recipes),
+        against_recipes=tuple(name for name in fit.kept if name not in first.recipes),
+        kept=fit.enough,
+        seeds=len(units),
+        unit=units.unit,
+        value=found.estimate.value if found else None,
+        estimate=found.estimate if found else None,
+        p=found.p if found else None,
+        p_less=found.p_less if found else None,
+        p_more=found.p_more if found else None,
+        detectable=detectable(found.sd, len(units)) if found else None,
+        descriptive=first.stopped or second.stopped or at != "test accuracy",
+        reason=fit.reason,
+    )
+    if found is None:
+        return made
+    if len(units) < FEWEST_SEEDS:
+        return untested(made, f"{len(units)} of at least {FEWEST_SEEDS} {units.unit}s")
+    if not finished:
+        return untested(made, "not finished")
+    return untested(made, "described, not tested") if made.descriptive else made
+
+
+class _Fit(NamedTuple):
+    """Which recipes of both families have a common accuracy, and the difference between the families there."""
+
+    kept: Sequence[str]
+    enough: bool  # whether they make a fit
+    found: _equal.Equal | None
+    reason: str | None  # why there is no difference
+
+
+def _fitted(
+    first: Family,
+    second: Family,
+    metric: str,
+    at: Regressor,
+    networks: Sequence[NetworkResult],
+    units: Units,
+    seeds: Sequence[int],
+) -> _Fit:
+    results = {**first.recipes, **second.recipes}
     whole = [n for n, of in results.items() if all(s in of and of[s].metrics.get(metric) is not None for s in seeds)]
     first_J = np.array([name in first.recipes for name in whole], bool)
 
@@ -117,45 +168,16 @@ def difference(
     accuracy_SJ = table(lambda r: float(getattr(r.network, _FIELD[at])))
     shadows_J = _shadow_accuracy(whole, seeds, networks, _FIELD[at]) if units.unit == "seed" else None
     deciding_J = accuracy_SJ.mean(axis=0) if shadows_J is None else shadows_J
-    kept = _equal.common(deciding_J, first_J)
-    reason = _lacking(kept, deciding_J, first_J, (first.name, second.name), at, shadows=shadows_J is not None)
-    found = None
+    common = _equal.common(deciding_J, first_J)
+    k = common.kept_J
+    kept = [name for name, each in zip(whole, k, strict=True) if each]
+    reason = _lacking(common, deciding_J, first_J, (first.name, second.name), at, shadows=shadows_J is not None)
     if not _measured(first, second, metric):
         reason = "the attack does not give this metric on both families"
-    elif reason is None:
-        k = kept.kept_J
-        answer = _equal.difference(accuracy_SJ[:, k], table(lambda r: _value(r, metric))[:, k], first_J[k])
-        reason, found = (answer, None) if isinstance(answer, str) else (None, answer)
-
-    def names(mask: Bools) -> tuple[str, ...]:
-        return tuple(name for name, k, m in zip(whole, kept.kept_J, mask, strict=True) if k and m)
-
-    made = Difference(
-        family=first.name,
-        against=second.name,
-        metric=metric,
-        at=at,
-        recipes=names(first_J),
-        against_recipes=names(~first_J),
-        kept=kept.enough,
-        seeds=len(units),
-        unit=units.unit,
-        value=found.estimate.value if found else None,
-        estimate=found.estimate if found else None,
-        p=found.p if found else None,
-        p_less=found.p_less if found else None,
-        p_more=found.p_more if found else None,
-        detectable=detectable(found.sd, len(units)) if found else None,
-        descriptive=first.stopped or second.stopped or at != "test accuracy",
-        reason=reason,
-    )
-    if found is None:
-        return made
-    if len(units) < FEWEST_SEEDS:
-        return untested(made, f"{len(units)} of at least {FEWEST_SEEDS} {units.unit}s")
-    if not finished:
-        return untested(made, "not finished")
-    return untested(made, "described, not tested") if made.descriptive else made
+    if reason is not None:
+        return _Fit(kept, common.enough, None, reason)
+    answer = _equal.difference(accuracy_SJ[:, k], table(lambda r: _value(r, metric))[:, k], first_J[k])
+    return _Fit(kept, common.enough, *((None, answer) if isinstance(answer, str) else (answer, None)))
 
 
 def untested(made: Difference, reason: str = "exploratory") -> Difference:

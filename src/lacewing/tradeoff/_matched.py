@@ -1,7 +1,7 @@
 """Sparse networks beside other networks of their seed, point by point, at equal accuracy or at equal density.
 
-A description: which of many noisy points a network is held against depends on noise, and the dense network observed in
-mid-schedule is no recipe that anyone would ship. What carries a verdict is the fit of family against family.
+A description without a verdict: which of many noisy points a network is compared with depends on noise, and nobody
+would use a dense network from the middle of its training. Verdicts come from fits of family against family.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def matches(
 ) -> tuple[Match, ...]:
     """Each sparse network beside others, over its seeds.
 
-    Every sparse network is held against the dense one of its seed stopped early at equal test accuracy; butterfly
+    Every sparse network is compared with the dense one of its seed stopped early at equal test accuracy; butterfly
     networks also against the IMP sequence at equal test accuracy and at equal density. Between two networks of such a
     path accuracies of model and attack are interpolated linearly (over the logarithm of densities). The difference is
     taken where the path first has the sparse network's value, from the earliest stop or the sparsest level on, and once
@@ -82,7 +82,7 @@ class _Beside(NamedTuple):
     test: float
     where: float
     last_where: float
-    beyond: bool  # nothing on the path is just as accurate, or as dense
+    beyond: bool  # nothing on the path is equally accurate, or equally dense
 
 
 class _Place(NamedTuple):

@@ -1,7 +1,7 @@
 """The slope of gain on loss: mean gain over mean loss, with Fieller's set over seeds.
 
-Least squares through the origin takes the loss as exact. It is noisy, so that slope shrinks toward zero, and more seeds
-do not help (errors in variables). A ratio of means has no such bias.
+Least squares through the origin takes the loss as exact. The loss is noisy, so that this slope is biased toward zero,
+and more seeds do not help (errors in variables). A ratio of means has no such bias.
 """
 
 from __future__ import annotations
@@ -81,13 +81,7 @@ def slope_of(
     units = units.within(means.gain)
     by_seed = {s: means.ratio(s) for s in means.gain}
     if not rows or a0 is None:
-        sentence = (
-            f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
-        )
-        return Slope(
-            method, None, "", None, None, None, None, None, by_seed, networks, len(units), "no network in the band",
-            sentence,
-        )  # fmt: skip
+        return _undefined(method, networks, by_seed, units, band)
     gains, losses = units.average(means.gain), units.average(means.loss)
     found = _measured(gains, losses, pairs, rows, draws, units)
     found, verdict, said = _judged(found, gains, losses, a0, units, finished=finished)
@@ -108,6 +102,21 @@ def slope_of(
         verdict=verdict,
         sentence=sentence,
     )
+
+
+def _undefined(
+    method: str,
+    networks: tuple[str, ...],
+    by_seed: Mapping[int, float | None],
+    units: Units,
+    band: tuple[float, float],
+) -> Slope:
+    """What stands for a slope where no network of the band has a dense one of its seed."""
+    sentence = f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
+    return Slope(
+        method, None, "", None, None, None, None, None, by_seed, networks, len(units), "no network in the band",
+        sentence,
+    )  # fmt: skip
 
 
 class _Measured(NamedTuple):

@@ -14,7 +14,7 @@ from lacewing.tradeoff._paper import Against
 PAPER_SLOPE = 3.6
 PAPER_BAND = (0.034, 0.173)  # densities, as the paper rounds them
 BAND_TOLERANCE = 0.0005
-EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for how many were looked at"
+EXPLORATORY = "exploratory: not declared before the study ran, and not corrected for multiple comparisons"
 NOT_TESTED = "nothing is tested before every planned attack has run"
 NO_SPREAD = "no interval: the seeds do not differ"
 NO_INTERVAL = "no interval: the records are not at hand"  # of fewer than three seeds, read from results.csv
@@ -128,12 +128,14 @@ class Match:
     difference: float  # in the attack's balanced accuracy, mean over seeds; below 0: the sparse network leaks less
     test_difference: float  # in test accuracy; at equal accuracy 0 but where `beyond`
     by_seed: Mapping[int, float]  # the difference of each seed
-    where: Mapping[int, float]  # the epoch, or the density, that the sparse network was held against: the first
+    where: Mapping[int, float]  # the epoch, or the density, that the sparse network was compared with: the first
     # The same at the last epoch, or density, of that accuracy: another one where accuracy does not only rise.
     last_difference: float
     last_by_seed: Mapping[int, float]
     last_where: Mapping[int, float]
-    beyond: tuple[int, ...]  # seeds in which nothing on the other side is just as accurate, or as dense: the nearest
+    beyond: tuple[
+        int, ...
+    ]  # seeds in which nothing on the other side is equally accurate, or equally dense: the nearest
 
     @property
     def one_place(self) -> bool:
@@ -173,7 +175,7 @@ class Answer:
     family: str
     against: str
     metric: str  # as declared, "lira.tpr@0.01"
-    differences: tuple[Difference, ...]  # one for each family that it is held against
+    differences: tuple[Difference, ...]  # one for each family that it is compared with
     p: float | None
     p_corrected: float | None  # Holm's over the declared list; of the primary question the same as p
     verdict: AnswerVerdict

@@ -1,4 +1,4 @@
-"""The signs that a study says less than it seems to: the sentences that a report puts where nobody overlooks them."""
+"""Signs that the results of a study must be read with care, a sentence each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def failures(
     classes: int | None = None,
     study: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
-    """The signs that a study says less than it seems to, a sentence each with its numbers; empty: none found.
+    """Signs that the results of a study must be read with care, a sentence each with its numbers; empty: none found.
 
     ``tradeoff`` is that of the leading attack, None where no attack makes decisions; ``study`` is the resolved study,
-    None where it is not known (batches are then not looked at).
+    None where it is not known (batches and controls are then not checked).
 
     Attack near chance on the dense networks (A0's interval reaches 1/2, and so does one dense network's own), or so few
     seeds that A0's interval reaches 1/2 although no dense network's own does; fewer than three seeds; no slope;
@@ -65,7 +65,7 @@ def _down(share: float) -> str:
 
 
 def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
-    """The leading attack near chance on the dense networks, or else what its slope lacks."""
+    """The leading attack near chance on the dense networks, or else why it has no slope."""
     a0, verdict = tradeoff.dense_balanced_accuracy, tradeoff.slope.verdict
     units = Units.of(tradeoff.seeds, halves=tradeoff.unit == "cut")
     if a0 is None or a0.low > 0.5:
@@ -86,9 +86,9 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
     if own and all(e.low > 0.5 for e in own):
         values = [e.value for e in own]
         return [
-            f"So few seeds do not tell the mean: each of the {len(own)} dense networks gives its training records away "
-            f"(balanced accuracy {min(values):.3f} to {max(values):.3f}, each interval over records above 0.5), and "
-            f"the interval of their mean reaches 0.5 ({a0.text(SHORT)}, {tradeoff.interval})."
+            f"Too few seeds to estimate the mean leak: each of the {len(own)} dense networks leaks its training "
+            f"records (balanced accuracy {min(values):.3f} to {max(values):.3f}, each interval over records above "
+            f"0.5), and the interval of their mean reaches 0.5 ({a0.text(SHORT)}, {tradeoff.interval})."
         ]
     counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and a.network.baseline}
     n = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "unknown"
@@ -112,7 +112,7 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
 
 
 def _first_sentence(text: str) -> str:
-    """What stands before the first full stop that a space follows; decimal points are none."""
+    """The text up to the first full stop that a space follows, so that decimal points do not count."""
     return text.partition(". ")[0].rstrip(".") + "."
 
 
@@ -192,9 +192,10 @@ def _no_control(tradeoff: TradeOff) -> list[str]:
     if not any(p.sparse and p.relative_gain for p in tradeoff.points) or a0 is None or a0.low <= 0.5:
         return []
     return [
-        "No control at equal accuracy: what sparsity does and what lower accuracy does to the leak is not told apart "
-        'here. Add [[networks]] of method = "dense" with other settings (fewer epochs, more weight decay, less width) '
-        "and one `family`, and declare [tradeoff] primary. Dense networks stopped early describe it without a verdict."
+        "No control at equal accuracy: this study cannot separate what sparsity does to the leak from what lower "
+        'accuracy does. Add [[networks]] of method = "dense" with other settings (fewer epochs, more weight decay, '
+        "less width) and one `family`, and declare [tradeoff] primary. Dense networks stopped early describe it "
+        "without a verdict."
     ]
 
 
@@ -207,7 +208,7 @@ def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[s
     if not low:
         return []
     shown = _listed(f"{n.id} {n.test_accuracy:.1%}, below {floor[n.id]:.1%}" for n in low)
-    return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence is worth nothing."]
+    return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence means nothing."]
 
 
 def _mismatched_pairs(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:

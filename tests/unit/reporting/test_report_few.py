@@ -59,8 +59,8 @@ def test_no_leakage_is_said_only_where_the_dense_networks_do_not_leak_either(pla
     assert few.tradeoff.dense_balanced_accuracy.low < 0.5
     first, _ = _headline.headline(few)
     assert first.startswith(
-        "Each of the 3 dense networks gives its training records away (attack accuracy 55.0 to 95.0\u202f%); so few "
-        "seeds do not tell the mean (95\u202f% interval 15.9 to "
+        "Each of the 3 dense networks leaks its training records (attack accuracy 55.0 to 95.0\u202f%); there are too "
+        "few seeds to estimate the mean (95\u202f% interval 15.9 to "
     )
     assert "t over 3 seeds" in first
     assert _headline.headline(_dense(plain, values, half=0.06))[0].startswith("No leakage found")  # .55 might be chance
@@ -70,7 +70,7 @@ def test_the_same_holds_of_attacks_that_only_rank(reports: ModuleType) -> None:
     ranked = reports.report_data(names=("population",), seeds=(0, 1, 2), n=150, levels=1, butterflies=())
     few = _dense(ranked, dict(enumerate((0.55, 0.95, 0.6))), "auc")
     assert _headline.headline(few)[0].startswith(
-        "Each of the 3 dense networks gives its training records away (AUC 0.550 to 0.950); so few seeds do not tell"
+        "Each of the 3 dense networks leaks its training records (AUC 0.550 to 0.950); there are too few seeds to"
     )
 
 

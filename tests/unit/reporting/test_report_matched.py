@@ -180,7 +180,7 @@ def test_of_many_seeds_the_range_is_shown_and_each_under_the_pointer(data: Any) 
     assert row.seeds == "-0.025 to +0.025"
     assert row.below == "below 0 in 3 of 6"
     assert row.every_seed.split(", ")[2] == "seed 2: -0.005"
-    assert row.beyond == "nothing just as accurate in 5 of 6 seeds"
+    assert row.beyond == "nothing equally accurate in 5 of 6 seeds"
 
 
 def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_path: Path) -> None:
@@ -188,12 +188,12 @@ def test_a_network_that_no_dense_one_matches_is_named(reports: ModuleType, tmp_p
     section = _matched.matched(better)
     assert section is not None
     row, *others = section.groups[0].rows
-    assert row.beyond == "nothing just as accurate in seed 3"
+    assert row.beyond == "nothing equally accurate in seed 3"
     assert row.accuracy_difference == "+0.050"
     assert not any(other.beyond for other in others)
     text = report.write(tmp_path, better).read_text(encoding="utf-8")
-    assert "nothing just as accurate in seed 3" in text
-    assert "Pale: in some seed nothing there is just as accurate, or as dense." in text
+    assert "nothing equally accurate in seed 3" in text
+    assert "Pale: in some seed nothing there is equally accurate, or equally dense." in text
     assert "ticks below" not in text  # of one seed there is nothing to show beside the mean
 
 

@@ -48,7 +48,7 @@ def test_a_wide_interval_of_the_mean_is_not_chance_where_every_dense_network_lea
     said = failures(plain.networks, attacks, found, classes=10)[0]
     assert ("no leakage found" in said) != few_seeds
     assert said.startswith(
-        "So few seeds do not tell the mean: each of the 3 dense networks gives its training records away (balanced "
+        "Too few seeds to estimate the mean leak: each of the 3 dense networks leaks its training records (balanced "
         "accuracy 0.550 to 0.950, "
         if few_seeds
         else "Attack near chance on the dense network: "

@@ -1,11 +1,11 @@
-"""Make a network of your own sparse: iterative magnitude pruning with rewinding, and butterfly layers.
+"""Make your own network sparse: iterative magnitude pruning with rewinding, and butterfly layers.
 
     python examples/lottery_ticket.py            # ten seconds or so on two cores: 6 levels of pruning
     python examples/lottery_ticket.py --small    # seconds
 
-A plain torch CNN on handwritten digits (real scans in scikit-learn) and its own training loop. The loop is three lines
-longer with pruning than without; they are marked. Beside the pruned network at each density stands a control: as many
-weights in every layer, at random places. What the mask is worth is the difference.
+A plain torch CNN on handwritten digits (real scans in scikit-learn) and its own training loop. Pruning needs three
+more lines in the loop, which are marked. The pruned network at each density is compared with a control: the same number
+of weights in every layer, at random positions. The difference is the effect of the mask.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Audit a scikit-learn classifier: does the forest give away whose tumour it learned from?
+"""Audit a scikit-learn classifier: does the forest reveal which patients it was trained on?
 
     python examples/sklearn_classifier.py            # 32 references
     python examples/sklearn_classifier.py --small    # seconds: 4 references, 4 attacks
 
-Breast cancer Wisconsin (569 patients, 30 measurements each, inside scikit-learn). lacewing asks of a model only that it
-is callable and answers records with logits; log-probabilities are logits. Two forests face the same attacks on the same
+Breast cancer Wisconsin (569 patients, 30 measurements each, inside scikit-learn). Lacewing needs only a
+callable that returns logits for records; log-probabilities are logits. Two forests face the same attacks on the same
 patients: one that trained on half of them, and one that trained on other patients.
 """
 

@@ -1,11 +1,11 @@
-"""Audit a plain torch CNN, trained by its own loop: what does it give away about the images that it learned from?
+"""Audit a plain torch CNN, trained by its own loop: how much does it reveal about its training images?
 
     python examples/torch_cnn.py            # 12 references
     python examples/torch_cnn.py --small    # seconds: 4 references, 4 attacks
 
 Handwritten digits (real scans in scikit-learn), one label in ten redrawn. Two networks face the same attacks on the
 same records: one that trained on half of them, whose leak must be found, and one that trained on other images, which
-has nothing to give away.
+cannot leak them.
 """
 
 from __future__ import annotations

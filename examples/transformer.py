@@ -1,4 +1,4 @@
-"""Audit a small transformer for text: what does it give away about the passages that it learned from?
+"""Audit a small transformer for text: how much does it reveal about its training passages?
 
     python examples/transformer.py            # 8 references
     python examples/transformer.py --small    # seconds: 4 references, 4 attacks

@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from lacewing.config import CONTROLS, FEWEST_RECIPES, FEWEST_SEEDS
+from lacewing.config import CONTROLS, FEWEST_RECIPES, FEWEST_SEEDS, Tradeoff
 from lacewing.errors import did_you_mean
 from lacewing.methods import Method
 from lacewing.results import STOPPED
 
-if TYPE_CHECKING:
-    from lacewing.study.declared._study import Study
 
-
-def families(study: Study) -> dict[str, list[Method]]:
+def families(networks: Iterable[Method]) -> dict[str, list[Method]]:
     """The [[networks]] entries of each family, in the order of the study."""
     found: dict[str, list[Method]] = {}
-    for network in study.networks:
+    for network in networks:
         found.setdefault(network.of_family, []).append(network)
     return found
 
 
-def check_families(study: Study) -> None:
+def check_families(networks: Iterable[Method]) -> None:
     """Refuse families that mix kinds of networks.
 
     Raises:
         ValueError: it names the field.
     """
-    for name, networks in families(study).items():
+    for name, members in families(networks).items():
         if name == CONTROLS:
             raise ValueError(f"networks: '{CONTROLS}' means all controls; choose another name or family")
-        kinds = {_kind(network) for network in networks}
+        kinds = {_kind(network) for network in members}
         if len(kinds) > 1:
-            listed = ", ".join(f"'{n.entry}' ({_kind(n)})" for n in networks)
+            listed = ", ".join(f"'{n.entry}' ({_kind(n)})" for n in members)
             raise ValueError(f"networks: family '{name}' holds {listed}; put different kinds into different families")
 
 
-def check_declared(study: Study) -> None:
+def check_declared(
+    tradeoff: Tradeoff, networks: Iterable[Method], seeds: Sequence[int], attacks: Sequence[str], *, halves: bool
+) -> None:
     """Refuse a declared comparison that this study can never answer.
+
+    Args:
+        tradeoff: the questions.
+        networks: the entries of the study.
+        seeds: of the study.
+        attacks: the names of those that it declares.
+        halves: whether two seeds share one cut of the records.
 
     Raises:
         ValueError: it names the field.
     """
-    there = families(study)
-    for where, asked in study.tradeoff.declared():
+    there = families(networks)
+    for where, asked in tradeoff.declared():
         if asked.family == asked.against:
             raise ValueError(f"{where}.against: '{asked.against}' is the family itself; name another")
         for field, name in (("family", asked.family), ("against", asked.against)):
@@ -64,12 +69,11 @@ def check_declared(study: Study) -> None:
                 f"{where}: both families have {most} recipes together, and a comparison at equal accuracy takes "
                 f"{FEWEST_RECIPES} of similar accuracy; declare more"
             )
-        _check_seeds(study, where)
-        names = study.attacks.names
-        if "all" not in names and asked.attack not in names:
+        _check_seeds(seeds, halves, where)
+        if "all" not in attacks and asked.attack not in attacks:
             raise ValueError(
                 f"{where}.metric: the attack '{asked.attack}' is not in attacks.names: "
-                f"{did_you_mean(asked.attack, names)}"
+                f"{did_you_mean(asked.attack, attacks)}"
             )
 
 
@@ -88,9 +92,8 @@ def _check_family(there: dict[str, list[Method]], where: str, name: str) -> None
         )
 
 
-def _check_seeds(study: Study, where: str) -> None:
-    seeds = study.run.seeds
-    if study.data.split == "random-halves":
+def _check_seeds(seeds: Sequence[int], halves: bool, where: str) -> None:
+    if halves:
         cuts = len({seed // 2 for seed in seeds})
         if cuts < FEWEST_SEEDS:
             raise ValueError(

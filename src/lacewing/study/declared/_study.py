@@ -103,8 +103,9 @@ class Study(Part):
             other = recipes.setdefault(made + train.model_dump_json() + model.model_dump_json(), network.entry)
             if other != network.entry:
                 raise ValueError(f"networks: '{other}' and '{network.entry}' are made alike; remove one or change it")
-        check_families(self)
-        check_declared(self)
+        check_families(self.networks)
+        halves = self.data.split == "random-halves"
+        check_declared(self.tradeoff, self.networks, self.run.seeds, self.attacks.names, halves=halves)
         return self
 
     def _network_fits(self, network: Method, where: str) -> None:

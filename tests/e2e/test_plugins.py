@@ -1,7 +1,9 @@
-"""A study with an attack and data of the user's own: to its report, which stands where their code is gone."""
+"""A study with attacks, data and a method of the user's own: to its report, which stands where their code is gone."""
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +25,10 @@ def load(root):
     y = np.arange(240) % 3
     return np.random.default_rng(0).normal(size=(240, 6)) + y[:, None], y
 
+def other_each_time():
+    x, y = load(None)
+    return x + np.random.default_rng().normal(size=x.shape), y
+
 def above(seen):
     return seen.logits_NC[np.arange(len(seen.label_N)), seen.label_N] - seen.logits_NC.mean(axis=1)
 
@@ -38,6 +44,18 @@ pruned = Attack(
 
 def fails(evidence):
     return evidence.observed.logits_NC[0, 0, 0]
+'''
+METHOD = '''
+from lacewing.methods import Look, Method
+from torch import nn
+
+class Thin(Method):
+    """Half the hidden neurons."""
+    look = Look("half the neurons", "#12ab34", "P")
+    reshapes = True
+
+    def build(self, model):
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 '''
 STUDY = """
 schema = 1
@@ -57,6 +75,8 @@ method = "dense"
 method = "imp"
 levels = 1
 fraction = 0.5
+[[networks]]
+method = "their_method:Thin"
 [attacks]
 names = ["loss", "their_own:margin", "their_own:pruned", "their_own:fails"]
 [run]
@@ -70,6 +90,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
     """A working directory with the module, the study, and its run folder ``run``."""
     folder = tmp_path_factory.mktemp("plugins")
     (folder / "their_own.py").write_text(MODULE)
+    (folder / "their_method.py").write_text(METHOD)
     (folder / "own.toml").write_text(STUDY)
     done = small.lacewing("run", "own.toml", "--out", "run", cwd=folder)
     assert done.returncode == 3, done.stderr  # one attack fails
@@ -84,20 +105,35 @@ def copy(place: Path, tmp_path: Path) -> Path:
 
 def test_own_attacks_have_their_rows_and_one_that_fails_costs_itself_alone(place: Path) -> None:
     rows = (place / "run" / "results.csv").read_text()
-    assert rows.count(",their_own:margin,") == 2
-    assert rows.count(",their_own:pruned,") == 1  # not on the dense network
+    assert rows.count(",their_own:margin,") == 3
+    assert rows.count(",their_own:pruned,") == 1  # not on the dense network, nor on the smaller one
     assert ",their_own:fails," not in rows
     told = (place / "stderr").read_text()
     assert "their_own:fails on imp-01/target/0: attacks.names: the attack 'their_own:fails' failed with Inde" in told
-    assert "their_own.py, line 24, in fails: return evidence.observed.logits_NC[0, 0, 0]" in told
+    assert "their_own.py, line 28, in fails: return evidence.observed.logits_NC[0, 0, 0]" in told
     page = (place / "run" / "report.html").read_text()
     assert "it is about pruned networks" in page
     assert "The attacker sees the outputs of the network and of its dense version." in page
 
 
+def test_a_method_of_ones_own_has_its_row_its_colour_and_the_size_that_was_counted(
+    place: Path, small: ModuleType
+) -> None:
+    with (place / "run" / "results.csv").open() as file:
+        [row] = [r for r in csv.DictReader(file) if r["method"] == "their_method:Thin" and r["attack"] == "loss"]
+    assert (row["network"], row["kind"], row["nonzero"]) == ("thin", "sparse", str(6 * 4 + 4 + 4 * 3 + 3))
+    done = small.lacewing("run", "own.toml", "--out", "run", "--dry-run", "--json", cwd=place)
+    planned = {network["name"]: network for network in json.loads(done.stdout)["networks"]}
+    assert float(row["density"]) == pytest.approx(planned["thin"]["density"])
+    page = (place / "run" / "report.html").read_text()
+    assert "half the neurons" in page
+    assert "#12ab34" in page
+
+
 def test_reports_stand_where_the_code_is_gone(copy: Path, small: ModuleType) -> None:
     before = {name: (copy / "run" / name).read_bytes() for name in FILES}
-    (copy / "their_own.py").write_text("raise SystemExit('user code was imported')\n")
+    for name in ("their_own.py", "their_method.py"):
+        (copy / name).write_text("raise SystemExit('user code was imported')\n")
     for words in (("report", "run"), ("status", "run"), ("merge", "merged", "run")):
         done = small.lacewing(*words, cwd=copy)
         assert done.returncode in (0, 3), done.stderr
@@ -109,7 +145,7 @@ def test_reports_stand_where_the_code_is_gone(copy: Path, small: ModuleType) -> 
     assert done.returncode == 0, done.stderr
     done = small.lacewing("run", "own.toml", "--out", "run", cwd=copy)
     assert done.returncode == 2
-    assert "attacks.names: importing 'their_own' failed with SystemExit" in done.stderr
+    assert "networks.2.method: importing 'their_method' failed with SystemExit" in done.stderr
 
 
 def test_a_folder_goes_on_with_the_same_source_alone_and_its_networks_serve_another(
@@ -123,8 +159,17 @@ def test_a_folder_goes_on_with_the_same_source_alone_and_its_networks_serve_anot
     assert done.returncode == 0, done.stderr
     assert "epoch" not in done.stderr  # no network was trained again
     keys = [{path.name for path in (copy / folder / "jobs").iterdir()} for folder in ("run", "new")]
-    assert len(keys[0] & keys[1]) == 4 + 2  # networks, and the attack "loss"
-    assert len(keys[1] - keys[0]) == 2 + 1 + 2
+    assert len(keys[0] & keys[1]) == 6 + 3  # networks, and the attack "loss"
+    assert len(keys[1] - keys[0]) == 3 + 1 + 3
+
+
+def test_records_that_differ_at_each_call_are_told_as_that(place: Path, small: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "their_own.py").write_text(MODULE)
+    (tmp_path / "their_method.py").write_text(METHOD)
+    (tmp_path / "own.toml").write_text(STUDY.replace("their_own:load", "their_own:other_each_time"))
+    done = small.lacewing("run", "own.toml", "--processes", "1", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "a function of data.dataset must return the same records at each call" in done.stderr
 
 
 def test_a_record_of_an_attack_is_read_with_bounds(copy: Path, forging: Any) -> None:

@@ -68,7 +68,9 @@ def of_user(thing: Any, name: str, field: str, *, module: str | None = None) -> 
 
     A function may take ``seed``. It gives one finite number a record, higher for members, or `Scored`; the decisions
     of bare scores come from the shadow by `calibrated`. What it raises, and what it returns that is something else, is
-    told as the user's; arrays that it is given cannot be written into.
+    told as the user's. Arrays that it is given cannot be written into, and the membership of the attacked network's
+    records is drawn at random in what it is given, as nobody who attacks knows it; ours are given the true one, which
+    they read for the oracle's choice alone.
 
     Args:
         thing: the attack or function.
@@ -125,8 +127,9 @@ def _perform(function: Function, place: str, evidence: Evidence, *, seed: int) -
     given = {"seed": seed} if _takes_seed(function) else {}
 
     def answer(held: Evidence) -> Any:
+        shown = held if _is_ours(function) else _without_membership(held, seed)
         with user_code(place, own_frames=_is_ours(function)):
-            return function(_read_only(held), **given)
+            return function(_read_only(shown), **given)
 
     first = answer(evidence)
     if isinstance(first, Scored):
@@ -140,6 +143,13 @@ def _perform(function: Function, place: str, evidence: Evidence, *, seed: int) -
     scores, decision = calibrated(score, evidence)
     threshold = "no threshold" if decision is None else "threshold from the shadow network"
     return Scored(scores, decision, f"own function, {threshold}")
+
+
+def _without_membership(evidence: Evidence, seed: int) -> Evidence:
+    """With the records' membership in a random order: an attack that read it would find a leak in any network."""
+    order = np.random.default_rng([seed, 401]).permutation(len(evidence.observed.member_N))
+    hidden = [replace(one, member_N=one.member_N[order]) for one in (evidence.observed, *evidence.related)]
+    return replace(evidence, observed=hidden[0], related=tuple(hidden[1:]))
 
 
 def _takes_seed(function: Function) -> bool:
@@ -173,7 +183,8 @@ def _checked(scored: Scored, evidence: Evidence, function: Function, place: str)
         raise _wrong(function, place, "returned a variant that is no text, or an oracle that is no Estimate")
     with user_code(f"{place}: writing its notes as JSON", "; give texts, numbers, lists and dicts alone"):
         notes = json.loads(json.dumps(dict(scored.notes), allow_nan=False, default=lambda value: value.tolist()))
-    return replace(scored, scores_N=scores, decision_N=decision, notes=notes)
+    oracle = scored.oracle if _is_ours(function) else None  # it would be one of a random membership
+    return replace(scored, scores_N=scores, decision_N=decision, notes=notes, oracle=oracle)
 
 
 def _wrong(function: Function, place: str, what: str) -> UserCodeError:

@@ -65,6 +65,18 @@ def test_a_function_is_run_beside_the_registrys_and_decides_by_the_shadow() -> N
     np.testing.assert_array_equal(without.score_N, own.score_N)
 
 
+def test_who_was_a_member_is_not_shown_to_an_attack() -> None:
+    def peeks(evidence: Evidence) -> np.ndarray:
+        seen = evidence.observed.member_N
+        if evidence.shadow is not None:
+            assert (evidence.shadow.observed.member_N == outputs()["reference_in"][0]).all()  # that is known
+        return seen + np.random.default_rng(0).normal(scale=0.01, size=len(seen))
+
+    (result,) = lw.audit_scores(outputs(), attacks=peeks).attacks
+    assert result.metrics["auc"].low < 0.5 < result.metrics["auc"].high
+    assert result.member_N.tolist() == outputs()["member"].tolist()
+
+
 def test_a_function_that_takes_a_seed_gets_it() -> None:
     first, again, other = (lw.audit_scores(outputs(), attacks=noisy, seed=s).attacks[0].score_N for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)

@@ -156,7 +156,7 @@ class _Training:
             _check_own(work, job, model, guard)
         self._next += 1
         if number == 0 and trained(work.store, job):
-            _load_or_retrain(work, job, model)
+            _load_or_retrain(work, job, model, guard if guard is not None and guard.masks else None)
         elif number == 0:
             _train_and_publish(work, job, model, guard=guard, rewinds=self._rewinds, stops=self._stops)
         else:
@@ -182,15 +182,15 @@ def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard 
         )
 
 
-def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module) -> None:
-    """The weights of a finished level-0 network: from the store or, if they were dropped, by training again."""
+def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard | None) -> None:
+    """The weights of a chain's finished first network: from the store or, if they were dropped, by training again."""
     from lacewing.training.checkpoints import load_tensors
 
     stored = work.store.file(job.key, "model.safetensors")
     if stored is not None:
         model.load_state_dict(load_tensors(stored))
     else:
-        _train(work, job, model)
+        _train(work, job, model, guard=guard)
 
 
 def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ class Method(Part):
         look: label, colour and marker in figures; by default the class's name and the colour of all others.
         reshapes: whether `build` changes the model's architecture.
         masked: whether its networks have masks, kept beside their weights.
-        stackable: whether networks of several seeds may be trained at once, see `lacewing.training.stack`.
+        stackable: whether networks of several seeds may be trained at once, each after `next_level` instead of by
+            `train_networks` (see `lacewing.training.stack`); of the package's own methods alone.
         complete: False if its networks are observed before their training ends, so that nobody would ship them.
         adds: settings that only say how many networks there are. They may grow while a run folder is continued.
     """

@@ -76,6 +76,16 @@ def test_the_role_of_the_dense_network_is_the_package_s_own(own_method: Path, tm
         find("taken:number", "networks.0.method")
 
 
+def test_a_method_of_the_user_s_is_not_trained_in_stacks(own_method: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "pruned.py").write_text("from lacewing.methods import Imp\nclass Mine(Imp):\n    method: str\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = {"method": "pruned:Mine", "levels": 1}
+    fields = {**STUDY, "networks": [{"method": "dense"}, entry]}
+    assert len(load_study(fields).networks[1].steps(Train())) == 2
+    with pytest.raises(UsageError, match="networks of method 'pruned:Mine' cannot be trained in stacks"):
+        load_study({**fields, "train": {"stack": 2}})
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_names_its_networks_and_starts_with_the_first(name: str):
     needed = {"imp": {"levels": 3}}.get(name, {})

@@ -112,7 +112,7 @@ class Study(Part):
         """Refuse an entry that does not fit its training or its model."""
         train, model = self.train_of(network), self.model_of(network, where=f"{where}.model")
         if train.stack > 1:
-            if not network.stackable:
+            if not network.stackable or network.source is not None:
                 raise ValueError(
                     f"{where}: networks of method '{network.method}' cannot be trained in stacks; set train.stack to "
                     "1, or leave it out"

@@ -21,6 +21,7 @@ from lacewing.errors import UsageError
 from lacewing.sparsify import use_backend
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import KSLinear
+from lacewing.tradeoff import BUTTERFLY
 
 DENSE, FACTORS = "dense", "butterfly: factor by factor"
 PASSES = ("forward", "forward + backward")
@@ -345,10 +346,10 @@ class Maker(NamedTuple):
 
 WAYS: dict[str, Maker] = {
     DENSE: Maker("dense", _dense),
-    FACTORS: Maker("butterfly", lambda setting: _butterfly(setting, "bmm")),
-    "butterfly: composed": Maker("butterfly", lambda setting: _butterfly(setting, "compose")),
-    "butterfly: Triton": Maker("butterfly", _triton),
-    "butterfly: lazylinop": Maker("butterfly", _lazylinop),
+    FACTORS: Maker(BUTTERFLY, lambda setting: _butterfly(setting, "bmm")),
+    "butterfly: composed": Maker(BUTTERFLY, lambda setting: _butterfly(setting, "compose")),
+    "butterfly: Triton": Maker(BUTTERFLY, _triton),
+    "butterfly: lazylinop": Maker(BUTTERFLY, _lazylinop),
     "pruned: masked dense": Maker("pruned", _masked),
     "pruned: torch CSR": Maker("pruned", _csr),
     f"pruned: torch BSR, {BLOCK} x {BLOCK}": Maker("pruned", _bsr),

@@ -17,6 +17,7 @@ from lacewing.models.resnet import ResNet
 from lacewing.sparsify import butterfly, prune, summary
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import pack
+from lacewing.tradeoff import BUTTERFLY
 
 SEGMENTS_FACTORS = ((3, 2), (3, 3))  # the paper's two smallest butterfly networks of all three segments
 
@@ -90,7 +91,7 @@ def _versions() -> dict[str, _Version]:
         build = partial(_butterfly, segments, factors)
         model = build()
         found[f"butterfly S = {segments}, L = {factors}"] = _Version(
-            "butterfly", build, summary(model).density, _size(model.state_dict())
+            BUTTERFLY, build, summary(model).density, _size(model.state_dict())
         )
     pruned = _dense()
     masks = prune(pruned, density=min(version.density for version in found.values()))

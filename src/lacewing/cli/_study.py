@@ -173,6 +173,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
+    from lacewing.results import STOPPED
     from lacewing.study import estimate as _estimate
 
     prepared, found = _estimate.planned(study, **options)
@@ -193,7 +194,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
             f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
         )
     done = sum(row["done"] for row in table)
-    stops = sum(row["method"] == "early-stopped" for row in table)
+    stops = sum(row["method"] == STOPPED for row in table)
     counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
     say(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
     for note in prepared.notes:

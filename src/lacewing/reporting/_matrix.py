@@ -68,7 +68,7 @@ class Matrix(NamedTuple):
     rows: list[MatrixRow]
 
 
-class Described(NamedTuple):
+class AttackRow(NamedTuple):
     """An attack as the table of attacks names it."""
 
     name: str
@@ -282,7 +282,7 @@ def _gap_cell(name: str, gap: Mapping[int, float]) -> MatrixCell:
     return MatrixCell(signed(mean), spread, title, f"{min(max(mean, 0.0) / 0.2, 1.0):.3f}", False)
 
 
-def described(data: ReportData) -> list[Described]:
+def described(data: ReportData) -> list[AttackRow]:
     """Each attack that ran: its family, the variants met, what it knows of the sparsity, its threat model, n."""
     rows = []
     for name in attack_names(data):
@@ -295,7 +295,7 @@ def described(data: ReportData) -> list[Described]:
         sizes = sorted({a.n_members + a.n_nonmembers for a in of_name})
         n = "–".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
         knows = (known.adaptive if known else None) or "–"
-        rows.append(Described(name, _family(data, name), shown, knows, of_name[0].threat_model, n))
+        rows.append(AttackRow(name, _family(data, name), shown, knows, of_name[0].threat_model, n))
     return rows
 
 

@@ -156,4 +156,4 @@ def test_what_is_wrong_with_a_method_is_one_sentence(
     done = small.lacewing("run", "own.toml", "--out", "run", "--only", "network=halved-0.25", cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
-    assert "fault of ours" not in done.stderr
+    assert "internal error" not in done.stderr

@@ -69,9 +69,14 @@ def is_own(model: Model) -> bool:
     return model.factory is not None or model.name not in NAMES
 
 
+def field_of(model: Model) -> str:
+    """The field of the study that names the model."""
+    return "model.name" if model.factory is None else "model.factory"
+
+
 def named(model: Model) -> str:
     """The field of the study that names the model, with what stands there: the begin of a sentence."""
-    return f"model.factory: {model.factory}" if model.factory is not None else f"model.name: '{model.name}'"
+    return f"{field_of(model)}: {repr(model.name) if model.factory is None else model.factory}"
 
 
 def _own_factory(model: Model) -> Callable[..., Any]:
@@ -143,5 +148,4 @@ def fingerprint(model: Model) -> dict[str, Any]:
     if not is_own(model):
         refuse_ambiguous([str(model.name)], MODELS, "model.name", built_in=NAMES)
         return settings
-    field = "model.name" if model.factory is None else "model.factory"
-    return {**settings, "source": source_digest(_own_factory(model), field)}
+    return {**settings, "source": source_digest(_own_factory(model), field_of(model))}

@@ -76,7 +76,8 @@ def field_of(model: Model) -> str:
 
 def named(model: Model) -> str:
     """The field of the study that names the model, with what stands there: the begin of a sentence."""
-    return f"{field_of(model)}: {repr(model.name) if model.factory is None else model.factory}"
+    name = f"'{model.name}'" if model.factory is None else model.factory
+    return f"{field_of(model)}: {name}"
 
 
 def _own_factory(model: Model) -> Callable[..., Any]:

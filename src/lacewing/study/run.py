@@ -322,8 +322,8 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
         trained_with = facts.get("models", {}).get(job.spec.entry, facts["model"])
         if models.fingerprint(job.model) != trained_with:
             raise FolderError(
-                f"the source of {models.field_of(job.model)} has changed since {job.id} was trained; restore it, or export to "
-                ".safetensors."
+                f"the source of {models.field_of(job.model)} has changed since {job.id} was trained; restore it, or "
+                "export to .safetensors."
             )
         metadata["inputs"] = "standardised: (x - mean) / std by channel or feature, over the study's records"
         model = jobs.plain_model(store, job, shape=shape, classes=classes)

@@ -62,7 +62,13 @@ class Comparison(Part):
     @property
     def column(self) -> str:
         """The metric as results name it, e.g. ``tpr_at_fpr_0.01``."""
-        return self._parts["name"] or f"tpr_at_fpr_{float(self._parts['fpr']):g}"
+        return self._parts["name"] or f"tpr_at_fpr_{self.fpr:g}"
+
+    @property
+    def fpr(self) -> float | None:
+        """The FPR at which a TPR is compared; None: another metric."""
+        found = self._parts["fpr"]
+        return None if found is None else float(found)
 
     @property
     def _parts(self) -> re.Match[str]:

@@ -64,20 +64,10 @@ class Prepared:
         self.precision = auto.decide(work, self.before, sources, elsewhere=elsewhere)
         self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
         self.work = replace(work, study=self.study)
-        found = fingerprints(self.study)
-        self.facts: dict[str, Any] = {
-            "data_digest": self.work.dataset.digest,
-            "shape": list(self.work.dataset.shape),
-            "classes": self.work.dataset.classes,
-            "command": self.command,
-            **facts_of(self.study, found),
-        }
-        if self.precision is not None:
-            self.facts["precision"] = self.precision.as_dict()
-        if own := {name: described(attack) for name, attack in self.work.attacks.items() if attack.source is not None}:
-            self.facts["attacks"] = own
+        models = fingerprints(self.study)
+        self.facts = self._facts(models)
         self.plan = make_plan(
-            self.study, data_digest=self.facts["data_digest"], models=found, attacks=self.work.attacks
+            self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
         )
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
@@ -87,25 +77,45 @@ class Prepared:
             attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
             late = any(old.study.tradeoff != self.study.tradeoff for place, old in sources if place in attacked)
             self.facts["declaration"] = declaration(self.study, late=late)
-        self.notes = [
-            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not copied."
-            for other in others
-            for _, path in sorted(other.damaged)
-        ]
-        self.notes += [
-            f"networks.{index}: there is no early stop, since training takes one epoch."
-            for index, network in enumerate(self.study.networks)
-            if not network.complete and len(network.steps(self.study.train_of(network))) == 1
-        ]
-        self.notes += [
-            f"{question(each, primary=each == self.study.tradeoff.primary)} It is answered when every attack of it "
-            "has run."
-            for _, each in self.study.tradeoff.declared()
-        ]
+        self.notes = self._notes(others)
         if self.precision is not None:
             self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
+
+    def _facts(self, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What plan.json holds beside the study."""
+        found = {
+            "data_digest": self.work.dataset.digest,
+            "shape": list(self.work.dataset.shape),
+            "classes": self.work.dataset.classes,
+            "command": self.command,
+            **facts_of(self.study, models),
+        }
+        if self.precision is not None:
+            found["precision"] = self.precision.as_dict()
+        if own := {name: described(attack) for name, attack in self.work.attacks.items() if attack.source is not None}:
+            found["attacks"] = own
+        return found
+
+    def _notes(self, others: Iterable[Store]) -> list[str]:
+        """What a person should know before the study runs."""
+        notes = [
+            f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not copied."
+            for other in others
+            for _, path in sorted(other.damaged)
+        ]
+        notes += [
+            f"networks.{index}: there is no early stop, since training takes one epoch."
+            for index, network in enumerate(self.study.networks)
+            if not network.complete and len(network.steps(self.study.train_of(network))) == 1
+        ]
+        notes += [
+            f"{question(each, primary=each == self.study.tradeoff.primary)} It is answered when every attack of it "
+            "has run."
+            for _, each in self.study.tradeoff.declared()
+        ]
+        return notes
 
     @property
     def recorded(self) -> Recorded:
@@ -146,8 +156,7 @@ class Prepared:
                     f"{where}.metric: the attack '{asked.attack}' is not run on both families in this study; name "
                     "another."
                 )
-            fpr = float(asked.metric.partition("tpr@")[2] or 1)
-            if not resolves(fpr, n):
+            if (fpr := asked.fpr) is not None and not resolves(fpr, n):
                 raise UsageError(
                     f"{where}.metric: a TPR at an FPR of {fpr:g} needs {round(1 / fpr):,} non-members, and each "
                     f"network has {n:,}; ask for another metric."

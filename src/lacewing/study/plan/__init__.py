@@ -8,7 +8,7 @@ from typing import Any
 from lacewing.attacks import ATTACKS, Attack
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
-from lacewing.study.plan._attacks import NOT_ABOUT, Networks, asked, attack_job, probe_settings
+from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings
 from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
 from lacewing.study.plan._networks import chains_of, fingerprints, imposed_chains, probed
 from lacewing.study.plan._only import only
@@ -65,7 +65,9 @@ def make_plan(
         if not able:
             raise UsageError(f"attacks.names: '{name}' cannot run in this study: {_why(found)}")
         planned += able
-        refused |= {(t.network, name): why for t, why in zip(targets, found, strict=True) if isinstance(why, str)}
+        for target, each in zip(targets, found, strict=True):
+            if isinstance(each, Refusal):
+                refused[target.network, name] = each.why
     return Plan(tuple(chains), tuple(planned), refused)
 
 
@@ -82,6 +84,7 @@ def unavailable(study: Study) -> dict[str, str]:
     return lacking
 
 
-def _why(found: list[AttackJob | str]) -> str:
-    """What an attack lacks: the last reason that is not about the kind of network, which other networks are of."""
-    return next((str(why) for why in reversed(found) if not str(why).startswith(NOT_ABOUT)), str(found[-1]))
+def _why(found: list[AttackJob | Refusal]) -> str:
+    """What an attack lacks: the last reason that is not about the kind of network, since a study has several."""
+    refusals = [each for each in reversed(found) if isinstance(each, Refusal)]
+    return next((each.why for each in refusals if not each.of_kind), refusals[0].why)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from lacewing import metrics
 from lacewing.attacks import Attack
@@ -14,7 +14,6 @@ from lacewing.config import canonical_key
 from lacewing.study.declared import Study
 from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
 
-NOT_ABOUT = "it is about "  # how the reason begins why an attack passes over a network
 _ABOUT: Mapping[str, str] = {  # by trait of a network
     "sparse": "sparse networks",
     "masked": "pruned networks",
@@ -48,6 +47,13 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
         known["population"] = {"population": study.data.population}
     kinds = {kind for name in study.attacks.names for kind in asked(attacks[name])}
     return {kind: settings for kind, settings in known.items() if kind in kinds}
+
+
+class Refusal(NamedTuple):
+    """Why an attack does not run on a network."""
+
+    why: str  # the end of a sentence
+    of_kind: bool = False  # it is about other kinds of networks, which the study may have
 
 
 @dataclass(frozen=True)
@@ -159,14 +165,14 @@ def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:
     return next((other for other in after if other != seed ^ 1), None)
 
 
-def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> AttackJob | str:
-    """The job of an attack on a network, or a sentence that says what it lacks."""
+def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> AttackJob | Refusal:
+    """The job of an attack on a network, or why there is none."""
     if strange := sorted(attack.about - target.spec.traits):
-        return f"{NOT_ABOUT}{' and '.join(_ABOUT[trait] for trait in strange)}."
+        return Refusal(f"it is about {' and '.join(_ABOUT[trait] for trait in strange)}.", of_kind=True)
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:
-        return lacking
+        return Refusal(lacking)
     needs, study = attack.needs, networks.study
 
     def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:

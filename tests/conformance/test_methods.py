@@ -53,9 +53,9 @@ def trained(request, tmp_path_factory, own_method):
     work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x), np.empty(0, np.int64))
     plan = make_plan(study, data_digest=dataset.digest, models=fingerprints(study))
     counts = count_networks(study, plan, dataset.shape, dataset.classes)
-    chain = plan.chains[0]
+    chain = plan.sequences[0]
     assert len(chain) == networks
-    jobs.run_chain(work, chain)
+    jobs.run_sequence(work, chain)
     return study, work, chain, counts
 
 
@@ -127,7 +127,7 @@ def test_training_again_gives_the_same_bytes(trained, tmp_path):
     study, work, chain, _ = trained
     again = jobs.Workspace(study, Store(tmp_path), work.dataset, work.records, work.normalisation, work.population)
     torch.manual_seed(123)
-    jobs.run_chain(again, chain)
+    jobs.run_sequence(again, chain)
     for job in chain:
         for name in ("model.safetensors", "signals.npz", "metrics.json"):
             assert (again.store.job(job.key) / name).read_bytes() == (work.store.job(job.key) / name).read_bytes()

@@ -69,24 +69,24 @@ def prepared(folder: Path, *changes: str, stops: bool = True) -> Prepared:
 
 def chain_of(found: Prepared) -> dict[str, NetworkJob]:
     """The chain of the target networks, by name."""
-    return {job.network: job for job in found.plan.chains[0]}
+    return {job.network: job for job in found.plan.sequences[0]}
 
 
-def run_chain(found: Prepared, **options: Any) -> list[tuple[str, int]]:
+def run_sequence(found: Prepared, **options: Any) -> list[tuple[str, int]]:
     """Train the chain of the target networks; the epochs that were trained."""
     epochs: list[tuple[str, int]] = []
 
     def report(job: NetworkJob, epoch: Epoch) -> None:
         epochs.append((job.network, epoch.epoch))
 
-    jobs.run_chain(dataclasses.replace(found.work, report=report, **options), found.plan.chains[0])
+    jobs.run_sequence(dataclasses.replace(found.work, report=report, **options), found.plan.sequences[0])
     return epochs
 
 
 def published(found: Prepared, without: Sequence[str] = ()) -> dict[tuple[str, str], bytes]:
     """What the chain left, by network and file; job.json holds times."""
     files = {}
-    for job in found.plan.chains[0]:
+    for job in found.plan.sequences[0]:
         assert jobs.finished(found.store, job), job.id
         for kind, key in (("trained", job.key), *job.probes):
             for path in found.store.job(key).iterdir():
@@ -99,7 +99,7 @@ def published(found: Prepared, without: Sequence[str] = ()) -> dict[tuple[str, s
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     found = prepared(tmp_path_factory.mktemp("undisturbed") / "run")
     dense, pruned = ([(name, epoch) for epoch in range(1, 6)] for name in ("dense", "imp-01"))
-    assert run_chain(found) == dense + pruned  # no epoch for early stops alone
+    assert run_sequence(found) == dense + pruned  # no epoch for early stops alone
     return found
 
 
@@ -140,7 +140,7 @@ def test_an_early_stop_is_the_dense_network_trained_for_so_many_epochs(undisturb
 
 def test_no_other_network_changes_by_a_bit(undisturbed: Prepared, tmp_path: Path) -> None:
     without = prepared(tmp_path / "run", stops=False)
-    run_chain(without)
+    run_sequence(without)
     there = published(undisturbed)
     for place, content in published(without).items():
         assert there[place] == content, place
@@ -164,12 +164,12 @@ def test_a_network_asked_later_is_in_the_layout_of_its_training(
         return ask(model, *args, **options)
 
     monkeypatch.setattr(signals, "probe", seen)
-    run_chain(found)
+    run_sequence(found)
     there, asked = published(found), len(layouts)
-    for job in found.plan.chains[0]:
+    for job in found.plan.sequences[0]:
         for _, key in job.probes:
             shutil.rmtree(found.store.job(key))
-    assert run_chain(found) == []
+    assert run_sequence(found) == []
     assert len(layouts) == 2 * asked > 0
     assert all(layouts)
     assert published(found) == there
@@ -178,29 +178,29 @@ def test_a_network_asked_later_is_in_the_layout_of_its_training(
 def test_a_run_that_asks_what_is_new_stops_after_every_single_network(undisturbed: Prepared, tmp_path: Path) -> None:
     shutil.copytree(undisturbed.folder, tmp_path / "run")
     found = prepared(tmp_path / "run")
-    chain = found.plan.chains[0]
+    chain = found.plan.sequences[0]
     for job in chain:
         for _, key in job.probes:
             shutil.rmtree(found.store.job(key))
     for number in range(1, len(chain)):
         stops = iter([False, True])
         with pytest.raises(BudgetSpent, match="what others answered is saved"):
-            run_chain(found, stop=lambda stops=stops: next(stops))
+            run_sequence(found, stop=lambda stops=stops: next(stops))
         assert sum(jobs.finished(found.store, job) for job in chain) == number
-    assert run_chain(found, stop=iter([False]).__next__) == []
+    assert run_sequence(found, stop=iter([False]).__next__) == []
     assert published(found) == published(undisturbed)
 
 
 def test_a_run_stopped_after_every_single_epoch_ends_in_the_same_bytes(undisturbed: Prepared, tmp_path: Path) -> None:
     found, epochs = prepared(tmp_path / "run"), 0
-    while not all(jobs.finished(found.store, job) for job in found.plan.chains[0]):
+    while not all(jobs.finished(found.store, job) for job in found.plan.sequences[0]):
         before = sum(jobs.trained(found.store, chain_of(found)[name]) for name in SHORT.values())
         assert before == sum(stop <= epochs for stop in SHORT)
         with pytest.raises(BudgetSpent):
-            run_chain(found, stop=lambda: True)
+            run_sequence(found, stop=lambda: True)
         epochs += 1
         if epochs == 10:
-            run_chain(found)
+            run_sequence(found)
     assert epochs == 10  # five of the dense network, five of the pruned one, each once
     assert published(found) == published(undisturbed)
     assert not list(found.folder.glob("work/*"))
@@ -211,35 +211,35 @@ def test_early_stops_added_to_a_finished_chain_are_those_of_a_fresh_run(
     undisturbed: Prepared, tmp_path: Path, stop: Callable[[], bool] | None
 ) -> None:
     """Weights of the first run were dropped: it takes none to train the dense network again."""
-    run_chain(prepared(tmp_path / "run", stops=False), keep="signals")
+    run_sequence(prepared(tmp_path / "run", stops=False), keep="signals")
     found, epochs = prepared(tmp_path / "run"), []
     if stop is not None:
         for epoch in range(1, 5):
             with pytest.raises(BudgetSpent, match=f"early-004/target/0 after epoch {epoch}"):
-                epochs += run_chain(found, keep="signals", stop=stop)
-    epochs += run_chain(found, keep="signals")
+                epochs += run_sequence(found, keep="signals", stop=stop)
+    epochs += run_sequence(found, keep="signals")
     assert epochs == ([] if stop else [("early-004", epoch) for epoch in range(1, 5)])  # and not to the end
     there = published(undisturbed, without=["model.safetensors", "rewind-2.safetensors", "masks.safetensors"])
     assert published(found) == there  # with no weights
 
 
 def test_stops_added_while_others_are_trained_again_are_not_passed_over(undisturbed: Prepared, tmp_path: Path) -> None:
-    run_chain(prepared(tmp_path / "run", stops=False))
+    run_sequence(prepared(tmp_path / "run", stops=False))
     epochs: list[int] = []
     first = prepared(tmp_path / "run", "networks.2.epochs=[4]")
     with pytest.raises(BudgetSpent):
-        run_chain(first, stop=lambda: epochs.append(0) is None and len(epochs) == 3)
+        run_sequence(first, stop=lambda: epochs.append(0) is None and len(epochs) == 3)
     found = prepared(tmp_path / "run")
-    assert run_chain(found) == [("early-004", 4), ("early-002", 1), ("early-002", 2)]
+    assert run_sequence(found) == [("early-004", 4), ("early-002", 1), ("early-002", 2)]
     assert published(found) == published(undisturbed)
 
 
 def test_a_damaged_early_stop_is_made_again_and_nothing_else(undisturbed: Prepared, tmp_path: Path) -> None:
     found = prepared(tmp_path / "run")
-    run_chain(found)
+    run_sequence(found)
     victim = found.store.job(chain_of(found)["early-002"].key) / "signals.npz"
     victim.write_bytes(victim.read_bytes()[:-1])
-    assert run_chain(found) == [("early-002", 1), ("early-002", 2)]
+    assert run_sequence(found) == [("early-002", 1), ("early-002", 2)]
     assert published(found) == published(undisturbed)
 
 

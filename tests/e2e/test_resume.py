@@ -90,13 +90,13 @@ def test_a_run_with_nothing_to_do_reads_each_file_once_and_plans_once(
 
         monkeypatch.setattr(module, name, counting)
 
-    count(plan, "chains_of")
+    count(plan, "sequences_of")
     count(prepared, "load_study")
     count(folder, "recorded_study")
     count(folder, "read_toml")
     assert not run(study, out=tmp_path / "run", quiet=True).missing
     assert calls == {
-        "plan.chains_of": 1,
+        "plan.sequences_of": 1,
         "prepared.load_study": 1,  # the study that was asked for
         "folder.recorded_study": 2,  # plan.json, and study.toml to see that it is not damaged
         "folder.read_toml": 1,

@@ -144,10 +144,10 @@ def test_a_stop_at_the_last_epoch_saves_it_and_is_not_trained_again(stacked: Pat
     work = dataclasses.replace(
         prepared.work, report=lambda job, epoch: epochs.append(epoch.epoch), stop=lambda: epochs[-1:] == [3]
     )
-    chains = prepared.plan.stacks["dense/target/0"] if stack > 1 else prepared.plan.chains[:1]
+    chains = prepared.plan.stacks["dense/target/0"] if stack > 1 else prepared.plan.sequences[:1]
 
     def run() -> None:
-        jobs.run_stack(work, chains) if stack > 1 else jobs.run_chain(work, chains[0])
+        jobs.run_stack(work, chains) if stack > 1 else jobs.run_sequence(work, chains[0])
 
     with pytest.raises(BudgetSpent):
         run()

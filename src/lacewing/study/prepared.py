@@ -167,12 +167,14 @@ class Prepared:
         return jobs.trained(self.store, job) or job.key in self.found
 
     def take_over(self, keep: jobs.Keep) -> None:
-        """Copy what other run folders have of this plan; with "signals" not the weights of chains that are whole."""
+        """Copy what other run folders have of this plan; with "signals" not the weights of sequences that are whole."""
         copy(self.store, self.found)
         work = replace(self.work, keep=keep)
-        for chain in self.slice.chains:
-            if any(job.key in self.found for job in chain) and all(jobs.finished(self.store, job) for job in chain):
-                jobs.drop_weights(work, chain)
+        for sequence in self.slice.sequences:
+            if any(job.key in self.found for job in sequence) and all(
+                jobs.finished(self.store, job) for job in sequence
+            ):
+                jobs.drop_weights(work, sequence)
 
     def claim(self) -> None:
         """Make the folder this study's, or check that it is; nothing of another study is touched.

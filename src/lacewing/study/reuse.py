@@ -40,10 +40,12 @@ def available(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bo
 
 def _available_networks(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bool) -> dict[str, Store]:
     found: dict[str, Store] = {}
-    for chain in plan.chains:
+    for sequence in plan.sequences:
         for source in sources:
-            any_will_do = not weights or all(jobs.finished(store, job) or jobs.finished(source, job) for job in chain)
-            for job in chain:
+            any_will_do = not weights or all(
+                jobs.finished(store, job) or jobs.finished(source, job) for job in sequence
+            )
+            for job in sequence:
                 if jobs.trained(store, job) or job.key in found or not jobs.trained(source, job):
                     continue
                 if any_will_do or source.file(job.key, "model.safetensors") is not None:

@@ -165,7 +165,7 @@ def _progress(prepared: Prepared) -> Progress:
     store, networks = prepared.store, prepared.slice.networks
     attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
     trained = {job.key for job in networks if jobs.trained(store, job)}
-    reached = jobs.reached(prepared.slice.chains, trained, dict(store.unfinished()))
+    reached = jobs.reached(prepared.slice.sequences, trained, dict(store.unfinished()))
     begun = {job.id: reached[job.key][0] for job in networks}
     return Progress(sum(epochs for _, epochs in reached.values()), len(attacks), begun=begun)
 

@@ -43,7 +43,7 @@ def status(folder: Path) -> dict[str, Any]:
     attacked = [job for job in plan.attacks if job.key in published and store.done(job.key, *jobs.ATTACK_FILES)]
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)
-    reached = jobs.reached(plan.chains, trained, saved)
+    reached = jobs.reached(plan.sequences, trained, saved)
     epochs_done, epochs_planned = (sum(each) for each in zip(*reached.values(), strict=True))
     return {
         "schema": SCHEMA,

@@ -97,7 +97,7 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert "on cpu-core x 2, fp32: at least" in as_text(found)
 
 
-def test_two_machines_halve_a_study_of_two_equal_chains_in_the_precision_that_it_names(tmp_path: Path) -> None:
+def test_two_machines_halve_a_study_of_two_equal_sequences_in_the_precision_that_it_names(tmp_path: Path) -> None:
     study = {**STUDY, "train": {**STUDY["train"], "precision": "fp32"}}
     one, two = lw.estimate(study, out=tmp_path / "run", on=["h100", "h100:2"])["on"]
     assert two["floor_seconds"] == pytest.approx(one["floor_seconds"] / 2)

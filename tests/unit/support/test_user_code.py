@@ -300,7 +300,7 @@ def _performed(folder: Path, factory: str) -> dict[str, Any]:
     threads = torch.get_num_threads()
     performer = Performer(work)
     try:
-        return performer.perform({"kind": "chain", "keys": [next(iter(performer.networks))]})
+        return performer.perform({"kind": "sequence", "keys": [next(iter(performer.networks))]})
     finally:
         torch.set_num_threads(threads)
 

@@ -58,11 +58,11 @@ class Performer:
             with about_folder(self.work.store.folder):
                 if not self.networks.keys() | self.attacks.keys() >= set(keys):
                     raise FolderError(_OTHERS)
-                if task["kind"] == "chain":
-                    jobs.run_chain(self.work, [self.networks[key] for key in keys])
+                if task["kind"] == "sequence":
+                    jobs.run_sequence(self.work, [self.networks[key] for key in keys])
                 elif task["kind"] == "stack":
-                    chains = self.stacks[str(self.networks[keys[0]].stack)]
-                    jobs.run_stack(self.work, [[job for job in chain if job.key in keys] for chain in chains])
+                    sequences = self.stacks[str(self.networks[keys[0]].stack)]
+                    jobs.run_stack(self.work, [[job for job in sequence if job.key in keys] for sequence in sequences])
                 else:
                     jobs.run_attack(self.work.store, self.attacks[keys[0]])
         except BudgetSpent:

@@ -20,7 +20,7 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of t
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker does without a break: a chain of networks, a stack of chains, or one attack.
+    """What a worker does without a break: a sequence of networks, a stack of sequences, or one attack.
 
     ``name`` is that of the attack or of the first network that was missing; ``needs`` are the networks that it reads.
     """
@@ -105,7 +105,7 @@ class Pool:
         """Do everything that is not done yet; returns when nothing more can be done."""
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
-        self.waiting = [*self._chains(plan), *self._attacks(plan.attacks)]
+        self.waiting = [*self._sequences(plan), *self._attacks(plan.attacks)]
         self.names = plan.names
         self._note_damage(self.store.damaged)
         if not self.waiting:
@@ -134,10 +134,10 @@ class Pool:
             with suppress(OSError, ValueError):
                 worker.send({"stop": True})
 
-    def _chains(self, plan: Plan) -> Iterator[Task]:
+    def _sequences(self, plan: Plan) -> Iterator[Task]:
         tasks = []
-        together = [("stack", tuple(itertools.chain(*chains))) for chains in plan.stacks.values()]
-        alone = [("chain", chain) for chain in plan.chains if chain[0].stack is None]
+        together = [("stack", tuple(itertools.chain(*sequences))) for sequences in plan.stacks.values()]
+        alone = [("sequence", sequence) for sequence in plan.sequences if sequence[0].stack is None]
         for kind, networks in together + alone:
             missing = [job for job in networks if job.key not in self.finished]
             if missing:
@@ -177,7 +177,7 @@ class Pool:
         self._note_damage(tuple(self.store.damaged))
         with self.changed:
             self.running -= 1
-            if task.kind != "attack":  # a chain that failed half-way has left the networks before the failure
+            if task.kind != "attack":  # a sequence that failed half-way has left the networks before the failure
                 self.finished |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
             self.changed.notify_all()
 

@@ -1,8 +1,8 @@
-"""The Ray engine: the chains and attacks of a study as tasks of a cluster.
+"""The Ray engine: the sequences and attacks of a study as tasks of a cluster.
 
 Workers need neither the run folder nor a shared disk: each receives with its task the finished networks that it needs,
 and sends back every network when it is finished. This process alone writes the run folder. Where a worker dies, its
-chain continues after the last network that came back.
+sequence continues after the last network that came back.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _left(prepared: Prepared) -> dict[str, int]:
     """By key of a network that is not finished: the epochs that are neither trained nor saved."""
     trained = {job.key for job in prepared.slice.networks if prepared.trained(job)}
     saved = dict(prepared.store.unfinished())
-    reached = jobs.reached(prepared.slice.chains, trained, saved)
+    reached = jobs.reached(prepared.slice.sequences, trained, saved)
     return {key: epochs - done for key, (done, epochs) in reached.items() if key not in trained}
 
 
@@ -221,11 +221,11 @@ def _asked(prepared: Prepared) -> int:
 
 
 def _tasks(prepared: Prepared, left: Mapping[str, int]) -> list[list[NetworkJob]]:
-    """What workers do without a break: the unfinished networks of each chain, or of a stack of chains."""
+    """What workers do without a break: the unfinished networks of each sequence, or of a stack of sequences."""
     tasks: dict[str, list[NetworkJob]] = {}
-    for chain in prepared.slice.chains:
-        if missing := [job for job in chain if job.key in left]:
-            tasks.setdefault(chain[0].stack or chain[0].key, []).extend(missing)
+    for sequence in prepared.slice.sequences:
+        if missing := [job for job in sequence if job.key in left]:
+            tasks.setdefault(sequence[0].stack or sequence[0].key, []).extend(missing)
     return list(tasks.values())
 
 

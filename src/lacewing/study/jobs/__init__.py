@@ -1,8 +1,8 @@
-"""What each kind of job does: train and observe the networks of a chain; attack one network."""
+"""What each kind of job does: train and observe the networks of a sequence; attack one network."""
 
 from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
-from lacewing.study.jobs._networks import drop_weights, run_chain
+from lacewing.study.jobs._networks import drop_weights, run_sequence
 from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
 from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
@@ -28,7 +28,7 @@ __all__ = [
     "plain_state",
     "reached",
     "run_attack",
-    "run_chain",
+    "run_sequence",
     "run_stack",
     "trained",
     "try_networks",

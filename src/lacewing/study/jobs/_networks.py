@@ -1,4 +1,4 @@
-"""Train the networks of a chain, each from what is already there."""
+"""Train the networks of a sequence, each from what is already there."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = float(os.environ.get("LACEWING_CHECKPOINT_EVERY", "15"))
 
 
-def run_chain(work: Workspace, chain: Sequence[NetworkJob]) -> None:
-    """Train and observe every network of a chain that the store does not hold yet.
+def run_sequence(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
+    """Train and observe every network of a sequence that the store does not hold yet.
 
     Raises:
-        DivergedError: a loss became NaN; the rest of the chain is not trained.
+        DivergedError: a loss became NaN; the rest of the sequence is not trained.
         BudgetSpent: ``work.stop`` said so; the state is saved.
         FolderError: a network was trained, its weights are gone, and an attack needs to ask it more.
     """
-    for job in chain:
+    for job in sequence:
         probe_stored(work, job)
-    head, *rest = chain
+    head, *rest = sequence
     if head.imposed is not None:
         if not trained(work.store, head):
             _run_imposed(work, head)
-        return drop_weights(work, chain)
+        return drop_weights(work, sequence)
     stops = [job for job in rest if job.stop is not None]
     others = [job for job in rest if job.stop is None]
     if not trained(work.store, head):
-        _train_entry(work, head, [], rewinds=rewinds(chain), stops=stops)
+        _train_entry(work, head, [], rewinds=rewinds(sequence), stops=stops)
     while missing := missing_stops(stops, {job.key for job in stops if trained(work.store, job)}):
         *before, last = missing
         _train_and_publish(work, last, build(work, head), stops=before)
     for _, jobs in itertools.groupby(others, key=lambda job: job.spec):
         _train_entry(work, head, list(jobs))
-    drop_weights(work, chain)
+    drop_weights(work, sequence)
 
 
-def rewinds(chain: Iterable[NetworkJob]) -> list[int]:
-    """The epochs of the first network's training whose states the others of a chain need."""
-    return sorted({epoch for job in chain for epoch in job.spec.keeps})
+def rewinds(sequence: Iterable[NetworkJob]) -> list[int]:
+    """The epochs of the first network's training whose states the others of a sequence need."""
+    return sorted({epoch for job in sequence for epoch in job.spec.keeps})
 
 
-def drop_weights(work: Workspace, chain: Sequence[NetworkJob]) -> None:
+def drop_weights(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
     """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
     if work.keep != "signals":
         return
-    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(chain))]
+    names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(sequence))]
     if not any("imposed-shadow" in attack.needs for attack in work.attacks.values()):
         names.append("masks.safetensors")
-    for job in chain:
+    for job in sequence:
         for name in names:
             work.store.drop_file(job.key, name)
 
@@ -96,7 +96,7 @@ def _train_entry(
     rewinds: Sequence[int] = (),
     stops: Sequence[NetworkJob] = (),
 ) -> None:
-    """Have a method train what is missing of its networks: the first of a chain, or some that follow it."""
+    """Have a method train what is missing of its networks: the first of a sequence, or some that follow it."""
     if followers and all(trained(work.store, job) for job in followers):
         return
     jobs = [head, *followers]
@@ -183,7 +183,7 @@ def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard 
 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard | None) -> None:
-    """The weights of a chain's finished first network: from the store or, if they were dropped, by training again."""
+    """The weights of a finished first network: from the store or, if they were dropped, by training it again."""
     from lacewing.training.checkpoints import load_tensors
 
     stored = work.store.file(job.key, "model.safetensors")
@@ -302,7 +302,7 @@ def _train_and_publish(
     """Train from the last checkpoint, observe, publish; on the way, observe and publish its ``stops``.
 
     Raises:
-        DivergedError, BudgetSpent: see ``run_chain``.
+        DivergedError, BudgetSpent: see ``run_sequence``.
     """
     from lacewing.training.checkpoints import save_checkpoint, save_tensors
 

@@ -21,34 +21,34 @@ def finished(store: Store, job: NetworkJob) -> bool:
     return trained(store, job) and all(store.done(probe, "probe.npz") for _, probe in job.probes)
 
 
-def own_epochs(chain: Sequence[NetworkJob], trained: Container[str]) -> dict[str, int]:
-    """By key: the epochs that are trained for each network of a chain, some of which are ``trained`` already.
+def own_epochs(sequence: Sequence[NetworkJob], trained: Container[str]) -> dict[str, int]:
+    """By key: the epochs that are trained for each network of a sequence, some of which are ``trained`` already.
 
     None for one that is stopped early, which is a state of its dense network on the way; unless that was trained before
     the stop was asked for: then it is trained again, up to the last stop that lacks.
     """
-    epochs = {job.key: job.train.epochs if job.stop is None else 0 for job in chain}
-    missing = missing_stops(chain, trained)
-    if missing and chain[0].key in trained:
+    epochs = {job.key: job.train.epochs if job.stop is None else 0 for job in sequence}
+    missing = missing_stops(sequence, trained)
+    if missing and sequence[0].key in trained:
         epochs[missing[-1].key] = missing[-1].last_epoch
     return epochs
 
 
-def missing_stops(chain: Iterable[NetworkJob], trained: Container[str]) -> list[NetworkJob]:
-    """The networks of a chain that are stopped early and not ``trained``, in the order of their epochs."""
-    missing = (job for job in chain if job.stop is not None and job.key not in trained)
+def missing_stops(sequence: Iterable[NetworkJob], trained: Container[str]) -> list[NetworkJob]:
+    """The networks of a sequence that are stopped early and not ``trained``, in the order of their epochs."""
+    missing = (job for job in sequence if job.stop is not None and job.key not in trained)
     return sorted(missing, key=lambda job: job.last_epoch)
 
 
 def reached(
-    chains: Iterable[Sequence[NetworkJob]],
+    sequences: Iterable[Sequence[NetworkJob]],
     trained: Container[str],
     saved: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, tuple[int, int]]:
     """By key of a network: its epochs that are ``trained`` or ``saved``, and all that are to be trained for it."""
     found = {}
-    for chain in chains:
-        for key, epochs in own_epochs(chain, trained).items():
+    for sequence in sequences:
+        for key, epochs in own_epochs(sequence, trained).items():
             at = epochs if key in trained else int(saved.get(key, {}).get("epoch", 0))
             found[key] = min(at, epochs), epochs
     return found

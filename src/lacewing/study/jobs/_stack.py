@@ -1,4 +1,4 @@
-"""Train the networks of a stack: the same chain for several seeds, level by level, all of a level at once."""
+"""Train the networks of a stack: the same sequence for several seeds, level by level, all of a level at once."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
     from lacewing.training.loop import TrainingState
 
 
-def run_stack(work: Workspace, chains: Sequence[Sequence[NetworkJob]]) -> None:
-    """Train and observe what the store does not hold yet of the chains of a stack.
+def run_stack(work: Workspace, sequences: Sequence[Sequence[NetworkJob]]) -> None:
+    """Train and observe what the store does not hold yet of the sequences of a stack.
 
     Networks of one level begin together and are published one after another; where some of them are missing, the level
     is trained again for all, to the same bits. A stack that is not full is filled up with copies, so that a study to
     which seeds are added keeps its networks.
 
     Raises:
-        DivergedError: losses became NaN; the rest of their chains is not trained, that of the others is.
+        DivergedError: losses became NaN; the rest of their sequences is not trained, that of the others is.
         BudgetSpent: ``work.stop`` said so; the state is saved.
-        FolderError: see ``run_chain``.
+        FolderError: see ``run_sequence``.
     """
-    for job in itertools.chain.from_iterable(chains):
+    for job in itertools.chain.from_iterable(sequences):
         single.probe_stored(work, job)
-    heads, *rest = zip(*chains, strict=True)
+    heads, *rest = zip(*sequences, strict=True)
     rewinds = single.rewinds(jobs[0] for jobs in rest)
-    sequences = [[heads, *levels] for _, levels in itertools.groupby(rest, key=lambda jobs: jobs[0].spec)]
+    pruned = [[heads, *levels] for _, levels in itertools.groupby(rest, key=lambda jobs: jobs[0].spec)]
     dead: dict[int, str] = {}  # by place in the stack
     if not all(trained(work.store, job) for job in heads):
         _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds)
-    for levels in sequences:
+    for levels in pruned:
         _prune(work, levels, dead, rewinds)
-    for chain in chains:
-        single.drop_weights(work, chain)
+    for sequence in sequences:
+        single.drop_weights(work, sequence)
     if dead:
         raise DivergedError(" ".join(dead.values()))
 
 
 def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[int, str], rewinds: list[int]) -> None:
-    """The IMP sequences from the highest level whose weights and masks the store holds for every network."""
+    """The IMP pruned from the highest level whose weights and masks the store holds for every network."""
     from lacewing.sparsify.masks import unpack
     from lacewing.training.checkpoints import load_tensors
 

@@ -1,4 +1,4 @@
-"""The plan: a study's jobs as pure data. The stored unit is a network, the scheduled one a chain."""
+"""The plan: a study's jobs as pure data. The stored unit is a network, the scheduled one a sequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
 from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings
 from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
-from lacewing.study.plan._networks import chains_of, fingerprints, imposed_chains, probed
+from lacewing.study.plan._networks import fingerprints, imposed_sequences, probed, sequences_of
 from lacewing.study.plan._only import only
 
 __all__ = [
@@ -50,12 +50,12 @@ def make_plan(
     for name in study.attacks.names:
         if name not in attacks:
             raise UsageError(f"attacks.names: unknown attack '{name}'; {did_you_mean(name, attacks)}")
-    chains = chains_of(study, data_digest=data_digest, models=models)
+    sequences = sequences_of(study, data_digest=data_digest, models=models)
     if any("imposed-shadow" in attacks[name].needs for name in study.attacks.names):
-        chains += imposed_chains(study, chains)
+        sequences += imposed_sequences(study, sequences)
     settings = probe_settings(study, attacks)
-    chains = [tuple(probed(job, settings) for job in chain) for chain in chains]
-    networks = Networks(study, chains)
+    sequences = [tuple(probed(job, settings) for job in sequence) for sequence in sequences]
+    networks = Networks(study, sequences)
     targets = networks.targets()
     planned: list[AttackJob] = []
     refused: dict[tuple[str, str], str] = {}
@@ -68,14 +68,14 @@ def make_plan(
         for target, each in zip(targets, found, strict=True):
             if isinstance(each, Refusal):
                 refused[target.network, name] = each.why
-    return Plan(tuple(chains), tuple(planned), refused)
+    return Plan(tuple(sequences), tuple(planned), refused)
 
 
 def unavailable(study: Study) -> dict[str, str]:
     """By name, the attacks of the registry that can run on no network of the study, with what they lack."""
-    chains = chains_of(study, data_digest="", models={"": {}})
-    chains += imposed_chains(study, chains)
-    networks = Networks(study, chains)
+    sequences = sequences_of(study, data_digest="", models={"": {}})
+    sequences += imposed_sequences(study, sequences)
+    networks = Networks(study, sequences)
     lacking = {}
     for name, attack in ATTACKS.items():
         found = [attack_job(networks, attack, target) for target in networks.targets()]

@@ -17,7 +17,7 @@ from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
 _ABOUT: Mapping[str, str] = {  # by trait of a network
     "sparse": "sparse networks",
     "masked": "pruned networks",
-    "levels": "the levels of a pruning chain",
+    "levels": "the levels of a pruning sequence",
 }
 _REFERENCES = {"references", "in-references"}
 _ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of questions, see `probe_settings`
@@ -61,7 +61,7 @@ class Networks:
     """A study's networks, and who can say what about whom."""
 
     study: Study
-    chains: Sequence[Sequence[NetworkJob]]
+    sequences: Sequence[Sequence[NetworkJob]]
 
     @property
     def halves(self) -> bool:
@@ -70,7 +70,7 @@ class Networks:
 
     def own(self) -> Iterable[NetworkJob]:
         """The networks that the study declares: all but those under an imposed mask."""
-        return (job for chain in self.chains for job in chain if job.imposed is None)
+        return (job for sequence in self.sequences for job in sequence if job.imposed is None)
 
     def targets(self) -> list[NetworkJob]:
         """The networks that are attacked."""
@@ -99,8 +99,8 @@ class Networks:
         if of.spec.role != "sparse":
             return ()
         if "levels" in of.spec.traits:
-            chain = self._chains[of.key]
-            return (chain[0], *(j for j in chain if 0 < j.level < of.level and j.spec == of.spec))
+            sequence = self._sequences[of.key]
+            return (sequence[0], *(j for j in sequence if 0 < j.level < of.level and j.spec == of.spec))
         kin = [job for job in self._alike["dense", of.role, of.seed] if job.model == of.model]
         kin = kin or self._alike["dense", of.role, of.seed]
         named = [j for j in kin if j.network == "dense"] or kin
@@ -120,8 +120,8 @@ class Networks:
     def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
         """The level before (the one after, for the first); where there are no levels, another entry of the method."""
         if "levels" in shadow.spec.traits:
-            chain = self._chains[shadow.key]
-            kin = {j.level: j for j in chain if j.level and j.spec == shadow.spec}
+            sequence = self._sequences[shadow.key]
+            kin = {j.level: j for j in sequence if j.level and j.spec == shadow.spec}
             return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
         kin_ = self._alike[shadow.method, shadow.role, shadow.seed]
         return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
@@ -130,13 +130,13 @@ class Networks:
         return self._places.get((network, role, seed))
 
     @cached_property
-    def _chains(self) -> dict[str, Sequence[NetworkJob]]:
-        return {job.key: chain for chain in self.chains for job in chain}
+    def _sequences(self) -> dict[str, Sequence[NetworkJob]]:
+        return {job.key: sequence for sequence in self.sequences for job in sequence}
 
     @cached_property
     def _imposed(self) -> dict[str, NetworkJob]:
         """By the key of a target: the shadow under its mask."""
-        return {job.imposed.mask.key: job for chain in self.chains for job in chain if job.imposed is not None}
+        return {job.imposed.mask.key: job for sequence in self.sequences for job in sequence if job.imposed is not None}
 
     @cached_property
     def _named(self) -> dict[str, list[NetworkJob]]:
@@ -184,7 +184,7 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         )
 
     known = side(target)
-    taught = side(shadow, target) if shadow is not None else None
+    shadow_side = side(shadow, target) if shadow is not None else None
     others = tuple(
         (kind, job)
         for kind in ("dense", "mismatched", "imposed")
@@ -194,8 +194,8 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
     if attack.source is not None:
         config["source"] = attack.source
     config["metrics"] = metrics.VERSION
-    config |= {"target": target.key, "shadow": taught.network.key if taught else None}
-    for label, one in (("target", known), ("shadow", taught)):
+    config |= {"target": target.key, "shadow": shadow_side.network.key if shadow_side else None}
+    for label, one in (("target", known), ("shadow", shadow_side)):
         for kind in ("references", "related"):
             jobs = getattr(one, kind) if one else ()
             if jobs:
@@ -208,7 +208,7 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
     if needs & _REFERENCES:
         queries = trained_queries(target.train.augment, study.signals.queries)
         config["trained_queries"] = queries
-    return AttackJob(canonical_key(config), attack, target.seed, known, taught, others, queries)
+    return AttackJob(canonical_key(config), attack, target.seed, known, shadow_side, others, queries)
 
 
 def trained_queries(augment: Collection[str], queries: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The jobs of a study as plain data: networks, chains of them, and attacks with the networks that they read."""
+"""The jobs of a study as plain data: networks, sequences of them, and attacks with the networks that they read."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class NetworkJob:
 
     @property
     def level(self) -> int:
-        """0 but for those that a chain's first network leads to."""
+        """0 but for those that a sequence's first network leads to."""
         return self.step.level
 
     @property
     def stop(self) -> int | None:
-        """The epoch of its chain's first training after which it is observed; None: it is trained itself."""
+        """The epoch of its sequence's first training after which it is observed; None: it is trained itself."""
         return self.step.stop
 
     @property
@@ -117,19 +117,19 @@ class AttackJob:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Chains of networks (an IMP sequence, or a single network), and the attacks on them.
+    """Sequences of networks (the levels of IMP behind the dense network, or a single network), and the attacks on them.
 
     ``refused``, by (network, attack): why a declared attack does not run on a network of the study.
     """
 
-    chains: tuple[tuple[NetworkJob, ...], ...]
+    sequences: tuple[tuple[NetworkJob, ...], ...]
     attacks: tuple[AttackJob, ...]
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def networks(self) -> tuple[NetworkJob, ...]:
         """Every network once, in the order of the study."""
-        return tuple(job for chain in self.chains for job in chain)
+        return tuple(job for sequence in self.sequences for job in sequence)
 
     @property
     def names(self) -> dict[str, str]:
@@ -139,9 +139,9 @@ class Plan:
 
     @property
     def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:
-        """The chains that are trained together, by the name of their stack."""
+        """The sequences that are trained together, by the name of their stack."""
         found: dict[str, tuple[tuple[NetworkJob, ...], ...]] = {}
-        for chain in self.chains:
-            if chain[0].stack is not None:
-                found[chain[0].stack] = (*found.get(chain[0].stack, ()), chain)
+        for sequence in self.sequences:
+            if sequence[0].stack is not None:
+                found[sequence[0].stack] = (*found.get(sequence[0].stack, ()), sequence)
         return found

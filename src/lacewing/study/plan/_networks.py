@@ -1,4 +1,4 @@
-"""Which networks a study trains: chains, each with its key."""
+"""Which networks a study trains: sequences, each with its key."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def fingerprints(study: Study) -> dict[str, dict[str, Any]]:
     return {"": fingerprint(study.model), **own}
 
 
-def chains_of(
+def sequences_of(
     study: Study, *, data_digest: str, models: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[NetworkJob, ...]]:
-    """The chains of the networks that the study declares.
+    """The sequences of the networks that the study declares.
 
     ``models`` holds by name of an entry what identifies its model, see `lacewing.models.fingerprint`; "" is the
     study's, which serves all entries that are not named.
@@ -42,7 +42,12 @@ def chains_of(
     }
     # Under random-halves every network is a target, and the others are its references.
     roles: tuple[Role, ...] = ("target", "shadow") if study.data.split == "four-way" else ("target",)
-    return [chain for seed in study.run.seeds for role in roles for chain in _chains(study, common, models, role, seed)]
+    return [
+        sequence
+        for seed in study.run.seeds
+        for role in roles
+        for sequence in _sequences(study, common, models, role, seed)
+    ]
 
 
 def _drawn(study: Study) -> dict[str, Any]:
@@ -53,10 +58,10 @@ def _drawn(study: Study) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "canaries" or value}
 
 
-def _chains(
+def _sequences(
     study: Study, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], role: Role, seed: int
 ) -> Iterator[tuple[NetworkJob, ...]]:
-    """Entries that start from a dense network share it where the study trains one alike, all in one chain."""
+    """Entries that start from a dense network share it where the study trains one alike, all in one sequence."""
 
     def job(entry: Method, of: Method, step: Step, stack: str | None = None) -> NetworkJob:
         train = study.train_of(of)
@@ -79,27 +84,27 @@ def _chains(
             kind=kind_of(study, entry) if of is entry else "control",
         )
 
-    chains: dict[str, list[NetworkJob]] = {}
+    sequences: dict[str, list[NetworkJob]] = {}
     alone = [entry for entry in study.networks if entry.first() is entry]
     for entry in alone + [entry for entry in study.networks if entry.first() is not entry]:
         first, (head, *rest) = entry.first(), entry.steps(study.train_of(entry))
         head_job = job(entry, first if first is not entry else entry, head)
-        chain = chains.setdefault(head_job.key, [head_job])
-        chain += [job(entry, entry, step, chain[0].stack) for step in rest]
-    for chain in chains.values():
+        sequence = sequences.setdefault(head_job.key, [head_job])
+        sequence += [job(entry, entry, step, sequence[0].stack) for step in rest]
+    for sequence in sequences.values():
         names: dict[str, str] = {}
-        for each in chain:
+        for each in sequence:
             if names.setdefault(each.key, each.network) != each.network:
                 raise UsageError(
                     f"networks: method {each.method} makes '{names[each.key]}' and '{each.network}' alike; give each "
                     "step a key of its own."
                 )
-        yield tuple(chain)
+        yield tuple(sequence)
 
 
-def imposed_chains(study: Study, chains: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:
+def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:
     """For each pruned target a shadow that is trained under the target's mask, from its own rewind point."""
-    networks = Networks(study, chains)
+    networks = Networks(study, sequences)
     found: list[tuple[NetworkJob, ...]] = []
     for target in networks.targets():
         shadow = networks.shadow(target) if target.spec.masked and target.level else None

@@ -14,7 +14,7 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     Args:
         plan: the whole plan.
         terms: field -> wanted value, over ``role``, ``seed``, ``method`` and ``network``. A pruned network brings the
-            networks that its chain needs, and a stacked one those of its stack.
+            networks that its sequence needs, and a stacked one those of its stack.
 
     Raises:
         UsageError: an unknown field, or nothing fits.
@@ -29,20 +29,20 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     def wanted(job: NetworkJob) -> bool:
         return all(str(getattr(job, term)) == value for term, value in terms.items())
 
-    highest: dict[str, dict[str, int]] = {}  # of each sequence in a chain or stack, the highest level asked for
-    for chain in plan.chains:
-        for job in filter(wanted, chain):
-            last = highest.setdefault(chain[0].stack or chain[0].key, {})
+    highest: dict[str, dict[str, int]] = {}  # of each entry in a sequence or stack, the highest level asked for
+    for sequence in plan.sequences:
+        for job in filter(wanted, sequence):
+            last = highest.setdefault(sequence[0].stack or sequence[0].key, {})
             last[job.spec.entry] = max(job.level, last.get(job.spec.entry, 0))
-    chains = []
-    for chain in plan.chains:
-        if found := highest.get(chain[0].stack or chain[0].key):
-            chains.append(tuple(j for j in chain if j.level == 0 or j.level <= found.get(j.spec.entry, 0)))
-    if not chains:
+    sequences = []
+    for sequence in plan.sequences:
+        if found := highest.get(sequence[0].stack or sequence[0].key):
+            sequences.append(tuple(j for j in sequence if j.level == 0 or j.level <= found.get(j.spec.entry, 0)))
+    if not sequences:
         asked = ",".join(f"{k}={v[:40]}" for k, v in terms.items())
         raise UsageError(f"--only {asked}: no network of the study fits; `lacewing run ... --dry-run` lists them.")
-    keys = {job.key for chain in chains for job in chain}
+    keys = {job.key for sequence in sequences for job in sequence}
     # A slice needs nothing of others: a mask to impose comes from a network of its own or the network waits.
-    chains = [c for c in chains if (needs := c[0].imposed) is None or {needs.mask.key, needs.origin.key} <= keys]
-    keys = {job.key for chain in chains for job in chain}
-    return Plan(tuple(chains), tuple(a for a in plan.attacks if all(job.key in keys for job in a.networks)))
+    sequences = [c for c in sequences if (needs := c[0].imposed) is None or {needs.mask.key, needs.origin.key} <= keys]
+    keys = {job.key for sequence in sequences for job in sequence}
+    return Plan(tuple(sequences), tuple(a for a in plan.attacks if all(job.key in keys for job in a.networks)))

@@ -82,9 +82,9 @@ class Bench:
     def notes(self):
         return [event["message"] for event in self.events if event["event"] == "note"]
 
-    def attacks_on(self, chain):
-        """Ids of the attacks that read a network of the chain."""
-        keys = {job.key for job in chain}
+    def attacks_on(self, sequence):
+        """Ids of the attacks that read a network of the sequence."""
+        keys = {job.key for job in sequence}
         return {a.id for a in self.plan.attacks if keys & {job.key for job in a.networks}}
 
     def left(self):
@@ -110,11 +110,13 @@ def test_everything_is_done_once_networks_before_the_attacks_that_read_them(benc
     assert (outcome.failed, outcome.stopped, outcome.fatal) == ([], False, None)
     assert not bench.left()
     done = [tuple(task["keys"]) for worker in bench.workers for task in worker.tasks]
-    assert len(done) == len(set(done)) == len(bench.plan.chains) + len(bench.plan.attacks)
+    assert len(done) == len(set(done)) == len(bench.plan.sequences) + len(bench.plan.attacks)
     names = [event["job"] for event in bench.events]
     for attack in bench.plan.attacks:
         before = names[: names.index(attack.id)]
-        assert {chain[0].id for chain in bench.plan.chains if attack.id in bench.attacks_on(chain)} <= set(before)
+        assert {sequence[0].id for sequence in bench.plan.sequences if attack.id in bench.attacks_on(sequence)} <= set(
+            before
+        )
     assert len(bench.workers) <= count
     assert all(worker.closed for worker in bench.workers)
     before = len(bench.workers)
@@ -138,7 +140,7 @@ def _dies(bench, victim, deaths, left):
 
 @pytest.mark.parametrize(("retries", "deaths"), [(3, 3), (1, 1), (3, 4), (0, 1)])
 def test_a_task_begins_again_as_often_as_allowed_when_its_worker_dies(bench, retries, deaths):
-    victim, left = bench.plan.chains[1], {"deaths": 0}
+    victim, left = bench.plan.sequences[1], {"deaths": 0}
     outcome = bench.pool(_dies(bench, victim[0].key, deaths, left), 2, retries=retries).run(bench.plan)
     assert outcome.fatal is None
     assert left["deaths"] == deaths
@@ -153,14 +155,14 @@ def test_a_task_begins_again_as_often_as_allowed_when_its_worker_dies(bench, ret
 
 
 @pytest.mark.parametrize("way", ["dies", "pipe", "memory"])
-def test_the_network_that_was_in_training_is_named_and_not_the_first_of_its_chain(bench, way):
-    head, level = victim = bench.plan.chains[0]
+def test_the_network_that_was_in_training_is_named_and_not_the_first_of_its_sequence(bench, way):
+    head, level = victim = bench.plan.sequences[0]
 
     def act(worker, task):
         if head.key not in task["keys"]:
             yield from bench.works(worker, task)
             return
-        bench.publish({"kind": "chain", "keys": [head.key]})
+        bench.publish({"kind": "sequence", "keys": [head.key]})
         yield {"event": "epoch", "job": head.id, "epoch": 2, "epochs": 2, "loss": 1.0, "accuracy": 0.5}
         if way == "memory":
             yield OUT_OF_MEMORY
@@ -195,7 +197,7 @@ def test_a_worker_that_cannot_be_started_fails_its_task_and_the_sentence_says_wh
 
     outcome = Pool(bench.store, start, 2, on_event=bench.events.append).run(bench.plan)
     assert outcome.fatal is None
-    assert sum("temporarily unavailable" in sentence for sentence in outcome.failed) == len(bench.plan.chains)
+    assert sum("temporarily unavailable" in sentence for sentence in outcome.failed) == len(bench.plan.sequences)
 
 
 # ------------------------------------------------------------------------------------------------ memory that runs out
@@ -256,7 +258,7 @@ def test_workers_that_run_out_together_halve_the_number_once(bench):
 
 @pytest.mark.parametrize("error", ["OutOfMemoryError", "MemoryError", "_ArrayMemoryError"])
 def test_a_network_too_large_even_alone_fails_alone_and_the_mend_is_named(bench, error):
-    victim = bench.plan.chains[2]
+    victim = bench.plan.sequences[2]
 
     def act(worker, task):
         if victim[0].key in task["keys"]:
@@ -287,7 +289,7 @@ def test_an_attack_that_fills_memory_alone_does_not_speak_of_batches(bench):
 
 
 def test_what_needs_a_failed_network_is_not_run_and_the_rest_is(bench):
-    victim = bench.plan.chains[0]
+    victim = bench.plan.sequences[0]
 
     def act(worker, task):
         if victim[0].key in task["keys"]:

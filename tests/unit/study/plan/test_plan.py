@@ -41,7 +41,7 @@ def test_every_network_is_planned_for_each_role_and_seed_and_attacked_on_the_tar
     wanted = {f"{n}/{r}/{s}" for n in names for r in ("target", "shadow") for s in (0, 1)}
     assert {job.id for job in plan.networks} == wanted
     assert len(plan.networks) == len({job.key for job in plan.networks}) == 16
-    assert [job.level for job in plan.chains[0]] == [0, 1, 2]
+    assert [job.level for job in plan.sequences[0]] == [0, 1, 2]
     assert {a.id for a in plan.attacks} == {f"discriminator on {n}/target/{s}" for n in names for s in (0, 1)}
     for attack in plan.attacks:
         assert (attack.target.role, attack.shadow.network.role) == ("target", "shadow")
@@ -52,7 +52,7 @@ def test_every_network_is_planned_for_each_role_and_seed_and_attacked_on_the_tar
 
 
 def test_imp_starts_from_the_dense_network_that_is_trained_alike():
-    assert [[job.network for job in chain] for chain in _plan().chains[:2]] == [
+    assert [[job.network for job in sequence] for sequence in _plan().sequences[:2]] == [
         ["dense", "imp-01", "imp-02"],
         ["butterfly-s2-l2"],
     ]
@@ -61,10 +61,10 @@ def test_imp_starts_from_the_dense_network_that_is_trained_alike():
         {"method": "imp", "levels": 2, "fraction": 0.5, "name": "fast"},
         {"method": "imp", "levels": 1, "name": "other", "train": {"lr": 0.3}},
     ]
-    chains = [[job.network for job in chain] for chain in _plan(networks=sequences).chains[:2]]
-    assert chains == [["imp-00", "imp-01", "fast-01", "fast-02"], ["other-00", "other-01"]]
+    sequences = [[job.network for job in sequence] for sequence in _plan(networks=sequences).sequences[:2]]
+    assert sequences == [["imp-00", "imp-01", "fast-01", "fast-02"], ["other-00", "other-01"]]
     same = _plan(networks=[{"method": "dense", "train": {"lr": 0.1}}, {"method": "imp", "levels": 1}])
-    assert [job.network for job in same.chains[0]] == ["dense", "imp-01"]  # lr 0.1 is what [train] says, too
+    assert [job.network for job in same.sequences[0]] == ["dense", "imp-01"]  # lr 0.1 is what [train] says, too
 
 
 def test_the_shared_head_has_the_key_of_the_dense_network():
@@ -151,8 +151,8 @@ WITH_STOPS = [*SMALL["networks"], STOPPED]
 
 def test_early_stops_are_states_of_the_dense_network_of_their_role_and_seed():
     plan = _plan(networks=WITH_STOPS)
-    assert [job.network for job in plan.chains[0]] == ["dense", "imp-01", "imp-02", "early-001", "early-003"]
-    head, *_, first, third = plan.chains[0]
+    assert [job.network for job in plan.sequences[0]] == ["dense", "imp-01", "imp-02", "early-001", "early-003"]
+    head, *_, first, third = plan.sequences[0]
     assert (head.stop, head.last_epoch, head.train.epochs) == (None, 5, 5)
     assert [(job.method, job.stop, job.last_epoch, job.train.epochs) for job in (first, third)] == [
         ("early-stopped", 1, 1, 5),
@@ -162,8 +162,8 @@ def test_early_stops_are_states_of_the_dense_network_of_their_role_and_seed():
     wanted = {f"early-00{k}/{r}/{s}" for k in (1, 3) for r in ("target", "shadow") for s in (0, 1)}
     assert {job.id for job in stops} == wanted
     assert len({job.key for job in plan.networks}) == len(plan.networks) == 24
-    for chain in plan.chains:
-        assert len({(job.role, job.seed) for job in chain}) == 1
+    for sequence in plan.sequences:
+        assert len({(job.role, job.seed) for job in sequence}) == 1
 
 
 def test_early_stops_change_no_other_key():
@@ -242,29 +242,29 @@ def test_keys_of_early_stops_are_stable():
     ],
 )
 def test_epochs_are_counted_where_they_are_trained(trained, epochs):
-    chain = _plan(networks=WITH_STOPS).chains[0]
-    done = {job.key for job in chain if job.network in trained}
-    assert list(jobs.own_epochs(chain, done).values()) == epochs
-    saved = {chain[1].key: {"epoch": 2}, chain[3].key: {"epoch": 4}}
-    found = jobs.reached([chain], done, saved)
+    sequence = _plan(networks=WITH_STOPS).sequences[0]
+    done = {job.key for job in sequence if job.network in trained}
+    assert list(jobs.own_epochs(sequence, done).values()) == epochs
+    saved = {sequence[1].key: {"epoch": 2}, sequence[3].key: {"epoch": 4}}
+    found = jobs.reached([sequence], done, saved)
     assert [epochs for _, epochs in found.values()] == epochs
-    assert found[chain[0].key][0] == (5 if "dense" in trained else 0)
-    assert found[chain[1].key][0] == 2
-    assert found[chain[3].key][0] == epochs[3]  # no more than are trained for it
+    assert found[sequence[0].key][0] == (5 if "dense" in trained else 0)
+    assert found[sequence[1].key][0] == 2
+    assert found[sequence[3].key][0] == epochs[3]  # no more than are trained for it
 
 
 def test_a_study_without_the_dense_network_trains_it_for_its_early_stops():
     plan = _plan(networks=[STOPPED])
-    assert [job.network for job in plan.chains[0]] == ["early-005", "early-001", "early-003"]
-    head = plan.chains[0][0]
+    assert [job.network for job in plan.sequences[0]] == ["early-005", "early-001", "early-003"]
+    head = plan.sequences[0][0]
     assert (head.method, head.stop, head.last_epoch, head.level) == ("dense", None, 5, 0)
     assert isinstance(head.spec, Dense)
     assert head.key == _keys(_plan())["dense/target/0"]
     own = _plan(networks=[*SMALL["networks"], {**STOPPED, "train": {"epochs": 4}}])
-    assert ["early-004", "early-001", "early-003"] in [[job.network for job in chain] for chain in own.chains]
-    assert [job.network for job in own.chains[0]] == ["dense", "imp-01", "imp-02"]
+    assert ["early-004", "early-001", "early-003"] in [[job.network for job in sequence] for sequence in own.sequences]
+    assert [job.network for job in own.sequences[0]] == ["dense", "imp-01", "imp-02"]
     same = _plan(networks=[{"method": "imp", "levels": 1}, STOPPED])
-    assert [job.network for job in same.chains[0]] == ["imp-00", "imp-01", "early-001", "early-003"]
+    assert [job.network for job in same.sequences[0]] == ["imp-00", "imp-01", "early-001", "early-003"]
 
 
 def test_the_shadow_of_an_early_stop_was_stopped_at_the_same_epoch():
@@ -308,7 +308,7 @@ def test_both_roles_bring_the_attacks():
     assert attacks == ["discriminator on butterfly-s2-l2/target/0"]
 
 
-def test_a_pruned_network_brings_what_its_chain_needs_and_no_more():
+def test_a_pruned_network_brings_what_its_sequence_needs_and_no_more():
     networks, _ = _slice({"network": "imp-01", "role": "shadow", "seed": "0"})
     assert networks == ["dense/shadow/0", "imp-01/shadow/0"]
     two = [*SMALL["networks"][:2], {"method": "imp", "levels": 3, "fraction": 0.3, "name": "slow"}]

@@ -79,7 +79,7 @@ def test_under_the_four_way_split_networks_of_other_seeds_and_roles_are_referenc
             assert {(job.role, job.seed) for job in side.references} == others
 
 
-def test_denser_versions_are_those_of_the_same_chain_and_other_shadows_are_what_they_say() -> None:
+def test_denser_versions_are_those_of_the_same_sequence_and_other_shadows_are_what_they_say() -> None:
     names = [name for name, attack in ATTACKS.items() if attack.family == "adaptive"]
     for attack in _plan(attacks=names).attacks:
         target, others = attack.target, dict(attack.other_shadows)
@@ -165,7 +165,7 @@ def test_networks_that_a_declared_attack_is_not_about_are_told_with_the_reason()
     assert set(found) == {
         (name, "discriminator-all-levels") for name in ("dense", "butterfly-s2-l2", "butterfly-s3-l2")
     }
-    assert "about the levels of a pruning chain" in found["dense", "discriminator-all-levels"]
+    assert "about the levels of a pruning sequence" in found["dense", "discriminator-all-levels"]
 
 
 @pytest.mark.parametrize(

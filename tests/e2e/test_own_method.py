@@ -130,7 +130,7 @@ FAULTS = {  # what is wrong with it: a text of the module, what stands there ins
         "class Halved(Method)",
         "class Halved",
         2,
-        "networks.2.method: own_method:Halved is no subclass of",
+        "networks.2.method: own_method:Halved is not a subclass of",
     ),
     "another count": (
         "round(self.share * sizes[name]) for",

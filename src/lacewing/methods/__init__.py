@@ -8,7 +8,7 @@ from typing import Any
 from lacewing.config import shown, validated
 from lacewing.errors import UsageError
 from lacewing.methods._base import Method, Step, Training
-from lacewing.methods._recorded import RecordedMethod, record
+from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, record
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
 from lacewing.methods.early_stopped import EarlyStopped
@@ -16,6 +16,7 @@ from lacewing.methods.imp import Imp
 from lacewing.results import LABEL, Look
 from lacewing.support.loading import METHODS as GROUP
 from lacewing.support.loading import load_users
+from lacewing.support.user_code import user_code
 
 __all__ = [
     "METHODS",
@@ -25,9 +26,11 @@ __all__ = [
     "Imp",
     "Look",
     "Method",
+    "MethodRecord",
     "RecordedMethod",
     "Step",
     "Training",
+    "check_own",
     "find",
     "look_of",
     "of_entry",
@@ -57,20 +60,22 @@ def find(name: str, field: str) -> type[Method]:
         return METHODS[name]
     found = load_users(name, GROUP, field, built_in=METHODS)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise UsageError(f"{field}: {name} is no subclass of lacewing.methods.Method; name a class that is one.")
+        raise UsageError(f"{field}: {name} is not a subclass of lacewing.methods.Method; name a class that is one.")
     if found.role == "dense":
         raise UsageError(f"{field}: {name} has role 'dense', which is the package's own; make it sparse or control.")
+    if not found.complete:
+        raise UsageError(f"{field}: {name} sets complete = False, which only the package's own may; leave it out.")
     return found
 
 
 def of_entry(
-    fields: Mapping[str, Any], where: str, train: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+    fields: Mapping[str, Any], place: int, train: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
 ) -> Method:
     """The method of a ``[[networks]]`` entry.
 
     Args:
         fields: the entry, with ``method``.
-        where: the entry, as messages name it: ``networks.2``.
+        place: of the entry in the study.
         train: the fields of its training.
         recorded: what a run folder holds of entries whose method is not the package's own, by the place of the entry
             in the study: they are made from it, and no user code is imported. None: it is imported.
@@ -78,14 +83,17 @@ def of_entry(
     Raises:
         UsageError: an unknown method or field, or a bad value; the sentence names it and the mend.
     """
-    name = fields.get("method")
+    name, where = fields.get("method"), f"networks.{place}"
     if not isinstance(name, str):
         told = "is missing" if name is None else f"is {shown(name)}"
         raise UsageError(f"{where}.method {told}; name one of {', '.join(METHODS)}, or your own package.module:Name.")
     if name not in METHODS and recorded is not None:
-        return RecordedMethod.of(fields, recorded.get(where.rpartition(".")[2]))
+        return RecordedMethod.of(fields, recorded.get(str(place)))
     method = find(name, f"{where}.method")
-    return validated(method, method.completed(fields, train), field=where)
+    if name in METHODS:
+        return validated(method, method.completed(fields, train), field=where)
+    with user_code(f"{where}: method {name}", own_frames=True):
+        return validated(method, method.completed(fields, train), field=where)
 
 
 def look_of(method: type[Method] | Method, name: str) -> Look:

@@ -33,7 +33,7 @@ class Step:
     Attributes:
         network: its name.
         key: what its job key is made from, beside data, model, training, role and seed.
-        level: how many networks of the entry come before it; 0 for the first.
+        level: how many networks of the entry come before it: 0, 1, 2, ...
         stop: the epoch of the first network's training after which this one is observed; None: it is trained itself.
     """
 
@@ -79,7 +79,8 @@ class Method(Part):
         masked: whether its networks have masks, kept beside their weights.
         stackable: whether networks of several seeds may be trained at once, each after `next_level` instead of by
             `train_networks` (see `lacewing.training.stack`); of the package's own methods alone.
-        complete: False if its networks are observed before their training ends, so that nobody would ship them.
+        complete: False if its networks are observed before their training ends, so that nobody would ship them; of the
+            package's own methods alone.
         adds: settings that only say how many networks there are. They may grow while a run folder is continued.
     """
 
@@ -130,7 +131,7 @@ class Method(Part):
         """
 
     def first(self) -> Method:
-        """The entry whose network the others start from: this one, or a dense network that is trained alike."""
+        """The entry whose network the others start from: this one, or ``Dense(train=self.train, model=self.model)``."""
         return self
 
     def steps(self, train: Train) -> tuple[Step, ...]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from lacewing.config import Train, validated
-from lacewing.errors import FolderError
+from lacewing.config import Train, folder_name, validated
+from lacewing.errors import FolderError, UsageError
 from lacewing.methods._base import Method, Step
 from lacewing.methods.dense import Dense
 from lacewing.results import Kind, Trait
+from lacewing.support.user_code import user_code
 
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Count = Annotated[int, Field(ge=0, le=10**6)]
@@ -20,18 +22,18 @@ _Count = Annotated[int, Field(ge=0, le=10**6)]
 class _RecordedStep(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    network: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,79}$")]
+    network: Annotated[str, folder_name]
     key: dict[str, Any]
     level: _Count
     stop: _Count | None
 
 
-class _Entry(BaseModel):
+class MethodRecord(BaseModel):
     """plan.json's record of one entry."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    entry: _Name
+    entry: Annotated[str, folder_name]
     role: Literal["sparse", "control"]
     complete: bool
     reshapes: bool
@@ -41,6 +43,14 @@ class _Entry(BaseModel):
     recipes: _Count
     source: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     steps: Annotated[list[_RecordedStep], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _steps_follow_one_another(self) -> MethodRecord:
+        if [step.level for step in self.steps] != [*range(len(self.steps))]:
+            raise ValueError("the levels of its steps must be 0, 1, 2, ...")
+        if len({step.network for step in self.steps}) < len(self.steps):
+            raise ValueError("two of its steps have one name")
+        return self
 
 
 def record(method: Method, train: Train) -> dict[str, Any]:
@@ -61,12 +71,44 @@ def record(method: Method, train: Train) -> dict[str, Any]:
     }
 
 
+def check_own(method: Method, train: Train, where: str) -> None:
+    """Refuse a user's method whose answers cannot be planned with, or would be read from a run folder as others.
+
+    Args:
+        method: an entry.
+        train: its training.
+        where: the entry, as messages name it: ``networks.2``.
+
+    Raises:
+        UserCodeError: one of its functions fails.
+        UsageError: it names its networks, their order or their keys in another way than `Method` asks for.
+    """
+    place = f"{where}: method {method.method}"
+    with user_code(place):
+        content, steps, first, keeps = record(method, train), method.steps(train), method.first(), method.keeps
+    try:
+        again = RecordedMethod.of(method.model_dump(mode="json"), json.loads(json.dumps(content, allow_nan=False)))
+    except FolderError as error:
+        raise UsageError(f"{place}: {error.__cause__ or error}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{place}: the keys of its steps must be plain data: {error}.") from None
+    if again.steps(train) != steps:
+        raise UsageError(f"{place}: the keys of its steps must be plain data: text, numbers, true or false, and lists.")
+    if (first is method) != (again.first() is again) or (first is not method and first != again.first()):
+        raise UsageError(
+            f"{place}: first() must return the method itself, or a dense network of its train and model whose settings "
+            "are the key of the first step."
+        )
+    if first is method and (keeps or any(step.stop is not None for step in steps)):
+        raise UsageError(f"{place}: only networks that start from a dense one may keep its states or stop it early.")
+
+
 class RecordedMethod(Method):
     """An entry as a run folder records it: it names and describes its networks, and builds and trains none."""
 
     model_config = ConfigDict(extra="allow")
 
-    _record: _Entry = PrivateAttr()
+    _record: MethodRecord = PrivateAttr()
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], content: object) -> RecordedMethod:
@@ -77,14 +119,14 @@ class RecordedMethod(Method):
         """
         try:
             found = cls.model_validate(dict(fields))
-            found._record = _Entry.model_validate(content)
+            found._record = MethodRecord.model_validate(content)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, problem["loc"]))
+            told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}".lstrip(": ")
             raise FolderError(
                 f"what the folder records of the method {str(fields.get('method'))[:80]!r} is not what this version "
-                f"writes ({place}: {problem['msg']})."
-            ) from None
+                f"writes ({told})."
+            ) from UsageError(f"{told}.")
         return found
 
     def loaded(self) -> Method:

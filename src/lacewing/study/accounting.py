@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -63,21 +64,24 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
         UsageError: a network that the model cannot be made into.
     """
     dense = dense_model(study.model, shape, classes)
+    models = {study.model.model_dump_json(): dense}
     counts: dict[str, dict[str, Any]] = {}
     for job in plan.networks:
         if job.network not in counts:
-            own = dense if job.model == study.model else dense_model(job.model, shape, classes)
-            counts[job.network] = _densities(nonzero(job, shape, classes), dense, own)
+            known = job.model.model_dump_json()
+            own = models.get(known) or models.setdefault(known, dense_model(job.model, shape, classes))
+            counts[job.network] = _densities(nonzero(job, copy.deepcopy(own)), dense, own)
     return counts
 
 
-def nonzero(job: NetworkJob, shape: tuple[int, ...], classes: int) -> int:
+def nonzero(job: NetworkJob, model: nn.Module) -> int:
     """What the method of a network counts as its parameters that are not zero, before any training.
+
+    ``model`` is the network's dense model, see `dense_model`; the method may change it.
 
     Raises:
         UsageError: the model cannot be made into such a network.
     """
-    model = dense_model(job.model, shape, classes)
     try:
         with user_code(f"networks: counting with method {job.method}", own_frames=True), _device_of(model):
             return job.spec.count(model, job.step)

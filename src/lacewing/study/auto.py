@@ -76,7 +76,9 @@ def apart(first: Study, second: Study) -> str | None:
     for index, network in enumerate(first.networks):
         own, other = first.train_of(network).precision, there.get(network.entry, "")
         if other and own != other:
-            field = f"networks.{index}.train.precision" if "precision" in network.train else "train.precision"
+            field = (
+                f"networks.{first.place(index)}.train.precision" if "precision" in network.train else "train.precision"
+            )
             return (
                 f"it trains '{network.entry}' in {other} and not in {own}, and slices are joined only if they "
                 f"are of one precision. Run it again in another folder with --set {field}={own}"

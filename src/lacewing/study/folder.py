@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lacewing import attacks as registry
 from lacewing.attacks import Attack, Described
 from lacewing.errors import FolderError, UsageError
-from lacewing.methods import METHODS, look_of
+from lacewing.methods import METHODS, MethodRecord, look_of
 from lacewing.methods import record as record_method
 from lacewing.results import Look
 from lacewing.study.declared import Study, recipes, recorded_study, to_toml
@@ -20,9 +20,6 @@ from lacewing.study.plan import Plan, make_plan
 from lacewing.study.store import Store
 from lacewing.support.files import read_bounded, refuse_links, write_atomically
 from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
-
-if TYPE_CHECKING:
-    pass
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 SCHEMA = 1  # of run folders
@@ -77,7 +74,9 @@ class _Facts(BaseModel):
     data_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     model: dict[str, Any]
     models: dict[str, dict[str, Any]] = {}  # by entry, of those that have their own
-    methods: dict[str, dict[str, Any]] = {}  # by the place of an entry, of methods that are not the package's
+    methods: dict[
+        Annotated[str, Field(pattern=r"^[0-9]{1,4}$")], MethodRecord
+    ] = {}  # by the place of an entry, of methods that are not the package's
     looks: dict[Annotated[str, Field(max_length=200)], _Look] = {}  # of the same methods, by their names
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
@@ -171,7 +170,10 @@ def read_plan_file(folder: Path, known: PlanFile | None = None) -> PlanFile:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
     try:
         found = _Facts.model_validate(facts)
-        study = recorded_study(found.study, found.methods)
+        methods = facts.get("methods", {})
+        study = recorded_study(found.study, methods)
+        if methods.keys() != _methods(study).keys():
+            raise UsageError("it records methods of other networks.")
     except (ValidationError, UsageError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise _unreadable(folder, what) from None

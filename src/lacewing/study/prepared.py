@@ -106,7 +106,7 @@ class Prepared:
             for _, path in sorted(other.damaged)
         ]
         notes += [
-            f"networks.{index}: there is no early stop, since training takes one epoch."
+            f"networks.{self.study.place(index)}: there is no early stop, since training takes one epoch."
             for index, network in enumerate(self.study.networks)
             if not network.complete and len(network.steps(self.study.train_of(network))) == 1
         ]

@@ -319,7 +319,7 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
     if path.suffix == ".onnx":
         from lacewing.study.onnx import to_onnx
 
-        trained_with = facts.get("models", {}).get(job.spec.entry, facts["model"])
+        trained_with = facts.get("models", {}).get(job.entry, facts["model"])
         if models.fingerprint(job.model) != trained_with:
             raise FolderError(
                 f"the source of {models.field_of(job.model)} has changed since {job.id} was trained; restore it, or "

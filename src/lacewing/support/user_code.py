@@ -68,8 +68,16 @@ def defined_at(function: Any) -> str:
     return f"\n  {Path(code.co_filename).name}, line {code.co_firstlineno}, in {code.co_name}: {line}"
 
 
-def blamed(error: BaseException) -> bool:
-    """Whether user code raised it, or a module of torch's that user code handed us and we called."""
+def blamed(error: BaseException, *, alone: bool = False) -> bool:
+    """Whether user code raised it, or a module of torch's that user code handed us and we called.
+
+    ``alone``: code of ours that the user's code called, and that failed, is not the user's.
+    """
+    if alone:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        last = max((place for place, file in enumerate(files) if _is_users(file)), default=-1)
+        ours = max((place for place, file in enumerate(files) if _OURS in Path(file).resolve().parents), default=-1)
+        return last > ours or _in_their_module(error.__traceback__)
     return bool(_frames(error)) or _in_their_module(error.__traceback__)
 
 

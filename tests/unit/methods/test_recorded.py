@@ -72,7 +72,7 @@ def test_the_role_of_the_dense_network_is_the_package_s_own(own_method: Path, tm
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="has role 'dense'"):
         find("taken:Mine", "networks.0.method")
-    with pytest.raises(UsageError, match=r"taken:number is no subclass of lacewing\.methods\.Method"):
+    with pytest.raises(UsageError, match=r"taken:number is not a subclass of lacewing\.methods\.Method"):
         find("taken:number", "networks.0.method")
 
 
@@ -89,7 +89,7 @@ def test_a_method_of_the_user_s_is_not_trained_in_stacks(own_method: Path, tmp_p
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_names_its_networks_and_starts_with_the_first(name: str):
     needed = {"imp": {"levels": 3}}.get(name, {})
-    method = of_entry({"method": name, **needed}, "networks.0", {"epochs": 30})
+    method = of_entry({"method": name, **needed}, 0, {"epochs": 30})
     steps = method.steps(Train())
     assert [step.level for step in steps] == [*range(len(steps))]
     assert len({step.network for step in steps}) == len(steps)

@@ -30,8 +30,9 @@ def difference(old: Study, new: Study) -> str | None:
         if other is None:
             return f"network '{name}' is missing, which the folder has"
         planned = {step.network for step in other.steps(new.train_of(other))}
-        for step in network.steps(old.train_of(network)):
-            if step.network not in planned and type(other).adds:
+        steps = network.steps(old.train_of(network))
+        for step in steps[1:] if network.method == other.method else ():
+            if step.network not in planned:
                 return f"network '{name}' lacks '{step.network}', which the folder has"
         was, now = (n.model_dump(mode="json", exclude={"name", *network.adds}) for n in (network, other))
         changed = _first_difference(was, now)

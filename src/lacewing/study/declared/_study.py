@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from lacewing.config import (
     Attacks,
@@ -23,8 +23,8 @@ from lacewing.config import (
     shown,
     validated,
 )
-from lacewing.errors import UsageError
-from lacewing.methods import Method, of_entry
+from lacewing.errors import UsageError, UserCodeError
+from lacewing.methods import Method, RecordedMethod, check_own, of_entry
 from lacewing.results import Kind
 from lacewing.study.declared._questions import check_declared, check_families
 
@@ -49,6 +49,7 @@ class Study(Part):
     attacks: Attacks = Attacks()
     tradeoff: Tradeoff = Tradeoff()
     run: Run = Run()
+    _places: tuple[int, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -69,13 +70,12 @@ class Study(Part):
         train = info.data["train"].model_dump() if "train" in info.data else {}
         made = []
         for index, entry in enumerate(entries):
-            where = f"networks.{index}"
             if isinstance(entry, Method):
                 made.append(entry)
             elif not isinstance(entry, Mapping):
-                raise BadField(f"{where} = {shown(entry)}: give a table of fields.")
+                raise BadField(f"networks.{index} = {shown(entry)}: give a table of fields.")
             else:
-                made.append(_told(where, entry, train, recorded))
+                made.append(_method(index, entry, train, recorded))
         return made
 
     @field_validator("schema_")
@@ -87,6 +87,10 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _networks_fit(self) -> Study:
+        for index, network in enumerate(self.networks):
+            train = self.train_of(network, where=f"networks.{index}.train")
+            if network.source is not None and not isinstance(network, RecordedMethod):
+                check_own(network, train, f"networks.{index}")
         self._plan_fits()
         names = Counter[str]()
         for index, network in enumerate(self.networks):
@@ -167,7 +171,7 @@ class Study(Part):
             train = self.train_of(network)
             if train.precision == "auto" and train.stack == 1:
                 own = "precision" in network.train
-                asked[f"networks.{index}.train.precision" if own else "train.precision"] = True
+                asked[f"networks.{self.place(index)}.train.precision" if own else "train.precision"] = True
         return tuple(asked)
 
     def resolved(self, precision: Literal["fp32", "bf16"]) -> Study:
@@ -189,7 +193,13 @@ class Study(Part):
 
         networks = tuple(n.model_copy(update={"train": settle(n)}) for n in self.networks)
         decided = self.model_copy(update={"train": train, "networks": networks})
-        return validated(Study, decided.as_dict(), "study")
+        found = validated(Study, decided.as_dict(), "study")
+        found._places = self._places
+        return found
+
+    def place(self, index: int) -> int:
+        """Where a network's entry stands in the study that was read, where `vary` may make several of one."""
+        return self._places[index] if self._places else index
 
     def as_dict(self) -> dict[str, Any]:
         """The study as plain JSON data, defaults included."""
@@ -207,9 +217,13 @@ def kind_of(study: Study, network: Method) -> Kind:
     return "dense" if network.entry == "dense" or kin == [network] else "control"
 
 
-def _told(where: str, entry: Mapping[str, Any], train: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> Method:
+def _method(
+    place: int, entry: Mapping[str, Any], train: Mapping[str, Any], recorded: Mapping[str, Any] | None
+) -> Method:
     own = entry.get("train")
     try:
-        return of_entry(entry, where, {**train, **own} if isinstance(own, Mapping) else train, recorded)
+        return of_entry(entry, place, {**train, **own} if isinstance(own, Mapping) else train, recorded)
+    except UserCodeError:
+        raise
     except UsageError as error:
         raise BadField(str(error)) from error.__cause__

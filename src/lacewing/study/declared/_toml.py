@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,23 @@ def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] =
         _set(fields, override)
     fields, places = expanded(plain(fields, where), where)
     try:
-        return validated(Study, fields, where)
+        found = validated(Study, fields, where)
     except UsageError as error:
         if all(place == index for index, place in enumerate(places)):
             raise
-        # The sentence counts the networks that `vary` made; the user's file has entries.
-        told = re.sub(r"\bnetworks\.(\d+)", lambda found: f"networks.{places[int(found[1])]}", str(error))
-        raise type(error)(told) from error.__cause__
+        raise type(error)(_as_read(str(error), where, places)) from error.__cause__
+    found._places = tuple(places)
+    return found
+
+
+def _as_read(sentence: str, where: str, places: Sequence[int]) -> str:
+    """A sentence about the networks that `vary` made, with the numbers of the entries that the user wrote."""
+    start = len(where) if sentence.startswith(where) else 0
+
+    def named(found: re.Match[str]) -> str:
+        return f"networks.{places[int(found[1])]}" if int(found[1]) < len(places) else found[0]
+
+    return sentence[:start] + re.sub(r"\bnetworks\.(\d{1,6})(?=[.:= ])", named, sentence[start:], count=1)
 
 
 def recorded_study(fields: Mapping[str, Any], methods: Mapping[str, Any]) -> Study:

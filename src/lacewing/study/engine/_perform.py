@@ -84,7 +84,9 @@ class Performer:
         job = next((job for job in running if not jobs.finished(self.work.store, job)), None)
         if job is None or not blamed(error):
             return None
-        if job.spec.source is not None:
+        if job.spec.source is not None:  # whose frames stand around all that `fit` does
+            if not blamed(error, alone=True):
+                return None
             place = f"method {job.method}"
         elif models.is_own(job.model):
             place = models.named(job.model)

@@ -61,7 +61,7 @@ class Kind:
         """A fresh network of this kind."""
         own = json.loads(self.built) if self.built else {"model": {}, "method": {}}
         model = models.build(study.model_of(Dense(model=own["model"])), tuple(shape), classes)
-        return of_entry(own["method"], "networks", {}).build(model) if own["method"] else model
+        return of_entry(own["method"], 0, {}).build(model) if own["method"] else model
 
     def train(self, records: int, batch_size: int) -> Train:
         """Settings of a training that is timed: as the study has them, with a rate that moves nothing."""

@@ -149,7 +149,8 @@ class _Training:
         work, number = self._work, self._next
         if number > self.levels:
             raise UserCodeError(
-                f"{self._jobs[-1].id}: its method calls fit more often than it has networks; call it once for each."
+                f"{self._jobs[-1].id}: its method calls fit more than {self.levels + 1:,} times; call it once for each "
+                "network."
             )
         job = self._jobs[number]
         if job.spec.source is not None:
@@ -167,18 +168,19 @@ class _Training:
 
 def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard | None) -> None:
     """Refuse to train a network of a user's method that is not what the method says of it."""
-    from lacewing.study.accounting import nonzero
+    from lacewing.study.accounting import dense_model, nonzero
 
     masks = guard.masks if guard is not None else {}
-    if bool(masks) != job.spec.masked:
+    pruned = job.spec.masked and (job.level > 0 or len(job.spec.steps(job.train)) == 1)
+    if (masks and not job.spec.masked) or (pruned and not masks):
         mend = "set masked = True in its class" if masks else "give fit a guard with masks, or leave masked out"
         raise UserCodeError(f"{job.id}: method {job.method} trains it {'under' if masks else 'without'} masks; {mend}.")
     there = sum(p.numel() for p in model.parameters()) - sum(int((~mask).sum()) for mask in masks.values())
-    said = nonzero(job, work.dataset.shape, work.dataset.classes)
+    said = nonzero(job, dense_model(job.model, work.dataset.shape, work.dataset.classes))
     if there != said:
         raise UserCodeError(
             f"{job.id}: method {job.method} trains {there:,} parameters that are not zero, and its count says "
-            f"{said:,}; make both alike."
+            f"{said:,}; make them equal."
         )
 
 

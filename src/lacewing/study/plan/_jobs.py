@@ -21,6 +21,7 @@ class NetworkJob:
     role: Role
     seed: int
     step: Step
+    entry: str  # the name of the [[networks]] entry that it is of
     spec: Method
     train: Train
     model: Model

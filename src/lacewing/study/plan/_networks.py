@@ -76,6 +76,7 @@ def _sequences(
             role,
             seed,
             step,
+            entry.entry,
             of,
             train,
             study.model_of(of),
@@ -87,8 +88,8 @@ def _sequences(
     sequences: dict[str, list[NetworkJob]] = {}
     alone = [entry for entry in study.networks if entry.first() is entry]
     for entry in alone + [entry for entry in study.networks if entry.first() is not entry]:
-        first, (head, *rest) = entry.first(), entry.steps(study.train_of(entry))
-        head_job = job(entry, first if first is not entry else entry, head)
+        head, *rest = entry.steps(study.train_of(entry))
+        head_job = job(entry, entry.first(), head)
         sequence = sequences.setdefault(head_job.key, [head_job])
         sequence += [job(entry, entry, step, sequence[0].stack) for step in rest]
     for sequence in sequences.values():
@@ -108,8 +109,9 @@ def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]])
     found: list[tuple[NetworkJob, ...]] = []
     for target in networks.targets():
         shadow = networks.shadow(target) if target.spec.masked and target.level else None
-        if shadow is not None:
-            origin = networks.denser(shadow)[0]
+        denser = networks.denser(shadow) if shadow is not None else ()
+        if shadow is not None and denser:
+            origin = denser[0]
             config = {"schema": KEYS, "kind": "network", "mask": target.key, "origin": origin.key}
             key = canonical_key({**config, "train": target.train.identity()})
             imposed = Imposed(target, origin)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lacewing.config import shown, validated
 from lacewing.errors import UsageError
-from lacewing.methods._base import Method, Step, Training
+from lacewing.methods._base import Method, Step, Training, built
 from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, record
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
@@ -30,6 +30,7 @@ __all__ = [
     "RecordedMethod",
     "Step",
     "Training",
+    "built",
     "check_own",
     "find",
     "look_of",
@@ -63,6 +64,14 @@ def find(name: str, field: str) -> type[Method]:
         raise UsageError(f"{field}: {name} is not a subclass of lacewing.methods.Method; name a class that is one.")
     if found.role == "dense":
         raise UsageError(f"{field}: {name} has role 'dense', which is the package's own; make it sparse or control.")
+    if found.__module__.startswith("lacewing."):
+        raise UsageError(
+            f"{field}: {name} is the package's own; name one of {', '.join(METHODS)}, or a subclass of it."
+        )
+    if changed := [own for own in ("source", "loaded") if getattr(found, own) is not getattr(Method, own)]:
+        raise UsageError(f"{field}: {name} defines '{changed[0]}', which the package needs as it is; rename it.")
+    if not isinstance(found.look, Look | None):
+        raise UsageError(f"{field}: {name} has a look that is a {type(found.look).__name__}; make it a Look.")
     if not found.complete:
         raise UsageError(f"{field}: {name} sets complete = False, which only the package's own may; leave it out.")
     return found

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 from pydantic import Field
 
 from lacewing.config import Part, Train, folder_name
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, UserCodeError
 from lacewing.results import Kind, Look, Trait
 from lacewing.support.loading import source_digest
+from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,7 +171,7 @@ class Method(Part):
         Raises:
             UsageError: the model cannot be made into such a network.
         """
-        return sum(parameter.numel() for parameter in self.build(model).parameters())
+        return sum(parameter.numel() for parameter in built(self, model).parameters())
 
     def loaded(self) -> Method:
         """The method with its code: itself, save where it comes from a run folder."""
@@ -208,6 +209,22 @@ class Method(Part):
             dense: the study's model.
         """
         return model
+
+
+def built(method: Method, model: nn.Module) -> nn.Module:
+    """The method's architecture from the study's model, see `Method.build`.
+
+    Raises:
+        UserCodeError: a user's method fails, or returns no module.
+    """
+    from torch import nn
+
+    place = f"networks: '{method.entry}': build() of method {method.method}"
+    with user_code(place, own_frames=True):
+        found = method.build(model)
+    if not isinstance(found, nn.Module):
+        raise UserCodeError(f"{place} returns a {type(found).__name__}; return the torch.nn.Module.")
+    return found
 
 
 @functools.cache

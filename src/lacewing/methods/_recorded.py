@@ -86,6 +86,8 @@ def check_own(method: Method, train: Train, where: str) -> None:
     place = f"{where}: method {method.method}"
     with user_code(place):
         content, steps, first, keeps = record(method, train), method.steps(train), method.first(), method.keeps
+    if not isinstance(method.adds, frozenset) or method.adds - type(method).model_fields.keys():
+        raise UsageError(f"{place}: adds must be a frozenset of names of its fields.")
     try:
         again = RecordedMethod.of(method.model_dump(mode="json"), json.loads(json.dumps(content, allow_nan=False)))
     except FolderError as error:

@@ -20,7 +20,7 @@ class Butterfly(Method):
     look: ClassVar[Look] = Look("butterfly", "#d55e00", "^")
     reshapes: ClassVar[bool] = True
 
-    method: Literal["butterfly"] = "butterfly"
+    method: str = "butterfly"
     segments: Annotated[int, Field(ge=1), at_most(100, "no model here has more")] = 3
     factors: Annotated[int, Field(ge=2), at_most(8, "to find a chain of more takes too long")] = 2
     columns: Literal["channel-first", "kernel-first"] = "channel-first"  # of a kernel: (C, kh, kw) or (kh, kw, C)

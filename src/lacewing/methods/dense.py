@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from lacewing.methods._base import Method
 from lacewing.results import Kind, Look
@@ -15,4 +15,4 @@ class Dense(Method):
     look: ClassVar[Look] = Look("dense", "#1d2430", "s")
     stackable: ClassVar[bool] = True
 
-    method: Literal["dense"] = "dense"
+    method: str = "dense"

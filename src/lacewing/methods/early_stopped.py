@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ class EarlyStopped(Method):
     complete: ClassVar[bool] = False
     adds: ClassVar[frozenset[str]] = frozenset({"epochs", "shares"})
 
-    method: Literal["early-stopped"] = STOPPED
+    method: str = STOPPED
     epochs: (
         Annotated[
             tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, strict=False), ascending("epoch"), _FEW_STOPS

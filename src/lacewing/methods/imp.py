@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,7 +31,7 @@ class Imp(Method):
     stackable: ClassVar[bool] = True
     adds: ClassVar[frozenset[str]] = frozenset({"levels"})
 
-    method: Literal["imp"] = "imp"
+    method: str = "imp"
     levels: Annotated[int, Field(ge=1), at_most(200, "after that nothing is left to prune")]
     fraction: Annotated[float, Field(ge=1e-3, lt=1)] = 0.2  # of the weights that remain, at each level
     rewind: str = "epoch 1"  # "init" or "epoch K"

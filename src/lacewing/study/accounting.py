@@ -69,8 +69,18 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
     for job in plan.networks:
         if job.network not in counts:
             known = job.model.model_dump_json()
-            own = models.get(known) or models.setdefault(known, dense_model(job.model, shape, classes))
-            counts[job.network] = _densities(nonzero(job, copy.deepcopy(own)), dense, own)
+            try:
+                own = models.get(known) or models.setdefault(known, dense_model(job.model, shape, classes))
+            except UsageError as error:
+                raise type(error)(f"network '{job.network}': {error}") from error.__cause__
+            found = _densities(nonzero(job, copy.deepcopy(own)), dense, own)
+            if found["nonzero"] > found["parameters"]:
+                raise UsageError(
+                    f"network '{job.network}' has {found['nonzero']:,} parameters that are not zero, more than the "
+                    f"study's model ({found['parameters']:,}), which densities are relative to; make [model] the "
+                    "widest."
+                )
+            counts[job.network] = found
     return counts
 
 
@@ -84,11 +94,17 @@ def nonzero(job: NetworkJob, model: nn.Module) -> int:
     """
     try:
         with user_code(f"networks: counting with method {job.method}", own_frames=True), _device_of(model):
-            return job.spec.count(model, job.step)
+            found = job.spec.count(model, job.step)
     except UserCodeError:
         raise
     except UsageError as error:
         raise UsageError(f"network '{job.network}': {error}") from None
+    if not isinstance(found, int) or isinstance(found, bool) or found <= 0:
+        raise UserCodeError(
+            f"network '{job.network}': count() of method {job.method} returns {found!r:.60}; it must return how many "
+            "parameters are not zero, a whole number above 0."
+        )
+    return found
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -175,7 +176,7 @@ class _LacksError(Exception):
 
 def _imported(module_name: str, name: str, place: str, mend: str) -> Any:
     try:
-        with user_code(place, mend):
+        with user_code(place, mend), contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             module = importlib.import_module(module_name)
     except UserCodeError as error:
         cause = error.__cause__

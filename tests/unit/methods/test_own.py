@@ -10,10 +10,11 @@ import pytest
 
 from lacewing.attacks import ATTACKS
 from lacewing.errors import UsageError, UserCodeError
-from lacewing.methods import METHODS
+from lacewing.methods import METHODS, find
+from lacewing.study.accounting import count_networks
 from lacewing.study.declared import Study, load_study, recorded_study
 from lacewing.study.folder import facts_of
-from lacewing.study.plan import make_plan, unavailable
+from lacewing.study.plan import fingerprints, make_plan, unavailable
 from lacewing.support.user_code import blamed
 
 HEAD = """
@@ -63,6 +64,9 @@ BEHIND = "def first(self):\n    return Dense(train=self.train, model=self.model)
             "must be lower-case",
         ),
         ("complete: ClassVar[bool] = False", "sets complete = False"),
+        ("look = 'red'", "has a look that is a str; make it a Look"),
+        ("@property\ndef source(self):\n    return None", "defines 'source', which the package needs"),
+        ("adds: ClassVar[frozenset] = frozenset({'nope'})", "adds must be a frozenset of names of its fields"),
     ],
 )
 def test_answers_that_cannot_be_planned_with_are_refused(make: Any, body: str, said: str):
@@ -81,6 +85,39 @@ def test_a_function_that_fails_is_the_user_s_and_shows_the_line(make: Any, funct
 def test_a_check_says_which_field_does_not_fit(make: Any):
     with pytest.raises(UsageError, match=r"networks\.1\.lr: no"):
         make("def check(self, train):\n    raise ValueError('lr: no')")
+
+
+@pytest.mark.parametrize("found", ["100.5", "-4", "None", "True", "float('nan')"])
+def test_a_count_is_a_whole_number(make: Any, found: str):
+    study = make(f"def count(self, model, step):\n    return {found}")
+    plan = make_plan(study, data_digest="0" * 64, models={"": {}})
+    with pytest.raises(UserCodeError, match=r"network 'mine': count\(\) of method own_\d+:Mine returns"):
+        count_networks(study, plan, (4,), 3)
+
+
+def test_what_is_built_is_a_module(make: Any):
+    study = make("reshapes: ClassVar[bool] = True\ndef build(self, model):\n    return None")
+    plan = make_plan(study, data_digest="0" * 64, models={"": {}})
+    with pytest.raises(UserCodeError, match=r"build\(\) of method own_\d+:Mine returns a NoneType"):
+        count_networks(study, plan, (4,), 3)
+
+
+def test_a_network_larger_than_the_study_s_model_is_refused():
+    wide = {"method": "dense", "name": "wide", "model": {"hidden": [99]}}
+    networks = [{"method": "dense"}, wide]
+    study = load_study({"name": "own", "model": {"name": "mlp", "hidden": [8]}, "networks": networks})
+    plan = make_plan(study, data_digest="0" * 64, models=fingerprints(study))
+    with pytest.raises(UsageError, match="network 'wide' has 795 parameters that are not zero, more than"):
+        count_networks(study, plan, (4,), 3)
+
+
+def test_the_package_s_own_classes_go_by_their_names_and_may_be_extended(make: Any, tmp_path: Path):
+    with pytest.raises(UsageError, match="is the package's own"):
+        find("lacewing.methods:RecordedMethod", "networks.0.method")
+    (tmp_path / "extended.py").write_text("from lacewing.methods import Imp\nclass Cut(Imp): pass\n")
+    entry = {"method": "extended:Cut", "levels": 2}
+    study = load_study({"name": "own", "model": {"name": "mlp"}, "networks": [{"method": "dense"}, entry]})
+    assert [step.network for step in study.networks[1].steps(study.train)] == ["imp-00", "imp-01", "imp-02"]
 
 
 def test_a_masked_control_behind_a_dense_network_has_no_imposed_shadow(make: Any):

@@ -98,9 +98,10 @@ def _text(value: Any, where: str) -> str:
         return "on" if value else "off"
     if isinstance(value, int) and value >= 0:
         return f"{value:03d}"
-    if isinstance(value, list) and value:
-        return "x".join(str(item) for item in value).lower()
-    found = _WORD.sub("-", str(value).lower()).strip("-.")
-    if not found or isinstance(value, dict):
+    if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
+        return "x".join(str(item) if isinstance(item, int) else _text(item, where) for item in value)
+    minus = "minus" if isinstance(value, int | float) and value < 0 else ""
+    found = minus + _WORD.sub("-", str(value).lower().replace("e+", "e").lstrip("-")).strip("-.")
+    if not found or isinstance(value, list | dict):
         raise UsageError(f"{where}.vary: {shown(value)} cannot be a part of a network's name; give numbers or words.")
     return found

@@ -14,6 +14,7 @@ from lacewing.errors import (
     FolderError,
     LacewingError,
     Terminated,
+    UsageError,
     UserCodeError,
     about_folder,
 )
@@ -82,9 +83,11 @@ class Performer:
             return {**failure(error), "user_code": True}
         running = (self.networks[key] for key in keys if key in self.networks)
         job = next((job for job in running if not jobs.finished(self.work.store, job)), None)
-        if job is None or not blamed(error):
+        if job is None or not (blamed(error) or (job.spec.source is not None and isinstance(error, UsageError))):
             return None
         if job.spec.source is not None:  # whose frames stand around all that `fit` does
+            if isinstance(error, UsageError):  # what it asked of us
+                return {**failure(UserCodeError(f"{job.id}: method {job.method}: {error}")), "user_code": True}
             if not blamed(error, alone=True):
                 return None
             place = f"method {job.method}"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from lacewing import models
 from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError, UserCodeError
+from lacewing.methods import built
 from lacewing.study.jobs._observe import members, probe, publish
 from lacewing.study.jobs._progress import finished, missing_stops, trained
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
-from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,6 +170,8 @@ def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard 
     """Refuse to train a network of a user's method that is not what the method says of it."""
     from lacewing.study.accounting import dense_model, nonzero
 
+    if guard is not None and guard.model is not model:
+        raise UserCodeError(f"{job.id}: method {job.method} gives fit a guard of another model; make it of the same.")
     masks = guard.masks if guard is not None else {}
     pruned = job.spec.masked and (job.level > 0 or len(job.spec.steps(job.train)) == 1)
     if (masks and not job.spec.masked) or (pruned and not masks):
@@ -219,8 +221,7 @@ def build(work: Workspace, job: NetworkJob) -> nn.Module:
     torch.manual_seed(stream(job.seed, job.role, "init"))
     model = models.build(job.model, work.dataset.shape, work.dataset.classes)
     if job.spec.reshapes:
-        with user_code(f"network '{job.network}': building it with method {job.spec.method}", own_frames=True):
-            model = job.spec.build(model)
+        model = built(job.spec, model)
     return model.to(work.device)
 
 

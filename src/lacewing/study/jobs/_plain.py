@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lacewing import models
+from lacewing.methods import built
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
 from lacewing.support.user_code import user_code
@@ -36,6 +37,6 @@ def plain_model(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classe
     spec = job.spec.loaded()
     with torch.random.fork_rng(devices=[]), user_code(f"networks: method {job.method}", own_frames=True):
         dense = models.build(job.model, shape, classes)
-        model = spec.build(models.build(job.model, shape, classes)) if spec.reshapes else dense
+        model = built(spec, models.build(job.model, shape, classes)) if spec.reshapes else dense
         model.load_state_dict(load_tensors(store.need(job.key, "model.safetensors")))
         return spec.export(model, dense).eval()

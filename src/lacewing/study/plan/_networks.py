@@ -22,8 +22,13 @@ def fingerprints(study: Study) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: see `lacewing.models.fingerprint`.
     """
-    own = {entry.entry: fingerprint(study.model_of(entry)) for entry in study.networks if entry.model}
-    return {"": fingerprint(study.model), **own}
+    found = {"": fingerprint(study.model)}
+    for entry in (entry for entry in study.networks if entry.model):
+        try:
+            found[entry.entry] = fingerprint(study.model_of(entry))
+        except UsageError as error:
+            raise type(error)(f"network '{entry.entry}': {error}") from error.__cause__
+    return found
 
 
 def sequences_of(

@@ -105,6 +105,7 @@ def test_another_model_takes_no_option_of_the_study_s():
         ({"vary": {"train.epochs": [4, 4]}}, "networks.1.vary: two networks would be called 'short-004'"),
         ({"vary": {"train.lr": [0.1], "train.epochs": [3]}, "train": {"lr": 0.2}}, "'train.lr' is set beside vary"),
         ({"vary": {"train.epochs": [*range(1, 202)]}}, "networks.1.vary makes 201 networks: at most 200"),
+        ({"vary": {"model.hidden": [[[4]]]}}, "cannot be a part of a network's name"),
         ({"vary": {"model.hidden": [{}]}}, "cannot be a part of a network's name"),
         ({"model": {"widht": 3}}, "networks.1.model: unknown field 'widht'; did you mean 'width'?"),
         ({"model": {"width": 8}, "train": 3}, "networks.1.train = 3: give a table of fields."),

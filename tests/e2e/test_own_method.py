@@ -126,12 +126,6 @@ FAULTS = {  # what is wrong with it: a text of the module, what stands there ins
         3,
         "did not train it; call fit once for each network",
     ),
-    "is no method": (
-        "class Halved(Method)",
-        "class Halved",
-        2,
-        "networks.2.method: own_method:Halved is not a subclass of",
-    ),
     "another count": (
         "round(self.share * sizes[name]) for",
         "round(0.9 * sizes[name]) for",
@@ -140,7 +134,6 @@ FAULTS = {  # what is wrong with it: a text of the module, what stands there ins
     ),
     "hidden masks": ("masked: ClassVar[bool] = True", "masked: ClassVar[bool] = False", 3, "set masked = True in its"),
     "raises in counting": ("round(self.share * sizes[name]) for", "sizes['none'] for", 2, "failed with KeyError"),
-    "another type": ("share: float = 0.5", "share: int = 0", 2, "networks.2.share = 0.25: give a whole number"),
 }
 
 

@@ -59,7 +59,7 @@ class Discrimination:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Features:
     """Standardised features: F of the shadow's queries to fit on, H of them held out, N of the target's."""
 
     fit: Floats
@@ -131,7 +131,7 @@ def prepare(
     target_member: npt.ArrayLike,
     *,
     seed: int,
-) -> Prepared:
+) -> Features:
     """Hold out a fifth of the shadow's queries; standardise all features by those that are left to fit on.
 
     Raises `UsageError` as `discriminate` does.
@@ -147,10 +147,10 @@ def prepare(
     mean, std = shadow[~held].mean(axis=0), shadow[~held].std(axis=0)
     std = np.where(std > CONSTANT, std, 1.0)
     shadow, target = (shadow - mean) / std, (target - mean) / std
-    return Prepared(shadow[~held], shadow_is[~held], shadow[held], shadow_is[held], target, target_is)
+    return Features(shadow[~held], shadow_is[~held], shadow[held], shadow_is[held], target, target_is)
 
 
-def choose(scores: dict[str, Floats], data: Prepared) -> Discrimination:
+def choose(scores: dict[str, Floats], data: Features) -> Discrimination:
     """Choose by the balanced accuracy on the held-out queries, the first of equals.
 
     ``scores`` maps each candidate's name to its P(member) of the held-out queries, then the target's.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks._discriminator import USUAL, Discrimination, Prepared, choose, learned, prepare, usual
+from lacewing.attacks._discriminator import USUAL, Discrimination, Features, choose, learned, prepare, usual
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
@@ -79,7 +79,7 @@ def attend(
     return choose(scores, data)
 
 
-def _fit_and_score(data: Prepared, lr: float, *, seed: int) -> Iterator[tuple[int, Floats]]:
+def _fit_and_score(data: Features, lr: float, *, seed: int) -> Iterator[tuple[int, Floats]]:
     """P(member) of the held-out and the target's queries, after half of the epochs and after all."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits

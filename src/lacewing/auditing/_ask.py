@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lacewing import data as datasets
 from lacewing.attacks._logits import refuse_probabilities
-from lacewing.auditing._inputs import Data, Form
+from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
 from lacewing.signals import gradient_norms, measuring, observe, probe
 from lacewing.support.user_code import user_code
@@ -40,8 +40,8 @@ class Answers:
 
 def ask(
     model: Model,
-    records: Data,
-    population: Data | None,
+    records: RawData,
+    population: RawData | None,
     *,
     queries: int,
     signals: frozenset[str] = SIGNALS,
@@ -72,7 +72,7 @@ def ask(
     return Answers(logits, population_logits, **found)
 
 
-def _of_copies(model: Model, records: Data, queries: int, signals: frozenset[str], who: str) -> dict[str, Array]:
+def _of_copies(model: Model, records: RawData, queries: int, signals: frozenset[str], who: str) -> dict[str, Array]:
     """What the model answers of noisy and shifted copies of records of floats, by field of `Answers`."""
     x = records.x.astype(np.float32)
     white_box = isinstance(model, nn.Module)
@@ -108,7 +108,7 @@ def _of_copies(model: Model, records: Data, queries: int, signals: frozenset[str
     return found
 
 
-def _gradients(model: nn.Module, records: Data, who: str) -> Array:
+def _gradients(model: nn.Module, records: RawData, who: str) -> Array:
     """(N, 2), see `lacewing.signals.gradient_norms`."""
     masks = _masks(model)
     blocks = np.array_split(np.arange(len(records)), -(-len(records) // _BATCH))
@@ -143,7 +143,7 @@ def on_gpu(model: Model) -> bool:
     return isinstance(model, nn.Module) and any(p.device.type != "cpu" for p in model.parameters())
 
 
-def unmeasured(records: Data) -> str | None:
+def unmeasured(records: RawData) -> str | None:
     """A note on what the records do not allow to measure; None where they allow all."""
     if records.x.dtype.kind != "f" or not _all_float(records.form):
         return (
@@ -170,7 +170,7 @@ def nonzero(model: Model) -> tuple[int, int, float]:
     return total, kept, sum(count[1] for count in weights) / whole if whole else 1.0
 
 
-def _logits(model: Model, records: Data, who: str) -> Array:
+def _logits(model: Model, records: RawData, who: str) -> Array:
     x = records.x
     step = _BATCH if isinstance(model, nn.Module) else _CALLABLE_BATCH
     batches = [x[start : start + step] for start in range(0, len(x), step)]

@@ -46,7 +46,7 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class RawData:
     """N labelled records; ``x`` keeps the dtype that it was given in, so that token ids stay whole numbers."""
 
     x: Array
@@ -56,12 +56,12 @@ class Data:
     def __len__(self) -> int:
         return len(self.y)
 
-    def at(self, rows: npt.NDArray[Any]) -> Data:
+    def at(self, rows: npt.NDArray[Any]) -> RawData:
         """The records that ``rows`` (indices or flags) picks."""
-        return Data(self.x[rows], self.y[rows], self.form)
+        return RawData(self.x[rows], self.y[rows], self.form)
 
 
-def read(given: Any, name: str, *, least: int = LEAST) -> Data:
+def read(given: Any, name: str, *, least: int = LEAST) -> RawData:
     """Labelled records from ``(x, y)`` of arrays, tensors or pandas objects, or from a torch data set.
 
     Raises `UsageError` that names the argument ``name``: not of these forms, lengths that differ, values that are no
@@ -82,10 +82,10 @@ def read(given: Any, name: str, *, least: int = LEAST) -> Data:
         raise UsageError(f"{name} holds {len(inputs)} records and {len(labels)} labels: give one label a record.")
     if len(labels) < least:
         raise UsageError(f"{name} holds {len(labels)} records: at least {least} are needed.")
-    return Data(inputs, labels, form)
+    return RawData(inputs, labels, form)
 
 
-def join(parts: Mapping[str, Data]) -> Data:
+def join(parts: Mapping[str, RawData]) -> RawData:
     """All records in one, in order and in the form of the first part.
 
     Raises `UsageError` where records differ in shape, in whether they are whole numbers, or in a frame's columns.
@@ -104,10 +104,10 @@ def join(parts: Mapping[str, Data]) -> Data:
         if part.form.columns and first.form.columns and part.form.columns != first.form.columns:
             raise UsageError(f"{name} and {first_name} have other columns, or in another order: give the same.")
     x = np.concatenate([part.x for part in parts.values()])
-    return Data(x, np.concatenate([part.y for part in parts.values()]), first.form)
+    return RawData(x, np.concatenate([part.y for part in parts.values()]), first.form)
 
 
-def shared(a: Data, b: Data) -> int:
+def shared(a: RawData, b: RawData) -> int:
     """How many records of ``b`` stand in ``a`` as well, value for value."""
     known = {row.tobytes() for row in np.ascontiguousarray(a.x)}
     return sum(row.tobytes() in known for row in np.ascontiguousarray(b.x.astype(a.x.dtype, copy=False)))

@@ -16,7 +16,7 @@ from lacewing.attacks import _measure
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
 from lacewing.auditing import _inputs, _pool, _refit, _result
 from lacewing.auditing._attacks import Attacks, choose
-from lacewing.auditing._inputs import Data
+from lacewing.auditing._inputs import RawData
 from lacewing.auditing._result import Audit
 from lacewing.errors import UsageError
 from lacewing.results import NetworkResult
@@ -164,9 +164,9 @@ def _seed(seed: int, refit: object) -> int:
 class _Records:
     """The records of an audit, and the attacks that are refused for want of a population."""
 
-    audited: Data
+    audited: RawData
     member_N: npt.NDArray[np.bool_]
-    population: Data | None
+    population: RawData | None
     refused: dict[str, str]
 
 
@@ -197,8 +197,8 @@ def _sizes_differ(records: _Records) -> list[str]:
 
 
 def _population(
-    outside: Data, given: Data | None, chosen: Sequence[Attack], seed: int, notes: list[str]
-) -> tuple[Data, Data | None, dict[str, str]]:
+    outside: RawData, given: RawData | None, chosen: Sequence[Attack], seed: int, notes: list[str]
+) -> tuple[RawData, RawData | None, dict[str, str]]:
     """(audited non-members, population, attacks refused for want of one)."""
     asked = [attack.name for attack in chosen if "population" in attack.needs]
     if given is not None or not asked:
@@ -220,7 +220,7 @@ def _population(
     return outside.at(~aside), outside.at(aside), {}
 
 
-def _note_shared(inside: Data, outside: Data, reserve: Data | None, notes: list[str]) -> None:
+def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, notes: list[str]) -> None:
     same = _inputs.shared(inside, outside)
     if same == len(outside):
         raise UsageError(
@@ -233,7 +233,7 @@ def _note_shared(inside: Data, outside: Data, reserve: Data | None, notes: list[
             notes.append(f"{same} of the {len(reserve)} population records are equal to one of the {name}.")
 
 
-def _evidence(answers: Answers, records: Data, member: npt.NDArray[np.bool_], reserve: Data | None) -> Evidence:
+def _evidence(answers: Answers, records: RawData, member: npt.NDArray[np.bool_], reserve: RawData | None) -> Evidence:
     observed = Observed(
         logits_NC=answers.logits_NC,
         label_N=records.y,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lacewing.auditing import _pool
-from lacewing.auditing._inputs import Data, Form
+from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.support.files import write_atomically
@@ -45,8 +45,8 @@ class Work:
     """What every reference of one audit shares. Reference k trains on ``records`` where ``in_KN[k]``."""
 
     refit: Refit
-    records: Data
-    population: Data | None
+    records: RawData
+    population: RawData | None
     in_KN: Bools
     seed_K: tuple[int, ...]
     queries: int
@@ -207,10 +207,10 @@ def read_work(folder: Path, refit: Refit) -> Work:
     kind, columns, dtypes = (about["form"][name] for name in ("kind", "columns", "dtypes"))
     form = Form(kind, tuple(columns), tuple(dtypes))
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
-        population = Data(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
+        population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
         return Work(
             refit=refit,
-            records=Data(arrays["x"], arrays["y"], form),
+            records=RawData(arrays["x"], arrays["y"], form),
             population=population,
             in_KN=arrays["in_KN"],
             seed_K=tuple(about["seed_K"]),

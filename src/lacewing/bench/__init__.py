@@ -31,7 +31,7 @@ class Benchmark:
     """Times of linear layers and of networks, on one machine in one run."""
 
     machine: Machine
-    linear: Sequence[_linear.Row]
+    linear: Sequence[_linear.LayerRow]
     networks: Sequence[_networks.NetworkRow]
 
     def as_json(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """A line of the table; ``missing`` says why there is no time. Times in seconds, ``ratio`` to dense."""
 
     n: int
@@ -102,7 +102,7 @@ class Missing(Exception):
     """Says why a way of multiplying is not available here."""
 
 
-def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> Iterator[list[Row]]:
+def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> Iterator[list[LayerRow]]:
     """The rows of one setting and pass at a time.
 
     Args:
@@ -121,7 +121,9 @@ def measure(machine: Machine, settings: Sequence[Setting], seconds: float) -> It
             yield _rows(machine, setting, passes, ways, seconds)
 
 
-def _rows(machine: Machine, setting: Setting, passes: str, ways: dict[str, Way | str], seconds: float) -> list[Row]:
+def _rows(
+    machine: Machine, setting: Setting, passes: str, ways: dict[str, Way | str], seconds: float
+) -> list[LayerRow]:
     missing: dict[str, str] = {}
     functions: dict[str, Function] = {}
     for name, way in ways.items():
@@ -133,7 +135,7 @@ def _rows(machine: Machine, setting: Setting, passes: str, ways: dict[str, Way |
     threefold = 1 if passes == "forward" else 3  # a backward pass is two products of the same size
     rows = []
     for name, way in ways.items():
-        row = Row(setting.n, setting.batch, setting.dtype, passes, name, WAYS[name].family, setting.chain.density)
+        row = LayerRow(setting.n, setting.batch, setting.dtype, passes, name, WAYS[name].family, setting.chain.density)
         fields: dict[str, Any] = {"missing": missing.get(name)}
         if isinstance(way, Way) and name in times:
             time = times[name]

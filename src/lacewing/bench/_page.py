@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from lacewing.bench._linear import DENSE, PASSES, WAYS, Row
+from lacewing.bench._linear import DENSE, PASSES, WAYS, LayerRow
 from lacewing.bench._machine import Machine
 from lacewing.bench._networks import NetworkRow
 from lacewing.reporting import _svg
@@ -20,7 +20,7 @@ FAMILY = {"dense": _svg.INK, BUTTERFLY: OWN[BUTTERFLY].colour, "pruned": OWN[IMP
 MARKERS = "o^sDvP*X"
 
 
-def text(machine: Machine, linear: Sequence[Row], networks: Sequence[NetworkRow]) -> str:
+def text(machine: Machine, linear: Sequence[LayerRow], networks: Sequence[NetworkRow]) -> str:
     """An overview of ratios, then every line with its spread, its share of the roofline and its memory."""
     parts = [
         str(machine),
@@ -33,13 +33,13 @@ def text(machine: Machine, linear: Sequence[Row], networks: Sequence[NetworkRow]
     return "\n\n".join(parts)
 
 
-def _overviews(linear: Sequence[Row]) -> Iterator[str]:
+def _overviews(linear: Sequence[LayerRow]) -> Iterator[str]:
     for dtype, passes in _unique((row.dtype, row.passes) for row in linear):
         shown = [row for row in linear if (row.dtype, row.passes) == (dtype, passes)]
         yield _overview(f"{dtype}, {passes}: time / dense", shown)
 
 
-def _overview(title: str, rows: Sequence[Row]) -> str:
+def _overview(title: str, rows: Sequence[LayerRow]) -> str:
     """Ratios to dense: a line for each way, a column for each setting."""
     cells = _unique((row.n, row.batch) for row in rows)
     ratios = {(row.way, row.n, row.batch): row.ratio for row in rows}
@@ -61,7 +61,7 @@ def _overview(title: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _details(linear: Sequence[Row]) -> Iterator[str]:
+def _details(linear: Sequence[LayerRow]) -> Iterator[str]:
     for (dtype, passes, n, batch), group in groupby(linear, lambda row: (row.dtype, row.passes, row.n, row.batch)):
         rows = list(group)
         lines = [
@@ -72,7 +72,7 @@ def _details(linear: Sequence[Row]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _detail(row: Row) -> str:
+def _detail(row: LayerRow) -> str:
     if row.missing is not None or row.median is None or row.low is None or row.high is None:
         return f"{row.way:<30}  {row.missing}"
     times = "".join(f"{1000 * seconds:>10.4g}" for seconds in (row.median, row.low, row.high))
@@ -109,7 +109,7 @@ def _megabytes(size: int | None) -> str:
     return "-" if size is None else f"{size / 1e6:.3g} MB"
 
 
-def files(machine: Machine, linear: Sequence[Row], networks: Sequence[NetworkRow]) -> Mapping[str, str]:
+def files(machine: Machine, linear: Sequence[LayerRow], networks: Sequence[NetworkRow]) -> Mapping[str, str]:
     """The text, and a figure for the layers in each dtype and for the networks."""
     found = {"butterfly.txt": text(machine, linear, networks) + "\n"}
     for dtype in _unique(row.dtype for row in linear):
@@ -119,7 +119,7 @@ def files(machine: Machine, linear: Sequence[Row], networks: Sequence[NetworkRow
     return found
 
 
-def _linear_figure(machine: Machine, rows: Sequence[Row]) -> str:
+def _linear_figure(machine: Machine, rows: Sequence[LayerRow]) -> str:
     """Ratio to dense over n: a panel for each batch and pass, a line for each way."""
     batches, ways = _unique(row.batch for row in rows), _unique(row.way for row in rows if row.ratio is not None)
     title = f"Time of a linear layer against dense, {rows[0].dtype}, {machine.name}"
@@ -140,7 +140,7 @@ def _linear_figure(machine: Machine, rows: Sequence[Row]) -> str:
         return _svg.to_svg(made, title)
 
 
-def _ratio_lines(ax: Axes, rows: Sequence[Row], ways: Sequence[str]) -> None:
+def _ratio_lines(ax: Axes, rows: Sequence[LayerRow], ways: Sequence[str]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     counts: dict[str, int] = {}

@@ -15,7 +15,7 @@ from lacewing.support import loading
 from lacewing.support.text import entry, print_json, say
 
 
-class Row(NamedTuple):
+class Listed(NamedTuple):
     """One name.
 
     Attributes:
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     usable: bool = True
 
 
-def rows(kind: str) -> list[Row]:
+def rows(kind: str) -> list[Listed]:
     """The built-in names, then those that installed packages add, whose modules are imported.
 
     Args:
@@ -45,7 +45,7 @@ def rows(kind: str) -> list[Row]:
     group, own, sentence = _KINDS[kind]
     built_in = own()
     added = [_added(point, kind, built_in, sentence) for point in loading.installed(group).values()]
-    return [*(Row(name, said) for name, said in built_in.items()), *added]
+    return [*(Listed(name, said) for name, said in built_in.items()), *added]
 
 
 def show(
@@ -66,13 +66,13 @@ def show(
         say(entry(f"{row.name:<{width}}  {row.sentence}{origin}"))
 
 
-def _added(point: EntryPoint, kind: str, built_in: Mapping[str, str], sentence: Callable[[Any], str]) -> Row:
+def _added(point: EntryPoint, kind: str, built_in: Mapping[str, str], sentence: Callable[[Any], str]) -> Listed:
     package = point.dist.name if point.dist is not None else point.module
     try:
         thing = loading.load_users(point.name, point.group, kind, built_in=built_in)
     except UsageError as error:
-        return Row(point.name, str(error).splitlines()[0], package, usable=False)
-    return Row(point.name, sentence(thing), package)
+        return Listed(point.name, str(error).splitlines()[0], package, usable=False)
+    return Listed(point.name, sentence(thing), package)
 
 
 def _doc(thing: Any) -> str:

@@ -82,6 +82,14 @@ def test_a_function_that_fails_is_the_user_s_and_shows_the_line(make: Any, funct
     assert "return {}['gone']" in str(refused.value)
 
 
+def test_entries_whose_steps_have_one_key_are_told_and_none_is_left_out(make: Any):
+    study = make("share: float = 0.5\n" + STEPS.format("(Step(self.entry, {'method': self.method}),)"))
+    other = study.networks[1].model_copy(update={"name": "other", "share": 0.25})
+    both = study.model_copy(update={"networks": (*study.networks, other)})
+    with pytest.raises(UsageError, match="makes 'mine' and 'other' alike; give each step a key of its own"):
+        make_plan(both, data_digest="0" * 64, models={"": {}})
+
+
 def test_a_check_says_which_field_does_not_fit(make: Any):
     with pytest.raises(UsageError, match=r"networks\.1\.lr: no"):
         make("def check(self, train):\n    raise ValueError('lr: no')")

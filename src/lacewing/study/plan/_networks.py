@@ -92,20 +92,20 @@ def _sequences(
 
     sequences: dict[str, list[NetworkJob]] = {}
     alone = [entry for entry in study.networks if entry.first() is entry]
+    names: dict[str, str] = {}  # by key
     for entry in alone + [entry for entry in study.networks if entry.first() is not entry]:
         head, *rest = entry.steps(study.train_of(entry))
         head_job = job(entry, entry.first(), head)
         sequence = sequences.setdefault(head_job.key, [head_job])
-        sequence += [job(entry, entry, step, sequence[0].stack) for step in rest]
-    for sequence in sequences.values():
-        names: dict[str, str] = {}
-        for each in sequence:
+        followers = [job(entry, entry, step, sequence[0].stack) for step in rest]
+        sequence += followers
+        for each in followers if entry.first() is not entry else [head_job, *followers]:
             if names.setdefault(each.key, each.network) != each.network:
                 raise UsageError(
                     f"networks: method {each.method} makes '{names[each.key]}' and '{each.network}' alike; give each "
                     "step a key of its own."
                 )
-        yield tuple(sequence)
+    yield from (tuple(sequence) for sequence in sequences.values())
 
 
 def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lacewing.config import shown, validated
 from lacewing.errors import UsageError
-from lacewing.methods._base import Method, Step, Training, built
+from lacewing.methods._base import Method, Step, Training, built, short_name
 from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, record
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
@@ -36,6 +36,7 @@ __all__ = [
     "look_of",
     "of_entry",
     "record",
+    "short_name",
 ]
 
 METHODS: dict[str, type[Method]] = {

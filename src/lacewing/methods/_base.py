@@ -45,7 +45,7 @@ class Step:
 
 
 class Training(Protocol):
-    """The networks of one entry and seed, as `Method.train` sees them: one after another, each from the one before.
+    """The networks of one entry and seed, as `Method.train_networks` sees them: each starts from the one before.
 
     Attributes:
         levels: how many networks follow the first one.
@@ -113,7 +113,7 @@ class Method(Part):
 
     def default_name(self) -> str:
         """The entry's name where the study gives none."""
-        return self.method.rpartition(":")[2].lower().replace("_", "-")
+        return short_name(self.method)
 
     @property
     def of_family(self) -> str:
@@ -174,7 +174,7 @@ class Method(Part):
         return sum(parameter.numel() for parameter in built(self, model).parameters())
 
     def loaded(self) -> Method:
-        """The method with its code: itself, save where it comes from a run folder."""
+        """The method with its code: itself, unless it comes from a run folder."""
         return self
 
     # What is done with a network.
@@ -209,6 +209,11 @@ class Method(Part):
             dense: the study's model.
         """
         return model
+
+
+def short_name(method: str) -> str:
+    """A method's name as a part of networks' names: of ``package.module:Name`` the name alone."""
+    return method.rpartition(":")[2].lower().replace("_", "-")
 
 
 def built(method: Method, model: nn.Module) -> nn.Module:

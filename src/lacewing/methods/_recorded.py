@@ -194,7 +194,7 @@ class RecordedMethod(Method):
 
     def first(self) -> Method:
         """See `Method`."""
-        alike = Dense(train=self.train, model=self.model)
+        alike = Dense.alike(self)
         return alike if self._record.steps[0].key == alike.settings() else self
 
     def steps(self, train: Train) -> tuple[Step, ...]:

@@ -16,3 +16,8 @@ class Dense(Method):
     stackable: ClassVar[bool] = True
 
     method: str = "dense"
+
+    @classmethod
+    def alike(cls, method: Method) -> Dense:
+        """The dense network with the training and the model of an entry of another method."""
+        return cls(train=method.train, model=method.model)

@@ -73,7 +73,7 @@ class EarlyStopped(Method):
 
     def first(self) -> Dense:
         """The dense network, trained alike."""
-        return Dense(train=self.train, model=self.model)
+        return Dense.alike(self)
 
     def steps(self, train: Train) -> tuple[Step, ...]:
         """``early-003``, ``early-010``, ..., behind the dense network, which is named after the last epoch."""

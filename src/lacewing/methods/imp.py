@@ -77,7 +77,7 @@ class Imp(Method):
 
     def first(self) -> Dense:
         """The dense network, trained alike."""
-        return Dense(train=self.train, model=self.model)
+        return Dense.alike(self)
 
     def steps(self, train: Train) -> tuple[Step, ...]:
         """``imp-00``, the dense network, and the levels ``imp-01``, ``imp-02``, ..."""

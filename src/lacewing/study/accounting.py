@@ -64,13 +64,13 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
         UsageError: a network that the model cannot be made into.
     """
     dense = dense_model(study.model, shape, classes)
-    models = {study.model.model_dump_json(): dense}
+    made = {study.model.model_dump_json(): dense}
     counts: dict[str, dict[str, Any]] = {}
     for job in plan.networks:
         if job.network not in counts:
             known = job.model.model_dump_json()
             try:
-                own = models.get(known) or models.setdefault(known, dense_model(job.model, shape, classes))
+                own = made.get(known) or made.setdefault(known, dense_model(job.model, shape, classes))
             except UsageError as error:
                 raise type(error)(f"network '{job.network}': {error}") from error.__cause__
             found = _densities(nonzero(job, copy.deepcopy(own)), dense, own)

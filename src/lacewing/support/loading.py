@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib
@@ -12,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -176,7 +175,7 @@ class _LacksError(Exception):
 
 def _imported(module_name: str, name: str, place: str, mend: str) -> Any:
     try:
-        with user_code(place, mend), contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        with user_code(place, mend), redirect_stdout(sys.stderr):  # stdout is for results
             module = importlib.import_module(module_name)
     except UserCodeError as error:
         cause = error.__cause__

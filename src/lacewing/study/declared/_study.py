@@ -66,16 +66,17 @@ class Study(Part):
         """Each entry as its method; what a run folder records of user's methods is in the context."""
         if not isinstance(entries, list | tuple):
             return entries
-        recorded = (info.context or {}).get("methods")
+        recorded, places = (info.context or {}).get("methods"), _places(info)
         train = info.data["train"].model_dump() if "train" in info.data else {}
         made = []
         for index, entry in enumerate(entries):
+            place = places[index] if places else index
             if isinstance(entry, Method):
                 made.append(entry)
             elif not isinstance(entry, Mapping):
-                raise BadField(f"networks.{index} = {shown(entry)}: give a table of fields.")
+                raise BadField(f"networks.{place} = {shown(entry)}: give a table of fields.")
             else:
-                made.append(_method(index, entry, train, recorded))
+                made.append(_method(place, entry, train, recorded))
         return made
 
     @field_validator("schema_")
@@ -86,23 +87,24 @@ class Study(Part):
         return schema
 
     @model_validator(mode="after")
-    def _networks_fit(self) -> Study:
+    def _networks_fit(self, info: ValidationInfo) -> Study:
+        self._places = _places(info)
+        names, planned = Counter[str](), 0
         for index, network in enumerate(self.networks):
-            train = self.train_of(network, where=f"networks.{index}.train")
+            where = f"networks.{self.place(index)}"
+            train = self.train_of(network, where=f"{where}.train")
             if network.source is not None and not isinstance(network, RecordedMethod):
-                check_own(network, train, f"networks.{index}")
-        self._plan_fits()
-        names = Counter[str]()
-        for index, network in enumerate(self.networks):
-            train = self.train_of(network, where=f"networks.{index}.train")
-            names.update({network.entry, *(step.network for step in network.steps(train))})
+                check_own(network, train, where)
+            steps = network.steps(train)
+            names.update({network.entry, *(step.network for step in steps)})
+            planned += len(steps)
+        self._plan_fits(planned)
         for name, count in names.items():
             if count > 1:
                 raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
         recipes: dict[str, str] = {}
         for index, network in enumerate(self.networks):
-            self._network_fits(network, f"networks.{index}")
-            train, model = self.train_of(network), self.model_of(network)
+            train, model = self._network_fits(network, f"networks.{self.place(index)}")
             made = network.model_dump_json(exclude={"name", "family", "train", "model", *network.adds})
             other = recipes.setdefault(made + train.model_dump_json() + model.model_dump_json(), network.entry)
             if other != network.entry:
@@ -112,8 +114,8 @@ class Study(Part):
         check_declared(self.tradeoff, self.networks, self.run.seeds, self.attacks.names, halves=halves)
         return self
 
-    def _network_fits(self, network: Method, where: str) -> None:
-        """Refuse an entry that does not fit its training or its model."""
+    def _network_fits(self, network: Method, where: str) -> tuple[Train, Model]:
+        """An entry's training and model. Refuses one that does not fit them."""
         train, model = self.train_of(network), self.model_of(network, where=f"{where}.model")
         if train.stack > 1:
             if not network.stackable or network.source is not None:
@@ -129,11 +131,10 @@ class Study(Part):
             network.check(train)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from None
+        return train, model
 
-    def _plan_fits(self) -> None:
-        """Refuse, before a plan is made, one of more networks than any study has."""
-        trains = [self.train_of(n, where=f"networks.{index}.train") for index, n in enumerate(self.networks)]
-        each = sum(len(network.steps(train)) for network, train in zip(self.networks, trains, strict=True))
+    def _plan_fits(self, each: int) -> None:
+        """Refuse, before a plan is made, one of more networks than any study has; ``each``: of a seed and a role."""
         seeds = len(self.run.seeds)
         planned = each * seeds * (2 if self.data.split == "four-way" else 1)
         if planned > MOST_NETWORKS:
@@ -193,9 +194,7 @@ class Study(Part):
 
         networks = tuple(n.model_copy(update={"train": settle(n)}) for n in self.networks)
         decided = self.model_copy(update={"train": train, "networks": networks})
-        found = validated(Study, decided.as_dict(), "study")
-        found._places = self._places
-        return found
+        return validated(Study, decided.as_dict(), "study", context={"places": self._places})
 
     def place(self, index: int) -> int:
         """Where a network's entry stands in the study that was read, where `vary` may make several of one."""
@@ -215,6 +214,11 @@ def kind_of(study: Study, network: Method) -> Kind:
         return network.role
     kin = [each for each in study.networks if each.role == "dense"]
     return "dense" if network.entry == "dense" or kin == [network] else "control"
+
+
+def _places(info: ValidationInfo) -> tuple[int, ...]:
+    """For each network the place of its entry as it was read; empty: `vary` made none of them."""
+    return tuple((info.context or {}).get("places", ()))
 
 
 def _method(

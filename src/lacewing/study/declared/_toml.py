@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,24 +40,7 @@ def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] =
     for override in overrides:
         _set(fields, override)
     fields, places = expanded(plain(fields, where), where)
-    try:
-        found = validated(Study, fields, where)
-    except UsageError as error:
-        if all(place == index for index, place in enumerate(places)):
-            raise
-        raise type(error)(_as_read(str(error), where, places)) from error.__cause__
-    found._places = tuple(places)
-    return found
-
-
-def _as_read(sentence: str, where: str, places: Sequence[int]) -> str:
-    """A sentence about the networks that `vary` made, with the numbers of the entries that the user wrote."""
-    start = len(where) if sentence.startswith(where) else 0
-
-    def named(found: re.Match[str]) -> str:
-        return f"networks.{places[int(found[1])]}" if int(found[1]) < len(places) else found[0]
-
-    return sentence[:start] + re.sub(r"\bnetworks\.(\d{1,6})(?=[.:= ])", named, sentence[start:], count=1)
+    return validated(Study, fields, where, context={"places": tuple(places)})
 
 
 def recorded_study(fields: Mapping[str, Any], methods: Mapping[str, Any]) -> Study:

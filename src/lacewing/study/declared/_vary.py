@@ -9,6 +9,7 @@ from typing import Any
 
 from lacewing.config import shown
 from lacewing.errors import UsageError
+from lacewing.methods import short_name
 
 MOST = 200  # networks of one entry
 _WORD = re.compile(r"[^a-z0-9.]+")
@@ -64,7 +65,7 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         count *= len(values)
     if count > MOST:
         raise UsageError(f"{where}.vary makes {count:,} networks: at most {MOST}; name fewer values.")
-    base = entry.get("name") or str(entry.get("method", "")).rpartition(":")[2].lower().replace("_", "-")
+    base = entry.get("name") or short_name(str(entry.get("method", "")))
     made = []
     for values in itertools.product(*vary.values()):
         network = {name: value for name, value in entry.items() if name != "vary"}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from lacewing.methods import METHODS, Method, look_of
+from lacewing.methods import METHODS, Method, look_of, short_name
 from lacewing.results import STOPPED, Kind, Look
 
 OWN: Final[Mapping[str, Look]] = {name: look_of(method, name) for name, method in METHODS.items()}
@@ -61,7 +61,7 @@ def network_label(network: str, method: str, look: Look) -> str:
     if method == STOPPED:
         epoch = re.fullmatch(r"early-(\d+)", network)
         return f"dense at epoch {int(epoch[1])}" if epoch else network
-    made = re.escape(method.rpartition(":")[2].lower().replace("_", "-"))
+    made = re.escape(short_name(method))
     if look.sequence and (level := re.fullmatch(rf"{made}-0*(\d+)(-.+)?", network)):
         return f"{look.label} {level[1]}{level[2] or ''}"
     if settings := re.fullmatch(rf"{made}((?:-[a-z]+\d+)*)", network):

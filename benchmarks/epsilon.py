@@ -20,6 +20,7 @@ import numpy as np
 
 from lacewing import metrics
 from lacewing.metrics import _epsilon_more as more
+from lacewing.metrics._epsilon import log_ratio
 
 Draw = Callable[[np.random.Generator, Any], Any]
 Mechanism = tuple[str, Draw, float, bool]  # name, scores of records, true epsilon, whether it is Gaussian-DP
@@ -50,7 +51,7 @@ def hull_on_the_same_records(scores: Any, member: Any, delta: float) -> float:
     below = [np.searchsorted(np.sort(scores[kind]), thresholds) for kind in (member, ~member)]
     m, n, local = int(member.sum()), int((~member).sum()), 0.05 / (2 * len(thresholds))
     fnr, fpr = more._upper(below[0], m, local), more._upper(n - below[1], n, local)
-    return max(0.0, float(max(more.log_ratio(fnr, fpr, delta).max(), more.log_ratio(fpr, fnr, delta).max())))
+    return max(0.0, float(max(log_ratio(fnr, fpr, delta).max(), log_ratio(fpr, fnr, delta).max())))
 
 
 def cell(bounds: Sequence[float] | None, true: float) -> str:

@@ -33,7 +33,7 @@ def key_of(number: int) -> str:
 
 def fabricate(store: Store, count: int, size: int) -> None:
     """Publish jobs of random bytes, without waiting for the disk after each."""
-    os.fsync = lambda _: None
+    os.fsync = lambda fd: None
     rng = np.random.default_rng(0)
     for number in range(count):
 

@@ -117,7 +117,7 @@ def _published(accuracy_SJ: Floats, leak_SJ: Floats, units: Units) -> Slope:
         for j, (loss, gain) in enumerate(zip(losses, gains, strict=True))
     ]
     a0 = units.interval({s: float(leak) for s, leak in enumerate(leak_SJ[:, 0])})
-    return slope_of("imp", pairs, None, a0, units, PAPER_BAND)
+    return slope_of("imp", {pair.network for pair in pairs}, pairs, None, a0, units, PAPER_BAND)
 
 
 def relative(accuracy: Floats, leak: Floats) -> tuple[Floats, Floats]:

@@ -90,10 +90,14 @@ def ratio_of_means(numerator_S: npt.ArrayLike, denominator_S: npt.ArrayLike, con
             f"A ratio over seeds needs as many numerators ({len(numerators)}) as denominators ({len(denominators)}), "
             "and at least two."
         )
+    # Squares of very small or large values leave the range of floats; a power of two scales without rounding.
+    up, down = (int(np.frexp(np.abs(values).max())[1]) for values in (numerators, denominators))
+    numerators, denominators = np.ldexp(numerators, -up), np.ldexp(denominators, -down)
     spread = np.cov(numerators, denominators) / len(numerators)
-    return fieller(
+    found = fieller(
         float(numerators.mean()), float(denominators.mean()), spread, critical=_quantile(confidence, len(numerators))
     )
+    return Ratio(*(None if value is None else float(np.ldexp(value, up - down)) for value in found))
 
 
 def fieller(numerator: float, denominator: float, covariance: Floats, *, critical: float) -> Ratio:

@@ -135,5 +135,13 @@ def test_a_ratio_is_never_below_its_own_lower_end(pairs):
         assert found.low <= found.value + 1e-9 * max(1, abs(found.value))
 
 
+@pytest.mark.parametrize("scale", [2.0**-530, 2.0**500])
+def test_a_ratio_of_very_small_or_large_losses_is_as_exact_as_of_others(scale):
+    gains, losses = np.array([0.3, 0.2, 0.4]), np.array([0.1, 0.12, 0.09])
+    expected = ratio_of_means(gains, losses)
+    found = ratio_of_means(gains, losses * scale)
+    assert found == tuple(value / scale for value in expected)
+
+
 def test_a_gain_that_is_not_established_gives_no_lower_end():
     assert ratio_of_means([-0.29, 0.01, 0.313], [-0.09, 0.01, 0.11]).low is None

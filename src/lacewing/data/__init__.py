@@ -5,6 +5,7 @@ Importing this package loads numpy only; scikit-learn and pooch are loaded by th
 
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._fetch import fetch
+from lacewing.data._groups import duplicate_groups, group_codes, merge_groups, row_hashes
 from lacewing.data._registry import Info, check, default_root, describe, load, names
 from lacewing.data._split import (
     Halves,
@@ -29,14 +30,18 @@ __all__ = [
     "check",
     "default_root",
     "describe",
+    "duplicate_groups",
     "fetch",
     "four_way",
+    "group_codes",
     "holdout",
     "load",
     "make_dataset",
+    "merge_groups",
     "names",
     "normalisation",
     "prepare",
     "random_halves",
+    "row_hashes",
     "unused",
 ]

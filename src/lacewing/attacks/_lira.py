@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lacewing.attacks._logits import phi
 from lacewing.attacks._measure import calibrated
-from lacewing.attacks._types import Attack, Evidence, Scored
+from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools, Floats
 
@@ -328,6 +328,7 @@ ENTRIES: tuple[Attack, ...] = (
         "on each record and some not.",
         function=partial(_attack, mode="online"),
         needs=frozenset({"references", "in-references"}),
+        tasks=EVERY_TASK,
         fewest=2,
     ),
     Attack(
@@ -337,6 +338,7 @@ ENTRIES: tuple[Attack, ...] = (
         "not train on the audited records.",
         function=partial(_attack, mode="offline"),
         needs=frozenset({"references"}),
+        tasks=EVERY_TASK,
         fewest=2,
     ),
     Attack(
@@ -346,6 +348,7 @@ ENTRIES: tuple[Attack, ...] = (
         "not train on the audited records; log-odds that are unusual on either side count.",
         function=partial(_attack, mode="offline", offline_rule="two-sided"),
         needs=frozenset({"references"}),
+        tasks=EVERY_TASK,
         fewest=2,
     ),
 )

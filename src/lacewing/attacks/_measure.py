@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,14 +27,28 @@ def perform(attack: Attack, evidence: Evidence, network: NetworkResult, *, seed:
 
 
 def measure(attack: Attack, scored: Scored, observed: Observed, network: NetworkResult) -> AttackResult:
-    """Metrics with intervals of one attack's scores. A metric that n or the attack does not allow is None."""
-    member, scores = observed.member_N, np.asarray(scored.scores_N, np.float64)
-    if scores.shape != member.shape or not np.isfinite(scores).all():
+    """Metrics with intervals of one attack's scores. A metric that n or the attack does not allow is None.
+
+    Where records have groups, a group is one unit: its score is the mean of its records' scores, its decision that of
+    most of its records, and n counts groups. Everything else that the result says of a group is its first record's.
+    """
+    scores, decision, oracle = np.asarray(scored.scores_N, np.float64), scored.decision_N, scored.oracle
+    if scores.shape != observed.member_N.shape or not np.isfinite(scores).all():
         raise UsageError(f"The attack '{attack.name}' gave scores that are not one finite number a record.")
-    found = metrics.summary(scores, member, scored.decision_N, fprs=RATES)
-    if scored.oracle is not None:
-        found["oracle_balanced_accuracy"] = scored.oracle
-    hit = np.zeros(0, bool) if scored.decision_N is None else scored.decision_N == member
+    correct, confidence = right(observed), softmax(observed.logits_NC).max(axis=1)
+    if observed.group_N is None:
+        first = np.arange(len(scores))
+    else:
+        _, first, group = np.unique(observed.group_N, return_index=True, return_inverse=True)
+        size = np.bincount(group)
+        scores = np.bincount(group, scores) / size
+        decision = None if decision is None else np.bincount(group, decision) / size >= 0.5
+        oracle = None  # a choice by single records
+    member = observed.member_N[first]
+    found = metrics.summary(scores, member, decision, fprs=RATES)
+    if oracle is not None:
+        found["oracle_balanced_accuracy"] = oracle
+    hit = np.zeros(0, bool) if decision is None else decision == member
     return AttackResult(
         network=network,
         attack=attack.name,
@@ -43,14 +58,30 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
         n_nonmembers=int((~member).sum()),
         metrics=found,
         notes={"classes": observed.classes, **scored.notes},
-        record_N=observed.record_N.astype(np.int64),
+        record_N=observed.record_N[first].astype(np.int64),
         member_N=member,
         hit_N=hit,
-        correct_N=np.argmax(observed.logits_NC, axis=1) == observed.label_N,
+        correct_N=correct[first],
         score_N=scores,
-        label_N=observed.label_N.astype(np.int64),
-        confidence_N=softmax(observed.logits_NC).max(axis=1),
+        label_N=observed.label_N[first].astype(np.int64),
+        confidence_N=confidence[first],
     )
+
+
+def right(observed: Observed) -> Bools:
+    """Which of the N records the network answers right; without classes: better than the best constant answer."""
+    if observed.benefit_N is not None:
+        return np.asarray(observed.benefit_N > 0)
+    return np.asarray(np.argmax(observed.logits_NC, axis=1) == observed.label_N)
+
+
+def one_a_group(observed: Observed) -> Observed:
+    """The first record of each group, in the order of the records; ``observed`` itself where there are no groups."""
+    if observed.group_N is None:
+        return observed
+    rows = np.sort(np.unique(observed.group_N, return_index=True)[1])
+    arrays = {name: values[rows] for name, values in vars(observed).items() if isinstance(values, np.ndarray)}
+    return replace(observed, **arrays | {"group_N": None})
 
 
 def threshold(scores_N: Floats, member_N: Bools) -> float:
@@ -78,6 +109,8 @@ def calibrated(score: Callable[[Evidence], Floats], evidence: Evidence) -> tuple
 
 def missing(attack: Attack, evidence: Evidence) -> str | None:
     """What the evidence lacks of the attack's needs, as the end of a sentence; None: nothing."""
+    if evidence.observed.task not in attack.tasks:
+        return f"a model of the task {' or '.join(sorted(attack.tasks))}, and this one is of {evidence.observed.task}"
     seen, references, shadow = evidence.observed, evidence.references, evidence.shadow
     has: dict[str, bool] = {
         "sensitivity": seen.sensitivity_N is not None,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks._logits import phi
-from lacewing.attacks._types import Attack, Evidence, Population, Scored
+from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Population, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
 
@@ -109,5 +109,6 @@ ENTRIES: tuple[Attack, ...] = (
         "same source that the network was not trained on; no other network is needed.",
         function=_attack,
         needs=frozenset({"population"}),
+        tasks=EVERY_TASK,
     ),
 )

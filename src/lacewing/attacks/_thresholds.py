@@ -13,16 +13,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks._logits import entropy, log_true_class_probability, modified_entropy
+from lacewing.attacks._logits import entropy, modified_entropy, phi
 from lacewing.attacks._measure import calibrated, threshold
-from lacewing.attacks._types import Attack, Evidence, Observed, Scored
+from lacewing.attacks._types import CLASSES, EVERY_TASK, Attack, Evidence, Observed, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
-
-
-def confidence_score(logits_NC: npt.ArrayLike, label_N: npt.ArrayLike) -> Floats:
-    """The probability p_y of the given label; ranks records as the loss does, but rounds to 1 where phi passes 37."""
-    return np.exp(log_true_class_probability(logits_NC, label_N))
 
 
 def entropy_score(logits_NC: npt.ArrayLike, label_N: npt.ArrayLike) -> Floats:
@@ -36,8 +31,9 @@ def modified_entropy_score(logits_NC: npt.ArrayLike, label_N: npt.ArrayLike) -> 
 
 
 SIGNALS: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Floats]] = {  # each higher for members
-    "loss": log_true_class_probability,
-    "confidence": confidence_score,
+    # The log-odds rank records as minus the loss and the probability do, which round to 0 and 1 for a sure network.
+    "loss": phi,
+    "confidence": phi,
     "entropy": entropy_score,
     "modified-entropy": modified_entropy_score,
 }
@@ -118,6 +114,7 @@ ENTRIES: tuple[Attack, ...] = (
             "threshold from a shadow network of the same recipe whose members are known.",
             function=partial(_global, name),
             needs=frozenset(),
+            tasks=EVERY_TASK if name == "loss" else CLASSES,
         )
         for name in SIGNALS
     ),

@@ -35,12 +35,20 @@ Need = Literal[
 ]
 
 
+Task = Literal["classification", "binary", "multi-label", "regression"]
+CLASSES: frozenset[Task] = frozenset({"classification", "binary"})  # tasks whose outputs are class probabilities
+EVERY_TASK: frozenset[Task] = CLASSES | {"multi-label", "regression"}
+
+
 @dataclass(frozen=True)
 class Observed:
     """What an attacker saw of one network: N queried records, C classes, rows in the same order everywhere.
 
-    Raises `UsageError` where lengths differ, values are not finite, a label is out of range, or only members or only
-    non-members are present.
+    Of multi-label and regression networks each record has one number, higher for members, in two columns (0, number)
+    beside the label 1, so that the log-odds of the label are that number.
+
+    Raises `UsageError` where lengths differ, values are not finite, a label is out of range, only members or only
+    non-members are present, or a group holds both.
     """
 
     logits_NC: npt.NDArray[np.floating]  # up to a constant for each row
@@ -52,14 +60,18 @@ class Observed:
     right_NQ: npt.NDArray[np.bool_] | None = None  # whether the given label was answered, under the same queries
     right_NS: npt.NDArray[np.floating] | None = None  # share of noisy copies so answered, at S growing noise sizes
     gradient_N2: npt.NDArray[np.floating] | None = None  # L2 norm of the loss gradient: kept weights, pruned weights
+    task: Task = "classification"
+    group_N: npt.NDArray[np.integer] | None = None  # records of one group count as one; None: each is a group
+    # Multi-label, regression: how much better the answer is than the best constant one. None: argmax says it.
+    benefit_N: npt.NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         if self.logits_NC.ndim != 2 or self.logits_NC.shape[1] < 2:
             raise UsageError(f"logits have shape {self.logits_NC.shape}: give one row a record, one column a class.")
         n, classes = self.logits_NC.shape
         columns: dict[str, npt.NDArray[Any]] = {"label": self.label_N, "member": self.member_N, "record": self.record_N}
-        if self.sensitivity_N is not None:
-            columns["sensitivity"] = self.sensitivity_N
+        optional = {"sensitivity": self.sensitivity_N, "group": self.group_N, "benefit": self.benefit_N}
+        columns |= {name: values for name, values in optional.items() if values is not None}
         for name, values in columns.items():
             if values.shape != (n,):
                 raise UsageError(f"{name} has shape {values.shape} beside {n} rows of logits: give one value a record.")
@@ -76,6 +88,10 @@ class Observed:
             raise UsageError(f"label holds values that are no class: give whole numbers from 0 to {classes - 1}.")
         if len(np.unique(self.record_N)) != n:
             raise UsageError("record holds an index twice: query each record once.")
+        if self.group_N is not None:
+            both = np.intersect1d(self.group_N[self.member_N], self.group_N[~self.member_N]).size
+            if both:
+                raise UsageError(f"group: {both} groups hold members and non-members: keep each group on one side.")
 
     @property
     def classes(self) -> int:
@@ -165,6 +181,7 @@ class Attack:
     function: AttackFunction
     needs: frozenset[Need]
     about: frozenset[Trait] = frozenset()  # what a network must be for the attack to have a meaning; none: any network
+    tasks: frozenset[Task] = CLASSES  # of the networks that it has a meaning for
     fewest: int = 1  # references of a kind that at least some records must have: 2 where a spread is taken
     adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack
     source: str | None = None  # of a user's attack: SHA-256 of its module's source, part of the keys of its results

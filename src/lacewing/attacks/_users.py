@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lacewing.attacks._measure import calibrated
-from lacewing.attacks._types import Attack, Evidence, Need, Scored, Trait
+from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Need, Scored, Trait
 from lacewing.errors import UsageError, UserCodeError
 from lacewing.metrics import Estimate, Floats
 from lacewing.support.loading import source_digest
@@ -96,6 +96,7 @@ def of_user(thing: Any, name: str, field: str, *, module: str | None = None) -> 
             "is a shadow network of the same recipe, whose members are known, the threshold comes from it.",
             function=function,
             needs=frozenset(),
+            tasks=EVERY_TASK,
             source=source,
         )
     try:

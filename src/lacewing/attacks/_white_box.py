@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks._measure import calibrated
-from lacewing.attacks._types import Attack, Evidence, Scored
+from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
 
@@ -60,6 +60,7 @@ ENTRIES: tuple[Attack, ...] = (
         "takes one threshold from a shadow network of the same recipe whose members are known.",
         function=partial(_attack, False),
         needs=frozenset({"gradients"}),
+        tasks=EVERY_TASK,
     ),
     Attack(
         name="gradient-norm-support",

@@ -105,7 +105,7 @@ def test_the_order_of_the_target_records_does_not_matter(name):
 
     def turned(observed):
         arrays = {f.name: getattr(observed, f.name) for f in dataclasses.fields(observed)}
-        return Observed(**{field: None if values is None else values[order] for field, values in arrays.items()})
+        return Observed(**{k: v[order] if isinstance(v, np.ndarray) else v for k, v in arrays.items()})
 
     related = tuple(turned(other) for other in held.related)
     moved = dataclasses.replace(held, observed=turned(held.observed), related=related)

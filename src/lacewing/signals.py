@@ -216,6 +216,13 @@ def _noisy(inputs: Tensor, noise: Tensor, opposite: Tensor, raw: Tensor, binary:
     return torch.where(binary, torch.where(crossed, opposite, inputs), copies)
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, labels)
+
+
 def gradient_norms(
     model: nn.Module,
     inputs: Tensor,
@@ -223,10 +230,11 @@ def gradient_norms(
     *,
     masks: Mapping[str, Tensor] | None = None,
     batch_size: int | None = None,
+    loss: Loss = _cross_entropy,
 ) -> npt.NDArray[np.float32]:
     """L2 norms of each record's own loss gradient over (kept weights, pruned weights), shape (N, 2).
 
-    The loss is the cross-entropy at ``labels``; all floating-point parameters count, and those without a mask are
+    The loss is ``loss`` at ``labels``; all floating-point parameters count, and those without a mask are
     kept. Evaluation mode, fp32. Vectorised over records where the model allows it (`torch.func.vmap`), else a loop.
 
     Args:
@@ -236,6 +244,7 @@ def gradient_norms(
         masks: by parameter name, True for a kept weight.
         batch_size: most records at once, None: 250; fewer where their gradients would take more than 32 MB (18 MB on
             a CPU).
+        loss: of the model's answer to one record, (1, ...), and its label, (1, ...): a number.
 
     Raises:
         UsageError: a mask that belongs to another model.
@@ -248,9 +257,9 @@ def gradient_norms(
             raise UsageError(f"the mask of '{name}' matches no parameter of the model; it belongs to another model.")
     state = {**{name: p.detach() for name, p in model.named_parameters()}, **dict(model.named_buffers())}
 
-    def loss(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(model, {**state, **parameters}, (record[None],))
-        return nn.functional.cross_entropy(logits.float(), label[None])
+    def loss_at(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
+        answer = torch.func.functional_call(model, {**state, **parameters}, (record[None],))
+        return loss(answer.float(), label[None])
 
     def squares(gradient: dict[str, Tensor]) -> Tensor:
         """(2,) sums of squares over kept and pruned weights."""
@@ -261,7 +270,7 @@ def gradient_norms(
         )
 
     def one(record: Tensor, label: Tensor) -> Tensor:
-        return squares(torch.func.grad(loss)(weights, record, label))
+        return squares(torch.func.grad(loss_at)(weights, record, label))
 
     most = _CPU_GRADIENT_FLOATS if device.type == "cpu" else _GRADIENT_FLOATS
     step = max(1, min(batch_size or _NOISE_BLOCK, most // max(1, sum(w.numel() for w in weights.values()))))
@@ -273,7 +282,7 @@ def gradient_norms(
                 torch.func.vmap(one)(inputs[i : i + step], labels[i : i + step]) for i in range(0, len(inputs), step)
             ]
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # no vmap rule: a loop over records
-            parts = [_looped(loss, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
+            parts = [_looped(loss_at, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
     return torch.cat(parts).sqrt().cpu().numpy() if parts else np.empty((0, 2), np.float32)
 
 

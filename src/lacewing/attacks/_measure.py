@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -76,11 +77,13 @@ def right(observed: Observed) -> Bools:
 
 
 def one_a_group(observed: Observed) -> Observed:
-    """The first record of each group, in the order of the records; ``observed`` itself where there are no groups."""
+    """The first record of each group, in the order of the groups' codes; ``observed`` itself where there are none."""
     if observed.group_N is None:
         return observed
-    rows = np.sort(np.unique(observed.group_N, return_index=True)[1])
-    arrays = {name: values[rows] for name, values in vars(observed).items() if isinstance(values, np.ndarray)}
+    rows = np.unique(observed.group_N, return_index=True)[1]
+    arrays: dict[str, Any] = {
+        name: values[rows] for name, values in vars(observed).items() if isinstance(values, np.ndarray)
+    }
     return replace(observed, **arrays | {"group_N": None})
 
 

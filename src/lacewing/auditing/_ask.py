@@ -1,41 +1,49 @@
-"""Ask the user's model, a torch module or any callable records -> logits, for all that the attacks observe."""
+"""Ask the user's model for all that the attacks observe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from lacewing import data as datasets
-from lacewing.attacks._logits import refuse_probabilities
+from lacewing.attacks._types import CLASSES, Task
+from lacewing.auditing import _outputs, _tasks
+from lacewing.auditing._call import BATCH, Array, Model, Standardised, answered, as_tensor, check_model
 from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
-from lacewing.signals import gradient_norms, measuring, observe, probe
-from lacewing.support.user_code import user_code
+from lacewing.signals import gradient_norms, observe, probe
 
-Array = npt.NDArray[Any]
-Model = nn.Module | Callable[[Any], Any]
-_BATCH, _CALLABLE_BATCH = 250, 1000
 SIGNALS = frozenset({"sensitivity", "augmentation", "noise", "gradients"})  # as attacks name their needs
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
+_AGAIN = 128  # records that are asked a second time
+_ROUNDING, _ROUNDING_HALF = 1e-3, 0.05  # by which answers may differ, in standard deviations of all answers
+_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What one model answered of N records and Z of a population; None: not measured."""
 
-    logits_NC: Array
+    logits_NC: Array  # of a regression: the predicted quantities
     logits_ZC: Array | None = None
     sensitivity_N: Array | None = None
     phi_NQ: Array | None = None
     right_NQ: Array | None = None
     right_NS: Array | None = None
     gradient_N2: Array | None = None
+
+
+class Asked(NamedTuple):
+    """Answers, notes on how they came about, and signals that could not be measured with the reasons."""
+
+    answers: Answers
+    notes: tuple[str, ...]
+    unmeasured: Mapping[str, str]
 
 
 def ask(
@@ -46,40 +54,100 @@ def ask(
     queries: int,
     signals: frozenset[str] = SIGNALS,
     who: str = "model",
-) -> Answers:
+    task: Task = "classification",
+    outputs: _outputs.Outputs | None = None,
+    varying: bool = False,
+) -> Asked:
     """Logits, and those of ``signals`` that the model and its records allow.
 
     Records of floats: "sensitivity", and "augmentation" and "noise" (answers under fixed queries, under noise) if they
     are images (N, C, H, W) or tables (N, D). Torch modules: "gradients", and phi where ``queries`` is above 1. Noise is
-    in units of each channel's or feature's standard deviation over the records, the same for every model.
+    in units of each channel's or feature's standard deviation over the records, the same for every model. Records are
+    asked in a random order, so that batches hold members and non-members alike.
 
-    Raises `UsageError` that names ``who``: it fails, answers another shape, values that are not finite, or
-    probabilities.
+    Unless ``varying``, some records are asked twice, in other batches.
+
+    Raises `UsageError` that names ``who``: it fails, answers another shape or values that are not finite, answers that
+    differ from one time to the next, or what ``outputs`` cannot be (see `lacewing.auditing._outputs`).
     """
     check_model(model, who)
-    logits = _logits(model, records, who)
-    population_logits = None if population is None else _logits(model, population, who)
-    classes = logits.shape[1]
-    top = int(records.y.max() if population is None else max(records.y.max(), population.y.max()))
-    if top >= classes:
-        raise UsageError(f"y holds the label {top}, and {who} answers {classes} classes: labels must be below that.")
+    raw = answered(model, records, who, task)
+    notes, unmeasured = [], {}
+    if not varying and (together := _steady(model, records, raw, who, task)):
+        notes.append(together)
+        unmeasured = dict.fromkeys(signals, together)
+        signals, queries = frozenset(), 1
+    name = f"the answers of {who}"
+    logits, form, note = _outputs.as_logits(raw, task, outputs, name)
+    notes += [note] if note else []
+    population_logits = None
+    if population is not None:
+        others = answered(model, population, who, task)
+        population_logits = form.logits(np, others)
+        _tasks.scored(population_logits, population.y, task, who)
+    _tasks.scored(logits, records.y, task, who)
     found: dict[str, Array] = {}
     if records.x.dtype.kind == "f" and _all_float(records.form):
-        found |= _of_copies(model, records, queries, signals, who)
+        if task in CLASSES:
+            found |= _of_copies(model, records, queries, signals, who, form)
         records = replace(records, x=records.x.astype(np.float32))
     if isinstance(model, nn.Module) and "gradients" in signals:
-        found["gradient_N2"] = _gradients(model, records, who)
-    return Answers(logits, population_logits, **found)
+        try:
+            found["gradient_N2"] = _gradients(model, records, task, form)
+        except Exception as error:  # of autograd, vmap or the model: whatever it is, the other attacks can run
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            unmeasured["gradients"] = f"The gradients of single records cannot be taken of {who} ({what})."
+    return Asked(Answers(logits, population_logits, **found), tuple(notes), unmeasured)
 
 
-def _of_copies(model: Model, records: RawData, queries: int, signals: frozenset[str], who: str) -> dict[str, Array]:
+def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task) -> str | None:
+    """Ask some records again, in another order and company; a note if answers depend on the other records of a batch.
+
+    Raises `UsageError` where they differ by chance, and where those of a function depend on the batch.
+    """
+    rows = np.random.default_rng(303).permutation(len(records))[:_AGAIN]
+    some = records.at(rows)
+    again = answered(model, some, who, task)
+    if _alike(answers[rows], again, model):
+        return None
+    if not _alike(again, answered(model, some, who, task), model):
+        mend = (
+            "it draws at random in evaluation mode"
+            if isinstance(model, nn.Module)
+            else "is a network in it in training mode (dropout)? Call .eval() on it first"
+        )
+        raise UsageError(
+            f"{who} answers the same records differently when asked twice: {mend}. If its answers are meant to be "
+            "drawn at random, say augmented=True, which takes the mean of 8."
+        )
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{who} answers a record differently in another batch: is a network in it in training mode (batch norm)? "
+            "Call .eval() on it first, or answer each record by itself."
+        )
+    return (
+        f"The answers of {who} depend on the other records of a batch (normalisation by batch statistics), so that "
+        "only its outputs are looked at; records were asked in a random order, members and non-members together."
+    )
+
+
+def _alike(a: Array, b: Array, model: Model) -> bool:
+    """Whether answers differ by no more than the rounding of other batch sizes."""
+    coarse = isinstance(model, nn.Module) and any(p.dtype in _HALF for p in model.parameters())
+    spread = float(np.std(a.astype(np.float64))) or 1.0
+    return bool(np.abs(a.astype(np.float64) - b).max() <= (_ROUNDING_HALF if coarse else _ROUNDING) * spread)
+
+
+def _of_copies(
+    model: Model, records: RawData, queries: int, signals: frozenset[str], who: str, form: _outputs.Form
+) -> dict[str, Array]:
     """What the model answers of noisy and shifted copies of records of floats, by field of `Answers`."""
     x = records.x.astype(np.float32)
     white_box = isinstance(model, nn.Module)
-    batch_size = None if white_box else _BATCH  # of a function it is not known where it computes
+    batch_size = None if white_box else BATCH  # of a function it is not known where it computes
     every = np.ones(len(x), bool)
     scale = datasets.normalisation(x)
-    network = _Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype, who=who)
+    network = Standardised(model, *scale, ndim=x.ndim, form=records.form, dtype=records.x.dtype, who=who, answers=form)
     found: dict[str, Array] = {}
     if "sensitivity" in signals:
         found["sensitivity_N"] = observe(network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size)[
@@ -108,28 +176,25 @@ def _of_copies(model: Model, records: RawData, queries: int, signals: frozenset[
     return found
 
 
-def _gradients(model: nn.Module, records: RawData, who: str) -> Array:
-    """(N, 2), see `lacewing.signals.gradient_norms`."""
+def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Form) -> Array:
+    """(N, 2), see `lacewing.signals.gradient_norms`; the loss is that of the task."""
     masks = _masks(model)
-    blocks = np.array_split(np.arange(len(records)), -(-len(records) // _BATCH))
-    with user_code(f"{who}, asked for the gradients of single records,", own_frames=True):
-        parts = [
-            gradient_norms(model, _tensor(model, records.x[rows]), torch.from_numpy(records.y[rows]), masks=masks)
+    labels = torch.from_numpy(records.y if task in CLASSES else records.y.astype(np.float32))
+
+    def loss(answer: Tensor, label: Tensor) -> Tensor:
+        logits = form.logits(torch, answer.reshape(len(answer), -1))
+        if task == "regression":
+            return nn.functional.mse_loss(logits, label)
+        if task == "multi-label":
+            return nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
+        return nn.functional.cross_entropy(logits, label)
+
+    blocks = np.array_split(np.arange(len(records)), -(-len(records) // BATCH))
+    return np.concatenate(
+        [
+            gradient_norms(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss)
             for rows in blocks
         ]
-    return np.concatenate(parts)
-
-
-def check_model(model: object, who: str) -> None:
-    """Raises `UsageError` unless ``model`` can be called."""
-    if callable(model):
-        return
-    mend = ""
-    if hasattr(model, "predict_proba"):
-        mend = f", e.g. lambda x: numpy.log({who}.predict_proba(x).clip(1e-6))" if who == "model" else ", e.g. a lambda"
-    raise UsageError(
-        f"{who} is a {type(model).__name__}, which cannot be called: give a torch module or a function from records to "
-        f"logits{mend}."
     )
 
 
@@ -170,53 +235,6 @@ def nonzero(model: Model) -> tuple[int, int, float]:
     return total, kept, sum(count[1] for count in weights) / whole if whole else 1.0
 
 
-def _logits(model: Model, records: RawData, who: str) -> Array:
-    x = records.x
-    step = _BATCH if isinstance(model, nn.Module) else _CALLABLE_BATCH
-    batches = [x[start : start + step] for start in range(0, len(x), step)]
-    mend = "; give x as float32 if its values are quantities" if x.dtype.kind in "iu" else ""
-    with user_code(f"{who}, asked about records of shape {x.shape[1:]} and dtype {x.dtype},", mend):
-        if isinstance(model, nn.Module):
-            with torch.no_grad(), measuring(model):
-                parts = [_numpy(model(_tensor(model, batch))) for batch in batches]
-        else:
-            parts = [_numpy(model(records.form.records(batch))) for batch in batches]
-    for part, batch in zip(parts, batches, strict=True):
-        if part.dtype.kind not in "iuf" or part.ndim != 2 or len(part) != len(batch) or part.shape[1] < 2:
-            raise UsageError(
-                f"{who} answered {part.dtype} of shape {part.shape} to {len(batch)} records: it must answer their "
-                "logits, (records, classes) with at least two classes; of one logit z make two columns, 0 and z."
-            )
-    logits = np.concatenate(parts)
-    if logits.dtype.kind != "f" or logits.dtype.itemsize < 4:
-        logits = logits.astype(np.float32)
-    if not np.isfinite(logits).all():
-        raise UsageError(
-            f"{who} answered NaN or infinite values: give finite logits; floor log-probabilities, e.g. "
-            "numpy.log(p.clip(1e-6))."
-        )
-    refuse_probabilities(logits, f"the answers of {who}")
-    return logits
-
-
-def _numpy(answer: Any) -> Array:
-    if isinstance(answer, Tensor):
-        answer = answer.detach().cpu()
-        return np.asarray(answer.float() if answer.dtype in (torch.bfloat16, torch.float16) else answer)
-    if hasattr(answer, "to_numpy"):
-        return np.asarray(answer.to_numpy())
-    return np.asarray(answer)
-
-
-def _tensor(model: nn.Module, x: Array) -> Tensor:
-    """What a module takes: floats in its own precision; pixels (uint8 images) as floats; token ids as int64."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
-    if x.dtype.kind == "f" or x.dtype.kind == "b" or (x.dtype == np.uint8 and x.ndim == 4):
-        return tensor.to(parameter.dtype)
-    return tensor.to(torch.int64)
-
-
 def _masks(model: Model) -> dict[str, Tensor]:
     """The support of the weights that hold zeros."""
     if not isinstance(model, nn.Module):
@@ -227,34 +245,3 @@ def _masks(model: Model) -> dict[str, Tensor]:
 
 def _all_float(form: Form) -> bool:
     return all(dtype.startswith("float") for dtype in form.dtypes)
-
-
-class _Standardised(nn.Module):
-    """The user's model behind standardised inputs, so that noise is in units of their standard deviation."""
-
-    def __init__(
-        self, model: Model, mean: Array, std: Array, *, ndim: int, form: Form, dtype: np.dtype[Any], who: str
-    ) -> None:
-        super().__init__()
-        self.who = who
-        shape = (1, -1) + (1,) * (ndim - 2)
-        parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-        device = torch.device("cpu") if parameter is None else parameter.device
-        self.mean, self.std = (torch.from_numpy(a).to(device).view(shape) for a in (mean, std))
-        self.form, self.dtype = form, dtype
-        if isinstance(model, nn.Module):
-            self.inner = model
-            self.precision = torch.float32 if parameter is None else parameter.dtype
-        else:
-            self.call = model
-        if parameter is None:  # a place for who asks on which device the model is
-            self.place = nn.Parameter(torch.zeros(()), requires_grad=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits of standardised inputs."""
-        raw = inputs * self.std + self.mean
-        with user_code(f"{self.who}, asked about noisy or shifted records,"):
-            if hasattr(self, "inner"):
-                answer: Tensor = self.inner(raw.to(self.precision))
-                return answer
-            return torch.from_numpy(_numpy(self.call(self.form.records(raw.numpy().astype(self.dtype)))))

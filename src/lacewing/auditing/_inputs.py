@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.attacks._types import Task
+from lacewing.auditing._tasks import checked_labels
 from lacewing.errors import UsageError
 from lacewing.support.user_code import user_code
 
 LEAST = 10  # records of a kind
+_AGAIN = 64  # records that are read a second time
 Array = npt.NDArray[Any]
-Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Form:
     kind: Literal["array", "tensor", "frame"] = "array"
     columns: tuple[str, ...] = ()  # of a frame
     dtypes: tuple[str, ...] = ()
+    label_columns: tuple[str, ...] = ()  # of a frame of labels
 
     def records(self, x: Array) -> Any:
         """``x`` (N, ...) in this form."""
@@ -38,10 +41,12 @@ class Form:
             return frame.astype(dict(zip(self.columns, self.dtypes, strict=True)))
         return x
 
-    def labels(self, y: Labels) -> Any:
-        """``y`` (N,), int64, in this form."""
-        if self.kind == "frame":
+    def labels(self, y: Array) -> Any:
+        """``y`` (N,) or (N, L) in this form."""
+        if self.kind == "frame" and y.ndim == 1:
             return import_module("pandas").Series(y)
+        if self.kind == "frame":
+            return import_module("pandas").DataFrame(y, columns=list(self.label_columns) or None)
         return self.records(y)
 
 
@@ -50,7 +55,7 @@ class RawData:
     """N labelled records; ``x`` keeps the dtype that it was given in, so that token ids stay whole numbers."""
 
     x: Array
-    y: Labels
+    y: Array  # (N,) int64 classes, (N, L) int64 of 0 and 1, or (N, D) float64 quantities
     form: Form
 
     def __len__(self) -> int:
@@ -61,23 +66,25 @@ class RawData:
         return RawData(self.x[rows], self.y[rows], self.form)
 
 
-def read(given: Any, name: str, *, least: int = LEAST) -> RawData:
+def read(given: Any, name: str, task: Task = "classification", *, least: int = LEAST) -> RawData:
     """Labelled records from ``(x, y)`` of arrays, tensors or pandas objects, or from a torch data set.
 
     Raises `UsageError` that names the argument ``name``: not of these forms, lengths that differ, values that are no
-    finite numbers, labels that are no whole numbers, fewer than ``least`` records.
+    finite numbers, labels that are not of the task, fewer than ``least`` records.
     """
     if isinstance(given, tuple | list) and len(given) == 2:
         x, y = given
-    elif hasattr(given, "__getitem__") and hasattr(given, "__len__") and not _is_plain(given):
-        x, y = _items(given, name)
+    elif _is_data_set(given):
+        x, y = _items(given, range(_count(given, name)), name)
     else:
         raise UsageError(
             f"{name} is a {type(given).__name__}: give (x, y) of arrays, tensors or frames, or an indexable torch "
             "data set of (x, y)."
         )
     inputs, form = _inputs(x, name)
-    labels = _labels(y, name)
+    labels = checked_labels(_array(y), task, f"{name}: y")
+    if labels.ndim == 2 and getattr(y, "columns", None) is not None:
+        form = replace(form, label_columns=tuple(y.columns))
     if len(inputs) != len(labels):
         raise UsageError(f"{name} holds {len(inputs)} records and {len(labels)} labels: give one label a record.")
     if len(labels) < least:
@@ -107,6 +114,30 @@ def join(parts: Mapping[str, RawData]) -> RawData:
     return RawData(x, np.concatenate([part.y for part in parts.values()]), first.form)
 
 
+def varies(given: Any, read_before: RawData, name: str) -> bool:
+    """Whether a data set hands out other inputs when some records are read again, as one with a random transform does.
+
+    Raises `UsageError` where it hands out other labels, which no audit allows.
+    """
+    if not _is_data_set(given):
+        return False
+    rows = np.sort(np.random.default_rng(304).permutation(len(read_before))[:_AGAIN])
+    x, y = _items(given, rows.tolist(), name)
+    if not np.array_equal(_array(y).reshape(len(rows), -1), read_before.y[rows].reshape(len(rows), -1)):
+        raise UsageError(f"{name} hands out other labels when records are read again: give each record one label.")
+    return not np.array_equal(_inputs(x, name)[0], read_before.x[rows])
+
+
+def transform_of(given: Any) -> Any:
+    """The transform that a data set, or one that it is a subset of, applies to its records; None: not known."""
+    while given is not None:
+        for attribute in ("transforms", "transform"):
+            if (found := getattr(given, attribute, None)) is not None:
+                return found
+        given = getattr(given, "dataset", None)
+    return None
+
+
 def shared(a: RawData, b: RawData) -> int:
     """How many records of ``b`` stand in ``a`` as well, value for value."""
     known = {row.tobytes() for row in np.ascontiguousarray(a.x)}
@@ -127,12 +158,19 @@ def _is_tensor(given: Any) -> bool:
     return torch is not None and isinstance(given, torch.Tensor)
 
 
-def _items(given: Any, name: str) -> tuple[Any, Any]:
+def _is_data_set(given: Any) -> bool:
+    return hasattr(given, "__getitem__") and hasattr(given, "__len__") and not _is_plain(given)
+
+
+def _count(given: Any, name: str) -> int:
+    with user_code(f"{name}: its length"):
+        return len(given)
+
+
+def _items(given: Any, which: Iterable[int], name: str) -> tuple[Any, Any]:
     """(x, y) of a data set that hands out one (x, y) at a time."""
     xs, ys = [], []
-    with user_code(f"{name}: its length"):
-        count = len(given)
-    for index in range(count):
+    for index in which:
         with user_code(f"{name}: item {index}"):
             item = given[index]
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -143,7 +181,9 @@ def _items(given: Any, name: str) -> tuple[Any, Any]:
         raise UsageError(f"{name} holds 0 records: at least {LEAST} are needed.")
     if len({np.shape(x) for x in xs}) > 1:
         raise UsageError(f"{name} holds records of several shapes: pad or crop them to one.")
-    y = np.array([int(label) if _is_tensor(label) and label.numel() == 1 else label for label in ys])
+    if len({np.shape(y) for y in ys}) > 1:
+        raise UsageError(f"{name} holds labels of several shapes: give each record as many.")
+    y = np.array([label.detach().cpu().numpy() if _is_tensor(label) else label for label in ys])
     if _is_tensor(xs[0]):
         return sys.modules["torch"].stack(xs), y
     return np.stack([np.asarray(x) for x in xs]), y
@@ -170,20 +210,7 @@ def _inputs(x: Any, name: str) -> tuple[Array, Form]:
     return array, form
 
 
-def _labels(y: Any, name: str) -> Labels:
+def _array(y: Any) -> Array:
     if _is_tensor(y):
         y = y.detach().cpu()
-    labels = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-    if labels.ndim != 1:
-        raise UsageError(
-            f"{name}: y has shape {labels.shape}: give one label a record, y.ravel() of a column or y.argmax(1) of "
-            "one-hot rows."
-        )
-    if labels.dtype.kind not in "bui":
-        raise UsageError(
-            f"{name}: y has dtype {labels.dtype}: labels must be whole numbers from 0, such as y.astype(int)."
-        )
-    labels = labels.astype(np.int64)
-    if len(labels) and labels.min() < 0:
-        raise UsageError(f"{name}: y holds {labels.min()}: labels must be whole numbers from 0 to classes - 1.")
-    return labels
+    return np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)

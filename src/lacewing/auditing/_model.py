@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lacewing.attacks import _measure
-from lacewing.attacks._types import Attack, Evidence, Observed, Population, References
-from lacewing.auditing import _inputs, _pool, _refit, _result
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Task
+from lacewing.auditing import _evidence, _outputs, _pool, _records, _refit, _result, _tasks
 from lacewing.auditing._attacks import Attacks, choose
-from lacewing.auditing._inputs import RawData
+from lacewing.auditing._outputs import Outputs
+from lacewing.auditing._records import Records, check_same_variation
 from lacewing.auditing._result import Audit
 from lacewing.errors import UsageError
 from lacewing.results import NetworkResult
@@ -24,9 +23,9 @@ from lacewing.support import numbers
 from lacewing.support.text import say
 
 if TYPE_CHECKING:
-    from lacewing.auditing._ask import Answers
+    from lacewing.auditing import _ask
 
-SHARE, LEAST_POPULATION = 0.2, 100  # of the non-members, set aside where no population is given
+DRAWS = 8  # of answers that are drawn at random, of which the mean is audited
 MOST_REFERENCES, MOST_QUERIES = 1_024, 256
 _NEED_REFERENCES = frozenset({"shadow", "references", "in-references"})
 
@@ -47,15 +46,19 @@ def audit(
     version: str | None = None,
     processes: int | None = None,
     progress: bool = True,
+    task: Task = "classification",
+    outputs: Outputs | None = None,
+    groups: Any = None,
+    augmented: bool = False,
 ) -> Audit:
     """What ``model`` gives away about the records that it was trained on.
 
     Args:
-        model: a torch module (asked in evaluation mode and fp32), or any function from records to logits, such as
-            ``lambda x: numpy.log(classifier.predict_proba(x).clip(1e-6))``.
+        model: a torch module (asked in evaluation mode and fp32), or any function from records to logits or
+            probabilities, such as ``classifier.predict_proba``.
         members: the records it was trained on, ``(x, y)`` of arrays, tensors or pandas objects, or an indexable torch
-            data set of (x, y); y whole numbers from 0. A function is given x in the form that members have.
-        nonmembers: records of the same source that it never saw.
+            data set of (x, y); y as ``task`` says. A function is given x in the form that members have.
+        nonmembers: records of the same source that it never saw, read in the same way.
         refit: trains a new model the way ``model`` was: ``refit(x, y, seed) -> model``, with its own optimiser,
             augmentation and pruning. numpy, torch and random are seeded with ``seed`` before.
         references: K, how many models ``refit`` trains, each on a random half of all audited records, every odd one on
@@ -77,6 +80,18 @@ def audit(
             change it when that module's imports or settings change. A closure is cached only with a version.
         processes: worker processes for references; default one a core, one where the model is on a GPU.
         progress: tell on standard error how long references will take.
+        task: ``"classification"``: y (N,) whole numbers from 0, answers (N, C). ``"binary"``: y 0 or 1, answers (N,),
+            (N, 1) of class 1, or (N, 2). ``"multi-label"``: y (N, L) of 0 and 1, answers (N, L). ``"regression"``: y
+            and answers (N,) or (N, D). Attacks that need class probabilities are refused for the last two.
+        outputs: what the answers are: ``"logits"``, ``"probabilities"``, ``"log-probabilities"`` or ``"sigmoid"``
+            (each column between 0 and 1 by itself). None: rows that sum to 1 count as probabilities; answers that
+            may be something else than logits are refused.
+        groups: (ids of the members, ids of the nonmembers), whole numbers or words, one a record: patients, users,
+            near-duplicates. Halves and population hold whole groups, a group counts as one unit, whose score is the
+            mean of its records' scores, and n counts groups. None: exact copies that stand on one side count once.
+        augmented: members and nonmembers are data sets with one random transform, or the model answers at random, and
+            that is meant: each record is asked 8 times, and the mean of the answers is audited. Else what differs
+            from one time to the next is refused.
 
     Raises:
         UsageError: an argument is not as described, or a named attack cannot run; the sentence names the argument.
@@ -85,52 +100,68 @@ def audit(
         raise UsageError(
             "audit was called while a worker imports this module: put it under `if __name__ == '__main__':`."
         )
-    from lacewing.auditing import _ask
+    from lacewing.auditing import _ask, _call
 
-    _ask.check_model(model, "model")
+    _call.check_model(model, "model")
     _check_references(refit, references)
     processes = numbers.processes(processes)
     queries = numbers.whole("queries", queries, 1, MOST_QUERIES, why="1 being the record itself")
     seed = _seed(seed, refit)
     _result.check_delta(delta)
     chosen = choose(attacks)
+    _outputs.check(task, outputs)
+    _check_augmented(augmented, refit, queries, task)
     notes: list[str] = []
-    records = _read(members, nonmembers, population, chosen.attacks, seed, notes)
-    needs = {need for attack in chosen.attacks for need in attack.needs}
-    signals = frozenset(_ask.SIGNALS & needs)
-    answers = _ask.ask(model, records.audited, records.population, queries=queries, signals=signals)
+    common = {"groups": groups, "task": task, "chosen": chosen.attacks, "seed": seed, "augmented": augmented}
+
+    def read(said: list[str]) -> Records:
+        return _records.read(members, nonmembers, population, **common, notes=said)
+
+    records = read(notes)
+    needs = {need for attack in chosen.attacks for need in attack.needs if task in attack.tasks}
+    signals = frozenset() if augmented else frozenset(_ask.SIGNALS & needs)
+    options: Any = {"queries": queries, "signals": signals, "task": task, "outputs": outputs}
+    size = _ask.nonzero(model)
+    asked = _ask.ask(model, records.audited, records.population, **options, varying=augmented)
+    if augmented:
+        asked = _averaged(asked, model, records, read, options)
+    answers, refused = asked.answers, _unmeasured(chosen.attacks, asked.unmeasured)
+    notes += asked.notes
     unmeasured = _ask.unmeasured(records.audited)
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
         notes.append(unmeasured)
-    evidence = _evidence(answers, records.audited, records.member_N, records.population)
+    evidence = _evidence.of_target(answers, records, task)
     folder = None if out is None else Path(out)
     if refit is not None:
         work = _refit.Work(
             refit=refit,
             records=records.audited,
             population=records.population,
-            in_KN=_refit.halves(len(records.audited), references, seed),
+            in_KN=_refit.halves(records.together_N, references, seed),
             seed_K=tuple(1000 * seed + k for k in range(references)),
             queries=queries,
             white_box=_ask.is_module(model),
             signals=tuple(sorted(signals)),
+            task=task,
+            outputs=outputs,
         )
         if processes is None and _ask.on_gpu(model):
             processes = 1
         say = _to_stderr if progress else _nowhere
         found, said = _refit.references(work, folder=folder, version=version, processes=processes, say=say)
         notes += [*said, *_sizes_differ(records)]
-        evidence = _with_references(evidence, answers, found, work, notes)
-    refused = records.refused | _mends(
+        evidence = _evidence.with_references(evidence, answers, found, work, notes)
+    refused |= records.refused
+    refused |= _mends(
         chosen.attacks,
         evidence,
-        records.refused,
+        refused,
         with_references=refit is not None,
         could_query=unmeasured is None and _ask.is_module(model),
     )
     return _result.build(
         evidence,
-        _network(_ask.nonzero(model), evidence.observed, seed),
+        _network(size, _tasks.fit(answers.logits_NC, records.audited.y, records.member_N, task), seed),
         attacks=chosen,
         delta=delta,
         notes=notes,
@@ -160,32 +191,7 @@ def _seed(seed: int, refit: object) -> int:
     return numbers.whole("seed", seed, 0, most, why="since refit gets 1000 * seed + k, and numpy takes 32 bits")
 
 
-@dataclass(frozen=True, eq=False)
-class _Records:
-    """The records of an audit, and the attacks that are refused for want of a population."""
-
-    audited: RawData
-    member_N: npt.NDArray[np.bool_]
-    population: RawData | None
-    refused: dict[str, str]
-
-
-def _read(
-    members: Any, nonmembers: Any, population: Any, chosen: Sequence[Attack], seed: int, notes: list[str]
-) -> _Records:
-    """The given records, checked and in one form: members, then non-members, and the population apart."""
-    inside, outside = _inputs.read(members, "members"), _inputs.read(nonmembers, "nonmembers")
-    given = None if population is None else _inputs.read(population, "population")
-    outside, reserve, refused = _population(outside, given, chosen, seed, notes)
-    parts = {"members": inside, "nonmembers": outside} | ({} if reserve is None else {"population": reserve})
-    everything = _inputs.join(parts)
-    n = len(inside) + len(outside)
-    reserve = None if reserve is None else everything.at(np.arange(n, len(everything)))
-    _note_shared(inside, outside, reserve, notes)
-    return _Records(everything.at(np.arange(n)), np.arange(n) < len(inside), reserve, refused)
-
-
-def _sizes_differ(records: _Records) -> list[str]:
+def _sizes_differ(records: Records) -> list[str]:
     """A note where references, which train on half of all records, train on fewer or more than the model did."""
     n, members = len(records.audited), int(records.member_N.sum())
     if 0.8 <= 2 * members / n <= 1.25:
@@ -196,108 +202,57 @@ def _sizes_differ(records: _Records) -> list[str]:
     ]
 
 
-def _population(
-    outside: RawData, given: RawData | None, chosen: Sequence[Attack], seed: int, notes: list[str]
-) -> tuple[RawData, RawData | None, dict[str, str]]:
-    """(audited non-members, population, attacks refused for want of one)."""
-    asked = [attack.name for attack in chosen if "population" in attack.needs]
-    if given is not None or not asked:
-        return outside, given, {}
-    n = len(outside)
-    if n < 2 * LEAST_POPULATION:
-        why = (
-            f"It needs a population, and {n} non-members are too few to set 20 %, at least {LEAST_POPULATION}, of them "
-            f"aside: pass population=(x, y), or at least {2 * LEAST_POPULATION} non-members."
-        )
-        return outside, None, dict.fromkeys(asked, why)
-    size = max(LEAST_POPULATION, round(SHARE * n))
-    aside = np.zeros(n, bool)
-    aside[np.random.default_rng([seed, 302]).permutation(n)[:size]] = True
-    notes.append(
-        f"No population was given: {size} of the {n} non-members (20 %, at least {LEAST_POPULATION}), drawn at random, "
-        "were set aside as population and are not audited."
-    )
-    return outside.at(~aside), outside.at(aside), {}
-
-
-def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, notes: list[str]) -> None:
-    same = _inputs.shared(inside, outside)
-    if same == len(outside):
+def _check_augmented(augmented: bool, refit: object, queries: int, task: Task) -> None:
+    if queries > 1 and task not in CLASSES:
+        raise UsageError(f"queries = {queries} is for class probabilities; leave it out for task='{task}'.")
+    if not augmented:
+        return
+    if refit is not None:
         raise UsageError(
-            "nonmembers are all among the members, value for value: give records that the model never saw."
+            "augmented=True averages answers to random copies, which no refit trains on: give the records themselves, "
+            "and augment inside refit."
         )
-    if same:
-        notes.append(f"{same} of the {len(outside)} audited non-members are equal to a member, value for value.")
-    for name, part in (("members", inside), ("audited non-members", outside)):
-        if reserve is not None and (same := _inputs.shared(part, reserve)):
-            notes.append(f"{same} of the {len(reserve)} population records are equal to one of the {name}.")
+    if queries > 1:
+        raise UsageError(f"queries = {queries} and augmented=True both vary the records: leave one out.")
 
 
-def _evidence(answers: Answers, records: RawData, member: npt.NDArray[np.bool_], reserve: RawData | None) -> Evidence:
-    observed = Observed(
-        logits_NC=answers.logits_NC,
-        label_N=records.y,
-        member_N=member,
-        sensitivity_N=answers.sensitivity_N,
-        record_N=np.arange(len(records)),
-        phi_NQ=answers.phi_NQ,
-        right_NQ=answers.right_NQ,
-        right_NS=answers.right_NS,
-        gradient_N2=answers.gradient_N2,
-    )
-    if reserve is None or answers.logits_ZC is None:
-        return Evidence(observed)
-    return Evidence(observed, population=Population(answers.logits_ZC, reserve.y))
+def _averaged(
+    first: _ask.Asked, model: Any, records: Records, read: Callable[[list[str]], Records], options: Mapping[str, Any]
+) -> _ask.Asked:
+    """The mean answers over `DRAWS` draws of the records' transform, or of the model's own randomness."""
+    from lacewing.auditing import _ask
 
-
-def _with_references(
-    evidence: Evidence, target: Answers, found: Sequence[Answers], work: _refit.Work, notes: list[str]
-) -> Evidence:
-    """All references for the target; the first of them as shadow, with the others as its references."""
-    for k, answers in enumerate(found):
-        if answers.logits_NC.shape != target.logits_NC.shape:
-            raise UsageError(
-                f"reference {k + 1} answers {answers.logits_NC.shape[1]} classes and model "
-                f"{target.logits_NC.shape[1]}: refit must give every model the same classes, in the same order."
-            )
-    own = _evidence(found[0], work.records, work.in_KN[0], work.population)
-    rest = range(1, len(found))
-    inside = work.in_KN[1:]
-    covered = bool((inside.any(axis=0) & ~inside.all(axis=0)).all())
-    if not covered:
-        notes.append(
-            f"With {len(found)} references the shadow network has too few of them: attacks with references rank "
-            "records but make no decisions. Give references=4 or more."
+    every = [first.answers]
+    for _ in range(DRAWS - 1):
+        again = read([]) if records.varying else records
+        if len(every) == 1 and records.varying:
+            check_same_variation(records, again)
+        every.append(_ask.ask(model, again.audited, again.population, **options, varying=True).answers)
+    if not records.varying and np.array_equal(every[0].logits_NC, every[1].logits_NC):
+        raise UsageError(
+            "augmented=True, but records and answers are the same each time: leave it out, or give data sets whose "
+            "transform draws at random."
         )
-    shadow = Evidence(
-        own.observed,
-        references=_stacked(found, rest, work) if covered else None,
-        population=_reserve(own.population, found, rest),
-    )
-    every = range(len(found))
-    return Evidence(
-        evidence.observed,
-        references=_stacked(found, every, work),
-        population=_reserve(evidence.population, found, every),
-        shadow=shadow,
+    of_population = [answers.logits_ZC for answers in every if answers.logits_ZC is not None]
+    what = "each read through a random transform" if records.varying else "which the model draws at random"
+    return _ask.Asked(
+        _ask.Answers(
+            np.mean([answers.logits_NC for answers in every], axis=0),
+            np.mean(of_population, axis=0) if of_population else None,
+        ),
+        (*first.notes, f"Answers are means over {DRAWS}, {what}: copies that differ were not looked for."),
+        dict.fromkeys(_ask.SIGNALS, "Of answers that are drawn at random the outputs alone are looked at."),
     )
 
 
-def _stacked(found: Sequence[Answers], which: Sequence[int], work: _refit.Work) -> References:
-    phi = [found[k].phi_NQ for k in which]
-    return References(
-        logits_KNC=np.stack([found[k].logits_NC for k in which]),
-        in_KN=work.in_KN[list(which)],
-        name_K=tuple(f"reference {k + 1}" for k in which),
-        phi_KNQ=np.stack([p for p in phi if p is not None]) if all(p is not None for p in phi) else None,
-    )
-
-
-def _reserve(own: Population | None, found: Sequence[Answers], which: Sequence[int]) -> Population | None:
-    if own is None:
-        return None
-    logits = [answers for k in which if (answers := found[k].logits_ZC) is not None]
-    return Population(own.logits_ZC, own.label_Z, np.stack(logits))
+def _unmeasured(chosen: Sequence[Attack], why: Mapping[str, str]) -> dict[str, str]:
+    """By attack: why a signal that it needs could not be measured."""
+    found = {}
+    for attack in chosen:
+        lacking = sorted(attack.needs & why.keys())
+        if lacking and not attack.about:
+            found[attack.name] = why[lacking[0]]
+    return found
 
 
 def _mends(
@@ -312,7 +267,8 @@ def _mends(
     found = {}
     for attack in chosen:
         lacking = _measure.missing(attack, evidence)
-        if lacking is None or attack.name in refused or attack.about:
+        wrong_task = evidence.observed.task not in attack.tasks
+        if lacking is None or attack.name in refused or attack.about or wrong_task:
             continue
         mends = []
         if attack.needs & _NEED_REFERENCES and not with_references:
@@ -324,9 +280,8 @@ def _mends(
     return found
 
 
-def _network(counts: tuple[int, int, float], observed: Observed, seed: int) -> NetworkResult:
+def _network(counts: tuple[int, int, float], fit: _tasks.Fit, seed: int) -> NetworkResult:
     parameters, kept, prunable = counts
-    right = np.argmax(observed.logits_NC, axis=1) == observed.label_N
     return NetworkResult(
         network="model",
         method="dense",
@@ -336,8 +291,8 @@ def _network(counts: tuple[int, int, float], observed: Observed, seed: int) -> N
         density_prunable=prunable,
         parameters=parameters,
         nonzero=kept,
-        train_accuracy=float(right[observed.member_N].mean()),
-        test_accuracy=float(right[~observed.member_N].mean()),
+        train_accuracy=fit.members,
+        test_accuracy=fit.nonmembers,
     )
 
 

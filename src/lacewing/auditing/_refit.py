@@ -22,9 +22,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from lacewing.attacks._types import Task
 from lacewing.auditing import _pool
 from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._outputs import Outputs
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.support.files import write_atomically
@@ -52,17 +55,25 @@ class Work:
     queries: int
     white_box: bool  # the audited model is a torch module, so references must be
     signals: tuple[str, ...]  # asked of the first reference, beside logits
+    task: Task = "classification"
+    outputs: Outputs | None = None
 
     def __len__(self) -> int:
         return len(self.in_KN)
 
 
-def halves(n: int, count: int, seed: int) -> Bools:
-    """(count, n): random halves of n records, each odd one the complement of the one before it."""
-    inside = np.zeros((count, n), bool)
+def halves(group_N: npt.NDArray[np.integer], count: int, seed: int) -> Bools:
+    """(count, N): random halves of N records by groups, each odd one the complement of the one before it.
+
+    Groups are taken in random order until no more fit into N // 2 records; without larger groups that is a half.
+    """
+    groups, group = np.unique(group_N, return_inverse=True)
+    size = np.bincount(group)
+    inside = np.zeros((count, len(group_N)), bool)
     for k in range(count):
         if k % 2 == 0:
-            inside[k, np.random.default_rng([seed, 301, k // 2]).permutation(n)[: n // 2]] = True
+            order = np.random.default_rng([seed, 301, k // 2]).permutation(len(groups))
+            inside[k] = np.isin(group, order[np.cumsum(size[order]) <= len(group_N) // 2])
         else:
             inside[k] = ~inside[k - 1]
     return inside
@@ -175,8 +186,15 @@ def train_one(work: Work, k: int, path: Path) -> float:
         if not work.white_box and isinstance(model, nn.Module):
             model = _as_function(model)
         answers = _ask.ask(
-            model, work.records, work.population, queries=work.queries, signals=_signals(work, k), who=who
-        )
+            model,
+            work.records,
+            work.population,
+            queries=work.queries,
+            signals=_signals(work, k),
+            who=who,
+            task=work.task,
+            outputs=work.outputs,
+        ).answers
     seconds = time.perf_counter() - started
     found = {name: array for name, array in vars(answers).items() if array is not None}
     packed = io.BytesIO()
@@ -197,6 +215,8 @@ def write_work(folder: Path, work: Work) -> None:
         "queries": work.queries,
         "white_box": work.white_box,
         "signals": work.signals,
+        "task": work.task,
+        "outputs": work.outputs,
     }
     (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -204,8 +224,8 @@ def write_work(folder: Path, work: Work) -> None:
 def read_work(folder: Path, refit: Refit) -> Work:
     """The inverse of ``write_work``."""
     about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    kind, columns, dtypes = (about["form"][name] for name in ("kind", "columns", "dtypes"))
-    form = Form(kind, tuple(columns), tuple(dtypes))
+    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
+    form = Form(**fields)
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
         population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
         return Work(
@@ -217,6 +237,8 @@ def read_work(folder: Path, refit: Refit) -> Work:
             queries=about["queries"],
             white_box=about["white_box"],
             signals=tuple(about["signals"]),
+            task=about["task"],
+            outputs=about["outputs"],
         )
 
 
@@ -243,6 +265,8 @@ def _keys(work: Work, version: str | None) -> list[str] | None:
         "version": version,
         "queries": work.queries,
         "white_box": work.white_box,
+        "task": work.task,
+        "outputs": work.outputs,
     }
     keys = []
     for k in range(len(work)):

@@ -1,0 +1,105 @@
+"""From the answers of the target and its references to what an attacker holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._types import Evidence, Observed, Population, References, Task
+from lacewing.auditing import _tasks
+from lacewing.auditing._inputs import RawData
+from lacewing.auditing._records import Records
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools
+
+if TYPE_CHECKING:
+    from lacewing.auditing._ask import Answers
+    from lacewing.auditing._refit import Work
+
+
+def of_target(answers: Answers, records: Records, task: Task) -> Evidence:
+    """What the attacker of the target holds without references."""
+    y = records.audited.y
+    observed = of_network(answers, y, records.member_N, task)
+    observed = replace(observed, group_N=records.group_N)
+    return Evidence(observed, population=_population(answers, records.population, y, task))
+
+
+def of_network(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Task) -> Observed:
+    logits, label = _tasks.scored(answers.logits_NC, y, task, "model")
+    return Observed(
+        logits_NC=logits,
+        label_N=label,
+        member_N=member_N,
+        sensitivity_N=answers.sensitivity_N,
+        record_N=np.arange(len(y)),
+        phi_NQ=answers.phi_NQ,
+        right_NQ=answers.right_NQ,
+        right_NS=answers.right_NS,
+        gradient_N2=answers.gradient_N2,
+        task=task,
+        benefit_N=_tasks.fit(answers.logits_NC, y, member_N, task).benefit_N,
+    )
+
+
+def _population(answers: Answers, reserve: RawData | None, y: npt.NDArray[Any], task: Task) -> Population | None:
+    if reserve is None or answers.logits_ZC is None:
+        return None
+    variance = y.var(axis=0) if task == "regression" else None
+    return Population(*_tasks.scored(answers.logits_ZC, reserve.y, task, "model", variance_D=variance))
+
+
+def with_references(
+    evidence: Evidence, target: Answers, found: Sequence[Answers], work: Work, notes: list[str]
+) -> Evidence:
+    """All references for the target; the first of them as shadow, with the others as its references."""
+    for k, answers in enumerate(found):
+        if answers.logits_NC.shape != target.logits_NC.shape:
+            raise UsageError(
+                f"reference {k + 1} answers {answers.logits_NC.shape[1]} classes and model "
+                f"{target.logits_NC.shape[1]}: refit must give every model the same classes, in the same order."
+            )
+    y = work.records.y
+    own = of_network(found[0], y, work.in_KN[0], work.task)
+    rest = range(1, len(found))
+    inside = work.in_KN[1:]
+    covered = bool((inside.any(axis=0) & ~inside.all(axis=0)).all())
+    if not covered:
+        notes.append(
+            f"With {len(found)} references the shadow network has too few of them: attacks with references rank "
+            "records but make no decisions. Give references=4 or more."
+        )
+    shadow = Evidence(
+        own,
+        references=_stacked(found, rest, work) if covered else None,
+        population=_reserve(_population(found[0], work.population, y, work.task), found, rest, work),
+    )
+    every = range(len(found))
+    return Evidence(
+        evidence.observed,
+        references=_stacked(found, every, work),
+        population=_reserve(evidence.population, found, every, work),
+        shadow=shadow,
+    )
+
+
+def _stacked(found: Sequence[Answers], which: Sequence[int], work: Work) -> References:
+    phi = [found[k].phi_NQ for k in which]
+    return References(
+        logits_KNC=_tasks.scored(np.stack([found[k].logits_NC for k in which]), work.records.y, work.task, "refit")[0],
+        in_KN=work.in_KN[list(which)],
+        name_K=tuple(f"reference {k + 1}" for k in which),
+        phi_KNQ=np.stack([p for p in phi if p is not None]) if all(p is not None for p in phi) else None,
+    )
+
+
+def _reserve(own: Population | None, found: Sequence[Answers], which: Sequence[int], work: Work) -> Population | None:
+    if own is None or work.population is None:
+        return None
+    answers = [found[k] for k in which]
+    each = [_population(one, work.population, work.records.y, work.task) for one in answers]
+    return Population(own.logits_ZC, own.label_Z, np.stack([one.logits_ZC for one in each if one is not None]))

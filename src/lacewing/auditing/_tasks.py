@@ -1,0 +1,135 @@
+"""Labels of every task, and what a network's answers say about them: one number a record, higher for members.
+
+- classification, binary: log-odds of the given class, which the attacks compute from logits themselves;
+- multi-label (L labels, 0 or 1): the sum over labels of the log-odds of the given value;
+- regression (D quantities): minus the logarithm of the squared error, each quantity in units of its variance, averaged
+  over quantities. It ranks records as the negative squared error does (for D = 1 as the absolute error, too), and the
+  difference of two networks is the logarithm of the ratio of their errors, so that references scale it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._types import CLASSES, Task
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats
+
+Array = npt.NDArray[Any]
+_EXACT = 1e-6  # of the labels' variance, added to every squared error: an error of 0 stays finite
+
+
+def checked_labels(labels: Array, task: Task, name: str) -> Array:
+    """(N,) int64 classes from 0; (N, L) int64 of 0 and 1; or (N, D) float64 quantities.
+
+    Raises `UsageError` that names ``name`` and says which task the labels look like, for none is guessed.
+    """
+    if task == "regression":
+        return _quantities(labels, name)
+    if task == "multi-label":
+        return _several(labels, name)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+        mend = (
+            "these rows are one-hot, so give y.argmax(1)"
+            if one_hot
+            else "say task='multi-label' if a record may have several labels, task='regression' for quantities"
+        )
+        raise UsageError(f"{name} has shape {labels.shape}, and a class is one number a record: {mend}.")
+    if labels.ndim != 1:
+        raise UsageError(f"{name} has shape {labels.shape}: give one label a record, such as y.ravel() of a column.")
+    if labels.dtype.kind not in "bui":
+        whole = labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())
+        mend = "if they are classes, give y.astype(int)" if whole else "say task='regression' for quantities"
+        raise UsageError(f"{name} has dtype {labels.dtype}, and classes are whole numbers from 0: {mend}.")
+    if len(labels) and labels.min() < 0:
+        mend = "-1 and 1 become 0 and 1 by (y + 1) // 2" if set(np.unique(labels)) <= {-1, 1} else "number them anew"
+        raise UsageError(f"{name} holds {labels.min()}: classes must be whole numbers from 0 to classes - 1; {mend}.")
+    if task == "binary" and len(labels) and labels.max() > 1:
+        raise UsageError(f"{name} holds {labels.max()}: labels of a binary task are 0 and 1.")
+    return labels.astype(np.int64)
+
+
+def scored(
+    answers: Array, labels: Array, task: Task, name: str, *, variance_D: Floats | None = None
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """(.., N, C) logits and (N,) labels as the attacks take them, of answers (.., N, C) and checked labels.
+
+    Multi-label, regression: C = 2, logits (0, number), label 1. ``variance_D`` is that of the audited records'
+    quantities, for records of a population; None: of the labels given. Raises `UsageError` where answers and labels
+    do not fit each other.
+    """
+    if task in CLASSES:
+        if labels.max() >= answers.shape[-1]:
+            raise UsageError(
+                f"y holds the label {labels.max()}, and {name} answers {answers.shape[-1]} classes: labels must be "
+                "below that."
+            )
+        return answers, labels
+    if answers.shape[-1] != labels.shape[1]:
+        raise UsageError(
+            f"{name} answers {answers.shape[-1]} numbers a record and y has {labels.shape[1]}: give as many labels."
+        )
+    number = _number(answers.astype(np.float64), labels, task, variance_D)
+    return np.stack([np.zeros_like(number), number], axis=-1), np.ones(len(labels), np.int64)
+
+
+class Fit(NamedTuple):
+    """How well a network answers: a share or R^2 of members and of non-members, and each record's gain."""
+
+    members: float
+    nonmembers: float
+    benefit_N: Floats | None  # over the best constant answer; None: classes, whose answers are right or wrong
+
+
+def fit(answers: Array, labels: Array, member_N: Bools, task: Task) -> Fit:
+    """Shares of right answers, (classification, binary), of right labels (multi-label), or R^2 (regression).
+
+    R^2 is 1 - (sum of squared errors) / (sum of squares about the mean of each side), averaged over quantities. The
+    constant answer is the members' most frequent value of each label, or their mean of each quantity.
+    """
+    if task in CLASSES:
+        right = np.argmax(answers, axis=1) == labels
+        return Fit(float(right[member_N].mean()), float(right[~member_N].mean()), None)
+    if task == "multi-label":
+        hits = ((answers > 0) == labels).mean(axis=1)
+        usual = (labels == (labels[member_N].mean(axis=0) > 0.5)).mean(axis=1)
+        return Fit(float(hits[member_N].mean()), float(hits[~member_N].mean()), hits - usual)
+    answers = answers.astype(np.float64)
+    spread = np.maximum(labels[member_N].var(axis=0), np.finfo(float).tiny)
+    gain = ((labels - labels[member_N].mean(axis=0)) ** 2 - (labels - answers) ** 2) / spread
+    explained = []
+    for side in (member_N, ~member_N):
+        total = np.maximum(((labels[side] - labels[side].mean(axis=0)) ** 2).sum(axis=0), np.finfo(float).tiny)
+        explained.append(float(np.mean(1 - ((labels[side] - answers[side]) ** 2).sum(axis=0) / total)))
+    return Fit(explained[0], explained[1], gain.mean(axis=1))
+
+
+def _number(answers: Floats, labels: Array, task: Task, variance_D: Floats | None) -> Floats:
+    if task == "multi-label":
+        odds: Floats = ((2 * labels - 1) * answers).sum(axis=-1)
+        return odds
+    variance = labels.var(axis=0) if variance_D is None else variance_D
+    scaled = (answers - labels) ** 2 / np.where(variance > 0, variance, 1.0)
+    number: Floats = -np.log(scaled.mean(axis=-1) + _EXACT)
+    return number
+
+
+def _quantities(labels: Array, name: str) -> Floats:
+    if labels.dtype.kind not in "buif" or labels.ndim not in (1, 2):
+        raise UsageError(f"{name} has dtype {labels.dtype} and shape {labels.shape}: give quantities, (N,) or (N, D).")
+    quantities: Floats = labels.astype(np.float64).reshape(len(labels), -1)
+    if not np.isfinite(quantities).all():
+        raise UsageError(f"{name} holds NaN or infinite values: drop these records.")
+    if len(quantities) and (quantities == quantities[0]).all():
+        raise UsageError(f"{name} holds the same quantity for every record: there is nothing to predict.")
+    return quantities
+
+
+def _several(labels: Array, name: str) -> npt.NDArray[np.int64]:
+    if labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
+        raise UsageError(f"{name} has shape {labels.shape}: give (N, L), 1 for each label that a record has, else 0.")
+    return labels.astype(np.int64)

@@ -38,6 +38,17 @@ class DivergedError(LacewingError):
     """A network's loss became NaN or infinite. The study continues without that network."""
 
 
+class GateFailed(LacewingError, AssertionError):
+    """A gate of an audit failed: leakage above its bound. An `AssertionError` too, so that pytest tells a failed test.
+
+    ``verdicts`` holds what every gate of the call found.
+    """
+
+    def __init__(self, sentence: str, verdicts: tuple[object, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.verdicts = verdicts
+
+
 class BudgetSpent(LacewingError):
     """The time budget is used up, or SIGTERM arrived: the state is saved, and the same command continues."""
 
@@ -50,6 +61,7 @@ class Terminated(BaseException):
 
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # first match wins
+    (GateFailed, GATE_FAILED),
     (UsageError, BAD_USAGE),
     (DivergedError, JOBS_FAILED),
     (BudgetSpent, RUN_AGAIN),

@@ -168,6 +168,19 @@ LABELS = {  # the metrics of an attack, as tables name them
 METRICS = (*LABELS, *REALISED)  # the order of results.csv; each with _low and _high
 
 
+def strongest_first(results: Iterable[AttackResult]) -> list[AttackResult]:
+    """Results by AUC, the highest first; equal ones by the lower end of its interval, then as they were.
+
+    The one order in which an audit shows its attacks.
+    """
+
+    def strength(result: AttackResult) -> tuple[float, float]:
+        found = result.metrics.get("auc")
+        return (-math.inf, -math.inf) if found is None else (found.value, found.low)
+
+    return sorted(results, key=strength, reverse=True)
+
+
 def by_realised_fpr(results: Iterable[AttackResult], metric: str) -> list[tuple[Estimate, list[str]]]:
     """Each realised FPR with the attacks whose threshold shows it, the most common one first; none where refused.
 

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -41,13 +42,13 @@ def test_the_answer_comes_first_and_all_that_did_not_run_is_listed(call: Any) ->
     lines = out.splitlines()
     assert lines[0].startswith("Leakage found: the attack '")
     assert any(line.startswith("not run: lira-online") for line in lines)
-    assert sum(line.startswith("check passed: ") for line in lines) == 3
+    assert sum(line.startswith("check passed: ") for line in lines) == 4
 
 
 def test_json_is_one_document_and_files_are_written(call: Any, tmp_path: Path) -> None:
     code, out, _ = call(
         "audit", "outputs.npz", "--attack", "loss", "--attack", "gap", "--json", "--out", "found",
-        "--delta", "1e-6", "--fail-if", "gap.auc > 0.99",
+        "--delta", "1e-6", "--fail-if", "gap.auc > 0.9",
     )  # fmt: skip
     assert code == 0
     found = json.loads(out)
@@ -60,12 +61,15 @@ def test_json_is_one_document_and_files_are_written(call: Any, tmp_path: Path) -
 
 
 def test_a_failing_gate_exits_1_and_prints_its_number(call: Any) -> None:
-    code, out, err = call("audit", "scores.npz", "--fail-if", "scores.auc > 0.6", "--fail-if", "any.tpr@0.1 > 0.999")
+    code, out, err = call("audit", "scores.npz", "--fail-if", "scores.auc > 0.6", "--fail-if", "tpr@0.1 > 0.98")
     assert code == 1
     assert "gate FAILED: scores.auc > 0.6: lower end of scores 0." in out
-    assert "gate passed: any.tpr@0.1 > 0.999" in out
-    assert "gate failed: scores.auc > 0.6" in err
-    assert "tpr" not in err
+    assert "gate passed: tpr@0.1 > 0.98" in out
+    assert err == ""  # each verdict is printed once
+    code, out, err = call("audit", "scores.npz", "--json", "--fail-if", "auc > 0.6")
+    assert code == 1
+    assert [gate["failed"] for gate in json.loads(out)["gates"]] == [True]
+    assert err.startswith("lacewing: gate failed: auc > 0.6: lower end of scores 0.")
 
 
 @pytest.mark.parametrize(
@@ -76,11 +80,15 @@ def test_a_failing_gate_exits_1_and_prints_its_number(call: Any) -> None:
     ],
 )
 def test_a_gate_that_cannot_be_judged_exits_2_after_the_audit(call: Any, gate: str, says: str) -> None:
-    code, out, err = call("audit", "scores.npz", "--json", "--fail-if", gate)
+    code, out, err = call("audit", "scores.npz", "--json", "--fail-if", gate, "--fail-if", "auc > 0.6")
     assert code == 2
     assert says in err
-    assert json.loads(out)["gates"] is None
-    assert call("audit", "scores.npz", "--fail-if", gate)[1].startswith("Leakage found")
+    assert [found["failed"] for found in json.loads(out)["gates"]] == [None, True]
+    code, out, err = call("audit", "scores.npz", "--fail-if", gate, "--fail-if", "auc > 0.6")
+    assert code == 2
+    assert out.startswith("Leakage found")
+    assert "gate FAILED: auc > 0.6" in out
+    assert says not in out
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,8 @@ def test_audits_of_scores_and_outputs_load_no_torch(tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         member, label = np.arange(300) % 2, rng.integers(0, 3, 300)
         inside = np.stack([half for _ in range(2) for m in [rng.random(300) < 0.5] for half in (m, ~m)])
-        np.savez("outputs.npz", logits=rng.normal(size=(300, 3)), label=label, member=member, score=rng.random(300),
+        np.savez("outputs.npz", label=label, member=member, score=rng.random(300),
+                 logits=rng.normal(size=(300, 3)) + np.eye(3)[label],
                  reference_logits=rng.normal(size=(4, 300, 3)), reference_in=inside,
                  population_logits=rng.normal(size=(150, 3)), population_label=label[:150],
                  population_reference_logits=rng.normal(size=(4, 150, 3)))
@@ -137,3 +146,68 @@ def test_a_reader_who_leaves_is_no_failed_gate(call: Any, tmp_path: Path) -> Non
     audit.stdout.close()  # long before it prints
     _, err = audit.communicate(timeout=120)
     assert (audit.returncode, err) == (74, b"")
+
+
+def test_accuracy_comes_second_and_a_model_at_chance_on_its_members_passes_no_gate(call: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    with np.load("outputs.npz") as arrays:
+        good = dict(arrays)
+    right = good["logits"].argmax(axis=1) == good["label"]
+    inside, outside = (int(right[kind].sum()) for kind in (good["member"], ~good["member"]))
+    said = (
+        f"accuracy: members {inside / 300:.1%} ({inside} of 300), non-members {outside / 300:.1%} ({outside} of 300);"
+    )
+    assert call("audit", "outputs.npz")[1].splitlines()[1].startswith(said)
+    renumbered = {**good, "label": (good["label"] + 1) % 3}
+    noise = {**good, "logits": rng.normal(size=(600, 3))}
+    for wrong in (renumbered, noise):
+        np.savez("wrong.npz", **wrong)
+        code, out, err = call("audit", "wrong.npz", "--fail-if", "auc > 0.9", "--out", "found", "--junit", "gates.xml")
+        assert code == 2
+        assert "gate 'auc > 0.9' cannot be judged, since the model is right about" in err
+        assert "No leakage found" not in out
+        assert "no better than always answering the most frequent class" in out.splitlines()[0]
+        assert any(line.startswith("check FAILED: The model is right about") for line in out.splitlines())
+        assert ElementTree.parse("gates.xml").findall(".//error")
+        for name in ("report.html", "model_card.md", "audit.json"):
+            text = (tmp_path / "found" / name).read_text()
+            assert "no better than always answering the most frequent class" in text
+            assert "No leakage found" not in text
+        assert json.loads((tmp_path / "found" / "audit.json").read_text())["fit"]["above_chance"] is False
+    assert "accuracy: not known" in call("audit", "scores.npz")[1].splitlines()[1]
+
+
+def test_gates_are_written_as_junit_whatever_the_exit_code(call: Any, tmp_path: Path) -> None:
+    def cases(*words: str) -> tuple[int, list[tuple[str, list[str]]]]:
+        code, _, err = call("audit", *words, "--junit", "found/gates.xml")
+        root = ElementTree.parse(tmp_path / "found" / "gates.xml").getroot()
+        assert root.tag == "testsuites", err
+        (suite,) = root
+        found = [(case.attrib["name"], [part.tag for part in case]) for case in suite]
+        assert {case.attrib["classname"] for case in suite} == {"lacewing.audit"}
+        for name, tag in (("failures", "failure"), ("errors", "error")):
+            count = sum(tag in parts for _, parts in found)
+            assert {root.attrib[name], suite.attrib[name]} == {str(count)}
+        assert {root.attrib["tests"], suite.attrib["tests"]} == {str(len(found))}
+        return code, found
+
+    passed, failed, none = "auc > 0.95", "any.auc > 0.6", "scores.tpr@0.001 > 0.6"
+    assert cases("scores.npz", "--fail-if", passed) == (0, [(passed, ["system-out"])])
+    both = [(passed, ["system-out"]), (failed, ["failure"])]
+    assert cases("scores.npz", "--fail-if", passed, "--fail-if", failed) == (1, both)
+    code, found = cases("scores.npz", "--fail-if", failed, "--fail-if", none)
+    assert (code, found) == (2, [(failed, ["failure"]), (none, ["error"])])
+    assert cases("none.npz", "--fail-if", passed) == (2, [(passed, ["error"])])
+    assert cases("scores.npz", "--fail-if", "auk\x07 > 0.6")[1][0][1] == ["error"]
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["gates.xml"]
+
+
+def test_a_junit_file_that_cannot_be_written_is_told_before_the_audit(call: Any, tmp_path: Path) -> None:
+    code, out, err = call("audit", "scores.npz", "--junit", "gates.xml")
+    assert (code, out) == (2, "")
+    assert "give --fail-if" in err
+    code, out, err = call("audit", "scores.npz", "--fail-if", "auc > 0.6", "--junit", tmp_path)
+    assert (code, out) == (2, "")
+    assert "is a folder" in err
+    code, out, err = call("audit", "scores.npz", "--fail-if", "auc > 0.6", "--junit", "scores.npz/gates.xml")
+    assert (code, out) == (74, "")

@@ -121,7 +121,7 @@ PLANTED = {
     "labels from 1": Garbage(outputs, changed(label=lambda v: v + 1), 2, "label holds values that are no class"),
     "a label between two": Garbage(outputs, changed(label=lambda v: v + 0.5), 2, "label holds values that are no"),
     "fewer labels": Garbage(outputs, changed(label=lambda v: v[:-1]), 2, "label has shape"),
-    "labels in another order": Garbage(outputs, changed(label=shuffled), 0, "no better than chance"),
+    "labels in another order": Garbage(outputs, changed(label=shuffled), 0, "no better than always answering"),
     "members exchanged with others": Garbage(outputs, changed(member=lambda v: 1 - v), 0, "inverted"),
     "members in another order": Garbage(outputs, changed(member=shuffled), 0, "No leakage found above an AUC"),
     "references that are the model itself": Garbage(
@@ -170,7 +170,7 @@ def test_what_is_no_garbage_passes(good: Callable[[], dict[str, Any]], server: A
         words += ["--attack", "loss"]
     ended = server.run(*words, folder=tmp_path)
     assert ended.code == 0, ended
-    assert not re.search("inverted|no better than chance|below 0.5", ended.said), ended
+    assert not re.search("inverted|no better than|below 0.5", ended.said), ended
 
 
 TABLES = {

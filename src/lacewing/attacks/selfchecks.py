@@ -1,4 +1,5 @@
-"""Checks that run with every audit: would chance pass as chance, would a leak be found, are the two sides alike?"""
+"""Checks that run with every audit: is this the model that learned the members, would chance pass as chance, would a
+leak be found, are the two sides alike?"""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import phi
+from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
+from lacewing.attacks._measure import right
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
@@ -35,20 +38,47 @@ class SelfCheck:
     sentence: str
 
 
+def fits_members(seen: Observed) -> SelfCheck:
+    """The check that the model is above chance on its members: what it leaks cannot be asked of another model."""
+    found = fit(seen)
+    if not found.above_chance:
+        sentence = f"{found.chance[0].upper()}{found.chance[1:]}: this audit cannot say what it leaks. {CAUSES}"
+        return SelfCheck("model fits its members", False, sentence)
+    if found.frequent_members is None:
+        sentence = (
+            f"The model's answer is better than the best constant one for {found.right_members} of {found.n_members} "
+            f"members and {found.right_nonmembers} of {found.n_nonmembers} non-members."
+        )
+    else:
+        sentence = (
+            f"The model is right about {found.right_members} of {found.n_members} members and {found.right_nonmembers} "
+            f"of {found.n_nonmembers} non-members; always answering the most frequent class is right about "
+            f"{found.frequent_members} and {found.frequent_nonmembers}."
+        )
+    if p_chance(seen, ~seen.member_N) > LEVEL:
+        sentence += (
+            " On non-members it is no better than such an answer: either it knows its members alone, or the "
+            "non-members were prepared in another way."
+        )
+    return SelfCheck("model fits its members", True, sentence)
+
+
 def selfchecks(
     best: AttackResult, results: Sequence[AttackResult], evidence: Evidence | None, *, seed: int
 ) -> tuple[SelfCheck, ...]:
     """The checks that the evidence allows; ``best`` is the attack whose scores the null audit permutes.
 
-    Without evidence (scores as given) these are the null audit and the planted leak, else all four.
+    Without evidence (scores as given) these are the null audit and the planted leak.
     """
     null = null_audit(best.score_N, best.member_N, seed=seed)
     if evidence is None:
         return null, planted_scores(best.score_N[~best.member_N], seed=seed)
-    checks = [null, overfitted_control(evidence, results, seed=seed)]
+    checks = [fits_members(evidence.observed), null, overfitted_control(evidence, results, seed=seed)]
     if evidence.shadow is not None:
         checks.append(shadow_like_target(evidence.observed, evidence.shadow.observed))
-    return *checks, same_classes(evidence.observed)
+    if evidence.observed.benefit_N is None:
+        checks.append(same_classes(evidence.observed))
+    return tuple(checks)
 
 
 def null_audit(scores_N: Floats, member_N: Bools, *, seed: int) -> SelfCheck:
@@ -92,8 +122,16 @@ def overfitted_control(evidence: Evidence, results: Sequence[AttackResult], *, s
             scored = known[name].function(planted, seed=seed)
         except UsageError as error:  # e.g. a record of the control without references
             return SelfCheck("overfitted control", False, f"The attack '{name}' could not run on the control: {error}")
-        found[name] = metrics.auc(scored.scores_N, planted.observed.member_N)
+        found[name] = metrics.auc(*_by_group(scored.scores_N, planted.observed))
     return _control(found, len(planted.observed.member_N))
+
+
+def _by_group(scores_N: Floats, seen: Observed) -> tuple[Floats, Bools]:
+    """Scores and membership of groups, whose score is the mean of their records'; without groups as they are."""
+    if seen.group_N is None:
+        return scores_N, seen.member_N
+    _, first, group = np.unique(seen.group_N, return_index=True, return_inverse=True)
+    return np.bincount(group, scores_N) / np.bincount(group), seen.member_N[first]
 
 
 def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
@@ -112,8 +150,8 @@ def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
     """Accuracy on non-members, and the gap to members, must agree within 0.05 or three standard errors."""
     accuracies, errors = [], []
     for seen in (target, shadow):
-        right = np.argmax(seen.logits_NC, axis=1) == seen.label_N
-        kinds = (right[seen.member_N], right[~seen.member_N])
+        correct = right(seen)
+        kinds = (correct[seen.member_N], correct[~seen.member_N])
         accuracies.append([float(kind.mean()) for kind in kinds])
         errors.append([float(kind.var() / len(kind)) for kind in kinds])
     (target_in, target_out), (shadow_in, shadow_out) = accuracies
@@ -133,14 +171,15 @@ def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
 def same_classes(observed: Observed) -> SelfCheck:
     """Pearson's chi-squared test that members and non-members have equal shares of the classes, p >= 0.001 wanted.
 
-    Where it fails the two were not drawn from one source, and an attack may find the difference instead of a leak.
+    Where it fails the two were not drawn from one source, and an attack may find the difference instead of a leak. Of
+    records of one group, which are no independent draws, the first one counts.
     """
     from scipy.special import chdtrc
 
-    _, code = np.unique(observed.label_N, return_inverse=True)
-    table = np.stack(
-        [np.bincount(code[kind], minlength=code.max() + 1) for kind in (observed.member_N, ~observed.member_N)]
-    )
+    first = np.unique(observed.record_N if observed.group_N is None else observed.group_N, return_index=True)[1]
+    member = observed.member_N[first]
+    _, code = np.unique(observed.label_N[first], return_inverse=True)
+    table = np.stack([np.bincount(code[kind], minlength=code.max() + 1) for kind in (member, ~member)])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     degrees = table.shape[1] - 1
     p = float(chdtrc(degrees, ((table - expected) ** 2 / expected).sum())) if degrees else 1.0
@@ -162,9 +201,9 @@ def plant(evidence: Evidence, *, seed: int) -> Evidence | None:
         return None
     log_odds = phi(seen.logits_NC[rows], seen.label_N[rows])
     down, up = float(np.median(log_odds)), PLANTED * max(_spread(log_odds), 1.0)
-    shadow = evidence.shadow
+    shadow, group = evidence.shadow, None if seen.group_N is None else seen.group_N[rows]
     return Evidence(
-        observed=_planted(seen, rows, _half(len(rows), rng), up, down),
+        observed=_planted(seen, rows, _half(len(rows), rng, group), up, down),
         references=_planted_references(evidence.references, seen.label_N, rows, up, down),
         population=_lowered(evidence.population, down),
         shadow=None if shadow is None else _planted_shadow(shadow, up, down, rng),
@@ -191,6 +230,9 @@ def _planted(seen: Observed, rows: Rows, member: Bools, up: float, down: float) 
         sensitivity_N=None,
         record_N=seen.record_N[rows],
         phi_NQ=None if seen.phi_NQ is None else seen.phi_NQ[rows] + by[:, None],
+        task=seen.task,
+        group_N=None if seen.group_N is None else seen.group_N[rows],
+        benefit_N=None if seen.benefit_N is None else seen.benefit_N[rows],
     )
 
 
@@ -249,8 +291,12 @@ def _too_few(n: int) -> SelfCheck:
     return SelfCheck("overfitted control", False, f"No leak can be planted in {n} non-members: at least 4 are needed.")
 
 
-def _half(n: int, rng: np.random.Generator) -> Bools:
-    return rng.permutation(n) < n // 2
+def _half(n: int, rng: np.random.Generator, group_N: npt.NDArray[np.integer] | None = None) -> Bools:
+    """A random half of n records, or of their groups."""
+    if group_N is None:
+        return rng.permutation(n) < n // 2
+    groups, group = np.unique(group_N, return_inverse=True)
+    return _half(len(groups), rng)[group]
 
 
 def _some(values: Rows, most: int, rng: np.random.Generator) -> Rows:

@@ -8,20 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from lacewing import metrics
+from lacewing.attacks._fit import CAUSES, Fit
 from lacewing.errors import UsageError
 from lacewing.metrics import Estimate
-from lacewing.results import REALISED, AttackResult, by_realised_fpr
+from lacewing.results import REALISED, AttackResult, NetworkResult, by_realised_fpr, strongest_first
 
 TAIL = 0.01  # the false-positive rate at which the tail is tested
+_TAIL = "tpr_at_fpr_0.01"
 _NAMED = 4  # attacks that a line lists by name; more are counted
 _ERROR = 0.05  # chance of finding leakage somewhere where there is none
 
 
 def strongest(results: Sequence[AttackResult]) -> AttackResult:
-    """The result whose AUC interval lies highest. Raises `UsageError` where there is none."""
+    """The result of the highest AUC. Raises `UsageError` where there is none."""
     if not results:
         raise UsageError("The audit holds no attack: there is no strongest one.")
-    return max(results, key=lambda result: _auc(result).low)
+    return strongest_first(results)[0]
 
 
 def tail_p_value(result: AttackResult, fpr: float = TAIL) -> float:
@@ -40,40 +42,107 @@ def tail_p_value(result: AttackResult, fpr: float = TAIL) -> float:
     return _at_most(f, records=n + result.n_members, marked=n, drawn=k + f)
 
 
-def sentence(results: Sequence[AttackResult]) -> str:
+def sentence(results: Sequence[AttackResult], fit: Fit | None = None) -> str:
     """What was found, never that nothing could be: leakage with the strongest attack's numbers, or the bound above
     which none was found.
 
     Leakage counts as found where the AUC of one of the m attacks lies above 0.5, or more members than chance allows
-    stand above 99 % of the non-members; each of the 2 m looks at 0.05/(2 m) (Bonferroni).
+    stand above 99 % of the non-members; each of the 2 m looks at 0.05/(2 m) (Bonferroni). Each number is that of the
+    strongest attack by this number. Of a model that is at chance on its own members there is no bound: the answer says
+    that the audit cannot tell.
+
+    Args:
+        results: of the attacks that ran.
+        fit: how well the model answers its members; None: not known, since only scores were given.
     """
     best, m = strongest(results), len(results)
     share = _ERROR / (2 * m)
     n = f"n = {best.n_members} members and {best.n_nonmembers} non-members"
-    leaks = metrics.auc(best.score_N, best.member_N, 1.0 - 2.0 * share).low > 0.5
-    by_tail = min(results, key=tail_p_value)
-    if not leaks and tail_p_value(by_tail) >= share:
-        bound = max(0.5, *(_auc(result).high for result in results))
-        looks = (
-            "the given scores'" if m == 1 and best.attack == "scores" else f"of {m} attack{'s' * (m > 1)} the highest"
-        )
+    by_area = [r for r in results if metrics.auc(r.score_N, r.member_N, 1.0 - 2.0 * share).low > 0.5]
+    by_tail = [r for r in results if tail_p_value(r) < share]
+    doubt = "" if fit is None or fit.above_chance else _doubt(fit)
+    if by_area:
+        shown = strongest(by_area)
+        which = "the given scores tell" if _given(shown) else f"the attack '{shown.attack}' tells"
+        of = _rank(shown is best, m)
         return (
-            f"No leakage found above an AUC of {bound:.3f} ({looks} upper end of a 95 % interval) at {n}; attacks that "
-            f"were not run may find more.{_reversed(results, share)}"
+            f"Leakage found: {which} members from non-members{of} with an AUC of {_auc(shown).text()}"
+            f"{_tail(results, shown)}; {n}.{doubt}"
         )
-    if not leaks:
-        best = by_tail
-    tail = best.metrics.get("tpr_at_fpr_0.01")
-    given = best.attack == "scores"
-    rate = (
-        f", and find{'s' * (not given)} {tail.text('.1f', percent=True)} of the members at a false-positive rate of 1 %"
-        if tail is not None
-        else ""
+    if by_tail:
+        shown = max(by_tail, key=_rate)
+        which = "the given scores find" if _given(shown) else f"the attack '{shown.attack}' finds"
+        of = _rank(shown is max(results, key=_rate), m)
+        return (
+            f"Leakage found at low false-positive rates: {which} {_share(shown)} of the members at a false-positive "
+            f"rate of 1 %{of}; its AUC is {_auc(shown).text()}; {n}.{doubt}"
+        )
+    if fit is not None and not fit.above_chance:
+        return (
+            f"This audit cannot say what the model leaks: {fit.chance}. {CAUSES} No attack told members from "
+            f"non-members; {n}."
+        )
+    bound = max(0.5, *(_auc(result).high for result in results))
+    looks = "the given scores'" if m == 1 and _given(best) else f"of {m} attack{'s' * (m > 1)} the highest"
+    return (
+        f"No leakage found above an AUC of {bound:.3f} ({looks} upper end of a 95 % interval) at {n}; attacks that "
+        f"were not run may find more.{_reversed(results, share)}"
     )
-    which = "the given scores tell" if given else f"the attack '{best.attack}' tells"
-    of = f" (strongest of {m})" if m > 1 else ""
-    where = "" if leaks else " at low false-positive rates"
-    return f"Leakage found{where}: {which} members from non-members{of} with an AUC of {_auc(best).text()}{rate}; {n}."
+
+
+def _tail(results: Sequence[AttackResult], shown: AttackResult) -> str:
+    """What the strongest attack at a false-positive rate of 1 % finds, as the end of a sentence about ``shown``."""
+    best = max(results, key=_rate)
+    if best.metrics.get(_TAIL) is None:
+        return ""
+    if _rate(shown) == _rate(best):
+        best = shown
+    if _rate(best) <= TAIL:
+        return "; at a false-positive rate of 1 % no attack finds more than 1 % of the members, which is chance"
+    if best is shown:
+        return f", and find{'s' * (not _given(shown))} {_share(best)} of the members at a false-positive rate of 1 %"
+    which = "the given scores find" if _given(best) else f"'{best.attack}' finds"
+    return f"; at a false-positive rate of 1 % {which} the most members, {_share(best)}"
+
+
+def _rank(first: bool, m: int) -> str:
+    return "" if m == 1 else f" (strongest of {m})" if first else f" (strongest of the established ones among {m})"
+
+
+def _doubt(fit: Fit) -> str:
+    return f" But {fit.chance}, so that this may be no leak of the model that you mean. {CAUSES}"
+
+
+def _given(result: AttackResult) -> bool:
+    return result.attack == "scores"
+
+
+def _rate(result: AttackResult) -> float:
+    found = result.metrics.get(_TAIL)
+    return -1.0 if found is None else found.value
+
+
+def _share(result: AttackResult) -> str:
+    return metrics.tpr_at_fpr(result.score_N, result.member_N, TAIL).text(".1f", percent=True)
+
+
+def accuracy(network: NetworkResult, fit: Fit | None) -> str:
+    """The model's own success on members and non-members, in one line; the first thing to look at."""
+    if fit is None:
+        return "accuracy: not known, since only scores were given"
+    if fit.task == "regression":
+        return f"R²: {network.train_accuracy:.3f} on members, {network.test_accuracy:.3f} on non-members"
+    if fit.frequent_members is None or fit.frequent_nonmembers is None:
+        return (
+            f"share of labels right: {network.train_accuracy:.1%} of members', {network.test_accuracy:.1%} of "
+            "non-members'"
+        )
+    return (
+        f"accuracy: members {fit.right_members / fit.n_members:.1%} ({fit.right_members} of {fit.n_members}), "
+        f"non-members {fit.right_nonmembers / fit.n_nonmembers:.1%} ({fit.right_nonmembers} of {fit.n_nonmembers}); "
+        f"always answering the most frequent class: {fit.frequent_members / fit.n_members:.1%} and "
+        f"{fit.frequent_nonmembers / fit.n_nonmembers:.1%}"
+    )
 
 
 def _reversed(results: Sequence[AttackResult], share: float) -> str:

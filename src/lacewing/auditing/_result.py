@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,31 +14,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _measure
+from lacewing.attacks._fit import Fit, fit
 from lacewing.attacks._types import Attack, Evidence
 from lacewing.attacks.selfchecks import SelfCheck, selfchecks
-from lacewing.auditing import _answer
+from lacewing.auditing import _answer, _text
 from lacewing.auditing._attacks import Chosen
-from lacewing.errors import UsageError, UserCodeError, did_you_mean
-from lacewing.results import REALISED, AttackResult, NetworkResult, with_ends
+from lacewing.errors import GateFailed, UsageError, UserCodeError, did_you_mean
+from lacewing.results import REALISED, AttackResult, NetworkResult, strongest_first, with_ends
 from lacewing.support.files import remove_parts, write_atomically
-from lacewing.support.text import entry, html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lacewing.auditing._gates import Verdict
+
 SCHEMA = 1
 DELTA = 1e-5
 CONFIDENCE = 0.95
-
-_SHOWN = {  # columns of the table: heading, metric
-    "AUC": "auc",
-    "TPR at 1 % FPR": "tpr_at_fpr_0.01",
-    "TPR at 0.1 % FPR": "tpr_at_fpr_0.001",
-    "balanced accuracy": "balanced_accuracy",
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class Audit:
     JSON and pages made by the methods below shows them.
     """
 
-    attacks: tuple[AttackResult, ...]  # those that ran, in the registry's order
+    attacks: tuple[AttackResult, ...]  # those that ran, the strongest (by AUC) first
     refused: Mapping[str, str] = field(default_factory=dict)  # attack -> what it lacks, a sentence
     selfchecks: tuple[SelfCheck, ...] = ()
     epsilon: Mapping[str, float] = field(default_factory=dict)  # attack -> lower bound at ``delta``, 95 % confidence
@@ -61,28 +52,65 @@ class Audit:
     notes: tuple[str, ...] = ()
     folder: Path | None = None  # where the report was written
     class_N: npt.NDArray[Any] | None = None  # each record's class, words or numbers; for `by_class`
+    fit: Fit | None = None  # how well the model answers its members; None: not known, since only scores were given
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attacks", tuple(strongest_first(self.attacks)))
 
     @property
     def sentence(self) -> str:
-        """The answer: the strongest attack's leakage, or above which AUC and at which n none was found."""
-        return _answer.sentence(self.attacks)
+        """The answer: the strongest attack's leakage, or above which AUC and at which n none was found.
+
+        Of a model at chance on its own members: that the audit cannot tell.
+        """
+        return _answer.sentence(self.attacks, self.fit)
+
+    @property
+    def accuracy(self) -> str:
+        """The model's accuracy on members and non-members, and that of the most frequent class, in one line."""
+        return _answer.accuracy(self._network, self.fit)
 
     @property
     def strongest(self) -> AttackResult:
-        """The attack whose AUC interval lies highest."""
+        """The attack of the highest AUC."""
         return _answer.strongest(self.attacks)
+
+    @property
+    def _network(self) -> NetworkResult:
+        """The model; given scores are beside its outputs, whose results know more of it."""
+        known = (result.network for result in self.attacks if not math.isnan(result.network.train_accuracy))
+        return next(known, self.attacks[0].network)
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack, the strongest first: each metric with ``_low`` and ``_high`` (None where refused)."""
         rows = []
-        for result in sorted(self.attacks, key=_auc_value, reverse=True):
+        for result in self.attacks:
             row: dict[str, Any] = {"attack": result.attack, "variant": result.variant}
-            for name in (*_SHOWN.values(), "advantage", "oracle_balanced_accuracy", *REALISED):
+            for name in (*_text.COLUMNS.values(), "advantage", "oracle_balanced_accuracy", *REALISED):
                 row |= with_ends(name, result.metrics.get(name))
             row["epsilon_low"] = self.epsilon.get(result.attack)
             row |= {"n_members": result.n_members, "n_nonmembers": result.n_nonmembers}
             rows.append(row)
         return rows
+
+    def check(self, *gates: str) -> tuple[Verdict, ...]:
+        """Hold the audit to gates, as ``--fail-if`` does: ``audit.check("lira.tpr@0.001 > 0.02", "auc > 0.6")``.
+
+        Returns what each gate found where none failed.
+
+        Raises:
+            GateFailed: an `AssertionError`: a gate is true, so that a test fails.
+            UsageError: a gate is not written as `lacewing.auditing._gates.parse` says, none is given, or one cannot be
+                judged, which never passes: the attack did not run, or the model is at chance on its own members.
+        """
+        from lacewing.auditing import _gates
+
+        if not gates:
+            raise UsageError(f"check: give at least one gate, such as {_gates.EXAMPLE!r}.")
+        found = _gates.check([_gates.parse(text) for text in gates], self)
+        if failed := [verdict.sentence for verdict in found if verdict.failed]:
+            raise GateFailed(" ".join(failed), found)
+        return found
 
     def by_class(self, attack: str | None = None) -> list[dict[str, Any]]:
         """A dict per class: members, non-members, and the AUC (None where a kind is missing) of ``attack``.
@@ -113,15 +141,14 @@ class Audit:
 
         figure = Figure(figsize=(5.6, 5.0), layout="constrained")
         axes = figure.add_subplot(xscale="log", yscale="log", xlabel="false-positive rate", ylabel="true-positive rate")
-        ranked = sorted(self.attacks, key=_auc_value, reverse=True)
         least = 1.0 / max(result.n_nonmembers for result in self.attacks)
-        for result in ranked[:most]:
+        for result in self.attacks[:most]:
             fpr, tpr = result.roc()
             drawn = fpr >= 1.0 / result.n_nonmembers
             axes.step(fpr[drawn], tpr[drawn], where="post", label=result.attack)
         axes.plot([least, 1.0], [least, 1.0], color="0.6", linestyle=":", label="chance")
         axes.set(xlim=(least, 1.0), ylim=(least, 1.05))
-        left = len(ranked) - most
+        left = len(self.attacks) - most
         axes.legend(title=f"strongest {most}, {left} left out" if left > 0 else None, fontsize="small")
         return figure
 
@@ -158,7 +185,7 @@ class Audit:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for ``json.dumps``, with a ``schema`` number; it holds nothing of single records."""
-        network = self.attacks[0].network
+        network = self._network
         facts = ("network", "method", "seed", "density", "parameters", "nonzero", "train_accuracy", "test_accuracy")
         return {
             "schema": SCHEMA,
@@ -167,6 +194,7 @@ class Audit:
             "delta": self.delta,
             "epsilon_assumed": dict(metrics.EPSILON_ASSUMED) if self.epsilon_other else {},
             "model": {name: _plain(getattr(network, name)) for name in facts},
+            "fit": None if self.fit is None else {**vars(self.fit), "above_chance": self.fit.above_chance},
             "attacks": [
                 {
                     "attack": result.attack,
@@ -192,60 +220,11 @@ class Audit:
         }
 
     def __str__(self) -> str:
-        head = ["attack", *_SHOWN, "epsilon ≥", "variant"]
-        rows = [head] + [
-            [
-                result.attack,
-                *(_answer.shown(result.metrics.get(metric)) for metric in _SHOWN.values()),
-                _epsilon_shown(self.epsilon.get(result.attack)),
-                result.variant,
-            ]
-            for result in sorted(self.attacks, key=_auc_value, reverse=True)
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [self.sentence, ""]
-        lines += [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-        best = self.attacks[0]
-        lines.append(
-            f"n = {best.n_members} members, {best.n_nonmembers} non-members; 95 % intervals; epsilon at delta = "
-            f"{self.delta:g}; – stands where n or the attack does not allow the number."
-        )
-        lines += _answer.realised(self.attacks)
-        said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
-        said += [f"note: {note}" for note in self.notes]
-        lines += map(entry, [*said, *self._not_run()])
-        return "\n".join(lines)
+        return _text.as_text(self)
 
     def _repr_html_(self) -> str:
         """For notebooks: the answer, the ROC, the table, self-checks, and what could not run."""
-        image = io.BytesIO()
-        self.plot().savefig(image, format="png", dpi=110)
-        picture = base64.b64encode(image.getvalue()).decode()
-        rows = (
-            (result.attack, result.variant, *(_answer.shown(result.metrics.get(metric)) for metric in _SHOWN.values()))
-            for result in sorted(self.attacks, key=_auc_value, reverse=True)
-        )
-        table = html_table(("attack", "variant", *_SHOWN), rows)
-        said = [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in self.selfchecks]
-        said += [*self.notes, *self._not_run()]
-        return (
-            f"<p>{html.escape(self.sentence)}</p><img alt='ROC curves' src='data:image/png;base64,{picture}'>"
-            f"{table}"
-            f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in said)}</ul>"
-        )
-
-    def _not_run(self) -> list[str]:
-        """One line a reason."""
-        names: dict[str, list[str]] = {}
-        for name, why in self.refused.items():
-            names.setdefault(why, []).append(name)
-        every = len(registry.ATTACKS)
-        return [
-            f"not run: {', '.join(some) if len(some) < every else f'the {every} attacks of the registry'}. {why}"
-            for why, some in names.items()
-        ]
+        return _text.as_html(self)
 
     def _place(self, path: Path | str | None) -> Path:
         if path is None and self.folder is None:
@@ -311,7 +290,7 @@ def build(
         notes=notes,
         folder=folder,
         seed=seed,
-        class_N=evidence.observed.label_N if class_N is None else class_N,
+        class_N=_of_groups(evidence, evidence.observed.label_N if class_N is None else class_N),
     )
 
 
@@ -348,10 +327,17 @@ def finish(
         notes=tuple(notes),
         folder=folder,
         class_N=class_N,
+        fit=None if evidence is None else fit(evidence.observed),
     )
     if folder is not None:
         audit.save(folder)
     return audit
+
+
+def _of_groups(evidence: Evidence, class_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A value for each row of the results: where records have groups, that of a group's first record."""
+    group = evidence.observed.group_N
+    return class_N if group is None else class_N[np.unique(group, return_index=True)[1]]
 
 
 def check_delta(delta: float) -> None:
@@ -365,15 +351,6 @@ def _cannot(attack: Attack, evidence: Evidence) -> str | None:
         return "It is about sparse networks of a study, whose dense versions and masks are known."
     lacking = _measure.missing(attack, evidence)
     return None if lacking is None else f"It needs {lacking}."
-
-
-def _auc_value(result: AttackResult) -> float:
-    found = result.metrics["auc"]
-    return -math.inf if found is None else found.value
-
-
-def _epsilon_shown(bound: float | None) -> str:
-    return "–" if bound is None else f"{bound:.2f}"
 
 
 def _plain(value: Any) -> Any:

@@ -209,14 +209,7 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
 
 
 def _compare_members(seen: Observed, notes: list[str]) -> None:
-    """Note where labels or members do not fit the outputs: no attack would notice."""
-    right = int((np.argmax(seen.logits_NC, axis=1) == seen.label_N).sum())
-    n, classes = len(seen.label_N), seen.classes
-    if metrics.clopper_pearson(right, n)[0] <= 1 / classes:
-        notes.append(
-            f"The model is right about {right} of {n} records, no better than chance with {classes} classes: are the "
-            "labels those of these records, and the columns of logits in the order of the classes?"
-        )
+    """Note where members do not fit the outputs: no attack would notice."""
     surer = metrics.auc(_logits.log_true_class_probability(seen.logits_NC, seen.label_N), seen.member_N)
     if surer.high < 0.5:
         notes.append(

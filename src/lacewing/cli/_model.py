@@ -14,7 +14,7 @@ from lacewing.support.text import print_json, say
 
 if TYPE_CHECKING:
     from lacewing.auditing import Audit
-    from lacewing.auditing._gates import Gate, Verdict
+    from lacewing.auditing._gates import Gate
 
 
 def audit(
@@ -33,10 +33,11 @@ def audit(
         list[str] | None,
         typer.Option(
             "--fail-if",
-            help="Exit with code 1 if this holds, e.g. 'lira.tpr@0.01 > 0.05', which compares the lower end of the "
-            "interval (repeatable).",
+            help="Exit with code 1 if this holds, e.g. 'lira.tpr@0.01 > 0.05' or 'auc > 0.6' (any attack), which "
+            "compares the lower end of the interval (repeatable).",
         ),
     ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write what --fail-if finds to this file, as JUnit XML.")] = None,
     delta: Annotated[float, typer.Option(help="Delta of the epsilon bounds.")] = 1e-5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the attacks and of the reference networks.")] = 0,
     out: Annotated[
@@ -45,28 +46,39 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Audit a file of scores or outputs, or your own model."""
-    from lacewing import auditing
-    from lacewing.auditing import _gates, _result
+    from lacewing.auditing import _gates, _junit, _result
 
-    _result.check_delta(delta)
-    gates = [_gates.parse(text) for text in fail_if or ()]
-    common: dict[str, Any] = {"attacks": attack or "all", "delta": delta, "seed": seed, "out": out}
-    of_model: dict[str, Any] = {"--model": model, "--weights": weights, "--data": data}
-    if scores is not None:
-        given = {**of_model, "--refit": refit, "--references": references or None}
-        if extra := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"{extra[0]} applies to the audit of a model: leave out {scores} or {extra[0]}.")
-        found = auditing.audit_scores(scores, **common)
-    else:
-        if absent := [name for name, value in of_model.items() if value is None]:
-            raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
-        found = auditing.audit_model_files(
-            **{name.removeprefix("--"): value for name, value in of_model.items()},
-            refit=refit,
-            references=references,
-            **common,
+    texts = fail_if or []
+    if junit is not None:
+        _junit.begin(junit, texts)
+    try:
+        _result.check_delta(delta)
+        gates = [_gates.parse(text) for text in texts]
+        found = _audited(
+            scores,
+            {"--model": model, "--weights": weights, "--data": data},
+            {"--refit": refit, "--references": references},
+            {"attacks": attack or "all", "delta": delta, "seed": seed, "out": out},
         )
-    _print_audit(found, gates, as_json)
+    except Exception as error:
+        if junit is not None:
+            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in texts])
+        raise
+    _print_audit(found, gates, as_json, junit)
+
+
+def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
+    """The audit of a file of scores or outputs, or of a model, by which options are given."""
+    from lacewing import auditing
+
+    if scores is not None:
+        if extra := [name for name, value in {**of_model, **trained}.items() if value]:
+            raise UsageError(f"{extra[0]} applies to the audit of a model: leave out {scores} or {extra[0]}.")
+        return auditing.audit_scores(scores, **common)
+    if absent := [name for name, value in of_model.items() if value is None]:
+        raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
+    given = {name.removeprefix("--"): value for name, value in {**of_model, **trained}.items()}
+    return auditing.audit_model_files(**given, **common)
 
 
 def sparsify(
@@ -118,28 +130,28 @@ def sparsify(
     print_found(found, as_json)
 
 
-def _print_audit(found: Audit, gates: list[Gate], as_json: bool) -> None:
-    """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed."""
-    from lacewing.auditing import _gates
+def _print_audit(found: Audit, gates: list[Gate], as_json: bool, junit: Path | None) -> None:
+    """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed.
 
+    The audit may have taken hours: it is printed although a gate cannot be judged or a file cannot be written.
+    """
+    from lacewing.auditing import _gates, _junit
+
+    verdicts = _gates.judge(gates, found)
     try:
-        verdicts = _gates.check(gates, found)
-    except UsageError:  # the audit may have taken hours: print it although a gate cannot be evaluated
-        _print_verdicts(found, None, as_json)
-        raise
-    _print_verdicts(found, verdicts, as_json)
-    if failed := [verdict for verdict in verdicts if verdict.failed]:
-        for verdict in failed:
-            say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+        if junit is not None:
+            _junit.write(junit, verdicts)
+    finally:
+        if as_json:
+            print_json({**found.as_json(), "gates": [vars(verdict) for verdict in verdicts]})
+        else:
+            say(found)
+        for verdict in verdicts:
+            if verdict.failed is not None and not as_json:
+                say(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
+            elif verdict.failed:  # standard output holds the document alone
+                say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+    if unjudged := _gates.unjudged(verdicts):
+        raise UsageError(unjudged)
+    if any(verdict.failed for verdict in verdicts):
         raise typer.Exit(GATE_FAILED)
-
-
-def _print_verdicts(found: Audit, verdicts: tuple[Verdict, ...] | None, as_json: bool) -> None:
-    """``verdicts`` is None where the gates could not be evaluated."""
-    if as_json:
-        gates = None if verdicts is None else [vars(verdict) for verdict in verdicts]
-        print_json({**found.as_json(), "gates": gates})
-        return
-    say(found)
-    for verdict in verdicts or ():
-        say(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")

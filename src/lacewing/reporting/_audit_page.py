@@ -10,7 +10,7 @@ from lacewing.errors import UsageError
 from lacewing.metrics import EPSILON_ASSUMED
 from lacewing.reporting import _page, _parts
 from lacewing.reporting._data import in_order, number, percent, percent_range, registered
-from lacewing.results import REALISED, AttackResult, Estimate, by_realised_fpr
+from lacewing.results import REALISED, AttackResult, Estimate, by_realised_fpr, strongest_first
 
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
@@ -25,6 +25,8 @@ class AuditLike(Protocol):
 
     @property
     def sentence(self) -> str: ...  # the answer
+    @property
+    def accuracy(self) -> str: ...  # of the model, on members and on non-members, in one line
     @property
     def attacks(self) -> Sequence[AttackResult]: ...
     @property
@@ -64,11 +66,14 @@ def answer(audit: AuditLike) -> tuple[str, list[str]]:
     ranked = [a for a in audit.attacks if a.metrics.get("auc") is not None]
     if not ranked:
         return "No answer: no attack has run.", [f"{len(audit.refused)} attacks were refused; the reasons are below."]
-    more = []
+    more = [_sentence(audit.accuracy)]
     for metric, at in (("tpr_at_fpr_0.001", "0.1\u202f%"), ("tpr_at_fpr_0.01", "1\u202f%")):
         rated = [(a, e) for a in audit.attacks if (e := a.metrics.get(metric)) is not None]
         if rated:
             top, e = max(rated, key=lambda each: each[1].value)
+            if e.value == 0:
+                more.append(f"With at most {at} of the non-members accused wrongly no attack finds any member.")
+                break
             more.append(
                 f"With at most {at} of the non-members accused wrongly{_here(top, metric)}, “{top.attack}” finds "
                 f"{percent(e.value)} of the members (95\u202f% interval {percent_range(e.low, e.high)}; the best of "
@@ -91,6 +96,10 @@ def answer(audit: AuditLike) -> tuple[str, list[str]]:
     if failed:
         more.append(f"{failed} of {len(audit.selfchecks)} self-checks failed: read every number with care.")
     return audit.sentence, more
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _here(result: AttackResult, metric: str) -> str:
@@ -129,7 +138,7 @@ def rows(audit: AuditLike, registry: Mapping[str, Attack]) -> list[AuditRow]:
         return number(e.value), f"{number(e.low)}–{number(e.high)}"
 
     made = []
-    for a in sorted(audit.attacks, key=lambda a: -(e.value if (e := a.metrics.get("auc")) else 0.0)):
+    for a in strongest_first(audit.attacks):
         known = registry.get(a.attack)
         m = a.metrics
         made.append(

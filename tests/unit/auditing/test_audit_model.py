@@ -61,7 +61,8 @@ def test_a_function_is_asked_for_its_logits_and_the_attacks_see_them():
     x, y = np.concatenate([MEMBERS[0], NONMEMBERS[0]]), np.concatenate([MEMBERS[1], NONMEMBERS[1]])
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(linear(x)), torch.from_numpy(y), reduction="none")
     wanted = metrics.auc(-loss.double().numpy(), np.arange(120) < 60)
-    assert found.attacks[0].metrics["auc"].value == pytest.approx(wanted.value, abs=1e-3)
+    (loss,) = (result for result in found.attacks if result.attack == "loss")
+    assert loss.metrics["auc"].value == pytest.approx(wanted.value, abs=1e-3)
     right = linear(x).argmax(1) == y
     assert found.attacks[0].network.train_accuracy == pytest.approx(right[:60].mean())
     assert found.attacks[0].network.test_accuracy == pytest.approx(right[60:].mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from lacewing import metrics
 from lacewing.auditing import _gates
 from lacewing.auditing._result import Audit
 from lacewing.auditing._scores import audit_scores
-from lacewing.errors import UsageError
+from lacewing.errors import GateFailed, UsageError, exit_code
 from lacewing.results import AttackResult
 
 
@@ -45,6 +47,10 @@ def failed(audit: Audit, text: str) -> bool:
         ("mine:own.tpr@.01 > 0.6", ("mine:own", "tpr", 0.01, "low", ">", 0.6)),
         ("scores.epsilon >= 1", ("scores", "epsilon", None, "low", ">=", 1.0)),
         ("any.advantage > -0.1", ("any", "advantage", None, "low", ">", -0.1)),
+        ("auc > 0.6", ("any", "auc", None, "low", ">", 0.6)),
+        (" tpr@0.01.high >= 0.05", ("any", "tpr", 0.01, "high", ">=", 0.05)),
+        ("balanced_accuracy.value > 0.6", ("any", "balanced_accuracy", None, "value", ">", 0.6)),
+        ("epsilon > 1", ("any", "epsilon", None, "low", ">", 1.0)),
     ],
 )
 def test_a_gate_is_parsed(text: str, parts: tuple[object, ...]) -> None:
@@ -67,6 +73,10 @@ def test_a_gate_is_parsed(text: str, parts: tuple[object, ...]) -> None:
         ("loss.auc.lower > 0.6", "low, value or high"),
         ("loss.epsilon.high > 1", "lower bound"),
         ("lyra.auc > 0.6", "did you mean 'lira'?"),
+        ("auk > 0.6", "must read .* the metrics are auc,"),
+        ("auc.lower > 0.6", "low, value or high"),
+        ("auc > 1", "never or always true"),
+        ("loss.tpr@0.1 > 1.0", "never or always true"),
     ],
 )
 def test_a_wrong_gate_is_refused_with_its_mend(text: str, says: str) -> None:
@@ -110,11 +120,11 @@ def test_a_beginning_means_every_attack_that_begins_so_and_a_name_itself_alone(a
 
 
 def test_attacks_without_decisions_are_named_not_passed_over(audit: Audit) -> None:
-    (verdict,) = _gates.check([_gates.parse("any.advantage > 0.99")], audit)
+    (verdict,) = _gates.check([_gates.parse("any.advantage > 0.9")], audit)
     assert not verdict.failed
     assert "not compared" in verdict.sentence
     assert "loss" in verdict.sentence.split("not compared")[1]
-    (verdict,) = _gates.check([_gates.parse("conf.auc > 0.99")], audit)
+    (verdict,) = _gates.check([_gates.parse("conf.auc > 0.9")], audit)
     assert verdict.sentence.endswith("did not run: confidence-per-class.")
     with pytest.raises(UsageError, match="made no decisions"):
         failed(audit, "loss.advantage > 0.1")
@@ -151,7 +161,7 @@ def test_a_gate_compares_the_valid_lower_end_not_the_narrower_one(audit: Audit) 
 @settings(max_examples=40, deadline=None)
 @given(
     metric=st.sampled_from(["auc", "epsilon", "tpr@0.02", "tpr@0.2.high", "auc.high"]),
-    bound=st.floats(0, 1),
+    bound=st.floats(0, 0.9),
     less=st.floats(0, 1),
 )
 def test_a_gate_that_fails_also_fails_at_every_lower_bound(
@@ -159,3 +169,31 @@ def test_a_gate_that_fails_also_fails_at_every_lower_bound(
 ) -> None:
     if failed(audit, f"any.{metric} > {bound:.12f}"):
         assert failed(audit, f"any.{metric} > {bound * less:.12f}")
+
+
+@pytest.mark.parametrize(
+    "gate", ["balanced_accuracy > 0.99", "tpr@0.1 > 0.99", "epsilon > 9", "auc.low >= 0.9999", "scores.auc > 0.999"]
+)
+def test_a_gate_that_no_attack_could_fail_at_this_n_is_refused(gate: str) -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(400) < 200
+    perfect = audit_scores({"score": rng.random(400) + member, "member": member})
+    with pytest.raises(UsageError, match=r"with 200 members and 200 non-members .* could never fail") as refused:
+        failed(perfect, gate)
+    told = re.search(r"is at most ([\d.]+),", str(refused.value))
+    assert told is not None
+    if "balanced" not in gate:  # given scores make no decisions
+        assert failed(perfect, f"{gate.split(' ')[0]} >= {float(told[1]) - 1e-3:.4f}")
+
+
+def test_check_raises_as_a_test_fails_and_refuses_what_it_cannot_judge(audit: Audit) -> None:
+    verdicts = audit.check("auc > 0.9", "loss.auc.value > 0.95")
+    assert [verdict.failed for verdict in verdicts] == [False, False]
+    with pytest.raises(AssertionError, match=r"loss.auc > 0.55: lower end of loss 0\.") as ended:
+        audit.check("auc > 0.9", "loss.auc > 0.55")
+    assert isinstance(ended.value, GateFailed)
+    assert exit_code(ended.value) == 1
+    assert [verdict.failed for verdict in ended.value.verdicts] == [False, True]
+    for wrong in (["lira.auc > 0.6", "loss.auc > 0.55"], ["auk > 0.6"], [], [["auc > 0.6"]], [0.6]):
+        with pytest.raises(UsageError):
+            audit.check(*wrong)  # type: ignore[arg-type]

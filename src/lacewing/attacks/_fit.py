@@ -1,0 +1,114 @@
+"""Does a model answer its own members better than one constant answer would? If not, it is hardly the model that
+learned them, and what it leaks cannot be asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lacewing.attacks._measure import right
+from lacewing.attacks._types import Observed, Task
+from lacewing.metrics import Bools, Floats
+
+LEVEL = 0.05  # of the one-sided test that the model answers its members better than one constant answer
+CAUSES = (
+    "Likely causes: a wrong checkpoint, other preprocessing than in training, classes or labels in another order, or "
+    "rows in another order than their labels."
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a model answers its members, beside the best answer that is the same for every record."""
+
+    task: Task
+    n_members: int  # records
+    n_nonmembers: int
+    right_members: int  # without classes: answered better than by the best constant answer
+    right_nonmembers: int
+    frequent_members: int | None  # right if their most frequent class is always answered; None: there are no classes
+    frequent_nonmembers: int | None
+    p_value: float  # one-sided, of the hypothesis that members are answered no better than by that one answer
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the members are answered better than by one constant answer, at the level 5 %."""
+        return self.p_value <= LEVEL
+
+    @property
+    def chance(self) -> str:
+        """What a model that is not above chance does, as a part of a sentence."""
+        if self.frequent_members is None:
+            return f"the model answers its {self.n_members} members no better than the best constant answer does"
+        if self.frequent_members == self.n_members:
+            return (
+                f"all {self.n_members} members have one class, so that their accuracy cannot show that this model "
+                "learned them"
+            )
+        return (
+            f"the model is right about {self.right_members} of {self.n_members} members, no better than always "
+            f"answering the most frequent class ({self.frequent_members} of {self.n_members})"
+        )
+
+
+def fit(seen: Observed) -> Fit:
+    """Count how often the model is right, and test whether it is above chance on its members.
+
+    Chance is the share of the most frequent class among the members' labels; the test is the exact binomial one. Where
+    records have groups it is Student's t test of the groups' mean excess over that answer; likewise of `benefit_N`.
+    """
+    n, hit, frequent = _counted(seen, seen.member_N)
+    n_out, hit_out, frequent_out = _counted(seen, ~seen.member_N)
+    return Fit(
+        task=seen.task,
+        n_members=n,
+        n_nonmembers=n_out,
+        right_members=hit,
+        right_nonmembers=hit_out,
+        frequent_members=frequent,
+        frequent_nonmembers=frequent_out,
+        p_value=p_chance(seen, seen.member_N),
+    )
+
+
+def _counted(seen: Observed, of: Bools) -> tuple[int, int, int | None]:
+    """(records, how many are answered right, how many are of the most frequent class)."""
+    frequent = None if seen.benefit_N is not None else int(np.bincount(seen.label_N[of]).max())
+    return int(of.sum()), int(right(seen)[of].sum()), frequent
+
+
+def p_chance(seen: Observed, of: Bools) -> float:
+    """The one-sided p-value that the records ``of`` are answered no better than by one constant answer."""
+    group = None if seen.group_N is None else np.unique(seen.group_N[of], return_inverse=True)[1]
+    if seen.benefit_N is None and (group is None or group.max() + 1 == len(group)):
+        n, hit, frequent = _counted(seen, of)
+        return _at_least(hit, n, (frequent or 0) / n)
+    label = seen.label_N[of]
+    excess: Floats = (
+        np.asarray(seen.benefit_N[of], np.float64)
+        if seen.benefit_N is not None
+        else right(seen)[of].astype(np.float64) - (label == np.bincount(label).argmax())
+    )
+    return _above_zero(excess if group is None else np.bincount(group, excess) / np.bincount(group))
+
+
+def _at_least(hits: int, n: int, share: float) -> float:
+    """P(at least ``hits`` of n), each of probability ``share``: the exact binomial law."""
+    from scipy.special import bdtrc
+
+    return 1.0 if hits == 0 else float(bdtrc(hits - 1, n, share))
+
+
+def _above_zero(values_N: Floats) -> float:
+    """The one-sided p-value of Student's t test that the mean is not above 0; 1 for a single value."""
+    from scipy.special import stdtr
+
+    n = len(values_N)
+    if n == 1:
+        return 1.0
+    mean, spread = float(values_N.mean()), float(values_N.std(ddof=1))
+    if spread == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(stdtr(n - 1, -mean / (spread / math.sqrt(n))))

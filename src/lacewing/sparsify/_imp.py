@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lacewing.errors import UsageError
 from lacewing.sparsify._prune import Scope, Score, magnitude, prune
@@ -43,7 +44,8 @@ def imp(
         model: the network, at its initialisation; trained in place.
         fit: the training function: ``fit(model, guard)`` trains with a new optimiser and the whole schedule, calls
             ``guard.attach(optimizer)`` once and ``guard.epoch_end()`` after each epoch. Under a rewind that moves the
-            schedule it starts at ``guard.epoch`` (or ``guard.step``).
+            schedule it starts at ``guard.epoch`` (or ``guard.step``). Where it loads a finished network instead, it
+            sets ``guard.trained = True``.
         levels: number of prunings; 1 is one-shot pruning.
         fraction: share of the remaining weights that each pruning removes, rounded down.
         rewind: where weights and schedule are rewound to, see ``Rewind.parse``; by default the end of epoch 1.
@@ -57,43 +59,65 @@ def imp(
         Each level after its training, from ``start`` on (a ``start`` above 0 is not trained again).
 
     Raises:
-        UsageError: the rewind point is never reached, ``fit`` trained without the guard, ``start`` without a guard or a
-            guard of another model, and what ``prune`` refuses.
+        UsageError: the rewind point is never reached; ``fit`` trained nothing, trained without the guard, or wrote
+            pruned weights after the last step (a dense checkpoint, an average of weights); ``start`` without a guard or
+            a guard of another model; what ``prune`` refuses.
     """
     if guard is None and start > 0:
         raise UsageError(f"start = {start}: to continue, give the guard with the masks and rewind point of that level.")
     guard = guard or Guard(model, rewind)
     if guard.model is not model:
         raise UsageError("the guard belongs to another model; create it with the trained one: Guard(model, ...).")
-    sizes = Sizes.of(model, prunable(model, ignore))
+    names = prunable(model, ignore)
+    sizes = Sizes.of(model, names)
     if start < levels and not sizes.prunable:
         raise UsageError("the model has no convolution or linear weight to prune.")
     schedule = schedule or fixed_fraction(fraction)
     if start < levels:
         schedule(sizes, levels, levels)  # refuses a density that cannot be reached, before anything is trained
+        guard.will_prune = tuple(names)  # an optimiser that does not hold them is refused at level 0
     for number in range(start, levels + 1):
         if number > start:
             keep = schedule(sizes, number, levels)
             guard.masks = prune(model, guard.masks, keep=keep, score=score, scope=scope, ignore=ignore)
             guard.rewind()
         if number > start or start == 0:
+            guard.trained = guard.attached = False
+            before = _trainable(model)
             try:
                 fit(model, guard)
             except Exception as error:
                 error.add_note(f"lacewing: raised by fit at level {number} of imp")
                 raise
             guard.detach()
-            _check_zeros(model, guard.masks)
+            _check_trained(model, guard, before, number)
+            guard.check()
         yield Level(number, dict(guard.masks))
 
 
-def _check_zeros(model: nn.Module, masks: Masks) -> None:
-    for name, mask in masks.items():
-        weight = model.get_parameter(name)
-        if weight.detach()[~mask.to(weight.device)].any():
-            raise UsageError(
-                f"training revived pruned weights of '{name}': fit must call guard.attach(optimizer) once."
-            )
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the trainable parameters, on the CPU."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _check_trained(model: nn.Module, guard: Guard, before: Mapping[str, Tensor], number: int) -> None:
+    """Refuse a level that ``fit`` did not train."""
+    if not guard.attached and not guard.trained:
+        raise UsageError(
+            f"fit trained level {number} without the guard: it must call guard.attach(optimizer) once, before the "
+            "first step."
+        )
+    if not guard.trained:
+        raise UsageError(
+            f"no attached optimiser took a step at level {number}, so nothing is trained: train with the optimiser "
+            "that guard.attach was given; if fit loads a finished network, set guard.trained = True."
+        )
+    after = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if after.keys() <= before.keys() and all(torch.equal(p.cpu(), before[name]) for name, p in after.items()):
+        raise UsageError(
+            f"fit changed no trainable weight at level {number}: it must compute the loss with the model that it is "
+            "given, not with a copy, and keep what it trained."
+        )
 
 
 class Gradual(Guard):
@@ -134,7 +158,8 @@ class Gradual(Guard):
         super().__init__(model, "none")
         self.begin, self.every, self.prunings = begin, every, (end - begin) // every
         self.schedule, self.score, self.scope, self.ignore = schedule or cubic(density), score, scope, ignore
-        self.sizes = Sizes.of(model, prunable(model, ignore))
+        self.will_prune = tuple(prunable(model, ignore))
+        self.sizes = Sizes.of(model, self.will_prune)
         self.sizes.weights_at(density)  # refuse now, not during training
 
     def _after_step(self, counts: bool) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lacewing.errors import UsageError
+from lacewing.sparsify._optimizers import check_held, unwrapped
 from lacewing.sparsify.masks import Masks, apply_masks, check_masks
 
 _T = TypeVar("_T")
@@ -83,6 +84,9 @@ class Guard:
         rewind: see ``Rewind.parse``.
         masks: by parameter name, True for a kept weight.
 
+    ``trained`` becomes True when an attached optimiser takes a step. A training function that loads a finished network
+    of ``imp`` instead of training it sets it itself.
+
     To continue a sequence in another process, set ``masks``, ``origin`` (the state dict at the rewind point)
     and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
     """
@@ -97,6 +101,9 @@ class Guard:
         self.origin: dict[str, Any] | None = None
         self._transient: dict[str, Tensor] = {}  # buffers that are not in the state dict
         self.origin_at: tuple[int, int] | None = None
+        self.trained = False
+        self.attached = False  # whether attach was ever called; imp resets it, too
+        self.will_prune: tuple[str, ...] = ()  # weights that get masks later: an optimiser must hold them now
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._step_hooks: list[RemovableHandle] = []
         self._gradient_hooks: list[RemovableHandle] = []
@@ -111,26 +118,44 @@ class Guard:
         attached.
 
         Raises:
-            UsageError: masks of another model.
+            UsageError: masks of another model, or of a trainable weight that the attached optimisers do not hold.
         """
         return self._masks
 
     @masks.setter
     def masks(self, masks: Mapping[str, Tensor]) -> None:
         check_masks(self.model, masks)
+        if self._optimizers:
+            check_held(self.model, self._optimizers, masks)
         self._masks = dict(masks)
         if self._optimizers:
             self._watch()
 
-    def attach(self, *optimizers: torch.optim.Optimizer) -> None:
+    def attach(self, *optimizers: Any) -> None:
         """Zero the pruned weights now and after every step of the optimiser.
 
-        With several optimisers the first one counts the steps. Optimisers attached before are detached.
+        With several optimisers the first one counts the steps. Optimisers attached before are detached. Wrappers that
+        hold a torch optimiser as ``optimizer`` (accelerate), ``original_optimizer`` (Opacus) or ``base_optimizer``
+        (SAM) are unwrapped, also one inside the other. Opacus clips the gradients of single records before the guard
+        sees them, so that its norms include pruned weights.
+
+        Args:
+            optimizers: torch optimisers that hold every trainable weight that is pruned; without masks, at least one
+                parameter of the model.
+
+        Raises:
+            UsageError: none, or something that is not an optimiser; an optimiser of other parameters.
         """
+        if not optimizers:
+            raise UsageError("attach needs the optimiser that trains the model: guard.attach(optimizer).")
+        chains = [unwrapped(optimizer) for optimizer in optimizers]
+        found = tuple(dict.fromkeys(optimizer for chain in chains for optimizer in chain))
+        check_masks(self.model, self._masks)
+        check_held(self.model, found, [*self._masks, *self.will_prune])
         self.detach()
-        self._optimizers = optimizers
-        for place, optimizer in enumerate(optimizers):
-            first = place == 0
+        self.attached, self._optimizers = True, found
+        for optimizer in found:
+            first = optimizer is chains[0][-1]
             self._step_hooks.append(optimizer.register_step_post_hook(lambda *_, first=first: self._after_step(first)))
         self._watch()
 
@@ -141,7 +166,13 @@ class Guard:
         self._optimizers, self._step_hooks, self._gradient_hooks, self.pruned = (), [], [], []
 
     def epoch_end(self) -> None:
-        """Count an epoch; at the rewind point of the first training, save the state to rewind to."""
+        """Count an epoch; at the rewind point of the first training, save the state to rewind to.
+
+        Raises:
+            UsageError: parameters of the model were replaced, so that the attached optimisers do not hold them.
+        """
+        if self._optimizers:
+            check_held(self.model, self._optimizers, [*self._masks, *self.will_prune])
         self.epoch += 1
         self._keep_origin()
 
@@ -162,6 +193,27 @@ class Guard:
         elif self.point.schedule == "point":
             self.epoch, self.step = self._reached(self.origin_at)
 
+    def check(self) -> None:
+        """Check after training that pruned weights are still zero. ``imp`` does it after each level.
+
+        Raises:
+            UsageError: weights were written after the last step, or no attached optimiser took a step.
+        """
+        for name, mask in self._masks.items():
+            weight = self.model.get_parameter(name)
+            if not weight.detach()[~mask.to(weight.device)].any():
+                continue
+            if self.trained:
+                raise UsageError(
+                    f"pruned weights of '{name}' are not zero: they were written after the last step of the attached "
+                    "optimiser. A dense checkpoint or an average of weights (EMA, SWA) that began before pruning was "
+                    "restored at the end of training; begin the average and the best checkpoint anew under these "
+                    "masks, or use apply_masks on what is restored."
+                )
+            raise UsageError(
+                f"training revived pruned weights of '{name}': fit must call guard.attach(optimizer) once."
+            )
+
     def _reached(self, kept: _T | None) -> _T:
         if kept is None:
             raise UsageError(
@@ -171,6 +223,7 @@ class Guard:
         return kept
 
     def _after_step(self, counts: bool) -> None:
+        self.trained = True
         self._zero()
         if counts:
             self.step += 1

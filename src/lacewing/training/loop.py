@@ -99,6 +99,8 @@ def train(
             progress.seconds = time.monotonic() - begun
             _keep(progress, model, optimizer)
             on_epoch(progress)
+    if guard is not None:
+        guard.trained = bool(progress.curve)  # also by steps that were replayed, or taken before a break
     if replay is not None:  # the next network will be trained in its memory
         _keep(progress, model, optimizer)
     return progress

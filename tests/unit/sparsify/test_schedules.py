@@ -84,7 +84,14 @@ def test_a_schedule_ends_where_one_pruning_to_the_density_would(schedule, case, 
 def test_a_schedule_rounds_half_a_weight_as_one_pruning_does(schedule):
     model = nn.Linear(11, 1)
     model.bias = nn.Parameter(torch.zeros(3))  # 0.75 of 14 parameters are 10.5
-    levels = list(imp(model, lambda model, guard: None, levels=2, rewind="init", schedule=schedule(0.75)))
+
+    def fit(model, guard):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        guard.attach(optimizer)
+        model.weight.sum().backward()
+        optimizer.step()
+
+    levels = list(imp(model, fit, levels=2, rewind="init", schedule=schedule(0.75)))
     assert count_kept(levels[-1].masks) == count_kept(prune(model, density=0.75))
 
 

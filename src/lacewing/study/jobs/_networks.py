@@ -158,6 +158,8 @@ class _Training:
         self._next += 1
         if number == 0 and trained(work.store, job):
             _load_or_retrain(work, job, model, guard if guard is not None and guard.masks else None)
+            if guard is not None:
+                guard.trained = True
         elif number == 0:
             _train_and_publish(work, job, model, guard=guard, rewinds=self._rewinds, stops=self._stops)
         else:

@@ -102,7 +102,9 @@ def reordered(held: Evidence, order: npt.NDArray[np.int64]) -> Evidence:
     """The same evidence with the audited records in another order."""
 
     def turned(seen: Observed) -> Observed:
-        return Observed(**{name: values[order] if isinstance(values, np.ndarray) else values for name, values in vars(seen).items()})
+        return Observed(
+            **{name: values[order] if isinstance(values, np.ndarray) else values for name, values in vars(seen).items()}
+        )
 
     of = held.references
     assert of is not None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, no_longer_than
 
@@ -40,11 +40,32 @@ class Data(Part):
     # Records given a wrong label on purpose, audited separately as well.
     canaries: Annotated[int, Field(ge=0), at_most(10**9, "no data set here has more records")] = 0
     seed: Annotated[int, Field(ge=0)] = 0  # of the draw of records and of redrawn labels; the split follows run.seeds
+    # What keeps records together: "duplicates" (equal x), or names of arrays of ids beside x and y; several are merged.
+    groups: (
+        Annotated[
+            tuple[Word, ...],
+            BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+            Field(min_length=1, strict=False),
+            distinct("a grouping"),
+            no_longer_than(20, "each is an array of ids"),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _canaries_are_records(self) -> Data:
         if self.records is not None and self.canaries > self.records:
             raise BadTogether(f"canaries = {self.canaries:,} is more than data.records = {self.records:,}; lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_ids(self) -> Data:
+        for name in self.groups or ():
+            if name in ("x", "y"):
+                raise BadTogether(
+                    f'groups: {name} is no array of ids; name another array of the data set, or "duplicates" for '
+                    "records of equal x"
+                )
         return self
 
 

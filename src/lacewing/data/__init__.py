@@ -5,7 +5,15 @@ Importing this package loads numpy only; scikit-learn and pooch are loaded by th
 
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._fetch import fetch
-from lacewing.data._groups import duplicate_groups, group_codes, merge_groups, row_hashes
+from lacewing.data._groups import (
+    DUPLICATES,
+    digest_with,
+    duplicate_groups,
+    group_codes,
+    groups_of,
+    merge_groups,
+    row_hashes,
+)
 from lacewing.data._registry import Info, check, default_root, describe, load, names
 from lacewing.data._split import (
     Halves,
@@ -21,6 +29,7 @@ from lacewing.data._split import (
 )
 
 __all__ = [
+    "DUPLICATES",
     "Dataset",
     "Halves",
     "Info",
@@ -30,10 +39,12 @@ __all__ = [
     "check",
     "default_root",
     "describe",
+    "digest_with",
     "duplicate_groups",
     "fetch",
     "four_way",
     "group_codes",
+    "groups_of",
     "holdout",
     "load",
     "make_dataset",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ class Dataset:
     """All records of a data set, N of them.
 
     ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32; ``y`` is (N,) int64 in
-    0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both.
+    0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both. ``groups`` has by name
+    arrays (N,) of whole numbers or words that say whose each record is: ids of patients, users, near-duplicates.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Dataset:
     classes: int
     class_names: tuple[str, ...] | None
     digest: str
+    groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

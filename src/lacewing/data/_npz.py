@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,22 +16,30 @@ from lacewing.errors import DataError, UsageError
 from lacewing.support.formats import array_names, read_arrays
 
 _CHANNELS = (1, 3, 4)
+_NO_ID = ("", "nan", "nat", "none", "<na>")  # what missing ids become as words
 _SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"
 
 
-def read_npz(path: Path, name: str | None = None) -> Dataset:
+def read_npz(path: Path, name: str | None = None, groups: Iterable[str] = ()) -> Dataset:
     """The data set in ``path``; its name is the file's (no folder), unless ``name`` is given.
 
     ``x``: (N, D); (N, H, W), which becomes (N, 1, H, W); (N, C, H, W) with C in 1, 3, 4; or (N, H, W, C) when it can
     be nothing else. Integers in 0..255 (and booleans) become uint8, all other numbers float32. ``y``: (N,) integers
-    0..K-1, each class present. Raises DataError, which names the file, the array and the mend.
+    0..K-1, each class present. ``groups`` names further arrays to read: (N,) integers or words, which are ids. Raises
+    DataError, which names the file, the array and the mend.
     """
-    x, y = _arrays(path)
-    return checked(x, y, str(path), name or path.name)
+    arrays = _arrays(path, tuple(groups))
+    return checked(arrays.pop("x"), arrays.pop("y"), str(path), name or path.name, arrays)
 
 
-def checked(x: npt.NDArray[Any], y: npt.NDArray[Any], where: str, name: str) -> Dataset:
-    """The data set of two arrays, which are checked and brought into form as `read_npz` says.
+def checked(
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    where: str,
+    name: str,
+    groups: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+) -> Dataset:
+    """The data set of these arrays, which are checked and brought into form as `read_npz` says.
 
     ``where`` says where they are from, and begins the sentence of each DataError.
     """
@@ -38,10 +49,34 @@ def checked(x: npt.NDArray[Any], y: npt.NDArray[Any], where: str, name: str) -> 
         raise DataError(f"{where}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
     if np.array_equal(inputs[0], inputs[-1]) and (inputs == inputs[0]).all():
         raise DataError(f"{where}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
-    return make_dataset(name, inputs, labels, int(labels.max()) + 1)
+    made = make_dataset(name, inputs, labels, int(labels.max()) + 1)
+    return replace(made, groups={each: _ids(ids, len(made), where, each) for each, ids in groups.items()})
 
 
-def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _ids(ids: npt.NDArray[Any], records: int, where: str, name: str) -> npt.NDArray[Any]:
+    """An array of ids, one a record."""
+    if ids.dtype.kind not in "iuSU":
+        raise DataError(
+            f"{where}: {name} has dtype {ids.dtype}, but ids of groups must be whole numbers or words: "
+            f"{name}.astype('int64') or {name}.astype('str') if they are."
+        )
+    if ids.shape != (records,):
+        raise DataError(f"{where}: {name} has shape {ids.shape}: give one id a record, shape ({records},).")
+    if ids.dtype.kind in "SU":
+        words = np.char.decode(ids, "latin-1") if ids.dtype.kind == "S" else ids
+        stripped = np.char.strip(words)
+        lost = np.isin(np.char.lower(stripped), _NO_ID)
+        if lost.any():
+            raise DataError(
+                f"{where}: {name} holds {str(stripped[lost][0])!r} as the id of {lost.sum()} records, which would be "
+                "one group: give each of these records its own id, or drop them."
+            )
+        if len(np.unique(stripped)) < len(np.unique(words)):
+            raise DataError(f"{where}: {name} holds ids that differ in spaces alone: {name} = np.char.strip({name}).")
+    return ids
+
+
+def _arrays(path: Path, groups: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; data.dataset takes the path of an .npz with x and y.")
     try:
@@ -50,12 +85,23 @@ def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         if missing:
             found = ", ".join(names) or "nothing"
             raise DataError(f"{path}: lacks the array {' and '.join(missing)} (it holds {found}); {_SAVE}.")
-        arrays = read_arrays(path, only=("x", "y"))
+        for name in groups:
+            if name not in names:
+                raise DataError(lacks_ids(str(path), name, (each for each in names if each not in ("x", "y"))))
+        return read_arrays(path, only=("x", "y", *groups))
     except DataError:
         raise
     except UsageError as error:
         raise DataError(str(error)) from None
-    return arrays["x"], arrays["y"]
+
+
+def lacks_ids(where: str, name: str, held: Iterable[str]) -> str:
+    """The sentence for a study whose data.groups names no array of its data set."""
+    found = ", ".join(held) or "none"
+    return (
+        f"data.groups: {where} has no array '{name}' beside x and y (others: {found}); name one of them, or give "
+        '"duplicates" to keep records of equal x together.'
+    )
 
 
 def _numbers(x: npt.NDArray[Any], where: str) -> Inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from lacewing.data import _names
 from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._idx import read_fashion_mnist
-from lacewing.data._npz import read_npz
+from lacewing.data._npz import lacks_ids, read_npz
 from lacewing.data._users import load_own
 from lacewing.errors import DataError, did_you_mean
 from lacewing.support.loading import DATASETS, installed, is_path
@@ -182,21 +182,22 @@ def default_root() -> Path:
     return Path(pooch.os_cache("lacewing"))
 
 
-def load(name: str, root: Path | None = None, *, labels: str = "fine") -> Dataset:
+def load(name: str, root: Path | None = None, *, labels: str = "fine", groups: Iterable[str] = ()) -> Dataset:
     """The data set called ``name``, or the one in the .npz file whose path ``name`` is.
 
     A name may also be a user's function ``package.module:name``, or one that an installed package adds; see
     `load_own`. ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives
-    the 20 superclasses of cifar100. What is read is compared with the published data by SHA-256. Raises DataError for
-    an unknown name, and for missing, truncated, altered or invalid files.
+    the 20 superclasses of cifar100. ``groups`` names arrays of ids that are read beside the records. What is read is
+    compared with the published data by SHA-256. Raises DataError for an unknown name, and for missing, truncated,
+    altered or invalid files.
     """
     if Path(name).suffix == ".npz":
         _check_labels(name, labels, ("fine",))
-        return read_npz(Path(name).expanduser())
+        return read_npz(Path(name).expanduser(), groups=groups)
     place = Path(root).expanduser() if root is not None else default_root()
     if is_path(name) or name in installed(DATASETS):
         _check_labels(name, labels, ("fine",))
-        return load_own(name, place, built_in=_ENTRIES)
+        return _with_groups(load_own(name, place, built_in=_ENTRIES), groups)
     entry = _entry(name)
     _check_labels(name, labels, tuple(entry.digests))
     dataset = entry.read(place, labels)
@@ -207,6 +208,14 @@ def load(name: str, root: Path | None = None, *, labels: str = "fine") -> Datase
             f"{entry.digests[labels]}); "
             + ("install an unaltered scikit-learn." if entry.info.embedded else f"if a file is altered, {mend(name)}")
         )
+    return _with_groups(dataset, groups)
+
+
+def _with_groups(dataset: Dataset, groups: Iterable[str]) -> Dataset:
+    """The data set itself, which has these arrays of ids."""
+    for name in groups:
+        if name not in dataset.groups:
+            raise DataError(lacks_ids(dataset.name, name, dataset.groups))
     return dataset
 
 

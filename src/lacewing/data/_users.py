@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ _FIELD = "data.dataset"
 def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
     """The data set of a user's function, called as ``load()``, or as ``load(root)`` where it takes an argument.
 
-    It returns a `Dataset`, or arrays (x, y) as an .npz holds them; both are checked as an .npz is, and the digest is
-    that of the records, whatever the function says.
+    It returns a `Dataset`, or arrays (x, y) as an .npz holds them, or (x, y, groups) with arrays of ids by their names;
+    all are checked as an .npz is, and the digest is that of the records, whatever the function says.
 
     Args:
         name: as a study has it.
@@ -44,11 +44,21 @@ def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
     with user_code(f"{where}({', '.join(map(str, arguments))})"):
         found = function(*arguments)
     if isinstance(found, Dataset):
-        return _as_declared(checked(_array(found.x, where), _array(found.y, where), where, name), found, where)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise DataError(f"{where} returned a {type(found).__name__}; it must return (x, y) or a lacewing.data.Dataset.")
-    x, y = (_array(part, where) for part in found)
-    return checked(x, y, where, name)
+        x, y, groups = _array(found.x, where), _array(found.y, where), _groups(found.groups, where)
+        return _as_declared(checked(x, y, where, name, groups), found, where)
+    if not isinstance(found, tuple | list) or len(found) not in (2, 3):
+        raise DataError(
+            f"{where} returned a {type(found).__name__}; it must return (x, y), (x, y, groups) or a "
+            "lacewing.data.Dataset."
+        )
+    x, y = (_array(part, where) for part in found[:2])
+    return checked(x, y, where, name, _groups(found[2] if len(found) == 3 else {}, where))
+
+
+def _groups(found: Any, where: str) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise DataError(f"{where} returned groups as a {type(found).__name__}; give arrays of ids by their names.")
+    return {name: _array(ids, where) for name, ids in found.items()}
 
 
 def _array(values: Any, where: str) -> npt.NDArray[Any]:

@@ -86,7 +86,7 @@ class Prepared:
     def _facts(self, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """What plan.json holds beside the study."""
         found = {
-            "data_digest": self.work.dataset.digest,
+            "data_digest": self.work.digest,
             "shape": list(self.work.dataset.shape),
             "classes": self.work.dataset.classes,
             "command": self.command,
@@ -147,7 +147,8 @@ class Prepared:
         """
         planned = {(job.attack, job.target.family) for job in self.plan.attacks}
         others = {job.target.family for job in self.plan.attacks if job.target.kind == "control"}
-        n = len(self.work.split(self.study.run.seeds[0]).nonmembers("target"))
+        outside, groups = self.work.split(self.study.run.seeds[0]).nonmembers("target"), self.work.records.group_N
+        n = len(outside if groups is None else set(groups[outside].tolist()))
         for where, asked in self.study.tradeoff.declared():
             against = others if asked.against == CONTROLS else {asked.against}
             both = (asked.attack, asked.family) in planned and any((asked.attack, name) in planned for name in against)
@@ -159,7 +160,7 @@ class Prepared:
             if (fpr := asked.fpr) is not None and not resolves(fpr, n):
                 raise UsageError(
                     f"{where}.metric: a TPR at an FPR of {fpr:g} needs {round(1 / fpr):,} non-members, and each "
-                    f"network has {n:,}; ask for another metric."
+                    f"network has {n:,}{'' if groups is None else ' groups of them'}; ask for another metric."
                 )
 
     def trained(self, job: NetworkJob) -> bool:

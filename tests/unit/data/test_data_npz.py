@@ -141,3 +141,38 @@ def test_files_that_are_no_archive_are_refused(tmp_path: Path) -> None:
     for name in ("array.npz", "text.npz", "pickle.npz"):
         with pytest.raises(DataError, match=rf"{name} is not an .npz archive"):
             load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(12) // 3 - 1, np.repeat(["ann", "bob", "eve"], 4), np.repeat([b"a", b"b"], 6)]
+)
+def test_an_array_of_ids_is_read_where_a_study_names_it(tmp_path: Path, ids: Any) -> None:
+    path = saved(tmp_path, x=GOOD, y=Y, patient=ids)
+    named, plain = load(path, groups=["patient"]), load(path)
+    np.testing.assert_array_equal(named.groups["patient"], ids)
+    assert (named.digest, dict(plain.groups)) == (plain.digest, {})
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (np.arange(12.0), "patient has dtype float64, but ids of groups must be whole numbers or words"),
+        (Y[:11], r"patient has shape \(11,\): give one id a record, shape \(12,\)"),
+        (Y[:, None], r"patient has shape \(12, 1\)"),
+        (np.array(["a", "nan", "NaN"] * 4), "patient holds 'nan' as the id of 8 records"),
+        (np.array(["a", "", "b"] * 4), "patient holds '' as the id of 4 records"),
+        (np.array([b"a", b" None", b"b"] * 4), "patient holds 'None' as the id of 4 records"),
+        (np.array(["a", "a ", "b"] * 4), "patient holds ids that differ in spaces alone"),
+    ],
+)
+def test_an_array_that_holds_no_ids_is_refused(tmp_path: Path, ids: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load(saved(tmp_path, x=GOOD, y=Y, patient=ids), groups=["patient"])
+
+
+def test_a_missing_array_of_ids_names_those_that_there_are(tmp_path: Path) -> None:
+    said = r"data\.groups: .*own\.npz has no array 'user' beside x and y \(others: patient\); name one of them, or give"
+    with pytest.raises(DataError, match=said):
+        load(saved(tmp_path, x=GOOD, y=Y, patient=Y), groups=["user"])
+    with pytest.raises(DataError, match=r"data\.groups: digits has no array 'user' beside x and y \(others: none\)"):
+        load("digits", groups=["user"])

@@ -87,7 +87,7 @@ def test_arrays_lists_and_data_sets_of_the_same_records_have_the_digest_of_an_np
     ("name", "said"),
     [
         ("more_classes", "says that there are 4 classes, and y holds 3"),
-        ("one", r"returned a ndarray; it must return \(x, y\) or a lacewing.data.Dataset"),
+        ("one", r"returned a ndarray; it must return \(x, y\), \(x, y, groups\) or a lacewing.data.Dataset"),
         ("short", "x holds 60 records and y 59 labels"),
         ("nan", "x holds NaN or Inf in 60 of 60 records"),
         ("ragged", "what it returned, as arrays, failed with ValueError"),

@@ -127,6 +127,11 @@ class Study(Part):
                 raise ValueError(
                     f"train.stack = {train.stack} needs model.name = 'mlp', fp32 and no train.augment; set it to 1"
                 )
+            if self.data.groups:
+                raise ValueError(
+                    f"train.stack = {train.stack} needs networks with as many records each, and data.groups makes "
+                    "their numbers differ; set train.stack to 1, or leave data.groups out"
+                )
         try:
             network.check(train)
         except ValueError as error:

@@ -45,9 +45,8 @@ class Performer:
         torch.set_num_threads(1)
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
-        plan = make_plan(
-            work.study, data_digest=work.dataset.digest, models=fingerprints(work.study), attacks=work.attacks
-        )
+        found = fingerprints(work.study)
+        plan = make_plan(work.study, data_digest=work.digest, models=found, attacks=work.attacks)
         self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
         self.attacks = {job.key: job for job in plan.attacks}

@@ -26,7 +26,8 @@ def run_attack(store: Store, job: AttackJob) -> None:
     result = perform(job.entry, gather(store, job), target, seed=job.seed)
     seen = load_signals(store, job.target)
     if "canary_N" in seen:
-        result = dataclasses.replace(result, canary_N=seen["canary_N"][seen["audited_N"]])
+        canaries = seen["record_N"][seen["canary_N"]]  # whole groups are canaries, and a record stands for its group
+        result = dataclasses.replace(result, canary_N=np.isin(result.record_N, canaries))
     plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     arrays = {name: plain.pop(name) for name in SCORES}
     del plain["network"]
@@ -75,6 +76,7 @@ def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> O
         member_N=seen["member_N"][rows],
         sensitivity_N=seen["sensitivity_N"][rows],
         record_N=seen["record_N"][rows],
+        group_N=seen["group_N"][rows] if "group_N" in seen else None,
         **{name: values[rows] for name, values in answers.items()},
     )
 

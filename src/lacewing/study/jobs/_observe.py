@@ -35,7 +35,9 @@ def members(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split | data.Halves]:
     """Records that the network trains on, those held out of them for tuning, and the whole split."""
     split = work.split(job.seed)
-    kept, held = data.holdout(split.members(job.role), job.train.holdout, job.seed)
+    inside, codes = split.members(job.role), work.records.group_N
+    groups = None if codes is None else codes[inside]
+    kept, held = data.holdout(inside, job.train.holdout, job.seed, groups=groups)
     return kept, held, split
 
 
@@ -207,4 +209,6 @@ def _observe(
     }
     if work.records.canary_N.any():
         arrays["canary_N"] = work.records.canary_N
+    if work.records.group_N is not None:
+        arrays["group_N"] = work.records.group_N.astype(np.int32)
     return result, arrays

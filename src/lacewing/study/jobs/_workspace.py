@@ -40,6 +40,8 @@ class Workspace:
     report: Report = lambda job, epoch: None
     attacks: Mapping[str, Attack] = field(default_factory=dict)  # those that the study names
     recordings: Recordings | None = None  # of training steps; None: these run one operation after another
+    groups: npt.NDArray[np.int64] | None = None  # codes of the data set's records; None: the study has no groups
+    _splits: dict[int, data.Split | data.Halves] = field(default_factory=dict)  # by seed, those that were made
 
     @classmethod
     def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
@@ -53,28 +55,41 @@ class Workspace:
         if isinstance(source, data.Dataset):
             dataset = source
         else:
-            dataset = data.load(study.data.dataset, source, labels=study.data.labels)
+            ids = [name for name in study.data.groups or () if name != data.DUPLICATES]
+            dataset = data.load(study.data.dataset, source, labels=study.data.labels, groups=ids)
         drawn = study.data
+        groups = data.groups_of(dataset, drawn.groups)
         records = data.prepare(
             dataset,
             records=drawn.records,
             label_noise=drawn.label_noise,
             seed=drawn.seed,
             canaries=drawn.canaries,
+            group_N=groups,
         )
         share = drawn.population if drawn.split == "four-way" else 0.0
-        population = data.unused(dataset, records, share, drawn.seed)
-        work = cls(study, store, dataset, records, data.normalisation(records.x), population, attacks=named, **options)
+        population = data.unused(dataset, records, share, drawn.seed, groups)
+        scale = data.normalisation(records.x)
+        work = cls(study, store, dataset, records, scale, population, attacks=named, groups=groups, **options)
         work.split(study.run.seeds[0])
         return work
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set; where the study has groups, of them too."""
+        return self.dataset.digest if self.groups is None else data.digest_with(self.dataset, self.groups)
 
     def split(self, seed: int) -> data.Split | data.Halves:
         """The records of one seed's networks.
 
         Raises:
-            DataError: there are too few records.
+            DataError: there are too few records, or groups of them that no split can keep together.
         """
-        drawn = self.study.data
-        if drawn.split == "four-way":
-            return data.four_way(len(self.records), seed)
-        return data.random_halves(len(self.records), seed, population=drawn.population, data_seed=drawn.seed)
+        drawn, n, groups = self.study.data, len(self.records), self.records.group_N
+        if seed not in self._splits:
+            self._splits[seed] = (
+                data.four_way(n, seed, groups=groups)
+                if drawn.split == "four-way"
+                else data.random_halves(n, seed, population=drawn.population, data_seed=drawn.seed, groups=groups)
+            )
+        return self._splits[seed]

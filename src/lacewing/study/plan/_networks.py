@@ -57,7 +57,7 @@ def sequences_of(
 
 def _drawn(study: Study) -> dict[str, Any]:
     """What of [data] the networks depend on. A field that came later counts only where it is not its default."""
-    fields = study.data.model_dump(mode="json", exclude={"dataset", "labels"})
+    fields = study.data.model_dump(mode="json", exclude={"dataset", "labels", "groups"})  # the digest is of groups, too
     if study.data.split == "four-way":
         del fields["population"]  # taken from records outside the four sets
     return {name: value for name, value in fields.items() if name != "canaries" or value}

@@ -13,12 +13,11 @@ from lacewing.attacks._types import Evidence, Observed, Population, References, 
 from lacewing.auditing import _tasks
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._records import Records
-from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 
 if TYPE_CHECKING:
     from lacewing.auditing._ask import Answers
-    from lacewing.auditing._refit import Work
+    from lacewing.auditing._work import Work
 
 
 def of_target(answers: Answers, records: Records, task: Task) -> Evidence:
@@ -53,16 +52,8 @@ def _population(answers: Answers, reserve: RawData | None, y: npt.NDArray[Any], 
     return Population(*_tasks.scored(answers.logits_ZC, reserve.y, task, "model", variance_D=variance))
 
 
-def with_references(
-    evidence: Evidence, target: Answers, found: Sequence[Answers], work: Work, notes: list[str]
-) -> Evidence:
+def with_references(evidence: Evidence, found: Sequence[Answers], work: Work, notes: list[str]) -> Evidence:
     """All references for the target; the first of them as shadow, with the others as its references."""
-    for k, answers in enumerate(found):
-        if answers.logits_NC.shape != target.logits_NC.shape:
-            raise UsageError(
-                f"reference {k + 1} answers {answers.logits_NC.shape[1]} classes and model "
-                f"{target.logits_NC.shape[1]}: refit must give every model the same classes, in the same order."
-            )
     y = work.records.y
     own = of_network(found[0], y, work.in_KN[0], work.task)
     rest = range(1, len(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from lacewing.attacks import _measure
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Task
-from lacewing.auditing import _evidence, _outputs, _pool, _records, _refit, _result, _tasks
-from lacewing.auditing._attacks import Attacks, choose
+from lacewing.auditing import _cache, _evidence, _outputs, _pool, _records, _refit, _result, _tasks, _work
+from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._records import Records, check_same_variation
 from lacewing.auditing._result import Audit
@@ -76,8 +77,9 @@ def audit(
             LiRA and the discriminator over several queries see. Worth more than 1 for a torch module that was trained
             with such augmentations; for others the copies dilute what the record itself tells.
         delta: of the epsilon bounds.
-        version: part of what cached references are known by, beside the source of the module that defines ``refit``:
-            change it when that module's imports or settings change. A closure is cached only with a version.
+        version: part of what cached references are known by, beside ``refit`` itself: its code, constants, defaults
+            and closure, and what it refers to. Change it when files or settings change that ``refit`` reads as it runs.
+            What cannot be identified (a note names it) is cached only with a version.
         processes: worker processes for references; default one a core, one where the model is on a GPU.
         progress: tell on standard error how long references will take.
         task: ``"classification"``: y (N,) whole numbers from 0, answers (N, C). ``"binary"``: y 0 or 1, answers (N,),
@@ -101,6 +103,7 @@ def audit(
             "audit was called while a worker imports this module: put it under `if __name__ == '__main__':`."
         )
     from lacewing.auditing import _ask, _call
+    from lacewing.auditing._watch import watch
 
     _call.check_model(model, "model")
     _check_references(refit, references)
@@ -131,33 +134,44 @@ def audit(
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
         notes.append(unmeasured)
     evidence = _evidence.of_target(answers, records, task)
+    could_query = unmeasured is None and _ask.is_module(model)
+    refused |= records.refused
     folder = None if out is None else Path(out)
     if refit is not None:
-        work = _refit.Work(
+        _refuse_early(chosen, evidence, refused, could_query=could_query)
+        work = _work.Work(
             refit=refit,
             records=records.audited,
             population=records.population,
-            in_KN=_refit.halves(records.together_N, references, seed),
+            in_KN=_work.halves(records.together_N, references, seed),
             seed_K=tuple(1000 * seed + k for k in range(references)),
             queries=queries,
             white_box=_ask.is_module(model),
             signals=tuple(sorted(signals)),
+            size=_cache.size(model),
             task=task,
             outputs=outputs,
         )
         if processes is None and _ask.on_gpu(model):
             processes = 1
         say = _to_stderr if progress else _nowhere
-        found, said = _refit.references(work, folder=folder, version=version, processes=processes, say=say)
+        found, said = _refit.references(
+            work,
+            answers,
+            unchanged=watch(model, records.audited, task),
+            folder=folder,
+            version=version,
+            processes=processes,
+            say=say,
+        )
         notes += [*said, *_sizes_differ(records)]
-        evidence = _evidence.with_references(evidence, answers, found, work, notes)
-    refused |= records.refused
+        evidence = _evidence.with_references(evidence, found, work, notes)
     refused |= _mends(
         chosen.attacks,
         evidence,
         refused,
         with_references=refit is not None,
-        could_query=unmeasured is None and _ask.is_module(model),
+        could_query=could_query,
     )
     return _result.build(
         evidence,
@@ -253,6 +267,19 @@ def _unmeasured(chosen: Sequence[Attack], why: Mapping[str, str]) -> dict[str, s
         if lacking and not attack.about:
             found[attack.name] = why[lacking[0]]
     return found
+
+
+def _refuse_early(chosen: Chosen, evidence: Evidence, refused: Mapping[str, str], *, could_query: bool) -> None:
+    """Refuse an attack that must run and will lack more than references, before these are trained."""
+    asked = [
+        replace(attack, needs=attack.needs - _NEED_REFERENCES)
+        for attack in chosen.attacks
+        if attack.name in chosen.required
+    ]
+    refused = {**refused, **_mends(asked, evidence, refused, with_references=True, could_query=could_query)}
+    for attack in asked:
+        if (why := refused.get(attack.name) or _result.cannot(attack, evidence)) is not None:
+            raise UsageError(f"attacks: '{attack.name}' cannot run. {why}")
 
 
 def _mends(

@@ -6,82 +6,40 @@ Only the answers of a reference and which records it trained on are kept, never 
 from __future__ import annotations
 
 import ast
-import hashlib
 import inspect
-import io
-import json
 import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lacewing.attacks._types import Task
-from lacewing.auditing import _pool
-from lacewing.auditing._inputs import Form, RawData
-from lacewing.auditing._outputs import Outputs
+from lacewing.attacks._references import refuse_twins
+from lacewing.attacks._types import CLASSES
+from lacewing.auditing import _cache, _pool
+from lacewing.auditing._cache import Stored
+from lacewing.auditing._work import Refit, Work, write_work
 from lacewing.errors import UsageError
-from lacewing.metrics import Bools
-from lacewing.support.files import write_atomically
-from lacewing.support.formats import read_arrays
 from lacewing.support.machine import usable_cores
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
     from lacewing.auditing._ask import Answers
 
-SCHEMA = 1
 _WORTH_WORKERS = 20.0  # seconds of training left below which starting worker processes saves nothing
-Refit = Callable[[Any, Any, int], Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What every reference of one audit shares. Reference k trains on ``records`` where ``in_KN[k]``."""
-
-    refit: Refit
-    records: RawData
-    population: RawData | None
-    in_KN: Bools
-    seed_K: tuple[int, ...]
-    queries: int
-    white_box: bool  # the audited model is a torch module, so references must be
-    signals: tuple[str, ...]  # asked of the first reference, beside logits
-    task: Task = "classification"
-    outputs: Outputs | None = None
-
-    def __len__(self) -> int:
-        return len(self.in_KN)
-
-
-def halves(group_N: npt.NDArray[np.integer], count: int, seed: int) -> Bools:
-    """(count, N): random halves of N records by groups, each odd one the complement of the one before it.
-
-    Groups are taken in random order until no more fit into N // 2 records; without larger groups that is a half.
-    """
-    groups, group = np.unique(group_N, return_inverse=True)
-    size = np.bincount(group)
-    inside = np.zeros((count, len(group_N)), bool)
-    for k in range(count):
-        if k % 2 == 0:
-            order = np.random.default_rng([seed, 301, k // 2]).permutation(len(groups))
-            inside[k] = np.isin(group, order[np.cumsum(size[order]) <= len(group_N) // 2])
-        else:
-            inside[k] = ~inside[k - 1]
-    return inside
 
 
 def references(
     work: Work,
+    target: Answers,
     *,
+    unchanged: Callable[[], bool],
     folder: Path | None,
     version: str | None,
     processes: int | None,
@@ -92,30 +50,100 @@ def references(
     References that ``folder`` holds under the same content are not trained again. The others are: the first of them
     here, timed, the rest in worker processes where that saves time and the function can be imported there.
 
-    Raises `UsageError` that names the reference: the function fails, or what it returns cannot be asked.
+    Args:
+        work: what to train and ask.
+        target: what the audited model answered; each reference is compared with it as soon as it is there.
+        unchanged: whether the audited model is still as it was given; asked after each training here.
+        folder: see above; None: nothing is kept.
+        version: of the user's, part of the keys.
+        processes: worker processes; None: one a core.
+        say: where to tell how long it will take.
+
+    Raises:
+        UsageError: the function fails, what it returns cannot be asked, is the audited model or a network that another
+            reference is already, or it trains the audited model; the sentence names the reference.
     """
     notes: list[str] = []
-    keys = _keys(work, version)
-    if keys is None and folder is not None:
-        notes.append(
-            "References were not cached, since the source code of refit cannot be read (a closure, an object, or code "
-            "that was typed in); define it in a file, or pass version=."
-        )
+    keys, why = None, ""
+    if folder is not None:
+        keys, why = _keys(work, version)
+        notes += [why] * bool(why)
     with TemporaryDirectory() as aside:
         place = Path(aside) if keys is None or folder is None else folder / "references"
         paths = [place / f"{key}.npz" for key in keys or [f"{k:064x}" for k in range(len(work))]]
-        done = {k: seconds for k, path in enumerate(paths) if (seconds := _seconds(path, work, k)) is not None}
-        todo = [k for k in range(len(work)) if k not in done]
+        found: dict[int, Stored] = {}
+
+        def take(k: int, stored: Stored | None) -> None:
+            if stored is None:
+                return
+            _refuse_unlike(work, k, stored, target, found)
+            found[k] = stored
+
+        def trained(k: int, *, here: bool) -> None:
+            if here and not unchanged():
+                raise UsageError(
+                    f"refit changed the audited model as it trained reference {k + 1}, so that model is no longer what "
+                    "was given: train a new model, or a copy.deepcopy, in each call, and give the audit the model "
+                    "again."
+                )
+            take(k, _cache.read(paths[k], len(work.records), _signals(work, k)))
+
+        for k, stored in enumerate(_in_force(work, paths, notes)):
+            take(k, stored)
+        todo = [k for k in range(len(work)) if k not in found]
         if todo and len(todo) < len(work):
-            say(f"{len(done)} of {len(work)} references are there already")
-        if todo and not done:
+            say(f"{len(found)} of {len(work)} references are there already")
+        fresh = not found
+        if todo and fresh:
             first = todo.pop(0)
             say(f"training reference 1 of {len(work)}")
             with _threads(1 if _cores(processes) > 1 and _address(work.refit) else None):
-                done[first] = train_one(work, first, paths[first])
+                train_one(work, first, paths[first])
+            trained(first, here=True)
         if todo:
-            _train_rest(work, todo, paths, max(done.values()), _cores(processes), say, notes, fresh=len(done) == 1)
-        return [_read(path, work) for path in paths], notes
+            each = max(stored.seconds for stored in found.values())
+            _train_rest(work, todo, paths, each, _cores(processes), say, notes, trained, fresh=fresh)
+    notes += _cache.sizes_differ([found[k].size for k in range(len(work))], work.size)
+    notes += _refuse_twins(work, target, found)
+    return [found[k].answers for k in range(len(work))], notes
+
+
+def _refuse_twins(work: Work, target: Answers, found: Mapping[int, Stored], latest: str | None = None) -> list[str]:
+    """See `refuse_twins`: among the references, and between them and the model."""
+    named = {"the model": target.logits_NC} | {
+        f"reference {k + 1}": stored.answers.logits_NC for k, stored in sorted(found.items())
+    }
+    return refuse_twins(
+        named,
+        mend="refit must train a new model on the records that it gets, and neither return nor load one that is there.",
+        latest=latest,
+        shifted=work.task in CLASSES,
+        truth=work.records.y if work.task == "regression" else None,
+    )
+
+
+def _refuse_unlike(work: Work, k: int, stored: Stored, target: Answers, others: Mapping[int, Stored]) -> None:
+    """Refuse a reference that answers other classes than the model, or is the model or another reference."""
+    logits = stored.answers.logits_NC
+    if logits.shape != target.logits_NC.shape:
+        raise UsageError(
+            f"reference {k + 1} answers {logits.shape[1]} classes and model "
+            f"{target.logits_NC.shape[1]}: refit must give every "
+            "model the same classes, in the same order."
+        )
+    _refuse_twins(work, target, {**others, k: stored}, latest=f"reference {k + 1}")
+
+
+def _in_force(work: Work, paths: Sequence[Path], notes: list[str]) -> list[Stored | None]:
+    """The finished references, without those that belong to a model of another size."""
+    found = [_cache.read(path, len(work.records), _signals(work, k)) for k, path in enumerate(paths)]
+    old = [stored for stored in found if stored is not None and _cache.outdated(stored, work.size)]
+    if old:
+        notes.append(
+            f"{len(old)} references were trained again: those that were stored have {old[0].size.parameters:,} "
+            f"parameters and the model {work.size.parameters:,}, so what refit builds has changed since."
+        )
+    return [None if stored in old else stored for stored in found]
 
 
 def _train_rest(
@@ -126,6 +154,7 @@ def _train_rest(
     cores: int,
     say: Callable[[str], None],
     notes: list[str],
+    trained: Callable[..., None],
     *,
     fresh: bool,
 ) -> None:
@@ -143,7 +172,8 @@ def _train_rest(
     say(f"{first}; {count} about {_spoken(rest)} on {workers} process{'es' * (workers > 1)}")
     left = list(todo)
 
-    def finished(k: int, seconds: float) -> None:
+    def finished(k: int, seconds: float, *, here: bool) -> None:
+        trained(k, here=here)
         left.remove(k)
         say(f"reference {k + 1} done ({_spoken(seconds)}); {len(left)} left")
 
@@ -154,13 +184,13 @@ def _train_rest(
                 {"work": shared, "refit": address},
                 [{"k": k, "path": str(paths[k])} for k in todo],
                 workers,
-                lambda task, seconds: finished(int(task["k"]), seconds),
+                lambda task, seconds: finished(int(task["k"]), seconds, here=False),
             )
         if why is None:
             return
         notes.append(f"References were trained one after another: worker processes cannot import refit ({why}).")
     for k in list(left):
-        finished(k, train_one(work, k, paths[k]))
+        finished(k, train_one(work, k, paths[k]), here=True)
 
 
 def train_one(work: Work, k: int, path: Path) -> float:
@@ -183,6 +213,8 @@ def train_one(work: Work, k: int, path: Path) -> float:
             raise UsageError(
                 f"refit returned a {type(model).__name__} and model is a torch module: return the module itself."
             )
+        _refuse_again(work, k, model)
+        size = _cache.size(model)
         if not work.white_box and isinstance(model, nn.Module):
             model = _as_function(model)
         answers = _ask.ask(
@@ -196,115 +228,47 @@ def train_one(work: Work, k: int, path: Path) -> float:
             outputs=work.outputs,
         ).answers
     seconds = time.perf_counter() - started
-    found = {name: array for name, array in vars(answers).items() if array is not None}
-    packed = io.BytesIO()
-    np.savez(packed, in_N=work.in_KN[k], seconds=seconds, signals=sorted(_signals(work, k)), **found)
-    write_atomically(path, packed.getvalue())
+    _cache.write(
+        path,
+        answers,
+        in_N=work.in_KN[k],
+        seconds=seconds,
+        signals=_signals(work, k),
+        size=size,
+        target=work.size,
+    )
     return seconds
 
 
-def write_work(folder: Path, work: Work) -> None:
-    """What a worker process must know of the audit, beside the function: arrays and a JSON file."""
-    arrays = {"x": work.records.x, "y": work.records.y, "in_KN": work.in_KN}
-    if work.population is not None:
-        arrays |= {"population_x": work.population.x, "population_y": work.population.y}
-    np.savez(folder / "work.npz", **arrays)  # type: ignore[arg-type]
-    about = {
-        "form": vars(work.records.form),
-        "seed_K": work.seed_K,
-        "queries": work.queries,
-        "white_box": work.white_box,
-        "signals": work.signals,
-        "task": work.task,
-        "outputs": work.outputs,
-    }
-    (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
-
-
-def read_work(folder: Path, refit: Refit) -> Work:
-    """The inverse of ``write_work``."""
-    about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
-    form = Form(**fields)
-    with np.load(folder / "work.npz", allow_pickle=False) as arrays:
-        population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
-        return Work(
-            refit=refit,
-            records=RawData(arrays["x"], arrays["y"], form),
-            population=population,
-            in_KN=arrays["in_KN"],
-            seed_K=tuple(about["seed_K"]),
-            queries=about["queries"],
-            white_box=about["white_box"],
-            signals=tuple(about["signals"]),
-            task=about["task"],
-            outputs=about["outputs"],
+def _refuse_again(work: Work, k: int, model: Any) -> None:
+    """Refuse an object that refit returned before: it goes on training one model, which then knows all records."""
+    if any(earlier() is model for earlier in work.returned):
+        raise UsageError(
+            f"refit returned for reference {k + 1} the same object as for one before: build a new model in each call."
         )
+    with suppress(TypeError):  # of what cannot be referred to weakly
+        work.returned.append(weakref.ref(model))
 
 
-# ------------------------------------------------------------------------------------------------------------- cache
-
-
-def _keys(work: Work, version: str | None) -> list[str] | None:
-    """A key for each reference, a hash of all that it depends on; None where refit's source is not to be had."""
-    source = _source(work.refit)
-    if source is None and version is None:
-        return None
-    code = hashlib.sha256((source or "").encode()).hexdigest()
-    data = hashlib.sha256()
-    for part in (work.records, work.population):
-        for array in () if part is None else (part.x, part.y):
-            data.update(f"{array.dtype.str}{array.shape}".encode())
-            data.update(np.ascontiguousarray(array).tobytes())
-    shared = {
-        "schema": SCHEMA,
-        "data": data.hexdigest(),
-        "form": vars(work.records.form),
-        "refit": getattr(work.refit, "__qualname__", ""),  # without its module: a script's is "__main__" at times
-        "source": code,
-        "version": version,
-        "queries": work.queries,
-        "white_box": work.white_box,
-        "task": work.task,
-        "outputs": work.outputs,
-    }
-    keys = []
-    for k in range(len(work)):
-        records = hashlib.sha256(np.packbits(work.in_KN[k]).tobytes()).hexdigest()
-        own = {**shared, "records": records, "seed": work.seed_K[k], "shadow": k == 0}
-        keys.append(hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest())
-    return keys
-
-
-def _source(refit: Refit) -> str | None:
-    """The source of the function's module; None for what that source does not settle: closures, objects, typed code."""
-    if not inspect.isfunction(refit) or "<locals>" in refit.__qualname__:
-        return None
-    try:
-        return inspect.getsource(sys.modules[refit.__module__])
-    except (OSError, TypeError, KeyError):
-        return None
-
-
-def _read(path: Path, work: Work) -> Answers:
-    from lacewing.auditing._ask import Answers
-
-    found = read_arrays(path)
-    return Answers(**{name: found[name] for name in found if name not in ("in_N", "seconds", "signals")})
+def _keys(work: Work, version: str | None) -> tuple[list[str] | None, str]:
+    return _cache.keys(
+        work.refit,
+        version,
+        data=(work.records, work.population),
+        settings={
+            "queries": work.queries,
+            "white_box": work.white_box,
+            "task": work.task,
+            "outputs": work.outputs,
+        },
+        in_KN=work.in_KN,
+        seed_K=work.seed_K,
+    )
 
 
 def _signals(work: Work, k: int) -> frozenset[str]:
     """What is asked of reference k beside logits: all that attacks need of the shadow, nothing of the others."""
     return frozenset(work.signals) if k == 0 else frozenset()
-
-
-def _seconds(path: Path, work: Work, k: int) -> float | None:
-    """How long a finished reference took; None where there is none, it lacks a signal, or its file is damaged."""
-    with suppress(OSError, UsageError, ValueError, KeyError, TypeError):
-        whole = read_arrays(path)  # reads, and so checks, every byte
-        if len(whole["logits_NC"]) == len(work.records) and _signals(work, k) <= set(whole["signals"].tolist()):
-            return float(whole["seconds"])
-    return None
 
 
 # ----------------------------------------------------------------------------------------------------------- running

@@ -266,7 +266,7 @@ def build(
     check_delta(delta)
     found, lacking = list(measured), dict(refused or {})
     for attack in attacks.attacks:
-        why = lacking.get(attack.name) or _cannot(attack, evidence)
+        why = lacking.get(attack.name) or cannot(attack, evidence)
         if why is None:
             try:
                 found.append(_measure.perform(attack, evidence, network, seed=seed))
@@ -346,7 +346,8 @@ def check_delta(delta: float) -> None:
         raise UsageError(f"delta = {delta!r} is out of range: give a number between 0 and 1, such as 1e-5.")
 
 
-def _cannot(attack: Attack, evidence: Evidence) -> str | None:
+def cannot(attack: Attack, evidence: Evidence) -> str | None:
+    """Why the evidence does not allow the attack, as a sentence; None: it does."""
     if attack.about:
         return "It is about sparse networks of a study, whose dense versions and masks are known."
     lacking = _measure.missing(attack, evidence)

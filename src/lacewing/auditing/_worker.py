@@ -45,10 +45,10 @@ def serve() -> None:
         import torch
 
         torch.set_num_threads(1)
-        from lacewing.auditing import _refit
+        from lacewing.auditing import _refit, _work
 
         refit = load(setup["refit"])
-        work = _refit.read_work(Path(setup["work"]), refit)
+        work = _work.read_work(Path(setup["work"]), refit)
     except BaseException as error:
         parent.send({"event": "unimportable", "message": f"{type(error).__name__}: {error}"})
         return

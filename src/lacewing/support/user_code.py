@@ -75,7 +75,7 @@ def blamed(error: BaseException, *, alone: bool = False) -> bool:
     """
     if alone:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        last = max((place for place, file in enumerate(files) if _is_users(file)), default=-1)
+        last = max((place for place, file in enumerate(files) if is_users(file)), default=-1)
         ours = max((place for place, file in enumerate(files) if _OURS in Path(file).resolve().parents), default=-1)
         return last > ours or _in_their_module(error.__traceback__)
     return bool(_frames(error)) or _in_their_module(error.__traceback__)
@@ -103,10 +103,11 @@ def _lines(error: BaseException) -> str:
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The user's frames, the outermost first."""
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether the code of a file is the user's: neither ours nor that of an installed package or of Python."""
     if filename.startswith("<"):  # typed in, or made by a library
         return filename.startswith(("<stdin", "<string", "<ipython", "<console"))
     path = Path(filename).resolve()

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lacewing import metrics
-from lacewing.auditing import _inputs, _refit
+from lacewing.auditing import _inputs, _work
 from lacewing.auditing._files import audit_model_files
 from lacewing.auditing._model import audit
 from lacewing.errors import UsageError
@@ -308,12 +308,12 @@ def test_bad_options_are_refused_by_name(options, says):
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(20, 300), count=st.integers(2, 9), seed=st.integers(0, 1000))
 def test_halves_are_random_complementary_and_cover_every_record(n, count, seed):
-    inside = _refit.halves(np.arange(n), count, seed)
-    np.testing.assert_array_equal(inside, _refit.halves(np.arange(n), count, seed))
+    inside = _work.halves(np.arange(n), count, seed)
+    np.testing.assert_array_equal(inside, _work.halves(np.arange(n), count, seed))
     assert set(inside.sum(axis=1)) <= {n // 2, n - n // 2}
     for k in range(1, count, 2):
         np.testing.assert_array_equal(inside[k], ~inside[k - 1])
-    np.testing.assert_array_equal(inside[: count - 1], _refit.halves(np.arange(n), count - 1, seed))
+    np.testing.assert_array_equal(inside[: count - 1], _work.halves(np.arange(n), count - 1, seed))
     assert len({row.tobytes() for row in inside}) == count
 
 

@@ -1,0 +1,100 @@
+"""What the references of one audit share, and its way to worker processes."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._types import Task
+from lacewing.auditing._cache import Size
+from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._outputs import Outputs
+from lacewing.metrics import Bools
+
+Refit = Callable[[Any, Any, int], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What every reference of one audit shares. Reference k trains on ``records`` where ``in_KN[k]``."""
+
+    refit: Refit
+    records: RawData
+    population: RawData | None
+    in_KN: Bools
+    seed_K: tuple[int, ...]
+    queries: int
+    white_box: bool  # the audited model is a torch module, so references must be
+    signals: tuple[str, ...]  # asked of the first reference, beside logits
+    size: Size  # of the audited model
+    task: Task = "classification"
+    outputs: Outputs | None = None
+    returned: list[weakref.ref[Any]] = field(default_factory=list)  # by refit, in this process
+
+    def __len__(self) -> int:
+        return len(self.in_KN)
+
+
+def halves(group_N: npt.NDArray[np.integer], count: int, seed: int) -> Bools:
+    """(count, N): random halves of N records by groups, each odd one the complement of the one before it.
+
+    Groups are taken in random order until no more fit into N // 2 records; without larger groups that is a half.
+    """
+    groups, group = np.unique(group_N, return_inverse=True)
+    size = np.bincount(group)
+    inside = np.zeros((count, len(group_N)), bool)
+    for k in range(count):
+        if k % 2 == 0:
+            order = np.random.default_rng([seed, 301, k // 2]).permutation(len(groups))
+            inside[k] = np.isin(group, order[np.cumsum(size[order]) <= len(group_N) // 2])
+        else:
+            inside[k] = ~inside[k - 1]
+    return inside
+
+
+def write_work(folder: Path, work: Work) -> None:
+    """What a worker process must know of the audit, beside the function: arrays and a JSON file."""
+    arrays = {"x": work.records.x, "y": work.records.y, "in_KN": work.in_KN}
+    if work.population is not None:
+        arrays |= {"population_x": work.population.x, "population_y": work.population.y}
+    np.savez(folder / "work.npz", **arrays)  # type: ignore[arg-type]
+    about = {
+        "form": vars(work.records.form),
+        "seed_K": work.seed_K,
+        "queries": work.queries,
+        "white_box": work.white_box,
+        "signals": work.signals,
+        "size": vars(work.size),
+        "task": work.task,
+        "outputs": work.outputs,
+    }
+    (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def read_work(folder: Path, refit: Refit) -> Work:
+    """The inverse of ``write_work``."""
+    about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
+    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
+    form = Form(**fields)
+    with np.load(folder / "work.npz", allow_pickle=False) as arrays:
+        population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
+        return Work(
+            refit=refit,
+            records=RawData(arrays["x"], arrays["y"], form),
+            population=population,
+            in_KN=arrays["in_KN"],
+            seed_K=tuple(about["seed_K"]),
+            queries=about["queries"],
+            white_box=about["white_box"],
+            signals=tuple(about["signals"]),
+            size=Size(**about["size"]),
+            task=about["task"],
+            outputs=about["outputs"],
+        )

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.attacks._logits import phi
 from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
-from lacewing.metrics import Floats, clopper_pearson
+from lacewing.metrics import Floats, auc, clopper_pearson
 
 # Copies of one network's outputs differ by rounding alone. The coarsest storage in use is bfloat16, whose values are
 # off by up to 2^-9 of themselves (float16: 2^-11): once for each copy, and once more where the rows' means, which may
@@ -21,6 +22,7 @@ _ROUNDING, _TINY = 2.0**-6, 1e-6
 # what distinguishes one record from another: two trainings of one recipe differ by far more of it.
 _SHARE = 0.01
 _PROBED = 64  # rows that every pair is compared on first
+_ASKED = 16  # references whose certainty is compared
 _SPARE = 3  # fewest distinct rows beyond one a class; hard answers (0 and 1, clipped) of two networks may be equal
 TOLERANCE = 0.05  # accuracies that differ by less count as alike
 
@@ -73,14 +75,17 @@ def refuse_twins(
 
 
 def like_target(target: Observed, references: References) -> tuple[bool, str]:
-    """Whether references know their own members, and others, about as well as the target; and a sentence with numbers.
+    """Whether references of a classification know their own members, and others, about as well as the target.
 
     Mean accuracies must agree with the target's within 0.05 or three standard errors. No single reference may be at
     chance on its own members (not above the share of their most frequent class, one-sided 95 %) unless the target is.
+    Where the target is more certain about members than about others (AUC of the log-odds above 0.5), so must references
+    be, on average by a quarter as much: else they are not of the membership that was given. Returns the verdict and a
+    sentence with numbers.
     """
     right_KN = np.argmax(references.logits_KNC, axis=2) == target.label_N
     own = np.argmax(target.logits_NC, axis=1) == target.label_N
-    wrong, said = [], []
+    apart, said = [], []
     for kind, name in ((True, "members"), (False, "non-members")):
         there = (references.in_KN == kind).any(axis=1)
         if not there.any():
@@ -89,20 +94,33 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
         mine = own[target.member_N == kind]
         error = math.sqrt(mine.var() / len(mine) + theirs.var() / len(theirs))
         if abs(theirs.mean() - mine.mean()) > max(TOLERANCE, 3 * error):
-            wrong.append(name)
+            apart.append(name)
         said.append(f"on {name} target {mine.mean():.3f}, references {theirs.mean():.3f} on average")
-    sentence = f"Accuracy {' and '.join(said)}"
-    verdict = "alike" if not wrong else f"not alike on {' and '.join(wrong)}, so they are weak references"
+    wrong = [f"not alike on {' and '.join(apart)}, so a real attacker's would be better"] * bool(apart)
     lost = []
     if not _at_chance(own, target.label_N, target.member_N):
-        lost = [
-            name
-            for name, right, inside in zip(references.name_K, right_KN, references.in_KN, strict=True)
-            if inside.any() and _at_chance(right, target.label_N, inside)
-        ]
+        each = zip(references.name_K, right_KN, references.in_KN, strict=True)
+        lost = [name for name, right, inside in each if inside.any() and _at_chance(right, target.label_N, inside)]
     if lost:
-        verdict += f"; no better than chance on what they trained on: {_listed(lost)}"
-    return not wrong and not lost, f"{sentence}: {verdict}."
+        wrong.append(f"no better than chance on what they trained on: {_listed(lost)}")
+    if (certainty := _membership(target, references)) is not None:
+        wrong.append(certainty)
+    return not wrong, f"Accuracy {' and '.join(said)}: {'; '.join(wrong) or 'alike'}."
+
+
+def _membership(target: Observed, references: References) -> str | None:
+    """What is wrong where the target is more certain about its members, and references are not about theirs."""
+    own = auc(phi(target.logits_NC, target.label_N), target.member_N)
+    partly = np.flatnonzero(references.in_KN.any(axis=1) & ~references.in_KN.all(axis=1))[:_ASKED]
+    if own.low <= 0.5 or not len(partly):
+        return None
+    theirs = [auc(phi(references.logits_KNC[k], target.label_N), references.in_KN[k]).value for k in partly]
+    if np.mean(theirs) - 0.5 >= (own.value - 0.5) / 4:
+        return None
+    return (
+        f"the target is more certain about its members (AUC {own.value:.3f}), references are not about theirs "
+        f"({np.mean(theirs):.3f} on average): did they train on these records?"
+    )
 
 
 def _at_chance(right_N: npt.NDArray[np.bool_], label_N: npt.NDArray[np.integer], rows_N: npt.NDArray[np.bool_]) -> bool:

@@ -15,6 +15,7 @@ from lacewing import metrics
 from lacewing.attacks import phi
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
 from lacewing.attacks._measure import right
+from lacewing.attacks._references import TOLERANCE, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
@@ -24,7 +25,6 @@ Rows = npt.NDArray[np.intp]
 
 PERMUTATIONS, HOLDING = 400, 360  # an interval of true coverage 94 % fails once in a thousand audits
 PLANTED = 3.0  # size of the planted leak, in standard deviations of the non-members' signal
-TOLERANCE = 0.05  # accuracies that differ by less count as alike
 _MOST = 2000  # records of each kind that the first two checks look at, so that an audit takes seconds
 _READS_OUTPUTS = ("lira", "rmia")  # families that must see the planted leak, beside the attack "loss"
 
@@ -76,6 +76,9 @@ def selfchecks(
     checks = [fits_members(evidence.observed), null, overfitted_control(evidence, results, seed=seed)]
     if evidence.shadow is not None:
         checks.append(shadow_like_target(evidence.observed, evidence.shadow.observed))
+        if evidence.references is not None and evidence.observed.benefit_N is None:
+            alike, sentence = like_target(evidence.observed, evidence.references)
+            checks.append(SelfCheck("references like target", alike, sentence))
     if evidence.observed.benefit_N is None:
         checks.append(same_classes(evidence.observed))
     return tuple(checks)

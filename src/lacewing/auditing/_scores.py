@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _logits, _measure
+from lacewing.attacks._references import refuse_twins
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
 from lacewing.auditing import _result
 from lacewing.auditing._attacks import Attacks, choose
@@ -195,7 +196,7 @@ def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], note
         phi_NQ=_fitting("phi", arrays, (n, None)),
     )
     _compare_members(observed, notes)
-    references = _references(arrays, observed)
+    references = _references(arrays, observed, notes)
     population = _population(arrays, classes, 0 if references is None else len(references))
     evidence = Evidence(observed, references, population)
     if references is None or "reference_logits" not in arrays:
@@ -218,7 +219,7 @@ def _compare_members(seen: Observed, notes: list[str]) -> None:
         )
 
 
-def _references(arrays: Arrays, observed: Observed) -> References | None:
+def _references(arrays: Arrays, observed: Observed, notes: list[str]) -> References | None:
     given = [name for name in arrays if name.startswith("reference_")]
     if not given:
         return None
@@ -234,10 +235,11 @@ def _references(arrays: Arrays, observed: Observed) -> References | None:
     phi = _reference_phi(arrays, observed, (k, n, None))
     _fitting("reference_sensitivity", arrays, (k, n))
     logits = _fitting("reference_logits", arrays, (k, n, observed.classes))
-    if logits is not None:
-        _refuse_twins("logits", observed.logits_NC, logits)
-    if phi is not None and observed.phi_NQ is not None:
-        _refuse_twins("phi", observed.phi_NQ, phi)
+    pairs = {"logits": (observed.logits_NC, logits), "phi": (observed.phi_NQ, phi)}
+    for name, (own, others) in pairs.items():
+        if own is not None and others is not None:
+            answers = {name: own} | {f"reference_{name}[{i}]": other for i, other in enumerate(others)}
+            notes += refuse_twins(answers, mend="give what other networks answered.", shifted=name == "logits")
     if logits is None:
         assert phi is not None
         # Logits of the given log-odds: right for the given class, which is all that attacks read of references.
@@ -260,18 +262,6 @@ def _reference_phi(arrays: Arrays, observed: Observed, shape: tuple[int | None, 
             "queries (crops)."
         )
     return phi
-
-
-def _refuse_twins(name: str, own: npt.NDArray[Any], others: npt.NDArray[Any]) -> None:
-    """Refuse a reference whose answers are, to the last bit, the model's or another reference's."""
-    seen = {own.astype(np.float64).tobytes(): name}
-    for index, answers in enumerate(others):
-        content = answers.astype(np.float64).tobytes()
-        if content in seen:
-            raise UsageError(
-                f"reference_{name}[{index}] is the same as {seen[content]}: give what other networks answered."
-            )
-        seen[content] = f"reference_{name}[{index}]"
 
 
 def _population(arrays: Arrays, classes: int, k: int) -> Population | None:

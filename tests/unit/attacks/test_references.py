@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lacewing.attacks._references import refuse_twins
+from lacewing.attacks._references import like_target, refuse_twins
+from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
 
 N, C = 200, 4
@@ -104,3 +105,67 @@ def test_log_odds_are_compared_without_a_shift():
     assert refuse_twins(answers, mend="", shifted=False) == []
     with pytest.raises(UsageError):
         refuse_twins({**answers, "c": answers["b"].astype(np.float16)}, mend="", shifted=False)
+
+
+def trained(member_N, *, skill=2.0, leak=4.0, seed=0):
+    """Logits of a network that knows the classes somewhat, and its members better."""
+    own = np.random.default_rng(seed).normal(size=(N, C))
+    own[np.arange(N), LABELS] += skill + leak * member_N
+    return own
+
+
+def observed(member_N, **options):
+    return Observed(trained(member_N, **options), LABELS, member_N, None, np.arange(N))
+
+
+MEMBER = np.arange(N) < N // 2
+INSIDE = np.stack([np.random.default_rng(k).permutation(MEMBER) for k in range(6)])
+
+
+def judged(logits_KNC, inside_KN=INSIDE, target=None):
+    target = observed(MEMBER, seed=50) if target is None else target
+    return like_target(target, References(np.stack(logits_KNC), inside_KN, tuple(map(str, range(len(inside_KN))))))
+
+
+def recipe(inside_KN=INSIDE, **options):
+    return [trained(inside, seed=k, **options) for k, inside in enumerate(inside_KN)]
+
+
+def test_references_of_the_targets_recipe_are_like_it():
+    alike, sentence = judged(recipe())
+    assert alike
+    assert sentence.endswith("on average: alike.")
+    right = trained(MEMBER, seed=50).argmax(1) == LABELS
+    assert f"on members target {right[MEMBER].mean():.3f}" in sentence
+    untrained = observed(MEMBER, skill=0, leak=0)
+    assert judged(recipe(skill=0, leak=0), target=untrained)[0]  # at chance as the target is
+
+
+@pytest.mark.parametrize(
+    ("logits", "inside", "says"),
+    [
+        (recipe(leak=0.5), INSIDE, "not alike on members, so"),
+        (recipe(skill=0.0, leak=6.0), INSIDE, "not alike on non-members, so"),
+        (recipe(skill=0.0, leak=0.0), INSIDE, "not alike on members and non-members"),
+        (
+            [*recipe()[:5], trained(INSIDE[5], skill=0, leak=0)],
+            INSIDE,
+            "no better than chance on what they trained on: 5",
+        ),
+        (recipe(), np.roll(INSIDE, 1, axis=0), "did they train on these records"),
+        (recipe(), ~INSIDE, "did they train on these records"),
+        (recipe(INSIDE[:, ::-1]), INSIDE, "did they train on these records"),
+    ],
+)
+def test_what_is_no_reference_of_the_target_is_said(logits, inside, says):
+    alike, sentence = judged(logits, inside)
+    assert not alike
+    assert says in sentence
+
+
+def test_a_wrong_membership_is_seen_where_every_answer_is_right():
+    target = observed(MEMBER, skill=12.0, seed=50)
+    assert judged(recipe(skill=12.0), target=target)[0]
+    alike, sentence = judged(recipe(skill=12.0), ~INSIDE, target=target)
+    assert not alike
+    assert "on members target 1.000, references 1.000 on average" in sentence

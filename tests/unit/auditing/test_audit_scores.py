@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,6 +62,40 @@ def by_name(arrays: Arrays, **options: Any) -> dict[str, AttackResult]:
 
 
 # What is measured -----------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_among_the_references_is_refused_in_half_precision_and_shifted_too():
+    def copied(values):
+        return values.astype(np.float16) + np.arange(N)[:, None] % 5
+
+    given = outputs(0.0)
+    for own, at in (("logits", 3), ("reference_logits[1]", 4)):
+        original = given["logits"] if own == "logits" else given["reference_logits"][1]
+        references = given["reference_logits"].copy()
+        references[at] = copied(original)
+        with pytest.raises(
+            UsageError, match=rf"reference_logits\[{at}\] is the same network as {re.escape(own)}, by its"
+        ):
+            audit_scores({**given, "reference_logits": references}, attacks="loss")
+    log_odds = phi(given["reference_logits"], given["label"])[:, :, None]
+    own = phi(given["logits"], given["label"])[:, None]
+    log_odds[2] = own.astype(np.float16)
+    bare = {name: given[name] for name in ("logits", "label", "member", "reference_in")}
+    with pytest.raises(UsageError, match=r"reference_phi\[2\] is the same network as phi"):
+        audit_scores({**bare, "phi": own, "reference_phi": log_odds}, attacks="loss")
+
+
+def test_references_of_another_membership_or_recipe_fail_a_check():
+    def check(arrays):
+        found = audit_scores(arrays, attacks="loss").selfchecks
+        return next(check for check in found if check.name == "references like target")
+
+    given = outputs(4.0)
+    assert check(given).passed
+    inverted = check({**given, "reference_in": ~given["reference_in"]})
+    assert not inverted.passed
+    assert "did they train on these records" in inverted.sentence
+    assert not check({**given, "reference_logits": outputs(0.0)["reference_logits"]}).passed
 
 
 def test_given_scores_are_measured_as_they_are() -> None:

@@ -226,13 +226,9 @@ def nonzero(model: Model) -> tuple[int, int, float]:
     """(parameters, non-zero parameters, share of non-zero among the prunable weights); (0, 0, 1.0) of a callable."""
     if not isinstance(model, nn.Module):
         return 0, 0, 1.0
-    from lacewing.sparsify.masks import prunable
+    from lacewing.sparsify.effective import nonzero as count
 
-    counts = {name: (p.numel(), int(torch.count_nonzero(p.detach()))) for name, p in model.named_parameters()}
-    total, kept = (sum(count[i] for count in counts.values()) for i in (0, 1))
-    weights = [counts[name] for name in prunable(model) if name in counts]
-    whole = sum(count[0] for count in weights)
-    return total, kept, sum(count[1] for count in weights) / whole if whole else 1.0
+    return count(model)
 
 
 def _masks(model: Model) -> dict[str, Tensor]:

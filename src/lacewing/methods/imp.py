@@ -100,7 +100,7 @@ class Imp(Method):
         from lacewing.sparsify import prunable, remaining
 
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-        weights = sum(sizes[name] for name in prunable(model))
+        weights = sum(sizes[name] for name in prunable(model, ignore=None))
         if not weights:
             raise UsageError("the model has no convolution or linear weight to prune.")
         left = remaining(weights, step.level, self.fraction)

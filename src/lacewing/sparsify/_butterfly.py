@@ -14,7 +14,7 @@ from lacewing.sparsify._attention import KSMultiheadAttention, KSProjection
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import Columns, KSConv2d, KSLayer, KSLinear
-from lacewing.sparsify.masks import prunable
+from lacewing.sparsify.masks import plain_weights, prunable
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _by_segments(
             f"give 1 to {len(widths)}."
         )
     chains: dict[str, Chain] = {}
-    dense = dict.fromkeys(prunable(model), "not in these segments")
+    dense = dict.fromkeys(plain_weights(model), "not in these segments")
     for name, conv in body.items():
         weight = f"{name}.weight"
         if conv.out_channels in widths[-segments:] and weight in wanted:
@@ -136,10 +136,10 @@ def _by_segments(
 def _by_density(
     model: nn.Module, density: float, factors: int | None, ignore: Sequence[str | type[nn.Module]]
 ) -> tuple[dict[str, Chain], dict[str, str]]:
-    names = prunable(model)
+    wanted, names = prunable(model, ignore), plain_weights(model)
     if not names:
         raise UsageError("the model has no convolution or linear weight to make butterfly.")
-    kept = set(prunable(model, ignore)) if ignore else set(names[1:-1])
+    kept = set(wanted if ignore else names[1:-1])
     dense: dict[str, str] = {}
     matrices: dict[str, tuple[int, int, int]] = {}
     for name in names:

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from lacewing.sparsify.masks import check_masks, prunable
+from lacewing.errors import UsageError
+from lacewing.sparsify.effective import effective
+from lacewing.sparsify.masks import check_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,16 @@ def summary(
 ) -> Summary:
     """Count what a network stores, against the dense network: masks, butterfly factors, or both.
 
+    A weight with a mask of ``torch.nn.utils.prune``, weight norm, spectral norm or another parametrisation counts as
+    the weight that is made, with its values that are not zero; the parameters that it is made of do not count.
+
     Args:
         model: the network.
-        masks: by parameter name, True for a kept weight; without masks every weight counts as kept, even if zero.
+        masks: by parameter name, True for a kept weight; without masks every plain weight counts as kept, even if zero.
         notes: text to show beside layers, by layer name.
 
     Raises:
-        UsageError: masks of another model.
+        UsageError: masks of another model, or of a parameter of which another weight is made.
     """
     masks, notes = masks or {}, notes or {}
     check_masks(model, masks)
@@ -111,10 +117,24 @@ def summary(
         if hasattr(module, "saved_parameters")
         for factor in module.prunable_parameters()
     }
+    weights = effective(model)
+    plain = {id(model.get_parameter(name)) for name, found in weights.items() if not found.made}
+    if lost := [name for name in masks if id(model.get_parameter(name)) not in plain]:
+        raise UsageError(
+            f"there is a mask for '{lost[0]}', of which the network makes another weight; remove that mask."
+        )
     rows: dict[str, Layer] = {}
-    for name in prunable(model):
-        weight = model.get_parameter(name)
-        stored = int(kept[id(weight)].sum()) if id(weight) in kept else weight.numel()
+    parameters = nonzero = 0
+    for name, found in weights.items():
+        weight = found.tensor
+        if found.made:
+            stored = int(torch.count_nonzero(weight))
+        else:
+            identity = id(model.get_parameter(name))
+            stored = int(kept[identity].sum()) if identity in kept else weight.numel()
+        parameters, nonzero = parameters + weight.numel(), nonzero + stored
+        if not found.prunable:
+            continue
         if name not in owners:
             rows[name] = Layer(name, tuple(weight.shape), weight.numel(), stored, notes.get(name, ""))
         else:  # a factor: its layer is the row
@@ -123,7 +143,5 @@ def summary(
             rows[path] = Layer(
                 path, layer.weight_shape, math.prod(layer.weight_shape), before + stored, notes.get(path, "")
             )
-    parameters = sum(p.numel() for p in model.parameters())
     saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
-    pruned = sum(int((~mask).sum()) for mask in kept.values())
-    return Summary(tuple(rows.values()), parameters + saved, parameters - pruned)
+    return Summary(tuple(rows.values()), parameters + saved, nonzero)

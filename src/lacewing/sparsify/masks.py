@@ -34,7 +34,7 @@ _LAYERS = (
 )
 
 
-def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> list[str]:
+def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] | None = ()) -> list[str]:
     """Names of the weights that pruning may touch, in module order.
 
     These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
@@ -44,28 +44,48 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
     Args:
         model: any module.
         ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` matches
-            anything (``"layer1.*.conv2"``); the name of a module covers everything in it.
+            anything (``"layer1.*.conv2"``); the name of a module covers everything in it. None: none, and the caller
+            has no such argument that an error could advise.
 
     Raises:
         UsageError: an entry of ``ignore`` matches nothing, or the weight of a layer that is not ignored is not a plain
-            parameter (weight norm, a parametrisation).
+            parameter (weight norm, a mask of torch.nn.utils.prune, another parametrisation).
     """
+    names, made = _walk(model, ignore or ())
+    if made:
+        path, module, attribute = made[0]
+        mend = f"make it plain first: {_plainly(module, attribute)}"
+        mend += "" if ignore is None else f", or leave the layer out: ignore=['{path}']"
+        raise UsageError(
+            f"the weight of '{path}' is not a plain parameter (weight norm, a mask of torch.nn.utils.prune or another "
+            f"parametrisation), so masks cannot prune it; {mend}."
+        )
+    return names
+
+
+def plain_weights(model: nn.Module) -> list[str]:
+    """As ``prunable``, without the weights that are not plain parameters."""
+    return _walk(model, ())[0]
+
+
+def _walk(
+    model: nn.Module, ignore: Sequence[str | type[nn.Module]]
+) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
+    """Names of plain prunable weights, and the others: path, module and attribute; without the ignored ones."""
     unused = list(ignore)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     found: dict[int, str] = {}  # by identity, so that a shared weight has one name
+    made: list[tuple[str, nn.Module, str]] = []
     ignored: set[int] = set()
     for path, module in model.named_modules(remove_duplicate=False):
-        for attribute in _weights(module):
+        for attribute in weights_of(module):
             name = f"{path}.{attribute}" if path else attribute
             matched = [entry for entry in ignore if _fits(entry, model, name)]
             if matched:
                 unused = [entry for entry in unused if entry not in matched]
                 ignored.add(id(parameters.get(name)))
             elif name not in parameters:
-                raise UsageError(
-                    f"the weight of '{path}' is not a plain parameter (weight norm or another parametrisation); "
-                    f"remove that, or leave the layer out: ignore=['{path}']."
-                )
+                made.append((path, module, attribute))
             else:
                 found.setdefault(id(parameters[name]), name)
     for entry in unused:
@@ -73,10 +93,22 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] = ()) -> 
             raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
         modules = [path for path, _ in model.named_modules() if path]
         raise UsageError(f"ignore: '{entry}' matches no prunable weight; {did_you_mean(entry, modules)}")
-    return [name for identity, name in found.items() if identity not in ignored]
+    return [name for identity, name in found.items() if identity not in ignored], made
 
 
-def _weights(module: nn.Module) -> list[str]:
+def _plainly(module: nn.Module, attribute: str) -> str:
+    """How to make a weight a plain parameter again."""
+    if is_parametrized(module, attribute):
+        return f"torch.nn.utils.parametrize.remove_parametrizations(layer, '{attribute}')"
+    if hasattr(module, f"{attribute}_mask"):
+        return f"torch.nn.utils.prune.remove(layer, '{attribute}')"
+    if hasattr(module, f"{attribute}_v"):
+        norm = "weight_norm" if hasattr(module, f"{attribute}_g") else "spectral_norm"
+        return f"torch.nn.utils.remove_{norm}(layer, '{attribute}')"
+    return f"a Parameter '{attribute}' of the layer"
+
+
+def weights_of(module: nn.Module) -> list[str]:
     """Attributes of a module (not of its children) that hold prunable weights."""
     if isinstance(module, _LAYERS):
         return ["weight"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lacewing import models
 from lacewing.config import Model
 from lacewing.errors import UsageError, UserCodeError
-from lacewing.sparsify.masks import prunable
+from lacewing.sparsify.masks import plain_weights
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob, Plan
 from lacewing.support.user_code import user_code
@@ -52,9 +52,9 @@ def _densities(nonzero: int, dense: nn.Module, own: nn.Module) -> dict[str, Any]
 
 
 def _sizes(dense: nn.Module) -> tuple[int, int]:
-    """All parameters, and the prunable weights among them."""
+    """All parameters, and the plain prunable weights among them."""
     sizes = {name: p.numel() for name, p in dense.named_parameters()}
-    return sum(sizes.values()), sum(sizes[name] for name in prunable(dense))
+    return sum(sizes.values()), sum(sizes[name] for name in plain_weights(dense))
 
 
 def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: int) -> dict[str, dict[str, Any]]:

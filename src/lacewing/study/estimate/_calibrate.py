@@ -25,7 +25,7 @@ from lacewing.methods import Dense, of_entry
 from lacewing.signals import observe
 from lacewing.sparsify import prune
 from lacewing.sparsify.guard import Guard
-from lacewing.sparsify.masks import prunable
+from lacewing.sparsify.masks import plain_weights
 from lacewing.study.declared import Study, load_study
 from lacewing.study.plan import NetworkJob
 from lacewing.support.child import Parent
@@ -102,7 +102,7 @@ class _Bench:
 
     def model(self, kind: Kind) -> tuple[nn.Module, Guard | None]:
         model = kind.build(self.study, self.x.shape[1:], self.classes).to(self.device)
-        masks = prune(model, density=0.5) if kind.pruned and prunable(model) else None
+        masks = prune(model, density=0.5) if kind.pruned and plain_weights(model) else None
         return model, Guard(model, "init", masks=masks) if masks else None
 
     def step(self, kind: Kind, records: int, batch_size: int, seconds: float) -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from html import unescape
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,6 +130,38 @@ def test_ctrl_c_ends_with_130_and_no_traceback(small: ModuleType, study: Path, t
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert "Traceback" not in err
+
+
+def test_the_reports_command_continues_this_folder(small: ModuleType, study: Path, tmp_path: Path) -> None:
+    place = tmp_path / "my studies"
+    place.mkdir()
+    study = study.rename(place / "small one.toml")
+    (tmp_path / "data").mkdir()
+    given = ["--set", "train.precision=auto", "--set", "run.seeds = [1]", "--data-root", "../data"]
+    done = small.lacewing("run", study, "--out", "not here/it's", *given, cwd=place)
+    assert done.returncode == 0, done.stderr
+    folder = place / "not here" / "it's"
+
+    def command(folder: Path) -> list[str]:
+        code = re.search(r"<pre><code>(lacewing run .*?)</code>", (folder / "report.html").read_text(encoding="utf-8"))
+        assert code is not None
+        assert str(tmp_path) not in code[1]
+        return shlex.split(unescape(code[1]))
+
+    assert command(folder) == [
+        *("lacewing", "run", "not here/it's/study.toml", "--out", "not here/it's", "--data-root", "../data")
+    ]
+    trained = {path: path.stat().st_mtime_ns for path in folder.glob("jobs/*/job.json")}
+    assert len(trained) > 5
+    page = (folder / "report.html").read_bytes()
+    again = small.lacewing(*command(folder)[1:], cwd=place)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("jobs/*/job.json")} == trained
+    assert (folder / "report.html").read_bytes() == page
+    assert not (place / "runs").exists()
+    moved = folder.rename(place / "moved")  # and a report made elsewhere names where the folder is
+    assert small.lacewing("report", "moved", cwd=place).returncode == 0
+    assert command(moved)[2:5] == ["moved/study.toml", "--out", "moved"]
 
 
 def test_budget_stops_cleanly_and_says_how_to_go_on(small: ModuleType, study: Path, tmp_path: Path) -> None:

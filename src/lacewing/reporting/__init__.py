@@ -182,6 +182,6 @@ def _run(data: ReportData) -> dict[str, Any]:
         "threats": _settings.threat_models(data),
         "environment": dict(data.environment),
         "trust": _settings.TRUST,
-        "command": data.command,
+        "command": data.again or data.command,
         "glossary": GLOSSARY,
     }

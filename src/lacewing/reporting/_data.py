@@ -69,7 +69,7 @@ class ReportData:
     failures: Sequence[str]  # signatures of a result that must be read with care, one sentence each
     environment: Mapping[str, str]  # versions and machine
     jobs_failed: Sequence[str]
-    command: str  # runs or continues the study
+    command: str  # makes such a study, for others: it names no folder of this machine
     data_digest: str  # SHA-256 of the data set
     missing: int  # planned networks that are not trained yet
     tradeoffs: Mapping[str, TradeOff] = field(default_factory=dict)  # by attack; those that lack are computed
@@ -82,6 +82,7 @@ class ReportData:
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
+    again: str = ""  # the command that continues this very folder; empty: the one above
 
     @cached_property
     def _appearance(self) -> Mapping[str, Look]:

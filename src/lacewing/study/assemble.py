@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -76,6 +79,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             jobs_failed=failed,
             damaged=damaged,
             command=facts["command"],
+            again=_again(folder, study.name, facts, whole=not any(file.startswith("study.toml") for file in damaged)),
             data_digest=facts["data_digest"],
             looks={method: Look(**look) for method, look in facts.get("looks", {}).items()},
             missing=len(plan.networks) - len(done),
@@ -101,6 +105,20 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         facts.get("precision"),
         declared,
     )
+
+
+def _again(folder: Path, name: str, facts: Mapping[str, Any], *, whole: bool) -> str:
+    """The command that continues a run folder, from the directory that its path is relative to.
+
+    It takes the study that the folder holds, so that nothing trains again whatever file, mapping and changes it came
+    from; where that file is not ``whole`` it takes the one of the first command.
+    """
+    quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    options = [] if folder == Path("runs") / name else ["--out", str(folder)]
+    if (data_root := facts.get("data_root")) is not None:
+        options += ["--data-root", data_root]
+    begun = quoted(["lacewing", "run", str(folder / "study.toml")]) if whole else facts["command"]
+    return f"{begun} {quoted(options)}".rstrip()
 
 
 def _history(study: Study, facts: Mapping[str, Any]) -> History:

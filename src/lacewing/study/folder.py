@@ -80,7 +80,8 @@ class _Facts(BaseModel):
     looks: dict[Annotated[str, Field(max_length=200)], _Look] = {}  # of the same methods, by their names
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
-    command: str
+    command: str  # as others would run it: without folders of a machine
+    data_root: str | None = None  # where the last run was told that data sets lie
     precision: _Precision | None = None
     declaration: _Declaration | None = None
     attacks: Annotated[dict[str, Described], Field(max_length=200)] = {}  # the users' own among those of the study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,8 @@ class Prepared:
             "command": self.command,
             **facts_of(self.study, models),
         }
+        if self.data_root is not None:
+            found["data_root"] = str(self.data_root)
         if self.precision is not None:
             found["precision"] = self.precision.as_dict()
         if own := {name: described(attack) for name, attack in self.work.attacks.items() if attack.source is not None}:
@@ -241,7 +244,8 @@ def _with_attacks(study: Study) -> Study:
 
 
 def _command(study: str | Path | Mapping[str, Any], overrides: Iterable[str]) -> str:
-    """The command that runs this study again, without the machine's own paths."""
+    """The command that made the networks, for others: without folders of this machine."""
     words = ["lacewing", "run", "study.toml" if isinstance(study, Mapping) else Path(study).name]
-    words += [f"--set {override}" for override in overrides]
-    return " ".join(words)
+    for override in overrides:
+        words += ["--set", override]
+    return shlex.join(words)

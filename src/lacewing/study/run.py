@@ -272,7 +272,8 @@ def _common(slices: Mapping[Path, Recorded]) -> Recorded:
             raise FolderError(f"{place} is not of the same study as {first}: {found}.")
         if (other_facts.get("declaration") or {}).get("late"):
             facts = {**facts, "declaration": other_facts["declaration"]}
-    return Recorded(study, plan, facts)
+    here = {name: value for name, value in facts.items() if name != "data_root"}  # of the machine of one slice
+    return Recorded(study, plan, here)
 
 
 def _run_attacks(store: Store, plan: Plan, before: Collection[str]) -> set[str]:

@@ -155,7 +155,7 @@ def test_accuracy_comes_second_and_a_model_at_chance_on_its_members_passes_no_ga
     right = good["logits"].argmax(axis=1) == good["label"]
     inside, outside = (int(right[kind].sum()) for kind in (good["member"], ~good["member"]))
     said = (
-        f"accuracy: members {inside / 300:.1%} ({inside} of 300), non-members {outside / 300:.1%} ({outside} of 300);"
+        f"accuracy: members {inside / 3:.1f} % ({inside} of 300), non-members {outside / 3:.1f} % ({outside} of 300);"
     )
     assert call("audit", "outputs.npz")[1].splitlines()[1].startswith(said)
     renumbered = {**good, "label": (good["label"] + 1) % 3}

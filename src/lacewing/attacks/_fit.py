@@ -13,10 +13,7 @@ from lacewing.attacks._types import Observed, Task
 from lacewing.metrics import Bools, Floats
 
 LEVEL = 0.05  # of the one-sided test that the model answers its members better than one constant answer
-CAUSES = (
-    "Likely causes: a wrong checkpoint, other preprocessing than in training, classes or labels in another order, or "
-    "rows in another order than their labels."
-)
+CAUSES = "Likely causes: a wrong checkpoint, other preprocessing, renumbered classes, or rows in another order."
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ ENTRIES: tuple[Attack, ...] = (
         family="label-only",
         threat_model="The attacker sees predicted classes alone, asks about fixed augmented copies of a record, and "
         "takes one threshold from a shadow network of the same recipe whose members are known.",
+        alone="The attacker sees predicted classes alone and asks about fixed augmented copies of a record.",
         function=_augmentation,
         needs=frozenset({"augmentation"}),
     ),
@@ -106,6 +107,7 @@ ENTRIES: tuple[Attack, ...] = (
         family="label-only",
         threat_model="The attacker sees predicted classes alone, asks about copies of a record under growing noise, "
         "and takes one threshold from a shadow network of the same recipe whose members are known.",
+        alone="The attacker sees predicted classes alone and asks about copies of a record under growing noise.",
         function=_noise,
         needs=frozenset({"noise"}),
     ),

@@ -24,7 +24,12 @@ def perform(attack: Attack, evidence: Evidence, network: NetworkResult, *, seed:
     Raises `UsageError` where the evidence lacks what the attack needs.
     """
     check(attack, evidence)
-    return measure(attack, attack.function(evidence, seed=seed), evidence.observed, network)
+    scored = attack.function(evidence, seed=seed)
+    if evidence.shadow is None:  # the row says what was known
+        attack = replace(attack, threat_model=attack.alone or attack.threat_model)
+        if scored.decision_N is None:
+            scored = replace(scored, variant=f"{scored.variant}; no shadow: no threshold")
+    return measure(attack, scored, evidence.observed, network)
 
 
 def measure(attack: Attack, scored: Scored, observed: Observed, network: NetworkResult) -> AttackResult:

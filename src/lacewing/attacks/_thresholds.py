@@ -75,7 +75,7 @@ def _signal(name: str, seen: Observed) -> Floats:
 def _global(name: str, evidence: Evidence, *, seed: int) -> Scored:
     """One threshold for all classes. ``seed`` is not used: nothing is drawn."""
     scores, decision = calibrated(lambda held: _signal(name, held.observed), evidence)
-    variant = "one threshold, from the shadow" if decision is not None else "scores alone, no threshold"
+    variant = "one threshold, from the shadow" if decision is not None else "scores alone"
     return Scored(scores, decision, variant)
 
 
@@ -112,6 +112,7 @@ ENTRIES: tuple[Attack, ...] = (
             family="threshold",
             threat_model="The attacker sees the class probabilities of a record, knows its class, and takes one "
             "threshold from a shadow network of the same recipe whose members are known.",
+            alone="The attacker sees the class probabilities of a record and knows its class.",
             function=partial(_global, name),
             needs=frozenset(),
             tasks=EVERY_TASK if name == "loss" else CLASSES,

@@ -184,4 +184,5 @@ class Attack:
     tasks: frozenset[Task] = CLASSES  # of the networks that it has a meaning for
     fewest: int = 1  # references of a kind that at least some records must have: 2 where a spread is taken
     adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack
+    alone: str = ""  # the threat model where there is no shadow network to take a threshold from; empty: the same
     source: str | None = None  # of a user's attack: SHA-256 of its module's source, part of the keys of its results

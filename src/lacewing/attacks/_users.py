@@ -94,6 +94,7 @@ def of_user(thing: Any, name: str, field: str, *, module: str | None = None) -> 
             family="own",
             threat_model=f"The user's own function '{name}' scores the network's outputs on each record. Where there "
             "is a shadow network of the same recipe, whose members are known, the threshold comes from it.",
+            alone=f"The user's own function '{name}' scores the network's outputs on each record.",
             function=function,
             needs=frozenset(),
             tasks=EVERY_TASK,
@@ -142,8 +143,7 @@ def _perform(function: Function, place: str, evidence: Evidence, *, seed: int) -
         return _scores(answer(held) if found is None else found, held, function, place)
 
     scores, decision = calibrated(score, evidence)
-    threshold = "no threshold" if decision is None else "threshold from the shadow network"
-    return Scored(scores, decision, f"own function, {threshold}")
+    return Scored(scores, decision, "own function" + ", threshold from the shadow network" * (decision is not None))
 
 
 def _without_membership(evidence: Evidence, seed: int) -> Evidence:

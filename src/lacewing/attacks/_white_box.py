@@ -58,6 +58,7 @@ ENTRIES: tuple[Attack, ...] = (
         family="white-box",
         threat_model="The attacker holds the network's weights, computes the gradient of the loss at a record, and "
         "takes one threshold from a shadow network of the same recipe whose members are known.",
+        alone="The attacker holds the network's weights and computes the gradient of the loss at a record.",
         function=partial(_attack, False),
         needs=frozenset({"gradients"}),
         tasks=EVERY_TASK,
@@ -68,6 +69,8 @@ ENTRIES: tuple[Attack, ...] = (
         threat_model="The attacker holds the network's weights and its mask, computes the gradient of the loss at a "
         "record over the kept weights alone, and takes one threshold from a shadow network of the same recipe whose "
         "members are known.",
+        alone="The attacker holds the network's weights and its mask, and computes the gradient of the loss at a "
+        "record over the kept weights alone.",
         function=partial(_attack, True),
         needs=frozenset({"gradients"}),
         about=frozenset({"masked"}),

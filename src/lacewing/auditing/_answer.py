@@ -110,7 +110,7 @@ def _rank(first: bool, m: int) -> str:
 
 
 def _doubt(fit: Fit) -> str:
-    return f" But {fit.chance}, so that this may be no leak of the model that you mean. {CAUSES}"
+    return f" But {fit.chance}: this may be no leak of the model that is meant."
 
 
 def _given(result: AttackResult) -> bool:
@@ -134,15 +134,20 @@ def accuracy(network: NetworkResult, fit: Fit | None) -> str:
         return f"R²: {network.train_accuracy:.3f} on members, {network.test_accuracy:.3f} on non-members"
     if fit.frequent_members is None or fit.frequent_nonmembers is None:
         return (
-            f"share of labels right: {network.train_accuracy:.1%} of members', {network.test_accuracy:.1%} of "
-            "non-members'"
+            f"share of labels right: {_percent(network.train_accuracy)} of members', "
+            f"{_percent(network.test_accuracy)} of non-members'"
         )
+    inside, outside = fit.right_members / fit.n_members, fit.right_nonmembers / fit.n_nonmembers
+    frequent = (fit.frequent_members / fit.n_members, fit.frequent_nonmembers / fit.n_nonmembers)
     return (
-        f"accuracy: members {fit.right_members / fit.n_members:.1%} ({fit.right_members} of {fit.n_members}), "
-        f"non-members {fit.right_nonmembers / fit.n_nonmembers:.1%} ({fit.right_nonmembers} of {fit.n_nonmembers}); "
-        f"always answering the most frequent class: {fit.frequent_members / fit.n_members:.1%} and "
-        f"{fit.frequent_nonmembers / fit.n_nonmembers:.1%}"
+        f"accuracy: members {_percent(inside)} ({fit.right_members} of {fit.n_members}), non-members "
+        f"{_percent(outside)} ({fit.right_nonmembers} of {fit.n_nonmembers}); always answering the most frequent "
+        f"class: {' and '.join(map(_percent, frequent))}"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _reversed(results: Sequence[AttackResult], share: float) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lacewing import metrics
 from lacewing.attacks import _measure
 from lacewing.attacks._fit import Fit, fit
-from lacewing.attacks._types import Attack, Evidence
+from lacewing.attacks._types import Attack, Evidence, Observed
 from lacewing.attacks.selfchecks import SelfCheck, selfchecks
 from lacewing.auditing import _answer, _text
 from lacewing.auditing._attacks import Chosen
@@ -290,7 +290,7 @@ def build(
         notes=notes,
         folder=folder,
         seed=seed,
-        class_N=_of_groups(evidence, evidence.observed.label_N if class_N is None else class_N),
+        class_N=_classes(evidence.observed, class_N),
     )
 
 
@@ -334,10 +334,13 @@ def finish(
     return audit
 
 
-def _of_groups(evidence: Evidence, class_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A value for each row of the results: where records have groups, that of a group's first record."""
-    group = evidence.observed.group_N
-    return class_N if group is None else class_N[np.unique(group, return_index=True)[1]]
+def _classes(seen: Observed, class_N: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    """The given classes, else the labels where they are classes; of records that have groups, those of the first."""
+    if class_N is None:
+        class_N = seen.label_N if seen.benefit_N is None else None
+    if class_N is None or seen.group_N is None:
+        return class_N
+    return class_N[np.unique(seen.group_N, return_index=True)[1]]
 
 
 def check_delta(delta: float) -> None:

@@ -85,8 +85,8 @@ def test_a_function_that_takes_a_seed_gets_it() -> None:
 
 def test_an_attack_of_the_users_runs_beside_all_others() -> None:
     audit = lw.audit_scores(outputs(), attacks=["all", OWN])
-    assert audit.attacks[-1].attack == "mine"
-    assert audit.attacks[-1].threat_model == OWN.threat_model
+    (mine,) = (found for found in audit.attacks if found.attack == "mine")
+    assert mine.threat_model == OWN.threat_model
     assert "samia" in audit.refused  # named by "all" alone, so it need not run
     with pytest.raises(UsageError, match=r"attacks: 'mine' cannot run. It needs a population"):
         lw.audit_scores(outputs(), attacks=["all", replace(OWN, needs=frozenset({"population"}))])

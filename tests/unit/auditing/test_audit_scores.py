@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lacewing import metrics
 from lacewing.attacks import Observed, Scored, lira, measure, phi
 from lacewing.auditing import _answer
 from lacewing.auditing._read import NAMES
+from lacewing.auditing._result import Audit
 from lacewing.auditing._scores import audit_scores
 from lacewing.errors import UsageError
 from lacewing.results import AttackResult
@@ -514,3 +516,62 @@ def test_no_file_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
 
 def test_every_array_that_can_be_given_is_described() -> None:
     assert all(f"``{name}``" in (audit_scores.__doc__ or "") for name in NAMES)
+
+
+def test_rows_say_what_was_known_where_there_is_no_shadow(tmp_path: Path) -> None:
+    given = {name: values for name, values in outputs().items() if not name.startswith(("reference", "population_ref"))}
+
+    def own(evidence: Any) -> np.ndarray:
+        return phi(evidence.observed.logits_NC, evidence.observed.label_N)
+
+    found = audit_scores(given, attacks=["all", own], out=tmp_path)
+    undecided = [result for result in found.attacks if result.metrics["balanced_accuracy"] is None]
+    assert {"loss", "confidence", "entropy", "modified-entropy", "own"} <= {result.attack for result in undecided}
+    for result in found.attacks:
+        assert result.variant.endswith("no shadow: no threshold") is (result in undecided)
+        assert "shadow" not in result.threat_model
+    page, card = ((tmp_path / name).read_text() for name in ("report.html", "model_card.md"))
+    for text in (page.split("Every attack that ran")[1].split("</table>")[0], card.split("Attacks that did not")[0]):
+        assert "no shadow: no threshold" in text
+        assert "from a shadow" not in text
+    shadowed = by_name(outputs(), attacks=["all", own])
+    for name in ("loss", "own"):
+        assert "shadow" in shadowed[name].threat_model
+        assert "no shadow" not in shadowed[name].variant
+
+
+@pytest.mark.parametrize("name", sorted(registry.ATTACKS))
+def test_no_attack_that_needs_no_shadow_claims_one_where_there_is_none(name: str) -> None:
+    attack = registry.ATTACKS[name]
+    if not any("shadow" in need for need in attack.needs):
+        assert "shadow" not in (attack.alone or attack.threat_model)
+
+
+def test_one_order_of_attacks_everywhere_and_each_number_is_that_of_its_strongest_attack(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    member = np.arange(2000) < 1000
+    noise = rng.normal(size=2000)
+    wide = result(noise + 0.5 * member, member, "wide")  # the higher AUC
+    tail = result(np.where(member & (rng.random(2000) < 0.12), 9.0, 0.0) + noise, member, "tail")  # the higher tail
+    none = result(np.minimum(noise + 0.1 * member, 1.0), member, "tied")  # equal scores: nobody found at 1 %
+    assert none.metrics["tpr_at_fpr_0.01"].value == 0.0  # type: ignore[union-attr]
+    said = _answer.sentence([none, tail, wide])
+    assert said.startswith("Leakage found: the attack 'wide' tells members from non-members (strongest of 3)")
+    assert re.search(r"at a false-positive rate of 1 % 'tail' finds the most members, 1\d\.\d %", said)
+    audit = Audit(attacks=(none, tail, wide))
+    order = [found.attack for found in sorted(audit.attacks, key=lambda r: -r.metrics["auc"].value)]  # type: ignore[union-attr]
+    assert order[0] == "wide"
+    assert [found.attack for found in audit.attacks] == [row["attack"] for row in audit.table()] == order
+    assert [entry["attack"] for entry in audit.as_json()["attacks"]] == order
+    assert [line.split()[0] for line in str(audit).splitlines()[4:7]] == order
+    page = audit.report(tmp_path / "page.html").read_text()
+    assert re.findall(r'<th scope="row">(\w+)</th>', page.split("audit-table")[1].split("</table>")[0]) == order
+    assert re.findall(r"^\| (\w+) \| as given", audit.model_card(), re.MULTILINE) == order
+    strong = result(np.minimum(noise + 1.0 * member, 1.0), member, "tied")
+    assert strong.metrics["tpr_at_fpr_0.01"].value == 0.0  # type: ignore[union-attr]
+    for found in ([strong], [strong, result(noise, member)]):
+        assert "Leakage found" in _answer.sentence(found)
+        assert "0.0 %" not in _answer.sentence(found)
+        assert "no attack finds any member" in unescape(
+            Audit(attacks=tuple(found)).report(tmp_path / "p.html").read_text()
+        )

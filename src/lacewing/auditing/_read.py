@@ -13,13 +13,14 @@ import numpy.typing as npt
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.support.formats import Arrays, read_arrays, read_csv
 
-NAMES = (  # of arrays; a .csv holds the first eight, logits and phi as columns logit_0, phi_0 ..
+NAMES = (  # of arrays; a .csv holds the first nine, logits and phi as columns logit_0, phi_0 ..
     "score",
     "member",
     "logits",
     "label",
     "class",
     "id",
+    "group",
     "sensitivity",
     "phi",
     "reference_logits",
@@ -30,9 +31,9 @@ NAMES = (  # of arrays; a .csv holds the first eight, logits and phi as columns 
     "population_label",
     "population_reference_logits",
 )
-_TABLES = {"logit": "logits", "phi": "phi"}  # prefix of numbered columns -> array
-_COLUMNS = ("score", "member", "label", "class", "id", "sensitivity")
-_TEXT = ("class", "id")  # may hold words
+_TABLES = {"logit": "logits", "phi": "phi", "label": "label"}  # prefix of numbered columns -> array
+_COLUMNS = ("score", "member", "label", "class", "id", "group", "sensitivity")
+_TEXT = ("class", "id", "group")  # may hold words
 _TRUTH = {"true": "1", "false": "0"}
 
 
@@ -85,7 +86,7 @@ def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
     numbered: dict[str, dict[int, npt.NDArray[Any]]] = {}
     arrays: Arrays = {}
     for name, cells in columns.items():
-        found = re.fullmatch(r"(logit|phi)_(\d+)", name)
+        found = re.fullmatch(r"(logit|phi|label)_(\d+)", name)
         if found:
             numbered.setdefault(found[1], {})[int(found[2])] = _numbers(name, cells)
         elif name in _COLUMNS:

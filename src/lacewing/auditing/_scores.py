@@ -15,13 +15,15 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _logits, _measure
 from lacewing.attacks._references import refuse_twins
-from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
-from lacewing.auditing import _result
+from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored, Task
+from lacewing.auditing import _outputs, _result
+from lacewing.auditing._arrays import as_seen, group_of, note_copies, of_groups, real
 from lacewing.auditing._attacks import Attacks, choose
+from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._read import read
 from lacewing.auditing._result import Audit
 from lacewing.errors import UsageError
-from lacewing.metrics import Bools, Floats
+from lacewing.metrics import Bools
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.support import numbers
 from lacewing.support.formats import Arrays
@@ -42,6 +44,8 @@ def audit_scores(
     delta: float = _result.DELTA,
     out: Path | str | None = None,
     seed: int = 0,
+    task: Task = "classification",
+    outputs: Outputs | None = None,
 ) -> Audit:
     """Measure given scores, or run every attack that given outputs allow. Needs no torch.
 
@@ -51,8 +55,11 @@ def audit_scores(
 
             - ``member`` (N,): 1 for records trained on, 0 for others; always needed;
             - ``score`` (N,): higher for members; measured as given, under the name "scores";
-            - ``logits`` (N, C) and ``label`` (N,): the model's outputs before the softmax and the given classes;
+            - ``logits`` (N, C) and ``label`` (N,): the model's outputs (see ``outputs``) and the given classes; of
+              other tasks as ``lacewing.audit`` takes answers and y;
             - ``class`` (N,), ``id`` (N,): optional, words or whole numbers; each id once;
+            - ``group`` (N,): optional, words or whole numbers: patients, users. A group is on one side and counts as
+              one unit, whose score is the mean of its records' scores; n counts groups;
             - ``sensitivity`` (N,), ``phi`` (N, Q): local sensitivity, log-odds under Q fixed queries;
             - ``reference_in`` (K, N) with ``reference_logits`` (K, N, C), or with ``reference_phi`` (K, N, Q) beside
               ``phi``: other networks of the same recipe, and which records each trained on;
@@ -65,6 +72,7 @@ def audit_scores(
         delta: of the epsilon bounds.
         out: folder for report.html, model_card.md and audit.json; None: nothing is written.
         seed: of attacks that learn, and of the self-checks.
+        task, outputs: as for ``audit``; ``outputs`` is about all arrays of logits.
 
     The first reference network that trained on some of the N records and not on others serves as the shadow network,
     on the same records, with the other reference networks as its references; thresholds and learned attacks come from
@@ -77,17 +85,21 @@ def audit_scores(
     seed = numbers.seed(seed)
     _result.check_delta(delta)
     chosen = choose(attacks)
+    _outputs.check(task, outputs)
     arrays = read(source)
     member = _member(arrays)
     record = _record(arrays, len(member))
+    group = group_of(arrays, member)
     notes: list[str] = []
-    measured = [_as_given(arrays["score"], member, record, notes)] if "score" in arrays else []
+    measured = [_as_given(arrays["score"], member, record, group, notes)] if "score" in arrays else []
     folder = None if out is None else Path(out)
     if "logits" in arrays:
-        evidence = _evidence(arrays, member, record, notes)
+        seen, fit = as_seen(arrays, member, task, outputs, notes)
+        if group is None:
+            note_copies(seen, member, notes)
         return _result.build(
-            evidence,
-            _network(evidence.observed),
+            _evidence(seen, member, record, group, task, notes),
+            replace(_unknown_network(), train_accuracy=fit.members, test_accuracy=fit.nonmembers),
             attacks=chosen,
             delta=delta,
             notes=notes,
@@ -97,7 +109,7 @@ def audit_scores(
             class_N=arrays.get("class"),
         )
     for name in arrays:
-        if name not in ("score", "member", "class", "id"):
+        if name not in ("score", "member", "class", "id", "group"):
             raise UsageError(f"{name} is given without logits: give logits (N, C) and label (N,) beside it.")
     if not measured:
         raise UsageError("There is neither 'score' nor 'logits': give scores, or logits and label, beside member.")
@@ -115,7 +127,7 @@ def audit_scores(
         notes=notes,
         folder=folder,
         seed=seed,
-        class_N=arrays.get("class"),
+        class_N=of_groups(arrays.get("class"), group),
     )
 
 
@@ -152,14 +164,20 @@ def _record(arrays: Arrays, n: int) -> npt.NDArray[np.int64]:
     return arrays["id"].astype(np.int64) if arrays["id"].dtype.kind in "iu" else np.arange(n)
 
 
-def _as_given(score: npt.NDArray[Any], member: Bools, record: npt.NDArray[np.int64], notes: list[str]) -> AttackResult:
+def _as_given(
+    score: npt.NDArray[Any],
+    member: Bools,
+    record: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64] | None,
+    notes: list[str],
+) -> AttackResult:
     n = len(member)
     if score.shape != (n,):
         raise UsageError(f"score has shape {score.shape} beside {n} values of member: give one value a record.")
     if (score == score[0]).all():
         raise UsageError(f"score is {score[0]} for all {n} records: constant scores distinguish nothing.")
     # Measured where every attack is; it reads logits for the model's own accuracy alone, which is unknown here.
-    blank = Observed(np.zeros((n, 2)), np.zeros(n, np.int64), member, None, record)
+    blank = Observed(np.zeros((n, 2)), np.zeros(n, np.int64), member, None, record, group_N=group)
     scored = Scored(score.astype(np.float64), None, "as given")
     found = _measure.measure(_SCORES, scored, blank, _unknown_network())
     auc = found.metrics["auc"]
@@ -171,29 +189,25 @@ def _as_given(score: npt.NDArray[Any], member: Bools, record: npt.NDArray[np.int
     return replace(found, notes={}, correct_N=np.zeros(0, np.bool_))
 
 
-def _evidence(arrays: Arrays, member: Bools, record: npt.NDArray[np.int64], notes: list[str]) -> Evidence:
-    n = len(member)
-    if "label" not in arrays:
-        raise UsageError("There is no 'label' beside logits: give the class of each record, 0 to C-1.")
-    logits, label = _real("logits", arrays), arrays["label"]
-    if logits.ndim != 2 or logits.shape[1] < 2 or len(logits) != n:
-        raise UsageError(
-            f"logits have shape {logits.shape} beside {n} values of member: give (N, C), a row a record, a column for "
-            "each of at least two classes."
-        )
-    classes = logits.shape[1]
-    for name in ("logits", "reference_logits", "population_logits", "population_reference_logits"):
-        if name in arrays:
-            _logits.refuse_probabilities(arrays[name], name)
-    if (logits == logits[0]).all():
-        raise UsageError(f"logits are the same for all {n} records: constant outputs distinguish nothing.")
+def _evidence(
+    arrays: Arrays,
+    member: Bools,
+    record: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64] | None,
+    task: Task,
+    notes: list[str],
+) -> Evidence:
+    n, classes = arrays["logits"].shape
     observed = Observed(
-        logits_NC=logits,
-        label_N=_classes("label", label, n, classes),
+        logits_NC=arrays["logits"],
+        label_N=arrays["label"],
         member_N=member,
         sensitivity_N=_fitting("sensitivity", arrays, (n,)),
         record_N=record,
         phi_NQ=_fitting("phi", arrays, (n, None)),
+        task=task,
+        group_N=group,
+        benefit_N=arrays.get("benefit"),
     )
     _compare_members(observed, notes)
     references = _references(arrays, observed, notes)
@@ -275,8 +289,9 @@ def _population(arrays: Arrays, classes: int, k: int) -> Population | None:
     assert logits is not None
     if "population_reference_logits" in arrays and k == 0:
         raise UsageError("population_reference_logits is given without reference_logits and reference_in.")
-    label = _classes("population_label", arrays["population_label"], len(logits), classes)
-    return Population(logits, label, _fitting("population_reference_logits", arrays, (k, len(logits), classes)))
+    return Population(
+        logits, arrays["population_label"], _fitting("population_reference_logits", arrays, (k, len(logits), classes))
+    )
 
 
 def _shadow(arrays: Arrays, evidence: Evidence, k: int) -> Evidence:
@@ -289,7 +304,7 @@ def _shadow(arrays: Arrays, evidence: Evidence, k: int) -> Evidence:
             logits_NC=references.logits_KNC[k],
             label_N=target.label_N,
             member_N=references.in_KN[k],
-            sensitivity_N=None if sensitivity is None else _real("reference_sensitivity", arrays)[k],
+            sensitivity_N=None if sensitivity is None else real("reference_sensitivity", arrays)[k],
             record_N=target.record_N,
             phi_NQ=None if references.phi_KNQ is None else references.phi_KNQ[k],
         ),
@@ -311,39 +326,17 @@ def _only(references: References, others: list[int]) -> References | None:
     return References(references.logits_KNC[others], inside, tuple(references.name_K[o] for o in others), phi)
 
 
-def _real(name: str, arrays: Arrays) -> npt.NDArray[np.floating]:
-    values = arrays[name]
-    return values if values.dtype.kind == "f" else values.astype(np.float64)
-
-
 def _fitting(name: str, arrays: Arrays, shape: tuple[int | None, ...]) -> npt.NDArray[np.floating] | None:
     """The array, if it is there and has the shape; None in the shape stands for any length from 1."""
     if name not in arrays:
         return None
-    values = _real(name, arrays)
+    values = real(name, arrays)
     if values.ndim != len(shape) or any(
         have != want if want is not None else have == 0 for have, want in zip(values.shape, shape, strict=True)
     ):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise UsageError(f"{name} has shape {values.shape}: give ({wanted}{',' * (len(shape) == 1)}).")
     return values
-
-
-def _classes(name: str, values: npt.NDArray[Any], n: int, classes: int) -> npt.NDArray[np.int64]:
-    if values.shape != (n,):
-        raise UsageError(f"{name} has shape {values.shape} beside {n} records: give one value a record.")
-    if (values != np.floor(values)).any() or values.min() < 0 or values.max() >= classes:
-        raise UsageError(f"{name} holds values that are no class: give whole numbers from 0 to {classes - 1}.")
-    return values.astype(np.int64)
-
-
-def _network(seen: Observed) -> NetworkResult:
-    right: Floats = (np.argmax(seen.logits_NC, axis=1) == seen.label_N).astype(np.float64)
-    return replace(
-        _unknown_network(),
-        train_accuracy=float(right[seen.member_N].mean()),
-        test_accuracy=float(right[~seen.member_N].mean()),
-    )
 
 
 def _unknown_network() -> NetworkResult:

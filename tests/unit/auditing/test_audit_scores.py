@@ -439,17 +439,15 @@ def test_bad_scores_are_one_clear_sentence(altered: Callable[[Arrays], Arrays], 
     ("altered", "says"),
     [
         (each("logits", with_nan), "logits holds 1 NaN"),
-        (each("logits", softmax), "logits are probabilities"),
         (each("logits", lambda v: v * 0), "logits are the same for all"),
-        (each("logits", lambda v: v[:, :1]), "at least two classes"),
+        (each("logits", lambda v: v[:, :1]), "logits are one number a record: say what it is, task='binary'"),
         (each("logits", lambda v: v[:-1]), "beside 200 values of member"),
         (change(label=None), "no 'label' beside logits"),
         (each("label", lambda v: v + 1), "label holds values that are no class: give whole numbers from 0 to 3"),
-        (each("label", lambda v: v + 0.5), "label holds values that are no class"),
+        (each("label", lambda v: v + 0.5), "label has dtype float64.*task='regression'"),
         (each("label", lambda v: v[:-1]), "label has shape"),
         (change(sensitivity=np.ones(3)), r"sensitivity has shape \(3,\): give \(200,\)"),
         (change(phi=np.ones((N, 0))), r"phi has shape \(200, 0\)"),
-        (each("reference_logits", softmax), "reference_logits are probabilities"),
         (each("reference_logits", with_nan), "reference_logits holds 1 NaN"),
         (each("reference_logits", lambda v: v[:2]), r"reference_logits has shape \(2, 200, 4\): give \(6, 200, 4\)"),
         (change(reference_in=None), "reference_logits is given without reference_in"),
@@ -459,8 +457,7 @@ def test_bad_scores_are_one_clear_sentence(altered: Callable[[Arrays], Arrays], 
         (change(reference_phi=np.ones((K, N, Q))), "reference_phi is given without phi"),
         (change(phi=np.ones((N, 2)), reference_phi=np.ones((K, N, Q))), "3 queries a record and phi 2"),
         (change(population_label=None), "population_logits is given without population_label"),
-        (each("population_label", lambda v: v - 1), "population_label holds values that are no class"),
-        (each("population_logits", softmax), "population_logits are probabilities"),
+        (each("population_label", lambda v: v - 1), "population_label holds -1: classes must be"),
         (each("population_logits", lambda v: v[:, :2]), "population_logits has shape"),
         (each("population_reference_logits", lambda v: v[1:]), "population_reference_logits has shape"),
         (change(reference_logits=None, reference_in=None), "population_reference_logits is given without reference"),
@@ -471,6 +468,23 @@ def test_bad_outputs_are_one_clear_sentence(altered: Callable[[Arrays], Arrays],
     with pytest.raises(UsageError, match=says) as refused:
         audit_scores(altered(outputs()))
     assert "\n" not in str(refused.value)
+
+
+def test_probabilities_are_taken_as_what_they_are_and_give_the_same_answer_as_logits() -> None:
+    given, names = outputs(), ("logits", "reference_logits", "population_logits", "population_reference_logits")
+    told = audit_scores(each(names[0], softmax)(given), attacks="loss")
+    assert any("taken as probabilities" in note for note in told.notes)
+    of_logits, of_probabilities = (
+        audit_scores(arrays, outputs=kind)
+        for arrays, kind in (
+            (given, "logits"),
+            ({name: softmax(values) if name in names else values for name, values in given.items()}, "probabilities"),
+        )
+    )
+    assert {a.attack for a in of_logits.attacks} == {a.attack for a in of_probabilities.attacks}
+    for one, other in zip(of_logits.attacks, of_probabilities.attacks, strict=True):
+        if one.attack not in ("discriminator", "samia"):  # which learn from the outputs as they are scaled
+            np.testing.assert_allclose(one.score_N, other.score_N, rtol=1e-5, atol=1e-6, err_msg=one.attack)
 
 
 def test_delta_out_of_range_is_refused() -> None:

@@ -1,0 +1,118 @@
+"""Arrays of outputs as people give them, brought to what the attacks read: logits, labels, groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.attacks._types import CLASSES, Task
+from lacewing.auditing import _outputs, _tasks
+from lacewing.auditing._outputs import Outputs
+from lacewing.data import duplicate_groups, group_codes
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools
+from lacewing.support.formats import Arrays
+
+_AXES = {"logits": 2, "reference_logits": 3, "population_logits": 2, "population_reference_logits": 3}
+
+
+def as_seen(
+    arrays: Arrays, member: Bools, task: Task, outputs: Outputs | None, notes: list[str]
+) -> tuple[Arrays, _tasks.Fit]:
+    """The arrays with logits and labels as the attacks take them, of any task and form; and how well the model fits."""
+    n = len(member)
+    if "label" not in arrays:
+        raise UsageError("There is no 'label' beside logits: give the label of each record.")
+    if task not in CLASSES and (phi := next((name for name in arrays if name.endswith("phi")), None)):
+        raise UsageError(f"{phi} are log-odds of classes: leave them out for task='{task}'.")
+    given = {name: arrays[name] for name in _AXES if name in arrays}
+    given |= {name: values[..., None] for name, values in given.items() if values.ndim == _AXES[name] - 1}
+    own = real("logits", given)
+    if own.ndim != 2 or own.shape[1] < 1 or len(own) != n:
+        raise UsageError(
+            f"logits have shape {arrays['logits'].shape} beside {n} values of member: give (N, C), a row a record, a "
+            "column a class or label."
+        )
+    _outputs.check_columns(own.shape[1], task, "logits")
+    if (own == own[0]).all():
+        raise UsageError(f"logits are the same for all {n} records: constant outputs distinguish nothing.")
+    logits, _, note = _outputs.as_logits(own, task, outputs, "logits")
+    notes += [note] if note else []
+    y = _labels("label", arrays["label"], n, task, logits.shape[1])
+    seen = dict(arrays)
+    seen["logits"], seen["label"] = _tasks.scored(logits, y, task, "the model")
+    fitted = _tasks.fit(logits, y, member, task)
+    if fitted.benefit_N is not None:
+        seen["benefit"] = fitted.benefit_N
+    variance = y.var(axis=0) if task == "regression" else None
+    of_population = None
+    if "population_label" in arrays:
+        of_population = _labels("population_label", arrays["population_label"], None, task, logits.shape[1])
+    for name in given.keys() - {"logits"}:
+        if given[name].shape[-1] != own.shape[-1]:
+            raise UsageError(f"{name} has shape {arrays[name].shape}, and logits have {own.shape[1]} columns.")
+        others, _, _ = _outputs.as_logits(real(name, given), task, outputs, name)
+        labels = y if name == "reference_logits" else of_population
+        if labels is None:
+            continue  # told where the population is read
+        if others.shape[-2] != len(labels):
+            raise UsageError(f"{name} has shape {arrays[name].shape} beside {len(labels)} labels: give a row a record.")
+        seen[name], label = _tasks.scored(others, labels, task, name, variance_D=variance)
+        if name != "reference_logits":
+            seen["population_label"] = label
+    return seen, fitted
+
+
+def _labels(name: str, values: npt.NDArray[Any], n: int | None, task: Task, columns: int) -> npt.NDArray[Any]:
+    """Checked labels of the task; whole numbers of any type are classes, since a .csv holds floats alone."""
+    if n is not None and (values.ndim == 0 or len(values) != n):
+        raise UsageError(f"{name} has shape {values.shape} beside {n} records: give one a record.")
+    if task in CLASSES and values.ndim == 1 and values.dtype.kind == "f" and (values == np.floor(values)).all():
+        values = values.astype(np.int64)
+    y = _tasks.checked_labels(values, task, name)
+    if task in CLASSES and len(y) and y.max() >= columns:
+        raise UsageError(f"{name} holds values that are no class: give whole numbers from 0 to {columns - 1}.")
+    return y
+
+
+def note_copies(seen: Arrays, member: Bools, notes: list[str]) -> None:
+    """Note records whose outputs and label are those of another record: copies, or outputs that were rounded."""
+    code = duplicate_groups(np.column_stack([seen["logits"], seen["label"]]))
+    further = [int(kind.sum()) - len(np.unique(code[kind])) for kind in (member, ~member)]
+    if any(further):
+        notes.append(
+            f"{further[0]} of the {member.sum()} members and {further[1]} of the {(~member).sum()} non-members have "
+            "exactly the outputs of another record of their side: if they are copies, give 'group', so that copies "
+            "count once."
+        )
+
+
+def group_of(arrays: Arrays, member: Bools) -> npt.NDArray[np.int64] | None:
+    """Codes of the user's groups. Raises `UsageError` where one has members and non-members."""
+    if "group" not in arrays:
+        return None
+    if arrays["group"].shape != member.shape:
+        raise UsageError(
+            f"group has shape {arrays['group'].shape} beside {len(member)} values of member: give one each."
+        )
+    group = group_codes(arrays["group"])
+    if both := np.intersect1d(group[member], group[~member]).size:
+        raise UsageError(
+            f"group: {both} groups have members and non-members; a group that was trained on in part is no non-member: "
+            "leave these non-members out."
+        )
+    return group
+
+
+def of_groups(class_N: npt.NDArray[Any] | None, group: npt.NDArray[np.int64] | None) -> npt.NDArray[Any] | None:
+    """The class of each group's first record."""
+    if class_N is None or group is None:
+        return class_N
+    return class_N[np.unique(group, return_index=True)[1]]
+
+
+def real(name: str, arrays: Arrays) -> npt.NDArray[np.floating]:
+    values = arrays[name]
+    return values if values.dtype.kind == "f" else values.astype(np.float64)

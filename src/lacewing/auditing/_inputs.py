@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks._types import Task
+from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing._tasks import checked_labels
 from lacewing.errors import UsageError
 from lacewing.support.user_code import user_code
@@ -29,6 +29,8 @@ class Form:
     columns: tuple[str, ...] = ()  # of a frame
     dtypes: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ()  # of a frame of labels
+    label_dtype: str = ""  # of labels that are no classes; classes are int64
+    flat_labels: bool = True  # (N,), whatever `RawData.y` has
 
     def records(self, x: Array) -> Any:
         """``x`` (N, ...) in this form."""
@@ -42,7 +44,9 @@ class Form:
         return x
 
     def labels(self, y: Array) -> Any:
-        """``y`` (N,) or (N, L) in this form."""
+        """Labels of `RawData` in this form: classes (N,) int64, others in the shape and dtype that they had."""
+        if self.label_dtype:
+            y = (y[:, 0] if self.flat_labels and y.ndim == 2 else y).astype(self.label_dtype)
         if self.kind == "frame" and y.ndim == 1:
             return import_module("pandas").Series(y)
         if self.kind == "frame":
@@ -82,7 +86,10 @@ def read(given: Any, name: str, task: Task = "classification", *, least: int = L
             "data set of (x, y)."
         )
     inputs, form = _inputs(x, name)
-    labels = checked_labels(_array(y), task, f"{name}: y")
+    given_labels = _array(y)
+    labels = checked_labels(given_labels, task, f"{name}: y")
+    if task not in CLASSES:
+        form = replace(form, label_dtype=given_labels.dtype.str, flat_labels=given_labels.ndim == 1)
     if labels.ndim == 2 and getattr(y, "columns", None) is not None:
         form = replace(form, label_columns=tuple(y.columns))
     if len(inputs) != len(labels):

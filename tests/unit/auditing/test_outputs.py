@@ -1,0 +1,116 @@
+"""Answers of every form come to the logits that they were made of, and what has lost them is refused."""
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from lacewing.auditing._outputs import Form, as_logits, check
+from lacewing.errors import UsageError
+
+N, C = 300, 10
+LOGITS = np.random.default_rng(0).normal(0, 3, (N, C))
+P = scipy.special.softmax(LOGITS, axis=1)
+ONE = LOGITS[:, :1]
+
+
+def relative(logits):
+    return logits - logits.mean(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("outputs", [None, "said"])
+def test_probabilities_give_back_the_logits_up_to_a_constant_a_row(outputs):
+    for kind, answers in (("probabilities", P), ("log-probabilities", np.log(P)), ("logits", LOGITS)):
+        logits, _, note = as_logits(answers, "classification", outputs and kind, "answers")
+        np.testing.assert_allclose(relative(logits), relative(LOGITS), atol=1e-9)
+        assert (note is not None) == (outputs is None and kind == "probabilities")
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+@pytest.mark.parametrize(
+    ("task", "kind", "answers"),
+    [
+        ("binary", "probabilities", scipy.special.expit(ONE)),
+        ("binary", "sigmoid", scipy.special.expit(ONE)),
+        ("binary", "log-probabilities", scipy.special.log_expit(ONE)),
+        ("binary", "logits", ONE),
+        ("multi-label", "sigmoid", scipy.special.expit(LOGITS)),
+        ("multi-label", "probabilities", scipy.special.expit(LOGITS)),
+        ("classification", "sigmoid", scipy.special.expit(LOGITS)),
+    ],
+)
+def test_numbers_that_stand_alone_give_back_their_own_logits(xp, task, kind, answers):
+    found, form, _ = as_logits(answers, task, kind, "answers")
+    expected = np.hstack([0 * ONE, ONE]) if task == "binary" else LOGITS
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    again = form.logits(xp, answers if xp is np else torch.from_numpy(answers))
+    np.testing.assert_allclose(np.asarray(again), expected, atol=1e-6)
+
+
+def test_a_probability_of_nought_counts_as_the_smallest_and_stays_finite():
+    p = np.tile([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [0.61, 0.39, 1e-9], [0.7123, 0.0, 0.2877]], (5, 1))
+    logits, form, _ = as_logits(p, "classification", "probabilities", "answers")
+    assert np.isfinite(logits).all()
+    assert form.least == 1e-9
+    assert logits[0, 1] == np.log(1e-9)
+
+
+TOP = np.where(P >= np.sort(P, axis=1)[:, [-3]], P, 0)
+
+
+@pytest.mark.parametrize("outputs", [None, "probabilities", "log-probabilities"])
+@pytest.mark.parametrize(
+    "p",
+    [P.round(2), P.round(3), TOP, TOP / TOP.sum(axis=1, keepdims=True)],
+    ids=["0.01", "0.001", "top-3", "top-3 to 1"],
+)
+def test_rounded_and_cut_probabilities_are_refused(p, outputs):
+    answers = np.log(p.clip(1e-6)) if outputs == "log-probabilities" else p
+    with pytest.raises(UsageError, match="round|sum to between|others seem to be left out|largest outputs"):
+        as_logits(answers, "classification", outputs, "answers")
+
+
+@pytest.mark.parametrize(
+    ("answers", "task", "outputs", "says"),
+    [
+        (scipy.special.expit(LOGITS), "classification", None, "lie between 0 and 1.*outputs='sigmoid'"),
+        (scipy.special.expit(ONE), "binary", None, "lie between 0 and 1.*outputs='probabilities'"),
+        (scipy.special.expit(LOGITS), "multi-label", None, "outputs='sigmoid'"),
+        (scipy.special.expit(LOGITS), "classification", "probabilities", "sum to between"),
+        (scipy.special.expit(ONE).round(2), "binary", "probabilities", "rounded to multiples of 0.01"),
+        (LOGITS, "classification", "probabilities", "are no probabilities"),
+        (LOGITS, "multi-label", "sigmoid", "are no sigmoid"),
+        (P, "classification", "logits", "say outputs='probabilities'"),
+        (np.maximum(LOGITS, 0), "classification", None, "hold the value 0"),
+        (np.eye(C)[np.arange(N) % C], "classification", None, "0 and 1 alone"),
+    ],
+)
+def test_answers_that_are_not_what_they_should_be_are_refused(answers, task, outputs, says):
+    with pytest.raises(UsageError, match=says):
+        as_logits(answers, task, outputs, "answers")
+
+
+def test_votes_of_a_forest_are_exact_and_pass_where_they_are_declared():
+    votes = np.random.default_rng(1).multinomial(100, [0.5, 0.3, 0.2], 60) / 100
+    with pytest.raises(UsageError, match="votes of a forest"):
+        as_logits(votes, "classification", None, "answers")
+    logits, _, _ = as_logits(votes, "classification", "probabilities", "answers")
+    np.testing.assert_allclose(scipy.special.softmax(logits, axis=1), votes, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "says"),
+    [
+        ("regresion", None, "did you mean 'regression'"),
+        ("binary", "logit", "did you mean 'logits'"),
+        ("regression", "logits", "leave it out of a regression"),
+        ("multi-label", "log-probabilities", "of classes"),
+    ],
+)
+def test_unknown_tasks_and_outputs_are_named(task, outputs, says):
+    with pytest.raises(UsageError, match=says):
+        check(task, outputs)
+
+
+def test_the_single_column_of_a_binary_model_is_that_of_class_1():
+    assert Form("logits", single=True).logits(np, np.array([[2.0]])).tolist() == [[0.0, 2.0]]

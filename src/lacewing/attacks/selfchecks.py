@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -191,6 +192,35 @@ def same_classes(observed: Observed) -> SelfCheck:
         p >= 1e-3,
         f"Members and non-members {'have classes in like shares' if p >= 1e-3 else 'differ in their classes'} "
         f"(chi-squared test, p = {p:.2g})"
+        + ("." if p >= 1e-3 else ": draw both from one source, else the difference may pass for a leak."),
+    )
+
+
+def same_labels(label_NL: npt.NDArray[Any], observed: Observed) -> SelfCheck:
+    """As `same_classes`, of labels that are no classes: (N, L) of 0 and 1, or (N, D) quantities.
+
+    Each label's share by Pearson's chi-squared test, each quantity's distribution by that of Kolmogorov and Smirnov;
+    the smallest p times the number of tests (Bonferroni) must be 0.001 or more.
+    """
+    from scipy.special import chdtrc
+    from scipy.stats import ks_2samp
+
+    first = np.unique(observed.record_N if observed.group_N is None else observed.group_N, return_index=True)[1]
+    member, label = observed.member_N[first], label_NL[first]
+    tests = []
+    for column in label.T:
+        if observed.task == "regression":
+            tests.append(float(ks_2samp(column[member], column[~member]).pvalue))
+            continue
+        share, pooled = column[member].mean() - column[~member].mean(), column.mean()
+        variance = pooled * (1 - pooled) * (1 / member.sum() + 1 / (~member).sum())
+        tests.append(float(chdtrc(1, share**2 / variance)) if variance > 0 else 1.0)
+    p = min(1.0, min(tests) * len(tests))
+    return SelfCheck(
+        "same labels",
+        p >= 1e-3,
+        f"Members and non-members {'have like labels' if p >= 1e-3 else 'differ in their labels'} (p = {p:.2g} of "
+        f"{len(tests)} test{'s' * (len(tests) > 1)})"
         + ("." if p >= 1e-3 else ": draw both from one source, else the difference may pass for a leak."),
     )
 

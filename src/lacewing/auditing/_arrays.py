@@ -15,13 +15,16 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.support.formats import Arrays
 
+Array = npt.NDArray[Any]
 _AXES = {"logits": 2, "reference_logits": 3, "population_logits": 2, "population_reference_logits": 3}
 
 
 def as_seen(
     arrays: Arrays, member: Bools, task: Task, outputs: Outputs | None, notes: list[str]
-) -> tuple[Arrays, _tasks.Fit]:
-    """The arrays with logits and labels as the attacks take them, of any task and form; and how well the model fits."""
+) -> tuple[Arrays, Array, _tasks.Quality]:
+    """The arrays with logits and labels as the attacks take them, of any task and form; the labels as they are; and
+    how well the model answers.
+    """
     n = len(member)
     if "label" not in arrays:
         raise UsageError("There is no 'label' beside logits: give the label of each record.")
@@ -43,7 +46,7 @@ def as_seen(
     y = _labels("label", arrays["label"], n, task, logits.shape[1])
     seen = dict(arrays)
     seen["logits"], seen["label"] = _tasks.scored(logits, y, task, "the model")
-    fitted = _tasks.fit(logits, y, member, task)
+    fitted = _tasks.quality(logits, y, member, task)
     if fitted.benefit_N is not None:
         seen["benefit"] = fitted.benefit_N
     variance = y.var(axis=0) if task == "regression" else None
@@ -62,7 +65,7 @@ def as_seen(
         seen[name], label = _tasks.scored(others, labels, task, name, variance_D=variance)
         if name != "reference_logits":
             seen["population_label"] = label
-    return seen, fitted
+    return seen, y, fitted
 
 
 def _labels(name: str, values: npt.NDArray[Any], n: int | None, task: Task, columns: int) -> npt.NDArray[Any]:
@@ -104,13 +107,6 @@ def group_of(arrays: Arrays, member: Bools) -> npt.NDArray[np.int64] | None:
             "leave these non-members out."
         )
     return group
-
-
-def of_groups(class_N: npt.NDArray[Any] | None, group: npt.NDArray[np.int64] | None) -> npt.NDArray[Any] | None:
-    """The class of each group's first record."""
-    if class_N is None or group is None:
-        return class_N
-    return class_N[np.unique(group, return_index=True)[1]]
 
 
 def real(name: str, arrays: Arrays) -> npt.NDArray[np.floating]:

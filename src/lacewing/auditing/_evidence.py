@@ -41,7 +41,7 @@ def of_network(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Tas
         right_NS=answers.right_NS,
         gradient_N2=answers.gradient_N2,
         task=task,
-        benefit_N=_tasks.fit(answers.logits_NC, y, member_N, task).benefit_N,
+        benefit_N=_tasks.quality(answers.logits_NC, y, member_N, task).benefit_N,
     )
 
 

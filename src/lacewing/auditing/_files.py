@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import models
-from lacewing.auditing import _inputs
+from lacewing.attacks._types import Task
+from lacewing.auditing import _inputs, _outputs
 from lacewing.auditing._attacks import Attacks
 from lacewing.auditing._model import audit
+from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._result import Audit
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
@@ -20,7 +22,7 @@ from lacewing.models._weights import load_weights
 from lacewing.support.formats import array_names, read_arrays
 from lacewing.support.loading import load_function
 
-_NAMES = ("x", "y", "member", "population_x", "population_y")
+_NAMES = ("x", "y", "member", "group", "population_x", "population_y")
 
 
 def audit_model_files(
@@ -32,39 +34,50 @@ def audit_model_files(
     references: int = 0,
     out: Path | str | None = None,
     attacks: Attacks = "all",
+    task: Task = "classification",
+    outputs: Outputs | None = None,
     **options: Any,
 ) -> Audit:
     """``audit`` of a model in files, as the command line has it.
 
     Args:
-        model: ``"package.module:factory"``, called as ``factory(shape, classes)`` with the shape of a record and one
-            more than the largest label.
+        model: ``"package.module:factory"``, called as ``factory(shape, outputs)`` with the shape of a record and the
+            number of outputs: classes (one more than the largest label), 1 of a binary task, labels or quantities.
         weights: its state_dict, ``.safetensors``, or ``.pt``/``.pth`` read with ``weights_only=True``.
         data: an ``.npz`` with ``x`` as the network takes it (normalised, if it was trained so), ``y`` and ``member``
-            (1 or 0); optionally ``population_x`` and ``population_y``.
+            (1 or 0); optionally ``group`` (ids of patients, users), ``population_x`` and ``population_y``.
         refit: ``"package.module:function"``, or the function.
-        references: see ``audit``, as are ``out``, ``attacks`` and the other options.
+        references: see ``audit``, as are ``out``, ``attacks``, ``task``, ``outputs`` and the other options.
 
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
     """
     arrays = _arrays(Path(data))
     member = arrays["member"]
-    if member.shape != arrays["y"].shape or member.ndim != 1 or not np.isin(member, (0, 1)).all():
+    _outputs.check(task, outputs)
+    if member.ndim != 1 or member.shape != arrays["y"].shape[:1] or not np.isin(member, (0, 1)).all():
         raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
-    every = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y")
+    every = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task)
     reserve = (arrays["population_x"], arrays["population_y"]) if "population_x" in arrays else None
     flags = member.astype(bool)
-    network = models.build(Model(factory=model), every.x.shape[1:], int(every.y.max()) + 1)
+    group = arrays.get("group")
+    if group is not None and group.shape != member.shape:
+        raise UsageError(f"{data}: group has shape {group.shape} beside {len(member)} records: give one id a record.")
+    labels = every.form.labels(every.y)
+    count = {"classification": int(every.y.max()) + 1, "binary": 1}.get(task) or every.y.shape[1]
+    network = models.build(Model(factory=model), every.x.shape[1:], count)
     load_weights(network, Path(weights))
     return audit(
         network,
-        (every.x[flags], every.y[flags]),
-        (every.x[~flags], every.y[~flags]),
+        (every.x[flags], labels[flags]),
+        (every.x[~flags], labels[~flags]),
         refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
         references=references,
         population=reserve,
         attacks=attacks,
+        task=task,
+        outputs=outputs,
+        groups=None if group is None else (group[flags], group[~flags]),
         out=out,
         **options,
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from lacewing.attacks import _measure
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Task
+from lacewing.attacks.selfchecks import same_labels
 from lacewing.auditing import _cache, _evidence, _outputs, _pool, _records, _refit, _result, _tasks, _work
 from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
@@ -175,13 +176,14 @@ def audit(
     )
     return _result.build(
         evidence,
-        _network(size, _tasks.fit(answers.logits_NC, records.audited.y, records.member_N, task), seed),
+        _network(size, _tasks.quality(answers.logits_NC, records.audited.y, records.member_N, task), seed),
         attacks=chosen,
         delta=delta,
         notes=notes,
         folder=folder,
         seed=seed,
         refused=refused,
+        checks=() if task in CLASSES else (same_labels(records.audited.y, evidence.observed),),
     )
 
 
@@ -307,7 +309,7 @@ def _mends(
     return found
 
 
-def _network(counts: tuple[int, int, float], fit: _tasks.Fit, seed: int) -> NetworkResult:
+def _network(counts: tuple[int, int, float], quality: _tasks.Quality, seed: int) -> NetworkResult:
     parameters, kept, prunable = counts
     return NetworkResult(
         network="model",
@@ -318,8 +320,8 @@ def _network(counts: tuple[int, int, float], fit: _tasks.Fit, seed: int) -> Netw
         density_prunable=prunable,
         parameters=parameters,
         nonzero=kept,
-        train_accuracy=fit.members,
-        test_accuracy=fit.nonmembers,
+        train_accuracy=quality.members,
+        test_accuracy=quality.nonmembers,
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lacewing import metrics
 from lacewing.attacks import _measure
 from lacewing.attacks._fit import Fit, fit
-from lacewing.attacks._types import Attack, Evidence, Observed
+from lacewing.attacks._types import CLASSES, Attack, Evidence
 from lacewing.attacks.selfchecks import SelfCheck, selfchecks
 from lacewing.auditing import _answer, _text
 from lacewing.auditing._attacks import Chosen
@@ -244,6 +244,7 @@ def build(
     refused: Mapping[str, str] | None = None,
     measured: Sequence[AttackResult] = (),
     class_N: npt.NDArray[Any] | None = None,
+    checks: Sequence[SelfCheck] = (),
 ) -> Audit:
     """Run the chosen attacks that ``evidence`` allows, and put the audit together.
 
@@ -258,6 +259,7 @@ def build(
         refused: attacks that must not run, with the reason as a sentence.
         measured: results that are there already; they come first.
         class_N: (N,) what `Audit.by_class` groups by; None: the given labels.
+        checks: further self-checks that were done.
 
     Raises:
         UsageError: an attack that must run cannot, or none of all can.
@@ -282,6 +284,7 @@ def build(
         if attack.name in attacks.required:
             raise UsageError(f"attacks: '{attack.name}' cannot run. {why}")
         lacking[attack.name] = why
+    classes = evidence.observed.task in CLASSES
     return finish(
         found,
         evidence,
@@ -290,7 +293,10 @@ def build(
         notes=notes,
         folder=folder,
         seed=seed,
-        class_N=_classes(evidence.observed, class_N),
+        class_N=of_groups(
+            evidence.observed.label_N if class_N is None and classes else class_N, evidence.observed.group_N
+        ),
+        checks=checks,
     )
 
 
@@ -304,6 +310,7 @@ def finish(
     folder: Path | None = None,
     seed: int = 0,
     class_N: npt.NDArray[Any] | None = None,
+    checks: Sequence[SelfCheck] = (),
 ) -> Audit:
     """The audit of results that are there: epsilon bounds, self-checks, and the files if there is a folder."""
     check_delta(delta)
@@ -312,7 +319,7 @@ def finish(
     audit = Audit(
         attacks=tuple(results),
         refused=dict(refused),
-        selfchecks=selfchecks(_answer.strongest(results), results, evidence, seed=seed),
+        selfchecks=(*selfchecks(_answer.strongest(results), results, evidence, seed=seed), *checks),
         epsilon={
             result.attack: float(
                 metrics.epsilon_lower_bound(result.score_N, result.member_N, delta=delta, confidence=CONFIDENCE)
@@ -334,13 +341,11 @@ def finish(
     return audit
 
 
-def _classes(seen: Observed, class_N: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
-    """The given classes, else the labels where they are classes; of records that have groups, those of the first."""
-    if class_N is None:
-        class_N = seen.label_N if seen.benefit_N is None else None
-    if class_N is None or seen.group_N is None:
+def of_groups(class_N: npt.NDArray[Any] | None, group_N: npt.NDArray[np.integer] | None) -> npt.NDArray[Any] | None:
+    """A value for each row of the results: where records have groups, that of a group's first record."""
+    if class_N is None or group_N is None:
         return class_N
-    return class_N[np.unique(seen.group_N, return_index=True)[1]]
+    return class_N[np.unique(group_N, return_index=True)[1]]
 
 
 def check_delta(delta: float) -> None:

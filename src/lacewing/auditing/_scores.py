@@ -15,9 +15,10 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _logits, _measure
 from lacewing.attacks._references import refuse_twins
-from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored, Task
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Population, References, Scored, Task
+from lacewing.attacks.selfchecks import same_labels
 from lacewing.auditing import _outputs, _result
-from lacewing.auditing._arrays import as_seen, group_of, note_copies, of_groups, real
+from lacewing.auditing._arrays import as_seen, group_of, note_copies, real
 from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._read import read
@@ -94,12 +95,13 @@ def audit_scores(
     measured = [_as_given(arrays["score"], member, record, group, notes)] if "score" in arrays else []
     folder = None if out is None else Path(out)
     if "logits" in arrays:
-        seen, fit = as_seen(arrays, member, task, outputs, notes)
+        seen, y, quality = as_seen(arrays, member, task, outputs, notes)
         if group is None:
             note_copies(seen, member, notes)
+        evidence = _evidence(seen, member, record, group, task, notes)
         return _result.build(
-            _evidence(seen, member, record, group, task, notes),
-            replace(_unknown_network(), train_accuracy=fit.members, test_accuracy=fit.nonmembers),
+            evidence,
+            replace(_unknown_network(), train_accuracy=quality.members, test_accuracy=quality.nonmembers),
             attacks=chosen,
             delta=delta,
             notes=notes,
@@ -107,6 +109,7 @@ def audit_scores(
             seed=seed,
             measured=measured,
             class_N=arrays.get("class"),
+            checks=() if task in CLASSES else (same_labels(y, evidence.observed),),
         )
     for name in arrays:
         if name not in ("score", "member", "class", "id", "group"):
@@ -127,7 +130,7 @@ def audit_scores(
         notes=notes,
         folder=folder,
         seed=seed,
-        class_N=of_groups(arrays.get("class"), group),
+        class_N=_result.of_groups(arrays.get("class"), group),
     )
 
 

@@ -77,7 +77,7 @@ def scored(
     return np.stack([np.zeros_like(number), number], axis=-1), np.ones(len(labels), np.int64)
 
 
-class Fit(NamedTuple):
+class Quality(NamedTuple):
     """How well a network answers: a share or R^2 of members and of non-members, and each record's gain."""
 
     members: float
@@ -85,7 +85,7 @@ class Fit(NamedTuple):
     benefit_N: Floats | None  # over the best constant answer; None: classes, whose answers are right or wrong
 
 
-def fit(answers: Array, labels: Array, member_N: Bools, task: Task) -> Fit:
+def quality(answers: Array, labels: Array, member_N: Bools, task: Task) -> Quality:
     """Shares of right answers, (classification, binary), of right labels (multi-label), or R^2 (regression).
 
     R^2 is 1 - (sum of squared errors) / (sum of squares about the mean of each side), averaged over quantities. The
@@ -93,11 +93,11 @@ def fit(answers: Array, labels: Array, member_N: Bools, task: Task) -> Fit:
     """
     if task in CLASSES:
         right = np.argmax(answers, axis=1) == labels
-        return Fit(float(right[member_N].mean()), float(right[~member_N].mean()), None)
+        return Quality(float(right[member_N].mean()), float(right[~member_N].mean()), None)
     if task == "multi-label":
         hits = ((answers > 0) == labels).mean(axis=1)
         usual = (labels == (labels[member_N].mean(axis=0) > 0.5)).mean(axis=1)
-        return Fit(float(hits[member_N].mean()), float(hits[~member_N].mean()), hits - usual)
+        return Quality(float(hits[member_N].mean()), float(hits[~member_N].mean()), hits - usual)
     answers = answers.astype(np.float64)
     spread = np.maximum(labels[member_N].var(axis=0), np.finfo(float).tiny)
     gain = ((labels - labels[member_N].mean(axis=0)) ** 2 - (labels - answers) ** 2) / spread
@@ -105,7 +105,7 @@ def fit(answers: Array, labels: Array, member_N: Bools, task: Task) -> Fit:
     for side in (member_N, ~member_N):
         total = np.maximum(((labels[side] - labels[side].mean(axis=0)) ** 2).sum(axis=0), np.finfo(float).tiny)
         explained.append(float(np.mean(1 - ((labels[side] - answers[side]) ** 2).sum(axis=0) / total)))
-    return Fit(explained[0], explained[1], gain.mean(axis=1))
+    return Quality(explained[0], explained[1], gain.mean(axis=1))
 
 
 def _number(answers: Floats, labels: Array, task: Task, variance_D: Floats | None) -> Floats:

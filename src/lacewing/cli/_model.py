@@ -28,6 +28,12 @@ def audit(
         str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
     ] = None,
     references: Annotated[int, typer.Option(min=0, help="Number of reference networks to train with --refit.")] = 0,
+    task: Annotated[
+        str, typer.Option(help="classification, binary, multi-label or regression: what labels and outputs are.")
+    ] = "classification",
+    outputs: Annotated[
+        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
+    ] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack (repeatable; default: all).")] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -58,7 +64,14 @@ def audit(
             scores,
             {"--model": model, "--weights": weights, "--data": data},
             {"--refit": refit, "--references": references},
-            {"attacks": attack or "all", "delta": delta, "seed": seed, "out": out},
+            {
+                "task": task,
+                "outputs": outputs,
+                "attacks": attack or "all",
+                "delta": delta,
+                "seed": seed,
+                "out": out,
+            },
         )
     except Exception as error:
         if junit is not None:

@@ -9,7 +9,7 @@ from torch import nn
 
 import lacewing as lw
 from lacewing.attacks import phi
-from lacewing.auditing._tasks import checked_labels, fit, scored
+from lacewing.auditing._tasks import checked_labels, quality, scored
 from lacewing.errors import UsageError
 
 R = np.random.default_rng(0)
@@ -45,15 +45,15 @@ def test_scores_of_references_keep_their_axis():
 
 def test_the_fit_of_each_task_against_scikit_learn():
     classes = R.integers(0, L, N)
-    found = fit(Z, classes, HALF, "classification")
+    found = quality(Z, classes, HALF, "classification")
     assert found.members == sklearn.metrics.accuracy_score(classes[HALF], Z[HALF].argmax(1))
-    found = fit(Z, Y, HALF, "multi-label")
+    found = quality(Z, Y, HALF, "multi-label")
     assert found.nonmembers == pytest.approx(
         np.mean([sklearn.metrics.accuracy_score(Y[~HALF, k], Z[~HALF, k] > 0) for k in range(L)])
     )
-    found = fit(PREDICTED, QUANTITY, HALF, "regression")
+    found = quality(PREDICTED, QUANTITY, HALF, "regression")
     assert found.members == pytest.approx(sklearn.metrics.r2_score(QUANTITY[HALF], PREDICTED[HALF]))
-    perfect = fit(QUANTITY, QUANTITY, HALF, "regression")
+    perfect = quality(QUANTITY, QUANTITY, HALF, "regression")
     assert perfect.members == 1
     assert perfect.benefit_N[HALF].mean() == pytest.approx(1)  # of the members' variance
 

@@ -66,7 +66,7 @@ TOP = np.where(np.sort(P, axis=1)[:, [-3]] <= P, P, 0)
 )
 def test_rounded_and_cut_probabilities_are_refused(p, outputs):
     answers = np.log(p.clip(1e-6)) if outputs == "log-probabilities" else p
-    with pytest.raises(UsageError, match="round|sum to between|others seem to be left out|largest outputs"):
+    with pytest.raises(UsageError, match=r"round|sum to between|others seem to be left out|largest outputs"):
         as_logits(answers, "classification", outputs, "answers")
 
 

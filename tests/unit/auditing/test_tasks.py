@@ -67,7 +67,7 @@ def test_the_fit_of_each_task_against_scikit_learn():
         (Y[:20], "classification", "task='multi-label'"),
         (np.where(np.arange(20) % 2, 1, -1), "binary", r"\(y \+ 1\) // 2"),
         (np.arange(20) % 3, "binary", "0 and 1"),
-        (np.arange(20), "multi-label", "give .N, L."),
+        (np.arange(20), "multi-label", r"give \(N, L\)"),
         (np.ones(20), "regression", "the same quantity"),
         (np.full(20, np.nan), "regression", "NaN"),
     ],
@@ -113,7 +113,7 @@ def test_a_regression_is_audited_by_its_errors():
     assert {"loss", "gradient-norm"} <= {one.attack for one in found.attacks}
     assert "task binary or classification" in found.refused["rmia-offline"]
     assert "task binary or classification" in found.refused["entropy"]
-    with pytest.raises(UsageError, match="'entropy' cannot run.*regression"):
+    with pytest.raises(UsageError, match=r"'entropy' cannot run.*regression"):
         lw.audit(model, *sides(y), task="regression", attacks="entropy", progress=False)
 
 

@@ -150,7 +150,9 @@ def _without_membership(evidence: Evidence, seed: int) -> Evidence:
     """With the records' membership in a random order: an attack that read it would find a leak in any network."""
     order = np.random.default_rng([seed, 401]).permutation(len(evidence.observed.member_N))
     # Groups would tell which records are on one side.
-    hidden = [replace(one, member_N=one.member_N[order], group_N=None) for one in (evidence.observed, *evidence.related)]
+    hidden = [
+        replace(one, member_N=one.member_N[order], group_N=None) for one in (evidence.observed, *evidence.related)
+    ]
     return replace(evidence, observed=hidden[0], related=tuple(hidden[1:]))
 
 

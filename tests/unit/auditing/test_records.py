@@ -10,7 +10,7 @@ from torch import nn
 
 import lacewing as lw
 from lacewing.auditing._records import counted
-from lacewing.auditing._refit import halves
+from lacewing.auditing._work import halves
 from lacewing.data import duplicate_groups
 from lacewing.errors import UsageError
 

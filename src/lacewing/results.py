@@ -208,6 +208,7 @@ _ABOUT = (
 )
 _ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
 _LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind")
+_COUNTED = (*_ABOUT[3:], *_LATER[:3])  # columns of numbers
 _NETWORK = TypeAdapter(NetworkResult)
 _ROUNDING = 1e-9  # of the ends of intervals
 
@@ -255,14 +256,19 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
     lacking = [name for name in ("schema", *_ABOUT, *_ATTACK) if name not in head]
     if lacking:
         raise UsageError(f"{place} is no results.csv: the column {lacking[0]} is missing.")
+    if twice := next((name for name in head if head.count(name) > 1), None):
+        raise UsageError(f"{place} has two columns '{twice}'; leave one.")
     networks: dict[str, NetworkResult] = {}
-    attacks = []
+    attacks: dict[tuple[str, str], AttackResult] = {}
     for number, cells in enumerate(rows, 2):
         if len(cells) != len(head):
             raise UsageError(f"{place}, line {number}: {len(cells)} cells under {len(head)} columns.")
         row = {name: value.removeprefix("'") for name, value in zip(head, cells, strict=True) if value != ""}
         try:
-            found = _NETWORK.validate_strings({name: row[name] for name in (*_ABOUT, *_LATER) if name in row})
+            about = {name: row[name] for name in (*_ABOUT, *_LATER) if name in row}
+            if odd := next((name for name in _COUNTED if not _plain(about.get(name, "0"))), None):
+                raise ValueError(odd)
+            found = _NETWORK.validate_strings(about)
             network = networks.setdefault(found.id, found)
             if row["schema"] != str(SCHEMA):
                 raise ValueError("schema")
@@ -271,14 +277,16 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
             if network != found:
                 raise ValueError("the network's columns differ from an earlier line, which")
             if "attack" in row:
+                if (found.id, row["attack"]) in attacks:
+                    raise ValueError(f"a second line of the attack '{row['attack']}' on {found.id}")
                 measured = {metric: _estimate(row, metric) for metric in METRICS if metric in head}
                 plain = {name: row.get(name, "") for name in ("attack", "variant", "threat_model")}
                 counts = {name: _whole(row[name], name) for name in ("n_members", "n_nonmembers")}
-                attacks.append(AttackResult(network=network, metrics=measured, **plain, **counts))  # type: ignore[arg-type]
+                attacks[found.id, row["attack"]] = AttackResult(network=network, metrics=measured, **plain, **counts)  # type: ignore[arg-type]
         except (ValidationError, ValueError, KeyError) as error:
             what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
             raise UsageError(f"{place}, line {number}: {what} is not what this version writes.") from None
-    return list(networks.values()), attacks
+    return list(networks.values()), list(attacks.values())
 
 
 def impossible(network: NetworkResult) -> str | None:
@@ -295,6 +303,11 @@ def impossible(network: NetworkResult) -> str | None:
     return "seed" if network.seed < 0 else None
 
 
+def _plain(text: str) -> bool:
+    """Whether a number is written in digits alone: Python reads 1_0 as 10, and the digits of every script."""
+    return text.isascii() and "_" not in text
+
+
 def _whole(text: str, name: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise ValueError(name)
@@ -306,7 +319,7 @@ def _estimate(row: Mapping[str, str], metric: str) -> Estimate | None:
     if metric not in row:
         return None
     cells = [row.get(f"{metric}{end}", "nan") for end in ("", "_low", "_high")]
-    value, low, high = (float(cell) if "_" not in cell else math.inf for cell in cells)
+    value, low, high = (float(cell) if _plain(cell) else math.inf for cell in cells)
     least, most = (-1.0, 1.0) if metric == "advantage" else (0.0, 2.0 if metric == "defence" else 1.0)
     if not least <= value <= most or low > value + _ROUNDING or high < value - _ROUNDING:
         raise ValueError(metric)

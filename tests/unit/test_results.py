@@ -147,6 +147,8 @@ def test_a_file_of_an_older_version_and_ends_taken_off_are_read(tmp_path):
         (lambda text: text.replace("\n1,", "\n2,"), "line 2"),
         (lambda text: text.replace(",7,9,0.5", ",7,9,half"), "line 2"),
         (lambda text: text + text.splitlines()[1].replace(",0.9,", ",0.8,") + "\n", "line 6: the network's columns"),
+        (lambda text: text + text.splitlines()[1] + "\n", "line 6: a second line of the attack"),
+        (lambda text: "".join(f"{line},{line.split(',')[5]}\n" for line in text.splitlines()), "two columns 'density'"),
     ],
 )
 def test_what_is_no_results_csv_is_named(tmp_path, change, said):
@@ -166,12 +168,15 @@ def test_what_is_no_results_csv_is_named(tmp_path, change, said):
         ("test_accuracy", "nan"),
         ("density", "0"),
         ("seed", "-4"),
+        ("seed", "1_0"),
+        ("parameters", "١٠"),
         ("n_members", "-5"),
         ("n_members", "0"),
         ("balanced_accuracy", "7.5"),
         ("balanced_accuracy", "inf"),
         ("balanced_accuracy", "0.9"),  # above its interval
         ("auc", "1_0"),
+        ("auc", "٠.٥"),
         ("auc_low", "0.6"),
     ],
 )

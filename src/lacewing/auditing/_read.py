@@ -35,6 +35,7 @@ _TABLES = {"logit": "logits", "phi": "phi", "label": "label"}  # prefix of numbe
 _COLUMNS = ("score", "member", "label", "class", "id", "group", "sensitivity")
 _TEXT = ("class", "id", "group")  # may hold words
 _TRUTH = {"true": "1", "false": "0"}
+_BOOLEAN = ("member", "label")  # columns that may hold them
 
 
 def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
@@ -86,17 +87,25 @@ def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
     numbered: dict[str, dict[int, npt.NDArray[Any]]] = {}
     arrays: Arrays = {}
     for name, cells in columns.items():
-        found = re.fullmatch(r"(logit|phi|label)_(\d+)", name)
+        found = re.fullmatch(r"(logit|phi|label)_([0-9]{1,9})", name)
         if found:
-            numbered.setdefault(found[1], {})[int(found[2])] = _numbers(name, cells)
+            table, at = numbered.setdefault(found[1], {}), int(found[2])
+            if at in table:
+                twice = next(other for other in columns if re.fullmatch(f"{found[1]}_0*{at}", other))
+                raise UsageError(f"{path}: the columns '{twice}' and '{name}' have one number; give each once.")
+            table[at] = _numbers(name, cells)
         elif name in _COLUMNS:
-            arrays[name] = _words_or_numbers(cells) if name in _TEXT else _numbers(name, cells)
+            arrays[name] = _words_or_numbers(name, cells) if name in _TEXT else _numbers(name, cells)
         else:
             raise UsageError(f"Unknown column '{name}': {did_you_mean(name, (*_COLUMNS, 'logit_0', 'phi_0'))}")
     for prefix, table in numbered.items():
         lacking = next((at for at in range(len(table)) if at not in table), None)
         if lacking is not None:
             raise UsageError(f"{path}: the column '{prefix}_{lacking}' is missing: number them from 0 without a gap.")
+        if _TABLES[prefix] in arrays:
+            raise UsageError(
+                f"{path} has the column '{prefix}' beside '{prefix}_0': give one column, or numbered ones."
+            )
         arrays[_TABLES[prefix]] = np.stack([table[at] for at in range(len(table))], axis=1)
     return arrays
 
@@ -117,14 +126,15 @@ def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
         try:
             if "_" in cell or not cell.isascii():  # float takes 1_0 as 10, and the digits of every script
                 raise ValueError
-            values[at] = float(_TRUTH.get(cell.lower(), cell))
+            values[at] = float(_TRUTH.get(cell.lower(), cell) if name.partition("_")[0] in _BOOLEAN else cell)
         except ValueError:
             raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is not a number.") from None
     return values
 
 
-def _words_or_numbers(cells: list[str]) -> npt.NDArray[Any]:
-    try:
-        return np.array([int(cell) for cell in cells])
-    except ValueError:
-        return np.array(cells)
+def _words_or_numbers(name: str, cells: list[str]) -> npt.NDArray[Any]:
+    """Whole numbers where all cells are written as such; else words, so that 7 and 007 stay two names."""
+    if "" in cells:
+        raise UsageError(f"{name}: line {cells.index('') + 2} is empty: give each record its {name}.")
+    plain = all(re.fullmatch("0|-?[1-9][0-9]{0,17}", cell) for cell in cells)
+    return np.array([int(cell) for cell in cells] if plain else cells)

@@ -22,7 +22,7 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import Observed, Scored, lira, measure, phi
 from lacewing.auditing import _answer
-from lacewing.auditing._read import NAMES
+from lacewing.auditing._read import NAMES, read
 from lacewing.auditing._result import Audit
 from lacewing.auditing._scores import audit_scores
 from lacewing.errors import UsageError
@@ -487,6 +487,17 @@ def test_probabilities_are_taken_as_what_they_are_and_give_the_same_answer_as_lo
             np.testing.assert_allclose(one.score_N, other.score_N, rtol=1e-5, atol=1e-6, err_msg=one.attack)
 
 
+def test_padded_numbers_of_columns_and_names_that_look_like_numbers_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfmember, label,logit_00,logit_01,id\ntrue,0,1,2,7\nFALSE,1,4,3,007\n0,1,4,5,1_0\n1,1,0,2,10\n"
+    )
+    arrays = read(path)
+    np.testing.assert_array_equal(arrays["logits"], [[1, 2], [4, 3], [4, 5], [0, 2]])
+    np.testing.assert_array_equal(arrays["member"], [1, 0, 0, 1])
+    assert arrays["id"].tolist() == ["7", "007", "1_0", "10"]
+
+
 def test_delta_out_of_range_is_refused() -> None:
     with pytest.raises(UsageError, match="delta = 2"):
         audit_scores(scores(), delta=2)
@@ -511,6 +522,13 @@ def test_delta_out_of_range_is_refused() -> None:
         ("own.csv", b"score,member\n1,0\n\xff,1\n", "is not a .csv file"),
         ("own.csv", b'score,member\n"1,0\n2,1\n', "is not a .csv file"),
         ("own.csv", b"logit_0,logit_2,label,member\n1,0,0,0\n", "'logit_1' is missing"),
+        ("own.csv", b"logit_0,logit_1,logit_00,label,member\n1,0,9,0,0\n", "'logit_0' and 'logit_00' have one number"),
+        ("own.csv", b"score,member,phi_01,phi_0,phi_1\n1,0,9,0,0\n", "'phi_01' and 'phi_1' have one number"),
+        ("own.csv", "logit_0,logit_١,label,member\n1,0,0,0\n".encode(), "Unknown column 'logit_"),
+        ("own.csv", b"logit_0,logit_1,label,label_0,member\n1,0,0,1,0\n", "the column 'label' beside 'label_0'"),
+        ("own.csv", b"score,member\ntrue,0\nfalse,1\n", "score: line 2 holds 'true', which is not a number"),
+        ("own.csv", b'score,member,id\n1,0,a\n2,1,""\n', "id: line 3 is empty: give each record its id"),
+        ("own.csv", b"score,member,group\n1,0, \n2,1,b\n", "group: line 2 is empty"),
     ],
 )
 def test_bad_files_are_one_clear_sentence(tmp_path: Path, name: str, content: bytes, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,41 @@ def test_n_counts_groups_in_results_and_in_the_arrays_behind_them(run: lw.Result
 
 def _of(attack: Any) -> tuple[str, str, str]:
     return attack.network.network, str(attack.network.seed), attack.attack
+
+
+def test_copies_are_told_before_a_study_runs_and_with_its_results_and_groups_keep_them_on_one_side(
+    small: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each of the 400 records has one copy."""
+    study = _study(small, tmp_path)
+    prepared = Prepared(study, out=tmp_path / "run")
+    (said,) = [note for note in prepared.notes if note.startswith("Exact copies")]
+    split = prepared.work.split(0)
+    with np.load(tmp_path / "own.npz") as own:
+        rows = [tuple(row) for row in own["x"].tolist()]
+    sides = [{rows[i] for i in side} for side in (split.members("target"), split.nonmembers("target"))]
+    across = 2 * len(sides[0] & sides[1])
+    assert said == (
+        f"Exact copies: 400 of 400 records have the same x as another (100.0%), and {across} of those that a target is "
+        'audited on have a copy on the other side of the split. data.groups = "duplicates" keeps copies on one side '
+        "and counts them once."
+    )
+    assert across > 20
+
+    done = lw.run(study, out=tmp_path / "run", processes=1)
+    assert done.cautions[0] == said
+    assert f"note: {said}" in capfd.readouterr().err
+    assert said in lw.report(tmp_path / "run").cautions
+    assert "note: Exact copies: 400 of 400" in str(done)
+    text = html.unescape((tmp_path / "run" / "report.html").read_text())
+    assert "400 of 400 records have the same x as another" in text
+    assert "records with an exact copy" in text
+
+    notes = Prepared(_study(small, tmp_path, groups="duplicates"), out=tmp_path / "other").notes
+    assert not any(note.startswith("Exact copies") for note in notes)
+    assert any(note.startswith("n counts groups: data.groups (duplicates) makes 200 groups of 400") for note in notes)
+    notes = Prepared(_study(small, tmp_path, groups="patient"), out=tmp_path / "other").notes
+    assert any("has a copy among its non-members" in n and '["patient", "duplicates"]' in n for n in notes)
 
 
 def test_keys_follow_the_groups_and_not_the_names_of_groups(small: ModuleType, tmp_path: Path) -> None:

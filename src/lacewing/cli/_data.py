@@ -32,11 +32,13 @@ def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
 
 @app.command("check")
 def data_check(name: str, data_root: DataRoot = None) -> None:
-    """Read a data set and verify its checksum."""
+    """Read a data set, verify its checksum, and count exact copies, constant features and rare classes."""
     from lacewing import data
 
     found = data.check(name, data_root)
     say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
+    for line in data.told(data.facts(found.x, found.y, found.classes, found.name)):
+        say(line)
 
 
 @app.command("fetch")

@@ -4,6 +4,7 @@ Importing this package loads numpy only; scikit-learn and pooch are loaded by th
 """
 
 from lacewing.data._dataset import Dataset, make_dataset
+from lacewing.data._facts import Facts, across, facts, signs, told
 from lacewing.data._fetch import fetch
 from lacewing.data._groups import (
     DUPLICATES,
@@ -31,16 +32,19 @@ from lacewing.data._split import (
 __all__ = [
     "DUPLICATES",
     "Dataset",
+    "Facts",
     "Halves",
     "Info",
     "Records",
     "Role",
     "Split",
+    "across",
     "check",
     "default_root",
     "describe",
     "digest_with",
     "duplicate_groups",
+    "facts",
     "fetch",
     "four_way",
     "group_codes",
@@ -54,5 +58,7 @@ __all__ = [
     "prepare",
     "random_halves",
     "row_hashes",
+    "signs",
+    "told",
     "unused",
 ]

@@ -79,6 +79,7 @@ class ReportData:
     slices: Sequence[Slice] = ()
     vulnerable: Sequence[MostVulnerable] = ()
     selfchecks: Sequence[SelfCheck] = ()
+    copies: int | None = None  # records whose x equals another's; None: not counted
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
@@ -335,4 +336,5 @@ def n_text(data: ReportData) -> str:
     def span(counts: set[int]) -> str:
         return "\u2013".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
 
-    return f"n\u00a0=\u00a0{span(members)} members and {span(others)} non-members per network"
+    unit = ", counted in groups" if data.study.get("data", {}).get("groups") else ""
+    return f"n\u00a0=\u00a0{span(members)} members and {span(others)} non-members per network{unit}"

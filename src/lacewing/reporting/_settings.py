@@ -57,17 +57,21 @@ def text_of(value: Any) -> str:
 
 
 def _sizes(data: ReportData) -> list[Fact]:
+    groups = " groups" if data.study.get("data", {}).get("groups") else ""
+    about = [Fact(f"digest (SHA-256){' of records and groups' * bool(groups)}", data.data_digest)]
+    if data.copies is not None:
+        about.insert(0, Fact("records with an exact copy", f"{data.copies:,}"))
     if not data.attacks:
-        return [Fact("digest (SHA-256)", data.data_digest)]
+        return about
     members, others = {a.n_members for a in data.attacks}, {a.n_nonmembers for a in data.attacks}
 
     def span(counts: set[int]) -> str:
-        return "–".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
+        return "–".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) + groups
 
     return [
         Fact("members" if random_halves(data) else "target-train (members)", f"n = {span(members)}"),
         Fact("non-members" if random_halves(data) else "target-test (non-members)", f"n = {span(others)}"),
-        Fact("digest (SHA-256)", data.data_digest),
+        *about,
     ]
 
 

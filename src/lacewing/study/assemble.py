@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lacewing import risk
+from lacewing import data, risk
 from lacewing.reporting import MostVulnerable, ReportData, Slice, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
@@ -56,7 +56,14 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     found = next(iter(by_attack.values()), None)
     history = _history(study, facts)
     declared = answers(study.tradeoff, attacks, networks, halves=halves, waiting=waiting, history=history)
-    signs = failures(networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict())
+    grouped = done if study.data.groups else []  # whose attacks do not count records
+    trained_on = {job.id: int(jobs.load_signals(store, job)["member_N"].sum()) for job in grouped}
+    signs = failures(
+        networks, attacks, found, classes=int(facts["classes"]), study=study.as_dict(), trained_on=trained_on
+    )
+    counted = data.Facts(**facts["records"]) if facts.get("records") else None
+    if counted is not None:
+        signs = (*data.signs(counted, study.data.groups or ()), *signs)
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
     write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
@@ -91,6 +98,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             vulnerable=_vulnerable(parts, show_records),
             selfchecks=_selfchecks(store, ran, attacks),
             show_records=show_records,
+            copies=counted.copies if counted is not None else None,
         ),
     )
     return Result(

@@ -25,6 +25,7 @@ PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
 SCHEMA = 1  # of run folders
 
 _Count = Annotated[int, Field(ge=1, le=10**9)]
+_Whole = Annotated[int, Field(ge=0, le=2 * 10**9)]
 
 
 class _Precision(BaseModel):
@@ -47,6 +48,24 @@ class _Declaration(BaseModel):
     seeds: list[Annotated[int, Field(ge=0)]]
     families: list[str]
     recipes: int
+
+
+class _Records(BaseModel):
+    """Counts of a study's records, see `lacewing.data.Facts`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    records: _Count
+    copies: _Whole
+    features: _Count
+    constant: _Whole
+    constant_first: Annotated[list[_Whole], Field(max_length=10)]
+    classes: _Count
+    rare: _Whole
+    rare_first: Annotated[list[Annotated[list[_Whole], Field(min_length=2, max_length=2)]], Field(max_length=10)]
+    images: bool
+    across: Annotated[list[_Whole], Field(min_length=2, max_length=2)] | None
+    groups: _Count | None
 
 
 class _Look(BaseModel):
@@ -82,6 +101,7 @@ class _Facts(BaseModel):
     classes: _Count
     command: str  # as others would run it: without folders of a machine
     data_root: str | None = None  # where the last run was told that data sets lie
+    records: _Records | None = None  # None: of a version that did not count them
     precision: _Precision | None = None
     declaration: _Declaration | None = None
     attacks: Annotated[dict[str, Described], Field(max_length=200)] = {}  # the users' own among those of the study

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from lacewing import data
 from lacewing.attacks import described
 from lacewing.config import CONTROLS, Attacks
 from lacewing.errors import FolderError, UsageError
@@ -66,6 +69,7 @@ class Prepared:
         self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
         self.work = replace(work, study=self.study)
         models = fingerprints(self.study)
+        self.records = _facts(self.work)
         self.facts = self._facts(models)
         self.plan = make_plan(
             self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
@@ -88,6 +92,7 @@ class Prepared:
         """What plan.json holds beside the study."""
         found = {
             "data_digest": self.work.digest,
+            "records": asdict(self.records),
             "shape": list(self.work.dataset.shape),
             "classes": self.work.dataset.classes,
             "command": self.command,
@@ -108,6 +113,7 @@ class Prepared:
             for other in others
             for _, path in sorted(other.damaged)
         ]
+        notes += data.signs(self.records, self.study.data.groups or ())
         notes += [
             f"networks.{self.study.place(index)}: there is no early stop, since training takes one epoch."
             for index, network in enumerate(self.study.networks)
@@ -225,6 +231,25 @@ class Prepared:
             }
             for job in self.slice.networks
         ]
+
+
+def _facts(work: jobs.Workspace) -> data.Facts:
+    """What there is to tell of a study's records, and of their copies in the splits of its seeds.
+
+    Raises:
+        DataError: no network can learn from them, or groups of them fit no split.
+    """
+    drawn, records = work.study.data, work.records
+    where = "data.dataset" if drawn.records is None else "data.records"
+    copies = data.duplicate_groups(records.x)
+    found = data.facts(records.x, records.clean_y, records.classes, f"{where}: {records.dataset}", copies)
+    if found.copies or records.group_N is not None:
+        splits = map(work.split, work.study.run.seeds)
+        counts = [data.across(copies, split.members("target"), split.nonmembers("target")) for split in splits]
+        found = replace(found, across=[min(counts), max(counts)])
+    if records.group_N is not None:
+        found = replace(found, groups=len(np.unique(records.group_N)))
+    return found
 
 
 def _only(plan: Plan, terms: Mapping[str, str] | None) -> Plan:

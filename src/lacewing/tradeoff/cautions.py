@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from lacewing.results import AttackResult, NetworkResult
@@ -17,11 +18,13 @@ def failures(
     *,
     classes: int | None = None,
     study: Mapping[str, Any] | None = None,
+    trained_on: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[str, ...]:
     """Signs that the results of a study must be read with care, a sentence each with its numbers; empty: none found.
 
     ``tradeoff`` is that of the leading attack, None where no attack makes decisions; ``study`` is the resolved study,
-    None where it is not known (batches and controls are then not checked).
+    None where it is not known (batches and controls are then not checked); ``trained_on`` has by a network's id how
+    many records it was trained on, where attacks count groups of them.
 
     Attack near chance on the dense networks (A0's interval reaches 1/2, and so does one dense network's own), or so few
     seeds that A0's interval reaches 1/2 although no dense network's own does; fewer than three seeds; no slope;
@@ -43,7 +46,7 @@ def failures(
     found += _undertrained([n for n in networks if n.baseline])
     found += _mismatched_pairs(networks, attacks)
     found += _below_in_means(tradeoff) if tradeoff is not None else []
-    found += _lone_records(attacks, study) if study is not None else []
+    found += _lone_records(attacks, study, trained_on) if study is not None else []
     found += _no_control(tradeoff) if tradeoff is not None and not controls else []
     return tuple(found)
 
@@ -132,7 +135,9 @@ def _below_in_means(tradeoff: TradeOff) -> list[str]:
     ]
 
 
-def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> list[str]:
+def _lone_records(
+    attacks: Sequence[AttackResult], study: Mapping[str, Any], trained_on: Mapping[str, int]
+) -> list[str]:
     """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
     found = []
     for entry in study.get("networks", ()):
@@ -140,7 +145,8 @@ def _lone_records(attacks: Sequence[AttackResult], study: Mapping[str, Any]) -> 
             continue  # it has no batch normalisation
         size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
         name = entry.get("name") or entry.get("method", "network")
-        counts = {a.n_members for a in attacks if _is_of(a.network, entry, study)}  # members are the records trained on
+        of_entry = [a for a in attacks if _is_of(a.network, entry, study)]
+        counts = {trained_on.get(a.network.id, a.n_members) for a in of_entry}
         found += [f"{name}: {n} records in batches of {size}" for n in sorted(counts) if size > 1 and n % size == 1]
     if not found:
         return []

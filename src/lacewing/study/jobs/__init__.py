@@ -7,7 +7,7 @@ from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
 from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.study.jobs._stack import run_stack
-from lacewing.study.jobs._stored import load_attacks, load_network
+from lacewing.study.jobs._stored import load_attacks, load_network, load_signals
 from lacewing.study.jobs._trial import try_networks
 from lacewing.study.jobs._workspace import Keep, Report, Workspace
 
@@ -23,6 +23,7 @@ __all__ = [
     "gather",
     "load_attacks",
     "load_network",
+    "load_signals",
     "own_epochs",
     "plain_model",
     "plain_state",

@@ -20,6 +20,7 @@ from lacewing.study.store import Store
 if TYPE_CHECKING:
     from lacewing.training.replay import Recordings
 
+_KEPT = 4  # splits of seeds, which take a second each where groups are many
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
 
@@ -87,6 +88,8 @@ class Workspace:
         """
         drawn, n, groups = self.study.data, len(self.records), self.records.group_N
         if seed not in self._splits:
+            while len(self._splits) >= _KEPT:
+                del self._splits[next(iter(self._splits))]
             self._splits[seed] = (
                 data.four_way(n, seed, groups=groups)
                 if drawn.split == "four-way"

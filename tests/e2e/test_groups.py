@@ -14,6 +14,7 @@ import pytest
 
 import lacewing as lw
 from lacewing.errors import UsageError
+from lacewing.study.compare import compare
 from lacewing.study.folder import recorded
 from lacewing.study.prepared import Prepared
 
@@ -72,6 +73,9 @@ def test_n_counts_groups_in_results_and_in_the_arrays_behind_them(run: lw.Result
         (row,) = [r for r in rows if (r["network"], r["seed"], r["attack"]) == _of(attack) and r["role"] == "target"]
         assert (int(row["n_members"]), int(row["n_nonmembers"])) == (attack.n_members, attack.n_nonmembers)
         assert attack.n_members <= 50
+    if len(run.networks) > 2:
+        compared = compare(run.folder, "dense/target/0", "dense/target/2", attack="loss", resamples=100)
+        assert any(note.startswith("n counts groups of records") for note in compared.notes)
     again = lw.report(run.folder)
     assert [a.metrics for a in again.attacks] == [a.metrics for a in run.attacks]
 
@@ -152,3 +156,25 @@ def test_groups_that_make_no_sense_are_told(
         study[part] |= fields
     with pytest.raises(UsageError, match=said):
         Prepared(study, out=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_copies_across_a_split_hide_what_a_network_leaks_and_groups_show_it(small: ModuleType, tmp_path: Path) -> None:
+    """Labels are random, so that a network knows by heart what it was trained on, and nothing else."""
+    study = _study(small, tmp_path)
+    with np.load(tmp_path / "own.npz") as own:
+        x = own["x"]
+    np.savez(tmp_path / "own.npz", x=x, y=np.random.default_rng(2).integers(10, size=200)[_first(x)])
+    study["model"]["hidden"] = [256]
+    study["train"] |= {"epochs": 60, "holdout": 0.0, "weight_decay": 0.0}
+    areas = []
+    for groups in ({}, {"groups": "duplicates"}):
+        study["data"] = {"dataset": str(tmp_path / "own.npz"), **groups}
+        done = lw.run(study, out=tmp_path / f"run{len(areas)}", processes=1, quiet=True)
+        areas.append(done.attacks[0].metrics["auc"].value)
+    assert areas[1] > 0.9
+    assert areas[0] < areas[1] - 0.08
+
+
+def _first(x: Any) -> Any:
+    return np.unique(x, axis=0, return_inverse=True)[1]

@@ -112,6 +112,8 @@ def compare(
     dropped = sum(s.dropped for s in shared)
     if dropped:
         notes = (*notes, f"{dropped} shared records are left out: one network trained on them and the other did not.")
+    if study.data.groups:
+        notes = (*notes, "n counts groups of records (data.groups); test accuracy is that on one record of each.")
     count = len(set(groups))
     return Comparison(
         first=network_a,

@@ -43,6 +43,18 @@ def false_digest():
 def more_classes():
     return make_dataset("x", x.astype(np.float32), y, 4)
 
+def grouped():
+    return x, y, {"patient": np.arange(60) // 2}
+
+def grouped_set():
+    return Dataset("x", x.astype(np.float32), y, 3, None, "", {"patient": np.arange(60) // 2})
+
+def short_groups():
+    return x, y, {"patient": np.arange(11)}
+
+def named_groups():
+    return x, y, np.arange(60)
+
 def one():
     return x
 
@@ -128,3 +140,15 @@ def test_what_an_installed_package_adds_is_a_data_set_by_its_name(
     assert data.load("table").name == "table"
     with pytest.raises(UsageError, match="'digits' is built in, and the installed package 'theirs' adds the same name"):
         data.load("digits")
+
+
+@pytest.mark.parametrize("name", ["grouped", "grouped_set"])
+def test_arrays_of_ids_come_with_the_records(tmp_path: Path, name: str) -> None:
+    found = data.load(f"their_data:{name}", tmp_path, groups=["patient"])
+    assert found.groups["patient"].tolist() == [k // 2 for k in range(60)]
+    with pytest.raises(DataError, match=r"data\.groups: .*their_data:.* has no array 'user' .*others: patient"):
+        data.load(f"their_data:{name}", tmp_path, groups=["user"])
+    with pytest.raises(DataError, match=r"patient has shape \(11,\)"):
+        data.load("their_data:short_groups", tmp_path)
+    with pytest.raises(DataError, match="returned groups as a ndarray; give arrays of ids by their names"):
+        data.load("their_data:named_groups", tmp_path)

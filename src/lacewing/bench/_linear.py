@@ -225,7 +225,7 @@ def _butterfly(setting: Setting, backend: Any) -> Way:
             moved += bytes_of(factor, layer.weight, layer.weight)
     else:
         flops, moved = _of_factors(setting)
-    return Way(multiply, x, factors, layer.weight.detach(), flops, moved, bytes_of(*factors))
+    return Way(multiply, x, factors, layer.composed().detach(), flops, moved, bytes_of(*factors))
 
 
 def _of_factors(setting: Setting) -> tuple[float, float]:
@@ -257,7 +257,7 @@ def _lazylinop(setting: Setting) -> Way:
     layer = KSLinear(setting.n, setting.n, bias=False, chain=setting.chain).to(setting.device, DTYPES[setting.dtype])
     factors = [factor.detach().requires_grad_() for factor in layer.factors]
     flops, moved = _of_factors(setting)
-    matrix = (layer.weight / layer.gain).detach()
+    matrix = (layer.composed() / layer.gain).detach()
     x = setting.random(setting.n, setting.batch)
     options = {"backend": "xp", "params": None}
     if setting.device == "cuda":

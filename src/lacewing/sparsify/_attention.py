@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from lacewing.sparsify._read_only import refuse
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import KSLayer
 
 
 class KSProjection(KSLayer):
     """Query, key and value projections, one chain each: ``weight`` is the (3 E) x E matrix of ``in_proj_weight``."""
-
-    @property
-    def weight(self) -> Tensor:
-        """The composed matrix; differentiable in the factors."""
-        return self._matrix()
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -30,6 +27,8 @@ class KSMultiheadAttention(nn.MultiheadAttention):
     """``nn.MultiheadAttention`` whose ``in_proj_weight`` is composed from factors (``in_proj``) at each call.
 
     Made by ``like``. The gain of 1/sqrt(2) gives the product the variance of torch's initialisation of this weight.
+    Assigning ``in_proj_weight`` or writing into it is refused, as of the weight of every butterfly layer; writing is
+    not refused where gradients are off, because torch's fast path needs a plain tensor there.
     """
 
     in_proj: KSProjection
@@ -56,11 +55,18 @@ class KSMultiheadAttention(nn.MultiheadAttention):
     @property
     def in_proj_weight(self) -> Tensor:  # type: ignore[override]
         """The composed weight."""
-        return self.in_proj.weight if self._composed is None else self._composed
+        if self._composed is not None:
+            return self._composed
+        return self.in_proj.weight if torch.is_grad_enabled() else self.in_proj.composed()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "in_proj_weight":
+            refuse("assigning")
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """As ``nn.MultiheadAttention``."""
-        self._composed = self.in_proj.weight  # torch asks for it several times
+        self._composed = self.in_proj.composed()  # torch asks for it several times
         try:
             return super().forward(*args, **options)
         finally:
@@ -70,7 +76,7 @@ class KSMultiheadAttention(nn.MultiheadAttention):
         """The plain layer that computes the same."""
         found: nn.MultiheadAttention = _shell(nn.MultiheadAttention, self)
         del found._modules["in_proj"], found.__dict__["_composed"]
-        found.in_proj_weight = nn.Parameter(self.in_proj.weight.detach().clone())
+        found.in_proj_weight = nn.Parameter(self.in_proj.composed().detach())
         return found
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lacewing.errors import UsageError
+from lacewing.sparsify._read_only import transformed
 
 Backend = Literal["auto", "compose", "bmm", "triton"]
 _chosen: ContextVar[Backend] = ContextVar("lacewing_backend", default="auto")
@@ -60,7 +61,7 @@ def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -
     """
     backend = _chosen.get()
     if backend == "auto":
-        backend = "compose" if torch.compiler.is_compiling() or _transformed(x) else "bmm"
+        backend = "compose" if torch.compiler.is_compiling() or transformed(x) else "bmm"
     if backend == "compose":
         return F.linear(x, compose(factors), bias)
     if backend == "bmm":
@@ -71,11 +72,6 @@ def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -
     for factor in reversed(factors):
         x = ks_apply(factor, x)
     return (x if bias is None else x + bias).contiguous()  # the kernels leave it batch-last
-
-
-def _transformed(x: Tensor) -> bool:
-    """Whether ``torch.func`` (vmap, grad, jvp) wraps the tensor."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
 def apply_factor(factor: Tensor, x: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def composed_state(model: nn.Module) -> dict[str, Tensor]:
             for key in [k for k in state if k.startswith(f"{inside}factors.")]:
                 del state[key]
             attribute = f"{path}_weight" if isinstance(module, KSProjection) else f"{inside}weight"
-            state[attribute] = module.weight.detach().contiguous()
+            state[attribute] = module.composed().detach().contiguous()
     return state
 
 
@@ -247,7 +247,7 @@ def product_norm(model: nn.Module) -> Tensor:
     Raises:
         UsageError: the model has no butterfly layer.
     """
-    squares = [m.weight.square().sum() for m in model.modules() if isinstance(m, KSLayer)]
+    squares = [m.composed().square().sum() for m in model.modules() if isinstance(m, KSLayer)]
     if not squares:
         raise UsageError("the model has no butterfly layer, so there is no product to decay.")
     return sum(squares[1:], squares[0])

@@ -14,6 +14,7 @@ from torch.nn.modules.utils import _pair
 from lacewing.errors import UsageError
 from lacewing.sparsify._backends import compose, multiply
 from lacewing.sparsify._project import project
+from lacewing.sparsify._read_only import read_only, refuse
 from lacewing.sparsify.chain import Chain
 
 Columns = Literal["channel-first", "kernel-first"]
@@ -25,6 +26,10 @@ class KSLayer(nn.Module):
 
     Entries of variance 1/c in each factor give the product the variance gain^2 / fan_in, for any full-support chain and
     any rank; a gain of 1/sqrt(3) is torch's dense initialisation. The gain is not a parameter and is not counted.
+
+    ``weight`` is composed anew at each call. Assigning it, or writing into it or its views, would change nothing and is
+    refused (`UsageError`); writing through ``weight.numpy()`` cannot be refused, and is lost. Write to ``factors``, or
+    use ``set_matrix``; ``weight.detach().clone()`` is an ordinary tensor.
     """
 
     def __init__(self, chain: Chain, groups: int, bias: bool, *, gain: float = 1 / math.sqrt(3), **where: Any) -> None:
@@ -66,20 +71,26 @@ class KSLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The composed weight, in the shape of the plain layer's weight."""
-        raise NotImplementedError
+        """The composed weight, in the shape of the plain layer's; differentiable in the factors, and read-only."""
+        return read_only(self.composed())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            refuse("assigning")
+        super().__setattr__(name, value)
+
+    def composed(self) -> Tensor:
+        """``weight`` as an ordinary tensor."""
+        return self.gain * compose(list(self.factors), self.groups)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of ``weight``, without composing it."""
         raise NotImplementedError
 
-    def _matrix(self) -> Tensor:
-        return self.gain * compose(list(self.factors), self.groups)
-
     def _fill(self, plain: nn.Linear | nn.Conv2d) -> None:
         """Copy this layer's weight and bias into a plain layer."""
-        plain.weight = nn.Parameter(self.weight.detach().clone())
+        plain.weight = nn.Parameter(self.composed().detach())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         plain.train(self.training)
 
@@ -125,11 +136,6 @@ class KSLinear(KSLayer):
         if projected:
             layer.set_matrix(weight)
         return layer
-
-    @property
-    def weight(self) -> Tensor:
-        """The composed matrix, shape (out_features, in_features); differentiable in the factors."""
-        return self._matrix()
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -226,11 +232,10 @@ class KSConv2d(KSLayer):
             layer.set_matrix(kernel.reshape(conv.out_channels, -1))
         return layer
 
-    @property
-    def weight(self) -> Tensor:
-        """The composed kernel, shape (C_out, C_in / groups, kh, kw); differentiable in the factors."""
+    def composed(self) -> Tensor:
+        """``weight`` as an ordinary tensor, shape (C_out, C_in / groups, kh, kw)."""
         outputs, inputs, height, width = self.weight_shape
-        matrix = self._matrix()
+        matrix = super().composed()
         if self.columns == "kernel-first":  # contiguous, or its memory layout would spread over the network
             return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
         return matrix.view(self.weight_shape)
@@ -243,7 +248,7 @@ class KSConv2d(KSLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve images (N, C_in, H, W) to (N, C_out, H', W')."""
         with torch.autocast(x.device.type, enabled=False):  # the product of factors is kept in full precision
-            weight = self.weight
+            weight = self.composed()
         return F.conv2d(x, weight.to(x.dtype), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def plain(self) -> nn.Conv2d:

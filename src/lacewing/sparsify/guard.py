@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lacewing.errors import UsageError
+from lacewing.sparsify._averages import warn_of_dense_averages
 from lacewing.sparsify._optimizers import check_held, unwrapped
 from lacewing.sparsify.masks import Masks, apply_masks, check_masks
 
@@ -104,6 +105,7 @@ class Guard:
         self.trained = False
         self.attached = False  # whether attach was ever called; imp resets it, too
         self.will_prune: tuple[str, ...] = ()  # weights that get masks later: an optimiser must hold them now
+        self._averages: dict[int, int] = {}  # that were there at the last check
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._step_hooks: list[RemovableHandle] = []
         self._gradient_hooks: list[RemovableHandle] = []
@@ -196,6 +198,9 @@ class Guard:
     def check(self) -> None:
         """Check after training that pruned weights are still zero. ``imp`` does it after each level.
 
+        Averages of the weights (torch's ``AveragedModel``, a module named after EMA) that are kept beside the model and
+        are not zero there are told in a warning.
+
         Raises:
             UsageError: weights were written after the last step, or no attached optimiser took a step.
         """
@@ -213,6 +218,7 @@ class Guard:
             raise UsageError(
                 f"training revived pruned weights of '{name}': fit must call guard.attach(optimizer) once."
             )
+        warn_of_dense_averages(self.model, self._masks, self._averages)
 
     def _reached(self, kept: _T | None) -> _T:
         if kept is None:

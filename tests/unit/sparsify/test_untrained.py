@@ -281,6 +281,50 @@ def test_an_average_that_began_before_pruning_is_named_and_one_begun_anew_is_rig
     assert len(list(imp(small_network(), lambda m, g: fit(m, g, True), levels=2))) == 3
 
 
+class ModelEma(nn.Module):
+    """As in timm."""
+
+    def __init__(self, model, decay=0.5):
+        super().__init__()
+        self.module, self.decay = copy.deepcopy(model), decay
+
+    @torch.no_grad()
+    def update_parameters(self, model):
+        for ours, theirs in zip(self.module.parameters(), model.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - self.decay)
+
+
+@pytest.mark.parametrize("kind", [AveragedModel, ModelEma])
+def test_an_average_beside_the_network_that_is_not_sparse_is_told_where_it_was_updated(kind):
+    kept = []
+
+    def fit(model, guard, anew):
+        if anew or not kept:
+            kept.append(kind(model))
+        for _ in range(2):
+            _train(model, guard, epochs=1)
+            kept[-1].update_parameters(model)
+
+    sequence = imp(small_network(), lambda m, g: fit(m, g, False), levels=1)
+    next(sequence)
+    with pytest.warns(
+        UserWarning, match=rf"\({kind.__name__}\) holds values at pruned weights of '0\.weight', so that"
+    ):
+        next(sequence)
+    kept.clear()
+    for level in imp(small_network(), lambda m, g: fit(m, g, True), levels=2):  # one for each level: all are right
+        assert all(not kept[-1].module.get_parameter(name)[~mask].any() for name, mask in level.masks.items())
+    model = small_network()
+    guard, average = Gradual(model, 0.5, begin=0, end=2, every=1), kind(model)
+    for _ in range(3):
+        _train(model, guard, epochs=1)
+        average.update_parameters(model)
+    with pytest.warns(UserWarning, match=r"use sparsify\.apply_masks\(average\.module, guard\.masks\)"):
+        guard.check()
+    apply_masks(average.module, guard.masks)
+    guard.check()
+
+
 def test_who_has_only_a_guard_may_ask_it():
     model = small_network()
     dense, masks = copy.deepcopy(model.state_dict()), random_masks(model)

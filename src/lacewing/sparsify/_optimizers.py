@@ -50,7 +50,8 @@ def check_held(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], na
         names: parameters that are pruned, or will be.
 
     Raises:
-        UsageError: the optimisers hold no parameter of the model, or not a pruned one that is trainable.
+        UsageError: the optimisers hold no parameter of the model, or not a pruned one that is trainable; a pruned one
+            is sharded.
     """
     held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -60,6 +61,11 @@ def check_held(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], na
             "replaced afterwards (FSDP, load_state_dict(assign=True)); make it from the parameters of this model."
         )
     for name in names:
+        if hasattr(parameters[name], "to_local"):
+            raise UsageError(
+                f"'{name}' is sharded (FSDP, tensor parallelism), and a guard prunes whole parameters only; train with "
+                "DistributedDataParallel."
+            )
         if parameters[name].requires_grad and id(parameters[name]) not in held:
             raise UsageError(
                 f"the optimiser does not hold '{name}', which is pruned: attach all optimisers that train it, or "

@@ -171,6 +171,13 @@ def test_parameters_replaced_while_attached_are_told_at_the_end_of_the_epoch():
         guard.epoch_end()
 
 
+def test_sharded_parameters_are_refused():
+    model = small_network()
+    model[4].weight.to_local = None  # as DTensor has it
+    with pytest.raises(UsageError, match=r"'4\.weight' is sharded \(FSDP"):
+        Guard(model, masks=random_masks(model)).attach(make_sgd(model))
+
+
 def _train(model, guard, epochs=2, of=None):
     optimizer = make_sgd(model)
     guard.attach(optimizer)

@@ -20,10 +20,10 @@ from lacewing.support.user_code import user_code
 def dense_model(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """A dense model, without values where its factory needs none: what densities are counted against."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), torch.no_grad():  # or torch's older weight norm could not be copied
             return models.build(model, shape, classes)
     except UserCodeError:
-        with torch.random.fork_rng([]):
+        with torch.random.fork_rng([]), torch.no_grad():
             return models.build(model, shape, classes)
 
 

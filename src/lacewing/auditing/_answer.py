@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -144,6 +145,20 @@ def accuracy(network: NetworkResult, fit: Fit | None) -> str:
         f"{_percent(outside)} ({fit.right_nonmembers} of {fit.n_nonmembers}); always answering the most frequent "
         f"class: {' and '.join(map(_percent, frequent))}"
     )
+
+
+def accuracies(network: NetworkResult, fit: Fit | None) -> list[dict[str, Any]]:
+    """What `accuracy` says, as a row for members and one for non-members; none where it is not known."""
+    if fit is None:
+        return []
+    rows = []
+    for side, n, right, frequent, share in (
+        ("members", fit.n_members, fit.right_members, fit.frequent_members, network.train_accuracy),
+        ("non-members", fit.n_nonmembers, fit.right_nonmembers, fit.frequent_nonmembers, network.test_accuracy),
+    ):
+        row = {"records": side, "n": n, "right": right, "most_frequent": frequent, "accuracy": share}
+        rows.append({**row, "task": fit.task})
+    return rows
 
 
 def _percent(share: float) -> str:

@@ -23,6 +23,7 @@ from lacewing.auditing import _answer, _text
 from lacewing.auditing._attacks import Chosen
 from lacewing.errors import GateFailed, UsageError, UserCodeError, did_you_mean
 from lacewing.results import REALISED, AttackResult, NetworkResult, strongest_first, with_ends
+from lacewing.support import frames
 from lacewing.support.files import remove_parts, write_atomically
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Audit:
                 row |= with_ends(name, result.metrics.get(name))
             row["epsilon_low"] = self.epsilon.get(result.attack)
             row |= {"n_members": result.n_members, "n_nonmembers": result.n_nonmembers}
+            row["threat_model"] = result.threat_model
             rows.append(row)
         return rows
 
@@ -111,6 +113,27 @@ class Audit:
         if failed := [verdict.sentence for verdict in found if verdict.failed]:
             raise GateFailed(" ".join(failed), found)
         return found
+
+    def to_frame(self, of: str = "attacks") -> Any:
+        """What the audit prints as a ``pandas.DataFrame``; pandas must be installed.
+
+        Args:
+            of: "attacks": a row an attack, as in `table`; "accuracy": a row for members and one for non-members (none
+                where only scores are known); "checks": the self-checks; "refused": attacks that did not run, with the
+                reason; "notes"; "classes": as in `by_class`.
+
+        Raises:
+            UsageError: there is no such table, or pandas is not installed.
+        """
+        tables: dict[str, frames.Rows] = {
+            "attacks": self.table(),
+            "accuracy": _answer.accuracies(self._network, self.fit),
+            "checks": [vars(check) for check in self.selfchecks],
+            "refused": [{"attack": name, "reason": why} for name, why in self.refused.items()],
+            "notes": [{"note": note} for note in self.notes],
+            "classes": [] if self.class_N is None else self.by_class(),
+        }
+        return frames.data_frame(frames.chosen(tables, of))
 
     def by_class(self, attack: str | None = None) -> list[dict[str, Any]]:
         """A dict per class: members, non-members, and the AUC (None where a kind is missing) of ``attack``.

@@ -31,6 +31,7 @@ from lacewing.reporting._card import model_card
 from lacewing.reporting._data import MostVulnerable, ReportData, Slice, leading_attack, seeds_of
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._glossary import GLOSSARY
+from lacewing.reporting._networks_figure import networks_figure
 from lacewing.reporting._slopes import said as slope_sentence
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import EXPLORATORY
@@ -41,6 +42,7 @@ __all__ = [
     "ReportData",
     "Slice",
     "model_card",
+    "networks_figure",
     "slope_sentence",
     "write",
     "write_audit",

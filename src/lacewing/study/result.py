@@ -6,15 +6,19 @@ import base64
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lacewing.metrics import Estimate
-from lacewing.reporting import slope_sentence
+from lacewing.reporting import networks_figure, slope_sentence
 from lacewing.results import AttackResult, NetworkResult, with_ends
+from lacewing.support import frames
 from lacewing.support.text import entry, html_table
 from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = 8  # networks that a terminal shows side by side
 
@@ -53,6 +57,50 @@ class Result:
         attack that had nothing to take a threshold from.
         """
         return self._rows(stops=True)
+
+    def to_frame(self, of: str = "attacks") -> Any:
+        """What the result prints as a ``pandas.DataFrame``; pandas must be installed.
+
+        Args:
+            of: "attacks": a row an attack and network, as in `table`; "networks": a row a trained network of either
+                role; "means": AUC and TPR at 1 % FPR by attack and network, as printed: means over seeds, None where a
+                seed has none; "answers": the declared questions, then what the slope and the number of seeds tell;
+                "notes": cautions, failed jobs, lost and damaged files.
+
+        Raises:
+            UsageError: there is no such table, or pandas is not installed.
+        """
+        networks = [{name: value for name, value in asdict(each).items() if name != "curve"} for each in self.networks]
+        said = [(kind, text) for kind in ("cautions", "failed", "damaged") for text in getattr(self, kind)]
+        asked = ("family", "against", "metric", "verdict", "p", "p_corrected", "sentence")
+        answers = [{name: getattr(each, name) for name in asked} for each in self.answers]
+        answers += [{"sentence": sentence} for sentence in self._answers()[len(self.answers) :]]
+        tables: dict[str, frames.Rows] = {
+            "attacks": self.table(),
+            "networks": networks,
+            "means": self._means(),
+            "answers": answers,
+            "notes": [{"kind": kind, "note": text} for kind, text in said],
+        }
+        return frames.data_frame(frames.chosen(tables, of))
+
+    def plot(self, attack: str | None = None, most: int = 8) -> Figure:
+        """ROC curves of ``attack`` on the first ``most`` networks, and its AUC over their test accuracy.
+
+        Default: the attack that the report is about. Dense networks stopped early are left out. Raises `UsageError`
+        where the attack did not run.
+        """
+        return networks_figure([result for result in self.attacks if not result.network.stopped], attack, most)
+
+    def _means(self) -> list[dict[str, Any]]:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self._rows(stops=False):
+            found.setdefault((row["attack"], row["network"]), []).append(row)
+        return [
+            {"attack": attack, "network": network, "seeds": len(rows)}
+            | {metric: _mean([row[metric] for row in rows]) for metric in ("auc", "tpr_at_fpr_0.01")}
+            for (attack, network), rows in found.items()
+        ]
 
     def _rows(self, *, stops: bool) -> list[dict[str, Any]]:
         """As in `table`, with or without the dense networks stopped early."""

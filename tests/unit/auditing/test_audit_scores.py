@@ -607,3 +607,20 @@ def test_one_order_of_attacks_everywhere_and_each_number_is_that_of_its_stronges
         assert "no attack finds any member" in unescape(
             Audit(attacks=tuple(found)).report(tmp_path / "p.html").read_text()
         )
+
+
+def test_frames_of_an_audit_hold_what_it_prints() -> None:
+    found = audit_scores({name: values for name, values in outputs().items() if not name.startswith("reference")
+                          and name != "population_reference_logits"})  # fmt: skip
+    text = str(found)
+    assert found.to_frame().to_dict("list")["attack"] == [result.attack for result in found.attacks]
+    assert found.to_frame()["auc"].tolist() == [row["auc"] for row in found.table()]
+    accuracy = found.to_frame("accuracy").set_index("records")
+    for side, row in accuracy.iterrows():
+        assert f"{side} {100 * row.right / row.n:.1f} % ({row.right} of {row.n})" in text
+    assert all(sentence in text for sentence in found.to_frame("checks")["sentence"])
+    assert all(reason in text for reason in found.to_frame("refused")["reason"])
+    assert found.to_frame("classes").to_dict("records") == found.by_class()
+    assert len(audit_scores(scores()).to_frame("accuracy")) == 0
+    with pytest.raises(UsageError, match="did you mean 'checks'"):
+        found.to_frame("check")

@@ -1,0 +1,68 @@
+"""A study's result as figure and data frames: the same numbers as its table and its text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from statistics import fmean
+from types import ModuleType
+
+import pytest
+
+from lacewing.errors import UsageError
+from lacewing.study.result import Result
+
+
+@pytest.fixture(scope="module")
+def found(reports: ModuleType) -> Result:
+    data = reports.report_data(names=("discriminator", "loss"), n=60)
+    notes = tuple(data.failures)
+    return Result(
+        Path("run"), tuple(data.networks), tuple(data.attacks), data.tradeoff, notes, ("a job failed",), (), 0
+    )
+
+
+def test_frames_hold_what_is_printed(found: Result) -> None:
+    text = str(found)
+    attacks = found.to_frame()
+    assert attacks.to_dict("records") == found.table()
+    means = found.to_frame("means").set_index(["attack", "network"])
+    of_dense = [row["auc"] for row in found.table() if (row["attack"], row["network"]) == ("loss", "dense")]
+    assert len(of_dense) == 2
+    assert means.loc[("loss", "dense"), "auc"] == pytest.approx(fmean(of_dense))
+    assert means.loc[("loss", "dense"), "seeds"] == 2
+    (line,) = (line for line in text.splitlines() if line.startswith("loss ") and " 0." in line.split("–")[0][:60])
+    assert f"{fmean(of_dense):.3f}" in line
+    assert len(found.to_frame("networks")) == len(found.networks)
+    for table, column in (("answers", "sentence"), ("notes", "note")):
+        shown = found.to_frame(table)[column]
+        assert len(shown)
+        assert all(sentence in text for sentence in shown)
+
+
+def test_a_frame_that_cannot_be_is_one_sentence(found: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="did you mean 'attacks'"):
+        found.to_frame("attack")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match="pip install pandas"):
+        found.to_frame()
+
+
+def test_the_figure_has_a_curve_and_a_mean_for_each_network(found: Result) -> None:
+    roc, plane = found.plot("loss").axes
+    names = list(dict.fromkeys(a.network.network for a in found.attacks))
+    assert [text.get_text() for text in plane.get_legend().get_texts()] == [*names[:8], "chance"]
+    for name in names[:8]:
+        results = [a for a in found.attacks if (a.attack, a.network.network) == ("loss", name)]
+        (mean,) = (line for line in plane.lines if line.get_label() == name)
+        assert mean.get_xdata()[0] == pytest.approx(fmean(a.network.test_accuracy for a in results))
+        assert mean.get_ydata()[0] == pytest.approx(fmean(a.metrics["auc"].value for a in results))  # type: ignore[union-attr]
+        (curve,) = (line for line in roc.lines if line.get_label() == name)
+        assert min(curve.get_xdata()) >= 1 / 60 - 1e-12
+        assert max(curve.get_ydata()) == 1.0
+    assert "discriminator" in found.plot().axes[0].get_title()
+    assert len(list(found.plot(most=2).axes[0].lines)) == 3
+    with pytest.raises(UsageError, match="did you mean 'loss'"):
+        found.plot("los")
+    with pytest.raises(UsageError, match="No attack has run"):
+        Result(found.folder, found.networks, (), None, (), (), (), 0).plot()

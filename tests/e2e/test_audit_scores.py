@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -12,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 
 from lacewing import cli
 
@@ -211,3 +214,26 @@ def test_a_junit_file_that_cannot_be_written_is_told_before_the_audit(call: Any,
     assert "is a folder" in err
     code, out, err = call("audit", "scores.npz", "--fail-if", "auc > 0.6", "--junit", "scores.npz/gates.xml")
     assert (code, out) == (74, "")
+
+
+def test_the_commands_of_the_ci_page_run(call: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
+    documents = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    github, gitlab, hooks = documents
+    commands = [step["run"] for step in github["jobs"]["audit"]["steps"] if "run" in step]
+    commands += gitlab["audit"]["script"] + [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    ran = [shlex.split(command)[1:] for command in commands if command.startswith("lacewing ")]
+    assert len(ran) == 3
+    rng = np.random.default_rng(2)
+    member, label = np.arange(1000) % 2 == 0, rng.integers(0, 3, 1000)
+    np.savez("outputs.npz", logits=rng.normal(size=(1000, 3)) + 2 * np.eye(3)[label] * member[:, None], label=label,
+             member=member)  # fmt: skip
+    for words in ran:
+        code, out, err = call(*words)
+        assert (code, err) == (1, "")  # these outputs leak
+        assert "gate FAILED: auc > 0.6" in out
+        if "--junit" in words:
+            assert ElementTree.parse("audit.xml").findall(".//failure")
+    assert {Path(path).name for path in github["jobs"]["audit"]["steps"][-1]["with"]["path"].split()} == {
+        "audit.xml", "report.html", "audit.json",
+    }  # fmt: skip

@@ -94,7 +94,7 @@ def percent_axis(axis: Any) -> None:
 def legend_above(ax: Axes, columns: int = 4, **options: Any) -> None:
     """A frameless legend over the axes, where it hides no point; in fewer columns where these would be too wide."""
     labels = [str(handle.get_label()) for handle in options.get("handles") or ax.get_legend_handles_labels()[0]]
-    width = 0.9 * 72 * ax.figure.get_figure(root=True).get_figwidth()
+    width = 0.9 * 72 * ax.figure.bbox.width / ax.figure.dpi
     while columns > 1 and _legend_width(labels, columns) > width:
         columns -= 1
     ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, columnspacing=1.3, **options)

@@ -11,6 +11,7 @@ import numpy as np
 from lacewing.attacks._measure import right
 from lacewing.attacks._types import Observed, Task
 from lacewing.metrics import Bools, Floats
+from lacewing.results import AttackResult
 
 LEVEL = 0.05  # of the one-sided test that the model answers its members better than one constant answer
 CAUSES = "Likely causes: a wrong checkpoint, other preprocessing, renumbered classes, or rows in another order."
@@ -39,15 +40,28 @@ class Fit:
         """What a model that is not above chance does, as a part of a sentence."""
         if self.frequent_members is None:
             return f"the model answers its {self.n_members} members no better than the best constant answer does"
-        if self.frequent_members == self.n_members:
-            return (
-                f"all {self.n_members} members have one class, so that their accuracy cannot show that this model "
-                "learned them"
-            )
-        return (
-            f"the model is right about {self.right_members} of {self.n_members} members, no better than always "
-            f"answering the most frequent class ({self.frequent_members} of {self.n_members})"
-        )
+        return _no_better("the model", self.right_members, self.n_members, self.frequent_members)
+
+
+def _no_better(who: str, right: int, n: int, frequent: int) -> str:
+    if frequent == n:
+        return f"all {n} members have one class, so that their accuracy cannot show that {who} learned them"
+    return (
+        f"{who} is right about {right} of {n} members, no better than always answering the most frequent class "
+        f"({frequent} of {n})"
+    )
+
+
+def at_chance(result: AttackResult, who: str) -> str | None:
+    """What a network of classes does that is at chance on its members, as a part of a sentence; None: it is not.
+
+    None also where the result does not hold the records, as one from results.csv. ``who`` names the network.
+    """
+    if not len(result.label_N) or not len(result.correct_N) or not result.member_N.any():
+        return None
+    label, correct = result.label_N[result.member_N], result.correct_N[result.member_N]
+    n, right, frequent = len(label), int(correct.sum()), int(np.unique(label, return_counts=True)[1].max())
+    return _no_better(who, right, n, frequent) if _at_least(right, n, frequent / n) > LEVEL else None
 
 
 def fit(seen: Observed) -> Fit:

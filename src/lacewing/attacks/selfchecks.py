@@ -15,6 +15,7 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import phi
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
+from lacewing.attacks._fit import at_chance as at_chance
 from lacewing.attacks._measure import right
 from lacewing.attacks._references import TOLERANCE, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References

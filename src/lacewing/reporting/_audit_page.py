@@ -167,8 +167,8 @@ def refusals(audit: AuditLike, registry: Mapping[str, Attack]) -> list[tuple[str
 
 
 def other_bounds(audit: AuditLike) -> list[tuple[str, list[str]]]:
-    """Each attack with its bounds on epsilon as text: the page's own, then those of `_KINDS`; the largest first."""
-    ranked = sorted(audit.epsilon_other, key=lambda name: -_bound(audit.epsilon.get(name, 0.0)))
+    """Each attack with its bounds on epsilon as text: the page's own, then those of `_KINDS`; in the page's order."""
+    ranked = [a.attack for a in strongest_first(audit.attacks) if a.attack in audit.epsilon_other]
     return [
         (
             name,
@@ -197,9 +197,8 @@ def page(audit: AuditLike) -> str:
     by_attack = {a.attack: {a.network.seed: a} for a in audit.attacks}
     if len(by_attack) != len(audit.attacks):
         raise UsageError("attacks holds two results of one attack: an audit is about one network.")
-    names = in_order(by_attack, registry)
-    results = {name: by_attack[name] for name in names}
-    drawing = _rocs.draw("roc-audit", "ROC of every attack", results, _rocs.highlighted([results]), "")
+    results = {a.attack: by_attack[a.attack] for a in strongest_first(audit.attacks)}
+    drawing = _rocs.draw("roc-audit", "ROC of every attack", results, list(results)[: _rocs.COLOURS], "")
     first, more = answer(audit)
     return _page.fill(
         "audit.html.j2",

@@ -29,6 +29,7 @@ from lacewing.reporting._data import (
 )
 from lacewing.results import Estimate
 from lacewing.tradeoff import PAPER_SLOPE, Point, TradeOff
+from lacewing.tradeoff.cautions import untrained_dense
 
 BUDGET = 0.05  # relative loss of accuracy within which the best sparse network is named at the top
 
@@ -60,6 +61,8 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
     elif values := _leaks_each("balanced_accuracy", data):
         first = _few_seeds(f"attack accuracy {percent_range(min(values), max(values))}", len(values))
         first += f" (95\u202f% interval {percent_range(a0.low, a0.high)}, {found.interval})."
+    elif random := untrained_dense(data.attacks):
+        first = random
     else:
         first = (
             f"No leakage found above an attack accuracy of {percent(a0.high)} at {n_text(data)}, {units_of(found)}: "
@@ -153,6 +156,8 @@ def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
     elif values := _leaks_each("auc", data):
         first = _few_seeds(f"AUC {number(min(values))} to {number(max(values))}", len(values))
         first += f" (95\u202f% interval {number(e.low)} to {number(e.high)}, {over})."
+    elif random := untrained_dense(data.attacks):
+        first = random
     else:
         first = f"No leakage found above an AUC of {number(e.high)} at {n_text(data)}."
     return first, [second, *third]

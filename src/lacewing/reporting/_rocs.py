@@ -43,6 +43,7 @@ _STYLES = (
     ("#5b9bd5", (0, (4, 1, 1, 1, 1, 1))),
     ("#7f3c8d", (0, (2.5, 1.2))),
 )
+COLOURS = len(_STYLES)
 _REST = "#9aa3af"
 
 Results = Mapping[str, Mapping[int, AttackResult]]  # by attack, then by seed
@@ -85,7 +86,7 @@ def highlighted(results: Sequence[Results]) -> list[str]:
         for name, of_seed in of_attack.items():
             means.setdefault(name, []).extend(e.value for e in estimates(of_seed, "auc").values())
     ranked = sorted((n for n in means if means[n]), key=lambda n: (n != PAPER_ATTACK, -fmean(means[n])))
-    return ranked[: len(_STYLES)]
+    return ranked[:COLOURS]
 
 
 def draw(name: str, title: str, results: Results, coloured: Sequence[str], about: str) -> Drawing:

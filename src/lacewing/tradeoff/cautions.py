@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from lacewing.attacks.selfchecks import at_chance
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff import BUTTERFLY, SHORT, TradeOff, Units
 
@@ -62,6 +63,13 @@ def _undertrained(dense: Sequence[NetworkResult]) -> list[str]:
     ]
 
 
+def untrained_dense(attacks: Sequence[AttackResult]) -> str | None:
+    """A sentence where a dense target is at chance on its own members: what it leaks cannot be asked. None: none is."""
+    dense = (a for a in attacks if a.network.baseline and a.network.role == "target")
+    found = next((chance for a in dense if (chance := at_chance(a, f"the network {a.network.id}"))), None)
+    return None if found is None else f"This study cannot say what its dense network leaks: {found}."
+
+
 def _down(share: float) -> str:
     """A percentage, rounded down: what is less than 98 % does not read as 98.0 %."""
     return f"{math.floor(1000 * share + 1e-9) / 1000:.1%}"
@@ -93,6 +101,8 @@ def _slope(attacks: Sequence[AttackResult], tradeoff: TradeOff) -> list[str]:
             f"records (balanced accuracy {min(values):.3f} to {max(values):.3f}, each interval over records above "
             f"0.5), and the interval of their mean reaches 0.5 ({a0.text(SHORT)}, {tradeoff.interval})."
         ]
+    if random := untrained_dense(attacks):
+        return [random]
     counts = {a.n_members + a.n_nonmembers for a in attacks if a.attack == tradeoff.attack and a.network.baseline}
     n = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "unknown"
     sentence = (

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lacewing import reporting as report
 from lacewing.metrics import Estimate
 from lacewing.reporting import _afford, _data, _families, _headline, _notes, _plane, _slopes, _slopes_by_attack
 from lacewing.tradeoff import CHANGE, Spread, show_change, show_slope, tradeoff
+from lacewing.tradeoff.cautions import failures
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,28 @@ def test_no_leakage_is_said_only_where_the_dense_networks_do_not_leak_either(pla
     )
     assert "t over 3 seeds" in first
     assert _headline.headline(_dense(plain, values, half=0.06))[0].startswith("No leakage found")  # .55 might be chance
+
+
+def test_a_dense_network_at_chance_on_its_own_members_has_no_all_clear(plain: Any) -> None:
+    quiet = _dense(plain, dict.fromkeys(range(3), 0.5), half=0.06)
+    assert _headline.headline(quiet)[0].startswith("No leakage found")
+
+    def wrong(a: Any) -> Any:
+        label = np.arange(len(a.member_N)) % 4
+        return dataclasses.replace(a, label_N=label, correct_N=label == 0)
+
+    guessing = dataclasses.replace(quiet, attacks=[wrong(a) for a in quiet.attacks])
+    n = int(guessing.attacks[0].member_N.sum())
+    said = _headline.headline(guessing)[0]
+    assert re.fullmatch(
+        rf"This study cannot say what its dense network leaks: the network dense/target/\d is right about \d+ of {n} "
+        r"members, no better than always answering the most frequent class \(\d+ of \d+\)\.",
+        said,
+    )
+    signs = failures(guessing.networks, guessing.attacks, guessing.tradeoff)
+    assert said in signs
+    assert not any("no leakage found" in sign for sign in signs)
+    assert "o leakage found" not in report.model_card(dataclasses.replace(guessing, failures=signs))
 
 
 def test_the_same_holds_of_attacks_that_only_rank(reports: ModuleType) -> None:

@@ -215,10 +215,10 @@ def _files(folder: Path) -> None:
     half = rng.random((2, 2400)) < 0.5
     np.savez(
         folder / "outputs.npz",
-        logits=rng.normal(size=(2400, 3)),
+        logits=rng.normal(size=(2400, 3)) + np.eye(3)[label],
         label=label,
         member=member,
-        reference_logits=rng.normal(size=(4, 2400, 3)),
+        reference_logits=rng.normal(size=(4, 2400, 3)) + np.eye(3)[label],
         reference_in=np.concatenate([half, ~half]),
     )
     np.savez(folder / "mine.npz", x=rng.integers(0, 255, (80, 1, 8, 8)).astype(np.uint8), y=np.arange(80) % 4)

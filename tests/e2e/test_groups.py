@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lacewing as lw
-from lacewing.errors import UsageError
+from lacewing.errors import DataError, UsageError
 from lacewing.study.compare import compare
 from lacewing.study.folder import recorded
 from lacewing.study.prepared import Prepared
@@ -117,6 +117,15 @@ def test_copies_are_told_before_a_study_runs_and_with_its_results_and_groups_kee
     assert any(note.startswith("n counts groups: data.groups (duplicates) makes 200 groups of 400") for note in notes)
     notes = Prepared(_study(small, tmp_path, groups="patient"), out=tmp_path / "other").notes
     assert any("has a copy among its non-members" in n and '["patient", "duplicates"]' in n for n in notes)
+
+
+def test_a_draw_of_one_class_is_refused_before_anything_runs(small: ModuleType, tmp_path: Path) -> None:
+    study = _study(small, tmp_path, records=60, seed=1)
+    with np.load(tmp_path / "own.npz") as own:
+        np.savez(tmp_path / "own.npz", x=own["x"], y=(np.arange(400) == 7).astype(int))
+    said = r"data\.records: own\.npz: all 60 records are of class 0, and at least 2 classes are needed"
+    with pytest.raises(DataError, match=said):
+        Prepared(study, out=tmp_path / "run")
 
 
 def test_keys_follow_the_groups_and_not_the_names_of_groups(small: ModuleType, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def _constant(column: Inputs) -> bool:
 
 def across(copies_N: Codes, inside: Codes, outside: Codes) -> int:
     """How many of the records ``inside`` and ``outside`` have a copy on the other side."""
-    one, two = copies_N[inside], copies_N[outside]
+    copied = np.bincount(copies_N)[copies_N] > 1  # few, as a rule
+    one, two = (copies_N[side[copied[side]]] for side in (inside, outside))
     return int(np.isin(one, two).sum() + np.isin(two, one).sum())
 
 

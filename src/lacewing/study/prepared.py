@@ -16,6 +16,7 @@ from lacewing.config import CONTROLS, Attacks
 from lacewing.errors import FolderError, UsageError
 from lacewing.methods import METHODS
 from lacewing.metrics import resolves
+from lacewing.models import is_own
 from lacewing.study import auto, jobs
 from lacewing.study.declared import Study, difference, load_study
 from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, facts_of, read_plan_file, unlike
@@ -87,6 +88,9 @@ class Prepared:
             self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
+        for job in self.slice.networks:
+            if is_own(job.model) and self.trained(job):
+                jobs.check_count(self.found.get(job.key, self.store), job, self.counts[job.network]["nonzero"])
 
     def _facts(self, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """What plan.json holds beside the study."""

@@ -69,8 +69,8 @@ def save_checkpoint(folder: Path, progress: TrainingState, *, job: str, epochs: 
     write_atomically(folder / "progress.json", json.dumps({**where, "saved": time.time()}))
 
 
-def load_checkpoint(folder: Path, names: set[str]) -> TrainingState | None:
-    """The state of an interrupted training; None where there is no state or it belongs to another model.
+def load_checkpoint(folder: Path) -> TrainingState | None:
+    """The state of an interrupted training; None where there is none.
 
     Raises:
         UsageError: the state is damaged or was altered.
@@ -88,4 +88,4 @@ def load_checkpoint(folder: Path, names: set[str]) -> TrainingState | None:
     for key, tensor in tensors.items():
         kind, _, name = key.partition("|")
         split.setdefault(kind, {})[name] = tensor
-    return TrainingState(curve, split["model"], split["momentum"], seconds) if set(split["model"]) == names else None
+    return TrainingState(curve, split["model"], split["momentum"], seconds)

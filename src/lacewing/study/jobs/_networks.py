@@ -13,6 +13,7 @@ from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError,
 from lacewing.methods import built
 from lacewing.study.jobs._observe import members, probe, publish
 from lacewing.study.jobs._progress import finished, missing_stops, trained
+from lacewing.study.jobs._weights import check_fits, load_weights
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
 
@@ -140,10 +141,10 @@ class _Training:
 
         if not self.start:
             return
-        store, key = self._work.store, self._jobs[self.start].key
-        model.load_state_dict(load_tensors(store.need(key, "model.safetensors")))
+        store, job = self._work.store, self._jobs[self.start]
+        load_weights(store, job, model)
         if guard is not None:
-            guard.masks = unpack(load_tensors(store.need(key, "masks.safetensors")))
+            guard.masks = unpack(load_tensors(store.need(job.key, "masks.safetensors")))
 
     def fit(self, model: nn.Module, guard: Guard | None = None) -> None:
         work, number = self._work, self._next
@@ -190,11 +191,8 @@ def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard 
 
 def _load_or_retrain(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard | None) -> None:
     """The weights of a finished first network: from the store or, if they were dropped, by training it again."""
-    from lacewing.training.checkpoints import load_tensors
-
-    stored = work.store.file(job.key, "model.safetensors")
-    if stored is not None:
-        model.load_state_dict(load_tensors(stored))
+    if work.store.file(job.key, "model.safetensors") is not None:
+        load_weights(work.store, job, model)
     else:
         _train(work, job, model, guard=guard)
 
@@ -242,29 +240,35 @@ def probe_stored(work: Workspace, job: NetworkJob) -> None:
         return
     if work.stop():
         raise BudgetSpent(f"stopped before the questions to {job.id}; what others answered is saved.")
-    weights = work.store.file(job.key, "model.safetensors")
-    if weights is None:
+    if work.store.file(job.key, "model.safetensors") is None:
         raise FolderError(
             f"the weights of {job.id} were dropped (--keep signals), and an attack needs to ask it more: give --out "
             "another folder."
         )
     model = build(work, job)
-    model.load_state_dict(load_tensors(weights))
+    load_weights(work.store, job, model)
     lay_out(model, work.records.x.ndim, job.train.channels_last)  # as it was when training ended: the same bits
     masks = work.store.file(job.key, "masks.safetensors")
     probe(work, job, model, unpack(load_tensors(masks)) if masks is not None else {})
 
 
 def saved_state(work: Workspace, job: NetworkJob, model: nn.Module) -> TrainingState | None:
-    """What an interrupted training goes on from; None where there is nothing, or where it is damaged, which is told."""
+    """What an interrupted training goes on from; None where there is nothing, or where it is damaged, which is told.
+
+    Raises:
+        FolderError: the model that is built now is not the one that was being trained.
+    """
     from lacewing.training.checkpoints import load_checkpoint
 
     folder = work.store.work(job.key)
     try:
-        return load_checkpoint(folder, set(model.state_dict()))
+        found = load_checkpoint(folder)
     except UsageError:
         work.store.damaged.add((job.key, f"work/{job.key}/checkpoint.safetensors"))
         return None
+    if found is not None:
+        check_fits(job, model, found.model)
+    return found
 
 
 def _train(

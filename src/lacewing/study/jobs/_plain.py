@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lacewing import models
 from lacewing.methods import built
+from lacewing.study.jobs._weights import load_weights
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
 from lacewing.support.user_code import user_code
@@ -32,11 +33,9 @@ def plain_model(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classe
     """A trained network as a plain torch model, in evaluation mode. Runs the factory, if the study names one."""
     import torch
 
-    from lacewing.training.checkpoints import load_tensors
-
     spec = job.spec.loaded()
     with torch.random.fork_rng(devices=[]), user_code(f"networks: method {job.method}", own_frames=True):
         dense = models.build(job.model, shape, classes)
         model = built(spec, models.build(job.model, shape, classes)) if spec.reshapes else dense
-        model.load_state_dict(load_tensors(store.need(job.key, "model.safetensors")))
+        load_weights(store, job, model)
         return spec.export(model, dense).eval()

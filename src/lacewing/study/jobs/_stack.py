@@ -15,6 +15,7 @@ from lacewing.errors import BudgetSpent, DivergedError
 from lacewing.study.jobs import _networks as single
 from lacewing.study.jobs._observe import members, publish
 from lacewing.study.jobs._progress import FILES, trained
+from lacewing.study.jobs._weights import load_weights
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
 
@@ -77,7 +78,7 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
         guard = spec.guard(model)
         if place not in dead:
             guard.origin = single.rewind_point(work, head, origin)
-            model.load_state_dict(load_tensors(work.store.need(job.key, "model.safetensors")))
+            load_weights(work.store, job, model)
             if start:
                 guard.masks = unpack(load_tensors(work.store.need(job.key, "masks.safetensors")))
         models.append(model)

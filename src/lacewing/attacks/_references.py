@@ -85,7 +85,8 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
     """
     right_KN = np.argmax(references.logits_KNC, axis=2) == target.label_N
     own = np.argmax(target.logits_NC, axis=1) == target.label_N
-    apart, said = [], []
+    apart, kinds = list[str](), list[str]()
+    mean: dict[str, list[str]] = {"target": [], "references": []}
     for kind, name in ((True, "members"), (False, "non-members")):
         there = (references.in_KN == kind).any(axis=1)
         if not there.any():
@@ -95,7 +96,9 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
         error = math.sqrt(mine.var() / len(mine) + theirs.var() / len(theirs))
         if abs(theirs.mean() - mine.mean()) > max(TOLERANCE, 3 * error):
             apart.append(name)
-        said.append(f"on {name} target {mine.mean():.3f}, references {theirs.mean():.3f} on average")
+        kinds.append(name)
+        mean["target"].append(f"{mine.mean():.3f}")
+        mean["references"].append(f"{theirs.mean():.3f}")
     wrong = [f"not alike on {' and '.join(apart)}, so a real attacker's would be better"] * bool(apart)
     lost = []
     if not _at_chance(own, target.label_N, target.member_N):
@@ -105,7 +108,8 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
         wrong.append(f"no better than chance on what they trained on: {_listed(lost)}")
     if (certainty := _membership(target, references)) is not None:
         wrong.append(certainty)
-    return not wrong, f"Accuracy {' and '.join(said)}: {'; '.join(wrong) or 'alike'}."
+    said = ", ".join(f"{name} {' and '.join(values)}" for name, values in mean.items())
+    return not wrong, f"Accuracy on {' and '.join(kinds)}: {said} on average: {'; '.join(wrong) or 'alike'}."
 
 
 def _membership(target: Observed, references: References) -> str | None:

@@ -136,7 +136,9 @@ def test_references_of_the_targets_recipe_are_like_it():
     assert alike
     assert sentence.endswith("on average: alike.")
     right = trained(MEMBER, seed=50).argmax(1) == LABELS
-    assert f"on members target {right[MEMBER].mean():.3f}" in sentence
+    assert (
+        f"on members and non-members: target {right[MEMBER].mean():.3f} and {right[~MEMBER].mean():.3f}, " in sentence
+    )
     untrained = observed(MEMBER, skill=0, leak=0)
     assert judged(recipe(skill=0, leak=0), target=untrained)[0]  # at chance as the target is
 
@@ -168,4 +170,4 @@ def test_a_wrong_membership_is_seen_where_every_answer_is_right():
     assert judged(recipe(skill=12.0), target=target)[0]
     alike, sentence = judged(recipe(skill=12.0), ~INSIDE, target=target)
     assert not alike
-    assert "on members target 1.000, references 1.000 on average" in sentence
+    assert "target 1.000 and 1.000, references 1.000 and 1.000 on average" in sentence

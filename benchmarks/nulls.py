@@ -60,8 +60,8 @@ class World:
         people = self.rng.normal(size=(-(-n // self.rows), FEATURES)).repeat(self.rows, axis=0)[:n]
         x = people + (0.3 * self.rng.normal(size=people.shape) if self.rows > 1 else 0.0)
         if self.binary:
-            x = people = (x > 0.8).astype(np.float64)
-        noise = 0.8 if self.binary or self.rows > 1 else 1.5
+            x = people = (x > 0.4).astype(np.float64)
+        noise = 0.5 if self.binary or self.rows > 1 else 1.5
         score = people @ self.weights + noise * self.rng.normal(size=(len(people), self.weights.shape[1]))
         y = {
             "classification": score.argmax(axis=1),

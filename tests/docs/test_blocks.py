@@ -5,7 +5,7 @@ Comments that no reader sees, in the lines above a block, say what is done other
 
     <!-- skip: REASON -->         it is not executed
     <!-- dry-run: REASON -->      `lacewing run` and `make` get --dry-run: in full the block takes over a minute
-    <!-- with: WORDS; REASON -->  the command gets more words, `lw.run` more `set`, that make it small
+    <!-- with: WORDS; REASON -->  the command gets more words, `lw.run` and its like more `set`, that make it small
     <!-- output: REASON -->       of its output only the first words of each row are compared: the rest is measured
     <!-- file: NAME -->           it is written to this file, too
     <!-- given: FOLDER ... -->    finished run folders that are there from here on
@@ -89,9 +89,10 @@ class Reader:
     def python(self, example: Example) -> None:
         """Statement by statement; where a comment behind an expression is a value, the expression has it."""
         source = example.parsed
-        run = lw.run
+        made_small = ("run", "plan_table")
         if self.extra:
-            lw.run = functools.partial(run, set=self.extra)
+            for name in made_small:
+                setattr(lw, name, functools.partial(getattr(lw, name), set=self.extra))
         try:
             for statement in ast.parse(source).body:
                 code = "\n" * (example.line + statement.lineno - 1) + (ast.get_source_segment(source, statement) or "")
@@ -103,7 +104,8 @@ class Reader:
                     assert found == told, code.strip()
         finally:
             if self.extra:
-                del lw.run
+                for name in made_small:
+                    delattr(lw, name)
 
     def sh(self, example: Example) -> None:
         """A command a line."""

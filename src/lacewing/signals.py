@@ -275,7 +275,7 @@ def gradient_norms(
     most = _CPU_GRADIENT_FLOATS if device.type == "cpu" else _GRADIENT_FLOATS
     step = max(1, min(batch_size or _NOISE_BLOCK, most // max(1, sum(w.numel() for w in weights.values()))))
     labels = labels.to(device)
-    with torch.enable_grad(), measuring(model), warnings.catch_warnings():
+    with torch.enable_grad(), measuring(model), _computed_weights_kept(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # for operations with a slow vmap rule
         try:
             parts = [
@@ -284,6 +284,17 @@ def gradient_norms(
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # no vmap rule: a loop over records
             parts = [_looped(loss_at, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
     return torch.cat(parts).sqrt().cpu().numpy() if parts else np.empty((0, 2), np.float32)
+
+
+@contextmanager
+def _computed_weights_kept(model: nn.Module) -> Iterator[None]:
+    """Put back tensors that hooks compute in each forward pass, as torch's pruning does: under vmap they are not real."""
+    before = [(module, {k: v for k, v in vars(module).items() if isinstance(v, Tensor)}) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, tensors in before:
+            vars(module).update(tensors)
 
 
 def _looped(

@@ -374,3 +374,11 @@ def test_labels_beyond_the_outputs_and_other_shapes_are_refused():
         _probed(_network(), _images(), LABELS + 1)
     with pytest.raises(UsageError, match=r"\(9, 2, 4\)"):
         _probed(_network(), _images()[..., 0])
+
+
+def test_weights_that_hooks_compute_are_left_as_they_were():
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
+    nn.utils.prune.l1_unstructured(model[0], "weight", 0.5)
+    before = model[0].weight.detach().clone()
+    gradient_norms(model, torch.randn(6, 5), torch.zeros(6, dtype=torch.long))
+    assert model[0].weight.detach().numpy() == pytest.approx(before.numpy())  # a tensor of vmap gives no array

@@ -176,15 +176,21 @@ def _refuse_few(rows: Array, name: str) -> None:
 
 
 def _refuse_cut(rows: Array, name: str) -> None:
-    """Refuse rows in which one value stands for what was left out: the largest k alone, or logits cut at 0."""
-    varied = rows[:, (rows != rows[0]).any(axis=0)]
+    """Refuse rows in which one value stands for what was left out: the largest k alone, or logits cut at 0.
+
+    Such a value stands in many columns. A value that repeats in one column is no filler: a network whose hidden units
+    are all at zero answers its biases. Nor is it in rows that are constant.
+    """
+    varied = rows[(rows != rows[:, :1]).any(axis=1)]
     if rows.shape[1] < 3 or varied.size == 0:
         return
-    values, counts = np.unique(varied, return_counts=True)
-    if counts.max() > max(_FILLED * varied.size, 2):
+    values, place, counts = np.unique(varied, return_inverse=True, return_counts=True)
+    most = int(counts.argmax())
+    of_columns = (place.reshape(varied.shape) == most).sum(axis=0)
+    if counts[most] > max(_FILLED * varied.size, 2) and of_columns.max() < _ALIKE * counts[most]:
         raise UsageError(
-            f"{name} hold the value {values[counts.argmax()]:.6g} in {counts.max() / varied.size:.0%} of their places: "
-            "only the largest outputs seem to be there, or they were cut or rounded. Give the logits of all classes."
+            f"{name} hold the value {values[most]:.6g} in {counts[most] / varied.size:.0%} of their places: only the "
+            "largest outputs seem to be there, or they were cut or rounded. Give the logits of all classes."
         )
 
 

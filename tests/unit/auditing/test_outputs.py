@@ -114,3 +114,12 @@ def test_unknown_tasks_and_outputs_are_named(task, outputs, says):
 
 def test_the_single_column_of_a_binary_model_is_that_of_class_1():
     assert Form("logits", single=True).logits(np, np.array([[2.0]])).tolist() == [[0.0, 2.0]]
+
+
+def test_a_network_whose_hidden_units_are_at_zero_for_many_records_is_no_cut_of_its_outputs():
+    biases = np.array([0.5, -1.25, 2.0, 0.125])
+    answers = np.where(np.arange(60)[:, None] % 2, biases, biases + np.random.default_rng(2).normal(size=(60, 4)))
+    logits, _, _ = as_logits(answers, "classification", None, "answers")
+    np.testing.assert_array_equal(logits, answers)
+    with pytest.raises(UsageError, match="hold the value -9"):
+        as_logits(np.where(TOP > 0, LOGITS, -9), "classification", None, "answers")

@@ -42,14 +42,22 @@ def test_signals_are_what_their_names_say():
     p_y = p[np.arange(len(p)), seen.label_N]
     others = np.where(np.arange(4) == seen.label_N[:, None], 0, p * np.log1p(-p)).sum(axis=1)
     expected = {
-        "loss": np.log(p_y),
-        "confidence": p_y,
+        "loss": np.log(p_y / (1 - p_y)),
+        "confidence": np.log(p_y / (1 - p_y)),
         "entropy": (p * np.log(p)).sum(axis=1),
         "modified-entropy": (1 - p_y) * np.log(p_y) + others,
         "gap": p.argmax(axis=1) == seen.label_N,
     }
     for name, values in expected.items():
         np.testing.assert_allclose(attack(name, seen).scores_N, values, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_loss_and_confidence_do_not_tie_where_probabilities_round_to_one():
+    sure = np.zeros((40, 3))
+    sure[:, 0] = np.linspace(40, 900, 40)
+    seen = Observed(sure, np.zeros(40, int), np.arange(40) % 2 == 0, None, np.arange(40))
+    for name in ("loss", "confidence"):
+        assert (np.diff(attack(name, seen).scores_N) > 0).all()
 
 
 def test_a_global_threshold_is_the_best_of_the_shadow():

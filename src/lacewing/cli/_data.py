@@ -32,7 +32,10 @@ def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
 
 @app.command("check")
 def data_check(name: str, data_root: DataRoot = None) -> None:
-    """Read a data set, verify its checksum, and count exact copies, constant features and rare classes."""
+    """Read a data set and verify its checksum.
+
+    Exact copies, constant features and rare classes are counted.
+    """
     from lacewing import data
 
     found = data.check(name, data_root)

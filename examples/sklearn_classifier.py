@@ -4,7 +4,7 @@
     python examples/sklearn_classifier.py --small    # seconds: 4 references, 4 attacks
 
 Breast cancer Wisconsin (569 patients, 30 measurements each, inside scikit-learn). Lacewing needs only a
-callable that returns logits for records; log-probabilities are logits. Two forests face the same attacks on the same
+callable that returns logits or probabilities for records. Two forests face the same attacks on the same
 patients: one that trained on half of them, and one that trained on other patients.
 """
 
@@ -22,13 +22,11 @@ import lacewing as lw
 
 TREES = 100
 SMALL = {"references": 4, "attacks": ("loss", "quantile", "lira-online", "rmia-online")}
-FLOOR = 1e-3  # a forest may answer with a probability of 0, whose logarithm no attack could use
 
 
 def refit(x: np.ndarray, y: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Your own training code: a new forest, grown on these records alone. Everything random follows ``seed``."""
-    forest = RandomForestClassifier(TREES, random_state=seed).fit(x, y)
-    return lambda records: np.log(np.maximum(forest.predict_proba(records), FLOOR))
+    return RandomForestClassifier(TREES, random_state=seed).fit(x, y).predict_proba
 
 
 def main(
@@ -55,6 +53,7 @@ def main(
                 model,
                 members,
                 nonmembers,
+                outputs="probabilities",  # said, since votes of 100 trees look like rounded probabilities
                 population=population,
                 refit=refit,
                 references=references,

@@ -288,7 +288,7 @@ def gradient_norms(
 
 @contextmanager
 def _computed_weights_kept(model: nn.Module) -> Iterator[None]:
-    """Put back tensors that hooks compute in each forward pass, as torch's pruning does: under vmap they are not real."""
+    """Put back tensors that hooks compute in each forward pass, as torch's pruning does: those of vmap are not real."""
     before = [(module, {k: v for k, v in vars(module).items() if isinstance(v, Tensor)}) for module in model.modules()]
     try:
         yield

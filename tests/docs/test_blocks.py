@@ -33,7 +33,7 @@ import lacewing as lw
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"])
-LANGUAGES = ("python", "toml", "console", "sh", "bash", "text")
+LANGUAGES = ("python", "toml", "console", "sh", "bash", "text", "yaml")
 SKIPPED = 2  # in all documents together: raise it only for a block that cannot run where the tests run
 SLOW = {  # documents whose blocks take more than some seconds
     "docs/benchmarks.md",
@@ -77,6 +77,8 @@ class Reader:
 
     def text(self, example: Example) -> None:
         """It is shown, not executed."""
+
+    yaml = text  # of CI services; tests/e2e reads it
 
     def toml(self, example: Example) -> None:
         """A study, or a part of one, as it would be merged into another."""

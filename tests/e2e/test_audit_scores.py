@@ -237,3 +237,15 @@ def test_the_commands_of_the_ci_page_run(call: Any) -> None:
     assert {Path(path).name for path in github["jobs"]["audit"]["steps"][-1]["with"]["path"].split()} == {
         "audit.xml", "report.html", "audit.json",
     }  # fmt: skip
+
+
+def test_errors_of_the_command_name_its_options(call: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "one.npz", logits=rng.random(40), label=np.arange(40) % 2, member=np.arange(40) < 20)
+    assert "--task binary" in call("audit", "one.npz")[2]
+    assert "--outputs probabilities" in call("audit", "one.npz", "--task", "binary")[2]
+    assert call("audit", "one.npz", "--task", "binary", "--outputs", "probabilities")[0] == 0
+    code, _, said = call("audit", "scores.npz", "--outputs", "logits")
+    assert (code, "only scores are given" in said) == (2, True)
+    (tmp_path / "p.csv").write_text("member,label,prob_0,prob_1\n1,0,0.7,0.3\n0,1,0.2,0.8\n")
+    assert "name the model's outputs logit_0" in call("audit", "p.csv")[2]

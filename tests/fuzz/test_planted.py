@@ -114,12 +114,15 @@ PLANTED = {
     "logits that are no numbers": Garbage(outputs, changed(logits=lambda v: put(v, (2, 1), np.nan)), 2, "NaN"),
     "constant logits": Garbage(outputs, changed(logits=lambda v: v * 0), 2, "constant"),
     "probabilities for logits": Garbage(
-        outputs, changed(logits=lambda v: np.exp(v) / np.exp(v).sum(1, keepdims=True)), 2, "probabilities"
+        outputs, changed(logits=lambda v: np.exp(v) / np.exp(v).sum(1, keepdims=True)), 0, "taken as probabilities"
+    ),
+    "rounded probabilities": Garbage(
+        outputs, changed(logits=lambda v: (np.exp(v) / np.exp(v).sum(1, keepdims=True)).round(2)), 2, "round"
     ),
     "a label too large": Garbage(outputs, changed(label=lambda v: put(v, 5, C)), 2, "label holds values that are no"),
-    "a label below 0": Garbage(outputs, changed(label=lambda v: put(v, 5, -1)), 2, "label holds values that are no"),
+    "a label below 0": Garbage(outputs, changed(label=lambda v: put(v, 5, -1)), 2, "label holds -1"),
     "labels from 1": Garbage(outputs, changed(label=lambda v: v + 1), 2, "label holds values that are no class"),
-    "a label between two": Garbage(outputs, changed(label=lambda v: v + 0.5), 2, "label holds values that are no"),
+    "a label between two": Garbage(outputs, changed(label=lambda v: v + 0.5), 2, "task regression"),
     "fewer labels": Garbage(outputs, changed(label=lambda v: v[:-1]), 2, "label has shape"),
     "labels in another order": Garbage(outputs, changed(label=shuffled), 0, "no better than always answering"),
     "members exchanged with others": Garbage(outputs, changed(member=lambda v: 1 - v), 0, "inverted"),

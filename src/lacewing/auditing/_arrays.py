@@ -41,7 +41,7 @@ def as_seen(
     _outputs.check_columns(own.shape[1], task, "logits")
     if (own == own[0]).all():
         raise UsageError(f"logits are the same for all {n} records: constant outputs distinguish nothing.")
-    logits, _, note = _outputs.as_logits(own, task, outputs, "logits")
+    logits, form, note = _outputs.as_logits(own, task, outputs, "logits")
     notes += [note] if note else []
     y = _labels("label", arrays["label"], n, task, logits.shape[1])
     seen = dict(arrays)
@@ -56,7 +56,7 @@ def as_seen(
     for name in given.keys() - {"logits"}:
         if given[name].shape[-1] != own.shape[-1]:
             raise UsageError(f"{name} has shape {arrays[name].shape}, and logits have {own.shape[1]} columns.")
-        others, _, _ = _outputs.as_logits(real(name, given), task, outputs, name)
+        others, _, _ = _outputs.as_logits(real(name, given), task, outputs, name, form)
         labels = y if name == "reference_logits" else of_population
         if labels is None:
             continue  # told where the population is read

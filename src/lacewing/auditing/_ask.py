@@ -122,8 +122,9 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
         )
     if not isinstance(model, nn.Module):
         raise UsageError(
-            f"{who} answers a record differently in another batch: is a network in it in training mode (batch norm)? "
-            "Call .eval() on it first, or answer each record by itself."
+            f"{who} answers a record differently in another batch: is a network in it in training mode (batch norm), "
+            "or does it scale by the batch (dynamic quantisation)? Call .eval() on it first, or ask it one record at a "
+            "time."
         )
     return (
         f"The answers of {who} depend on the other records of a batch (normalisation by batch statistics), so that "

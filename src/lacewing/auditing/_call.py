@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,9 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
     with user_code(f"{who}, asked about records of shape {x.shape[1:]} and dtype {x.dtype},", mend):
         if isinstance(model, nn.Module):
             with torch.no_grad(), measuring(model):
-                parts = [_numpy(model(as_tensor(model, batch))) for batch in batches]
+                parts = [_numpy(model(as_tensor(model, batch)), who) for batch in batches]
         else:
-            parts = [_numpy(model(records.form.records(batch))) for batch in batches]
+            parts = [_numpy(model(records.form.records(batch)), who) for batch in batches]
     for at, (part, batch) in enumerate(zip(parts, batches, strict=True)):
         if part.dtype.kind not in "iuf" or part.ndim not in (1, 2) or len(part) != len(batch):
             raise UsageError(
@@ -73,10 +73,22 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
     return answers
 
 
-def _numpy(answer: Any) -> Array:
+def _numpy(answer: Any, who: str) -> Array:
     if isinstance(answer, Tensor):
         answer = answer.detach().cpu()
         return np.asarray(answer.float() if answer.dtype in (torch.bfloat16, torch.float16) else answer)
+    if hasattr(answer, "logits"):
+        raise UsageError(f"{who} answers an object that has logits: give a function, lambda x: {who}(x).logits.")
+    if isinstance(answer, Mapping):
+        first = next(iter(answer), "logits")
+        raise UsageError(
+            f"{who} answers a dict: give a function that picks its entry, such as lambda x: f(x)[{first!r}]."
+        )
+    if isinstance(answer, tuple | list) and answer and hasattr(answer[0], "shape") and np.ndim(answer[0]) > 1:
+        raise UsageError(
+            f"{who} answers {len(answer)} arrays: give a function that picks one, such as lambda x: f(x)[0], or of a "
+            "classifier of several labels numpy.stack([p[:, 1] for p in f(x)], axis=1)."
+        )
     if hasattr(answer, "to_numpy"):
         return np.asarray(answer.to_numpy())
     return np.asarray(answer)
@@ -130,6 +142,8 @@ class Standardised(nn.Module):
             if hasattr(self, "inner"):
                 answer: Tensor = self.inner(raw.to(self.precision))
             else:
-                answer = torch.from_numpy(_numpy(self.call(self.form.records(raw.numpy().astype(self.dtype)))))
+                answer = torch.from_numpy(
+                    _numpy(self.call(self.form.records(raw.numpy().astype(self.dtype))), self.who)
+                )
         logits: Tensor = self.answers.logits(torch, answer.reshape(len(answer), -1).float())
         return logits

@@ -6,13 +6,14 @@ What has lost the information that attacks read (rounded probabilities, the larg
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks._types import CLASSES, Task
+from lacewing.attacks._types import Task
 from lacewing.errors import UsageError, did_you_mean
 
 Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
@@ -50,7 +51,9 @@ def check_columns(columns: int, task: Task, name: str) -> None:
         raise UsageError(f"{name} have {columns} columns: a binary model answers one or two; leave out task='binary'.")
 
 
-def as_logits(answers: Array, task: Task, outputs: Outputs | None, name: str) -> tuple[Array, Form, str | None]:
+def as_logits(
+    answers: Array, task: Task, outputs: Outputs | None, name: str, like: Form | None = None
+) -> tuple[Array, Form, str | None]:
     """Logits (.., N, C) of the answers (.., N, C or 1), their form, and a note where that was told by their values.
 
     Args:
@@ -58,6 +61,7 @@ def as_logits(answers: Array, task: Task, outputs: Outputs | None, name: str) ->
         task: a binary model's single column becomes two, (0, logit of class 1); quantities stay as they are.
         outputs: what they are; None: rows that sum to 1 are probabilities, all else that passes for logits is.
         name: of the answers, for messages.
+        like: the form of the target's answers, whose floors serve, so that a probability of 0 counts the same.
 
     Raises:
         UsageError: they are not what ``outputs`` says, were rounded or cut, or are not told from probabilities.
@@ -65,17 +69,18 @@ def as_logits(answers: Array, task: Task, outputs: Outputs | None, name: str) ->
     if task == "regression":
         return answers, Form("logits"), None
     single = task == "binary" and answers.shape[-1] == 1
+    rows = answers.reshape(-1, answers.shape[-1])
+    alone = single or task == "multi-label"  # each number is one of its own, not a share of its row
     note = None
-    if outputs is None:
-        kind, note = _told(answers, task, single, name)
-    else:
-        kind = outputs
-        _check(answers, kind, single or task == "multi-label", name)
-    if kind in ("probabilities", "sigmoid") and not np.logical_or(answers == 0, answers == 1).all():
-        _refuse_rounded(answers, declared=outputs is not None, one_a_row=single or task == "multi-label", name=name)
-    elif kind in ("probabilities", "sigmoid"):
-        raise UsageError(f"{name} are 0 and 1 alone: give probabilities or logits, not the predicted class.")
-    form = Form(kind, single, task == "multi-label", _least(answers), _least(1.0 - answers))
+    kind = outputs or _told(rows, alone, single, name)
+    if outputs is not None:
+        _check(rows, kind, alone, name)
+    if len(rows) >= _ROWS_TO_TELL:
+        note = _refuse_lost(rows, kind, alone=alone, declared=outputs is not None, name=name)
+    if outputs is None and kind == "probabilities":
+        note = f"{name} were taken as probabilities, since each row sums to 1."
+    floors = (like.least, like.least_left) if like else (_least(answers), _least(1.0 - answers))
+    form = Form(kind, single, task == "multi-label", *floors)
     return form.logits(np, answers), form, note
 
 
@@ -109,59 +114,108 @@ def _least(p: Array) -> float:
     return min(_SMALLEST, float(positive.min())) if positive.size else _SMALLEST
 
 
-def _told(answers: Array, task: Task, single: bool, name: str) -> tuple[Outputs, str | None]:
+def _told(rows: Array, alone: bool, single: bool, name: str) -> Outputs:
     """What the answers are, by their values."""
-    rows = answers.reshape(-1, answers.shape[-1])
     if len(rows) < _ROWS_TO_TELL:
-        return "logits", None
+        return "logits"
     if rows.min() >= 0 and rows.max() <= 1:
-        if not single and task in CLASSES and _sums_to_one(rows):
-            _refuse_few(rows, name)
-            return "probabilities", f"{name} were taken as probabilities, since each row sums to 1."
-        _refuse_cut(rows, name)
+        if not alone and _sums_to_one(rows):
+            return "probabilities"
+        _refuse_incomplete(rows, alone, name)
+        if not alone:
+            _refuse_cut(rows, name)
         meant = "'probabilities' (of class 1)" if single else "'sigmoid' (each column between 0 and 1 on its own)"
-        sums = rows.sum(axis=1)
-        if not single and task in CLASSES and np.median(np.abs(sums - 1)) < 0.05:
-            raise UsageError(
-                f"{name} are rounded or incomplete probabilities: their rows sum to between {sums.min():.3f} and "
-                f"{sums.max():.3f}, not to 1. Rounding hides what attacks read: give them in full, or the logits."
-            )
         raise UsageError(
-            f"{name} lie between 0 and 1, and do not look like logits: say what they are, outputs={meant} or 'logits'."
+            f"{name} lie between 0 and 1, and do not look like logits: say what they are, outputs={meant}"
+            f"{' or outputs=' + repr('logits') if alone or rows.shape[1] < 3 else ''}."
         )
-    if not single and task in CLASSES and rows.max() <= 0 and _sums_to_one(np.exp(rows)):
-        p = np.exp(rows)
-        _refuse_few(rows, name)
-        _refuse_rounded(p, declared=False, one_a_row=False, name=name, floor=p.min())
-        return "log-probabilities", None
-    _refuse_cut(rows, name)
-    return "logits", None
+    if not alone and rows.max() <= 0 and _sums_to_one(np.exp(rows)):
+        return "log-probabilities"
+    return "logits"
 
 
-def _check(answers: Array, kind: Outputs, one_a_row: bool, name: str) -> None:
+def _check(rows: Array, kind: Outputs, alone: bool, name: str) -> None:
     """Refuse answers that are not what they are said to be."""
-    rows = answers.reshape(-1, answers.shape[-1])
     if kind == "logits":
-        if not one_a_row and len(rows) >= _ROWS_TO_TELL and rows.min() >= 0 and _sums_to_one(rows):
+        if alone or len(rows) < _ROWS_TO_TELL or rows.min() < 0:
+            return
+        if _sums_to_one(rows):
             raise UsageError(f"{name} are probabilities (each row sums to 1): say outputs='probabilities'.")
+        _refuse_incomplete(rows, alone, name)
+        if rows.max() <= 1 and rows.shape[1] > 2:
+            raise UsageError(
+                f"{name} all lie between 0 and 1, as sigmoids do and logits do not: say outputs='sigmoid'."
+            )
         return
     p = np.exp(rows) if kind == "log-probabilities" else rows
     if p.min() < 0 or p.max() > 1 + _SUM:
         raise UsageError(f"{name} range from {rows.min():.4g} to {rows.max():.4g}: they are no {kind}.")
-    if kind != "sigmoid" and not one_a_row and not _sums_to_one(p):
+    if kind != "sigmoid" and not alone and not _sums_to_one(p):
         sums = p.sum(axis=1)
         raise UsageError(
             f"{name}: rows of {kind} must sum to 1, and these sum to between {sums.min():.3f} and {sums.max():.3f}: "
             "give every class, unrounded, or the logits."
         )
-    if kind != "sigmoid" and not one_a_row:
+
+
+def _refuse_lost(rows: Array, kind: Outputs, *, alone: bool, declared: bool, name: str) -> str | None:
+    """Refuse answers that lost what attacks read: rounded, cut to the largest few, or the predicted class alone.
+
+    Returns a note where they may have been rounded and are declared to be what they are.
+    """
+    shares = kind in ("probabilities", "log-probabilities") and not alone  # of a row that sums to 1
+    if len(np.unique(rows)) <= 2:
+        if declared and shares:
+            return None  # of a tree whose leaves hold one class each
+        raise UsageError(
+            f"{name} take two values alone, as predicted classes do: give probabilities or logits"
+            f"{' (of a fully grown tree say outputs=' + repr('probabilities') + ')' if shares else ''}."
+        )
+    if kind == "logits":
+        sums = rows.sum(axis=1)
+        if not alone and rows.min() >= 0 and rows.max() > 1 and np.ptp(sums) <= _SUM * sums.mean():
+            raise UsageError(
+                f"each row of {name} sums to {sums[0]:.4g}: if they are percentages or votes, divide them by that and "
+                "say outputs='probabilities'."
+            )
+    elif (step := _step(np.exp(rows) if kind == "log-probabilities" else rows, rows.min(), kind)) is not None:
+        return _votes(np.exp(rows) if kind == "log-probabilities" else rows, step, kind, alone, declared, name)
+    if shares:
         _refuse_few(rows, name)
-    if kind == "log-probabilities":
-        _refuse_rounded(p, declared=True, one_a_row=one_a_row, name=name, floor=p.min())
+    elif kind == "logits" and not declared and not alone:
+        _refuse_cut(rows, name)
+    usual = rows == (rows.min() if shares else 1.0 if kind == "sigmoid" else np.nan)  # values that may repeat in a row
+    _refuse_filled(np.where(usual, np.nan, rows), name)
+    return None
 
 
 def _sums_to_one(p: Array) -> bool:
     return bool((np.abs(p.sum(axis=1, dtype=np.float64) - 1.0) <= _SUM).all())
+
+
+def _refuse_incomplete(rows: Array, alone: bool, name: str) -> None:
+    """Refuse rows that nearly sum to 1."""
+    sums = rows.sum(axis=1)
+    if not alone and rows.max() <= 1 and np.median(np.abs(sums - 1)) < 0.05:
+        raise UsageError(
+            f"{name} are rounded or incomplete probabilities: their rows sum to between {sums.min():.3f} and "
+            f"{sums.max():.3f}, not to 1. Rounding hides what attacks read: give them in full, or the logits."
+        )
+
+
+def _refuse_filled(rows: Array, name: str) -> None:
+    """Refuse rows of which most repeat one value in a third of their columns, in place of what was left out."""
+    classes = rows.shape[1]
+    times = max(2, -(-classes // 3))
+    varied = np.sort(rows[(rows != rows[:, :1]).any(axis=1)], axis=1)
+    if classes < 3 or not len(varied):
+        return
+    filled = (varied[:, times - 1 :] == varied[:, : classes - times + 1]).any(axis=1).mean()
+    if filled > 0.5:
+        raise UsageError(
+            f"{name} repeat one value in {times} or more of {classes} columns, in {filled:.0%} of the rows: only the "
+            "largest outputs seem to be there. Give the logits of all classes."
+        )
 
 
 def _refuse_few(rows: Array, name: str) -> None:
@@ -184,31 +238,50 @@ def _refuse_cut(rows: Array, name: str) -> None:
     varied = rows[(rows != rows[:, :1]).any(axis=1)]
     if rows.shape[1] < 3 or varied.size == 0:
         return
-    values, place, counts = np.unique(varied, return_inverse=True, return_counts=True)
-    most = int(counts.argmax())
-    of_columns = (place.reshape(varied.shape) == most).sum(axis=0)
-    if counts[most] > max(_FILLED * varied.size, 2) and of_columns.max() < _ALIKE * counts[most]:
+    largest = varied == varied.max(axis=1, keepdims=True)  # 0 where the usual way to stabilise has subtracted it
+    values, counts = np.unique(varied[~largest], return_counts=True)
+    if not values.size:
+        return
+    most, times = values[counts.argmax()], int(counts.max())
+    of_columns = ((varied == most) & ~largest).sum(axis=0)
+    if times > max(_FILLED * varied.size, 2) and of_columns.max() < _ALIKE * times:
         raise UsageError(
-            f"{name} hold the value {values[most]:.6g} in {counts[most] / varied.size:.0%} of their places: only the "
-            "largest outputs seem to be there, or they were cut or rounded. Give the logits of all classes."
+            f"{name} hold the value {most:.6g} in {times / varied.size:.0%} of their places: only the largest outputs "
+            "seem to be there, or they were cut or rounded. Give the logits of all classes (say outputs='logits' if "
+            "the model bounds its logits itself)."
         )
 
 
-def _refuse_rounded(p: Array, *, declared: bool, one_a_row: bool, name: str, floor: float | None = None) -> None:
-    """Refuse probabilities that are all multiples of a tenth to a ten-thousandth; votes of a forest, which are exact
-    and sum to 1, pass where they are declared to be probabilities."""
-    rows = p.reshape(-1, p.shape[-1]).astype(np.float64)
-    if len(rows) < _ROWS_TO_TELL:
-        return
-    values = rows if floor is None else rows[rows > floor * 1.01]
-    step = next((step for step in _STEPS if (np.abs(values * step - np.round(values * step)) < 1e-4).all()), None)
-    if step is None:
-        return
-    exact = not one_a_row and (np.abs(rows.sum(axis=1) - 1) < 1e-6).all()
-    if declared and exact:
-        return
-    mend = " (or say outputs='probabilities' if the model's answers are such steps, as votes of a forest are)"
-    raise UsageError(
-        f"{name} are probabilities rounded to multiples of {1 / step:g}, which hides what attacks read: give them in "
-        f"full, or the logits{mend if exact and not declared else ''}."
+def _step(p: Array, floor: float, kind: Outputs) -> int | None:
+    """1/step is what all probabilities are multiples of; None: they are multiples of nothing down to 1/10,000.
+
+    Of values other than 0 and 1, since a sure network answers these, and nearly these, without rounding.
+    """
+    values = p.astype(np.float64).ravel()
+    if kind == "log-probabilities":
+        values = np.where(values <= math.exp(floor) * 1.01, 0.0, values)
+    inner = values[(values != 0) & (values != 1)]
+    for step in _STEPS:
+        nearest = np.round(inner * step)
+        close = np.abs(inner * step - nearest) < 3e-7 * step + 1e-6
+        if inner.size and (close & (nearest > 0) & (nearest < step)).all():
+            return step
+    return None
+
+
+def _votes(p: Array, step: int, kind: Outputs, alone: bool, declared: bool, name: str) -> str:
+    """A note about probabilities that are multiples of 1/step: votes, as of a forest, which sum to 1 exactly.
+
+    Raises `UsageError` where they are not declared to be probabilities, or do not sum to 1: then they were rounded.
+    """
+    exact = alone or bool((np.abs(p.sum(axis=1, dtype=np.float64) - 1) < 1e-5 * p.shape[1]).all())
+    if not (declared and exact):
+        mend = f" (of votes of a forest, which are such multiples, say outputs='{kind}')" if exact else ""
+        raise UsageError(
+            f"{name} are probabilities rounded to multiples of {1 / step:g}, which hides what attacks read: give them "
+            f"in full, or the logits{mend}."
+        )
+    return (
+        f"{name} are multiples of {1 / step:g}: exact if they are votes, as of a forest; if they were rounded, the "
+        "leak is larger than it looks."
     )

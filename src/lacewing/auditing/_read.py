@@ -96,6 +96,11 @@ def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
             table[at] = _numbers(name, cells)
         elif name in _COLUMNS:
             arrays[name] = _words_or_numbers(name, cells) if name in _TEXT else _numbers(name, cells)
+        elif re.fullmatch(r"(p|prob|proba|probs|probability|softmax|sigmoid|output)_?\d+", name.lower()):
+            raise UsageError(
+                f"Unknown column '{name}': name the model's outputs logit_0, logit_1, ..., and say what they are, "
+                "outputs='probabilities' or 'sigmoid'."
+            )
         else:
             raise UsageError(f"Unknown column '{name}': {did_you_mean(name, (*_COLUMNS, 'logit_0', 'phi_0'))}")
     for prefix, table in numbered.items():

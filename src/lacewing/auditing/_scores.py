@@ -114,6 +114,8 @@ def audit_scores(
     for name in arrays:
         if name not in ("score", "member", "class", "id", "group"):
             raise UsageError(f"{name} is given without logits: give logits (N, C) and label (N,) beside it.")
+    if task != "classification" or outputs is not None:
+        raise UsageError("task and outputs say what logits are, and only scores are given: leave them out.")
     if not measured:
         raise UsageError("There is neither 'score' nor 'logits': give scores, or logits and label, beside member.")
     why = "It needs the model's outputs (logits and label); only scores are given."

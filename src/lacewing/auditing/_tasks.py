@@ -41,9 +41,14 @@ def checked_labels(labels: Array, task: Task, name: str) -> Array:
         raise UsageError(f"{name} has shape {labels.shape}, and a class is one number a record: {mend}.")
     if labels.ndim != 1:
         raise UsageError(f"{name} has shape {labels.shape}: give one label a record, such as y.ravel() of a column.")
-    if labels.dtype.kind not in "bui":
-        whole = labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())
-        mend = "if they are classes, give y.astype(int)" if whole else "say task='regression' for quantities"
+    if labels.dtype.kind not in "buif":
+        raise UsageError(
+            f"{name} has dtype {labels.dtype}, and classes are whole numbers from 0: number them as the model does, "
+            "e.g. numpy.unique(y, return_inverse=True)[1] for names in alphabetical order."
+        )
+    if labels.dtype.kind == "f":
+        whole = bool((labels == np.floor(labels)).all())
+        mend = ("give y.astype(int) for classes, or " if whole else "") + "say task='regression' for quantities"
         raise UsageError(f"{name} has dtype {labels.dtype}, and classes are whole numbers from 0: {mend}.")
     if len(labels) and labels.min() < 0:
         mend = "-1 and 1 become 0 and 1 by (y + 1) // 2" if set(np.unique(labels)) <= {-1, 1} else "number them anew"
@@ -89,15 +94,14 @@ def quality(answers: Array, labels: Array, member_N: Bools, task: Task) -> Quali
     """Shares of right answers, (classification, binary), of right labels (multi-label), or R^2 (regression).
 
     R^2 is 1 - (sum of squared errors) / (sum of squares about the mean of each side), averaged over quantities. The
-    constant answer is the members' most frequent value of each label, or their mean of each quantity.
+    constant answer of a regression is the members' mean; labels are compared with chance by their ranking.
     """
     if task in CLASSES:
         right = np.argmax(answers, axis=1) == labels
         return Quality(float(right[member_N].mean()), float(right[~member_N].mean()), None)
     if task == "multi-label":
         hits = ((answers > 0) == labels).mean(axis=1)
-        usual = (labels == (labels[member_N].mean(axis=0) > 0.5)).mean(axis=1)
-        return Quality(float(hits[member_N].mean()), float(hits[~member_N].mean()), hits - usual)
+        return Quality(float(hits[member_N].mean()), float(hits[~member_N].mean()), _ranked(answers, labels, member_N))
     answers = answers.astype(np.float64)
     spread = np.maximum(labels[member_N].var(axis=0), np.finfo(float).tiny)
     gain = ((labels - labels[member_N].mean(axis=0)) ** 2 - (labels - answers) ** 2) / spread
@@ -105,7 +109,45 @@ def quality(answers: Array, labels: Array, member_N: Bools, task: Task) -> Quali
     for side in (member_N, ~member_N):
         total = np.maximum(((labels[side] - labels[side].mean(axis=0)) ** 2).sum(axis=0), np.finfo(float).tiny)
         explained.append(float(np.mean(1 - ((labels[side] - answers[side]) ** 2).sum(axis=0) / total)))
+    _check_units(answers[member_N], labels[member_N], explained[0])
     return Quality(explained[0], explained[1], gain.mean(axis=1))
+
+
+def _ranked(answers: Array, labels: Array, member_N: Bools) -> Floats:
+    """(N,) how much better than chance each record's labels are ranked: the mean over a side is AUC - 1/2 over labels.
+
+    Of a label that a record has: the share of the side's records without it that answer less, and the other way round.
+    It needs no cut, so that rare labels and weighted losses, of which all answers may lie on one side, count too.
+    """
+    benefit = np.zeros(len(labels))
+    for side in (member_N, ~member_N):
+        parts = []
+        for answer, has in zip(answers[side].T, labels[side].T == 1, strict=True):
+            if has.all() or not has.any():
+                continue
+            inside, outside = np.sort(answer[has]), np.sort(answer[~has])
+            below = (np.searchsorted(outside, answer, "left") + np.searchsorted(outside, answer, "right")) / 2
+            above = (
+                len(inside) - (np.searchsorted(inside, answer, "left") + np.searchsorted(inside, answer, "right")) / 2
+            )
+            share = np.where(has, below / len(outside), above / len(inside)) - 0.5
+            parts.append(share / (2 * np.where(has, has.mean(), 1 - has.mean())))
+        if parts:
+            benefit[side] = np.mean(parts, axis=0)
+    return benefit
+
+
+def _check_units(answers: Floats, labels: Floats, explained: float) -> None:
+    """Raises `UsageError` where answers are those of the labels in another unit: a line maps them far better."""
+    if answers.shape[1] > 1 or not (answers.std() > 0 and labels.std() > 0):
+        return
+    correlation = float(np.corrcoef(answers[:, 0], labels[:, 0])[0, 1])
+    slope = correlation * float(labels.std() / answers.std())
+    if correlation**2 > max(0.3, explained + 0.2) and not 1 / 3 < slope < 3:
+        raise UsageError(
+            f"the answers explain {explained:.0%} of the members' quantities, and {correlation**2:.0%} if they are "
+            f"multiplied by {slope:.3g}: y and the answers seem to be in different units; give both in one."
+        )
 
 
 def _number(answers: Floats, labels: Array, task: Task, variance_D: Floats | None) -> Floats:

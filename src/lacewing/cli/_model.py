@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +35,9 @@ def audit(
     outputs: Annotated[
         str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
     ] = None,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="The model answers at random: audit the mean of 8 answers.")
+    ] = False,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack (repeatable; default: all).")] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -63,7 +67,7 @@ def audit(
         found = _audited(
             scores,
             {"--model": model, "--weights": weights, "--data": data},
-            {"--refit": refit, "--references": references},
+            {"--refit": refit, "--references": references, "--augmented": augmented},
             {
                 "task": task,
                 "outputs": outputs,
@@ -81,7 +85,16 @@ def audit(
 
 
 def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
-    """The audit of a file of scores or outputs, or of a model, by which options are given."""
+    """The audit of a file of scores or outputs, or of a model, by which options are given; errors name options."""
+    try:
+        return _by_source(scores, of_model, trained, common)
+    except UsageError as error:
+        text = re.sub(r"\b(outputs|task) ?= ?'([a-z-]+)'", r"--\1 \2", str(error))
+        error.args = (text.replace("augmented=True", "--augmented"),)
+        raise
+
+
+def _by_source(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
     from lacewing import auditing
 
     if scores is not None:

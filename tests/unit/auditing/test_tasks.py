@@ -62,7 +62,8 @@ def test_the_fit_of_each_task_against_scikit_learn():
     ("labels", "task", "says"),
     [
         (np.arange(20) / 3, "classification", "task='regression'"),
-        (np.arange(20.0), "classification", r"y.astype\(int\)"),
+        (np.arange(20.0), "classification", r"y.astype\(int\) for classes, or say task='regression'"),
+        (np.array(["cat", "dog"] * 10), "classification", "number them as the model does"),
         (np.eye(5)[np.arange(20) % 5], "classification", r"one-hot.*argmax"),
         (Y[:20], "classification", "task='multi-label'"),
         (np.where(np.arange(20) % 2, 1, -1), "binary", r"\(y \+ 1\) // 2"),
@@ -75,6 +76,23 @@ def test_the_fit_of_each_task_against_scikit_learn():
 def test_labels_of_another_task_are_refused_and_the_task_is_never_guessed(labels, task, says):
     with pytest.raises(UsageError, match=says):
         checked_labels(labels, task, "y")
+
+
+def test_answers_in_another_unit_are_refused_and_shrunk_ones_are_not():
+    good = QUANTITY + 0.1 * R.normal(size=QUANTITY.shape)
+    for wrong in (good / 5, 100 * good, -good):
+        with pytest.raises(UsageError, match="different units"):
+            quality(wrong, QUANTITY, HALF, "regression")
+    quality(0.6 * good, QUANTITY, HALF, "regression")
+    quality(PREDICTED, QUANTITY, HALF, "regression")
+
+
+def test_rare_labels_are_compared_with_chance_by_their_ranking():
+    rare = (R.random((N, 3)) < 0.06).astype(int)
+    ranked = R.normal(size=(N, 3)) + 3 * rare + 4  # all above the cut, as a weighted loss has them
+    benefit = quality(ranked, rare, HALF, "multi-label").benefit_N
+    aucs = [sklearn.metrics.roc_auc_score(rare[HALF, k], ranked[HALF, k]) for k in range(3)]
+    assert benefit[HALF].mean() == pytest.approx(np.mean(aucs) - 0.5)
 
 
 # ------------------------------------------------------------------------------------------------------ whole models

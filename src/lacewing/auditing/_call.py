@@ -48,9 +48,10 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
     with user_code(f"{who}, asked about records of shape {x.shape[1:]} and dtype {x.dtype},", mend):
         if isinstance(model, nn.Module):
             with torch.no_grad(), measuring(model):
-                parts = [_numpy(model(as_tensor(model, batch)), who) for batch in batches]
+                given = [model(as_tensor(model, batch)) for batch in batches]
         else:
-            parts = [_numpy(model(records.form.records(batch)), who) for batch in batches]
+            given = [model(records.form.records(batch)) for batch in batches]
+    parts = [_numpy(answer, who) for answer in given]
     for at, (part, batch) in enumerate(zip(parts, batches, strict=True)):
         if part.dtype.kind not in "iuf" or part.ndim not in (1, 2) or len(part) != len(batch):
             raise UsageError(
@@ -89,9 +90,10 @@ def _numpy(answer: Any, who: str) -> Array:
             f"{who} answers {len(answer)} arrays: give a function that picks one, such as lambda x: f(x)[0], or of a "
             "classifier of several labels numpy.stack([p[:, 1] for p in f(x)], axis=1)."
         )
-    if hasattr(answer, "to_numpy"):
-        return np.asarray(answer.to_numpy())
-    return np.asarray(answer)
+    try:
+        return np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
+    except ValueError as error:
+        raise UsageError(f"{who} answers a {type(answer).__name__} that is no array ({error}).") from error
 
 
 def as_tensor(model: nn.Module, x: Array) -> Tensor:

@@ -278,7 +278,8 @@ class Estimator:
         (lambda x: np.zeros((len(x), 1)), "the answers of model are one number a record.*task='regression'"),
         (lambda x: np.zeros((5, 3)), r"shape \(5, 3\) to 120 records"),
         (lambda x: np.full((len(x), 3), -np.inf), "model answered NaN or infinite.*floor log-probabilities"),
-        (lambda x: {"logits": x}, "model answered object"),
+        (lambda x: {"logits": x}, r"model answers a dict: give a function .*\['logits'\]"),
+        (lambda x: (x, x), r"model answers 2 arrays: give a function .*f\(x\)\[0\]"),
         (network(9), r"model, asked about records of shape \(6,\) and dtype float32, failed with RuntimeError"),
     ],
 )

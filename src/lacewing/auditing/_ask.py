@@ -84,8 +84,8 @@ def ask(
     if population is not None:
         others = answered(model, population, who, task)
         population_logits = form.logits(np, others)
-        _tasks.scored(population_logits, population.y, task, who)
-    _tasks.scored(logits, records.y, task, who)
+        _tasks.check_fit(population_logits.shape[1], population.y, task, who)
+    _tasks.check_fit(logits.shape[1], records.y, task, who)
     found: dict[str, Array] = {}
     if records.x.dtype.kind == "f" and _all_float(records.form):
         if task in CLASSES:

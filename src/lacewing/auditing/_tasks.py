@@ -58,6 +58,17 @@ def checked_labels(labels: Array, task: Task, name: str) -> Array:
     return labels.astype(np.int64)
 
 
+def check_fit(columns: int, labels: Array, task: Task, name: str) -> None:
+    """Raises `UsageError` unless answers of so many columns go with the checked labels."""
+    if task in CLASSES:
+        if labels.max() >= columns:
+            raise UsageError(
+                f"y holds the label {labels.max()}, and {name} answers {columns} classes: labels must be below that."
+            )
+    elif columns != labels.shape[1]:
+        raise UsageError(f"{name} answers {columns} numbers a record and y has {labels.shape[1]}: give as many labels.")
+
+
 def scored(
     answers: Array, labels: Array, task: Task, name: str, *, variance_D: Floats | None = None
 ) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -67,17 +78,9 @@ def scored(
     quantities, for records of a population; None: of the labels given. Raises `UsageError` where answers and labels
     do not fit each other.
     """
+    check_fit(answers.shape[-1], labels, task, name)
     if task in CLASSES:
-        if labels.max() >= answers.shape[-1]:
-            raise UsageError(
-                f"y holds the label {labels.max()}, and {name} answers {answers.shape[-1]} classes: labels must be "
-                "below that."
-            )
         return answers, labels
-    if answers.shape[-1] != labels.shape[1]:
-        raise UsageError(
-            f"{name} answers {answers.shape[-1]} numbers a record and y has {labels.shape[1]}: give as many labels."
-        )
     number = _number(answers.astype(np.float64), labels, task, variance_D)
     return np.stack([np.zeros_like(number), number], axis=-1), np.ones(len(labels), np.int64)
 

@@ -90,7 +90,7 @@ def imp(
                 error.add_note(f"lacewing: raised by fit at level {number} of imp")
                 raise
             guard.detach()
-            _check_trained(model, guard, before, number)
+            _check_trained(model, guard, before, number, names)
             guard.check()
         yield Level(number, dict(guard.masks))
 
@@ -100,7 +100,9 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _check_trained(model: nn.Module, guard: Guard, before: Mapping[str, Tensor], number: int) -> None:
+def _check_trained(
+    model: nn.Module, guard: Guard, before: Mapping[str, Tensor], number: int, pruned: Sequence[str]
+) -> None:
     """Refuse a level that ``fit`` did not train."""
     if not guard.attached and not guard.trained:
         raise UsageError(
@@ -117,6 +119,12 @@ def _check_trained(model: nn.Module, guard: Guard, before: Mapping[str, Tensor],
         raise UsageError(
             f"fit changed no trainable weight at level {number}: it must compute the loss with the model that it is "
             "given, not with a copy, and keep what it trained."
+        )
+    trainable = [name for name in pruned if name in before]
+    if trainable and all(torch.equal(model.get_parameter(name).detach().cpu(), before[name]) for name in trainable):
+        raise UsageError(
+            f"fit changed none of the weights that are pruned at level {number}: their magnitudes say nothing then; "
+            "train them too, or set requires_grad=False before imp if they are to stay as they are."
         )
 
 

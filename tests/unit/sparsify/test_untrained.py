@@ -382,3 +382,19 @@ def test_the_optimisers_of_accelerate_and_opacus_keep_zeros(wrap):
             assert all_zero(model, optimizer, masks)
     assert guard.step == 3
     assert not torch.equal(model[3].bias, before)
+
+
+def test_a_level_of_which_biases_alone_were_trained_is_refused():
+    def fit(model, guard):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name.endswith("bias")
+        guard.attach(torch.optim.SGD(model.parameters(), lr=0.1))
+        x, y = make_batch()
+        for parameter in model.parameters():
+            parameter.grad = None
+        nn.functional.cross_entropy(model(x), y).backward()
+        guard._optimizers[0].step()
+        guard.epoch_end()
+
+    with pytest.raises(UsageError, match="none of the weights that are pruned at level 0"):
+        next(imp(small_network(), fit, levels=2))

@@ -183,6 +183,72 @@ def test_references_that_are_none_are_refused_as_soon_as_they_are_there(refit, s
     assert len(trained) == calls
 
 
+class Predictor:
+    """A model that goes on training, as one of scikit-learn's with partial_fit."""
+
+    def __init__(self):
+        self.net = fit(X, Y, 4, epochs=0)
+
+    def more(self, x, y, seed):
+        fit(x, y, seed, model=self.net)
+        return self
+
+    def predict_proba(self, x):
+        return torch.softmax(self.net(torch.as_tensor(x)), 1).detach().numpy()
+
+
+def asked(predictor, x, scale=1.0):
+    return predictor.predict_proba(x)
+
+
+HANDED = {
+    "method": lambda one: one.predict_proba,
+    "partial": lambda one: functools.partial(asked, one),
+    "partial of a method": lambda one: functools.partial(one.predict_proba),
+    "lambda": lambda one: lambda x: one.predict_proba(x),
+    "default": lambda one: lambda x, one=one: one.predict_proba(x),
+}
+
+
+@pytest.mark.parametrize("handed", HANDED.values(), ids=HANDED.keys())
+def test_one_model_that_goes_on_training_is_noticed_behind_what_refit_returns(handed):
+    model, shared = Predictor().more(*MEMBERS, 9), Predictor()
+    with pytest.raises(UsageError, match="refit returned for reference 2 the same object as for one before, or a meth"):
+        audited(model.predict_proba, lambda x, y, seed: handed(shared.more(x, y, seed)))
+    audited(model.predict_proba, lambda x, y, seed: handed(Predictor().more(x, y, seed)))
+
+
+def test_frames_whose_columns_are_dates_have_keys(tmp_path):
+    frames = pytest.importorskip("pandas")
+    columns = frames.date_range("2020", periods=8)
+
+    def wrapped(net):
+        return lambda x: net(torch.as_tensor(x.to_numpy().copy())).detach().numpy()
+
+    def refit(x, y, seed):
+        assert list(x.columns) == list(columns)
+        return wrapped(fit(x.to_numpy().copy(), y.to_numpy().copy(), seed))
+
+    members, nonmembers = ((frames.DataFrame(x, columns=columns), y) for x, y in (MEMBERS, NONMEMBERS))
+    for calls in (K, 0):
+        trained.clear()
+        model = wrapped(fit(*MEMBERS, 9))
+        trained.clear()
+        audit(
+            model,
+            members,
+            nonmembers,
+            refit=refit,
+            references=K,
+            attacks="loss",
+            progress=False,
+            processes=1,
+            out=tmp_path,
+            version="1",
+        )
+        assert len(trained) == calls
+
+
 def test_a_function_that_training_changed_is_noticed_too():
     model = fit(*MEMBERS, 9)
 

@@ -88,7 +88,9 @@ def keys(
     for k, (inside_N, seed) in enumerate(zip(in_KN, seed_K, strict=True)):
         records = hashlib.sha256(np.packbits(inside_N).tobytes()).hexdigest()
         own = {**shared, "records": records, "seed": seed, "shadow": k == 0}
-        found.append(hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest())
+        # Columns of frames may be of any type, such as dates.
+        text = json.dumps(own, sort_keys=True, default=lambda value: [type(value).__qualname__, repr(value)])
+        found.append(hashlib.sha256(text.encode()).hexdigest())
     return found, ""
 
 

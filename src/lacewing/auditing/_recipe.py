@@ -7,13 +7,14 @@ neither names of functions, line numbers nor comments change it.
 from __future__ import annotations
 
 import builtins
-import dis
 import enum
 import functools
 import hashlib
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -33,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from lacewing.auditing._bytecode import absolute, names
 from lacewing.support import sources
 
 _ATOMS = (type(None), bool, int, float, complex, type(Ellipsis), type(NotImplemented))
@@ -49,8 +51,6 @@ _NO_RECIPE = frozenset(  # attributes of a class that do not change what it does
     | {"__annotate_func__", "__annotations_cache__", "__firstlineno__", "__static_attributes__", "__slotnames__"}
     | {"__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_abc_impl"}
 )
-_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
 
 
 def recipe(function: Callable[..., Any]) -> tuple[str, tuple[str, ...]]:
@@ -58,14 +58,19 @@ def recipe(function: Callable[..., Any]) -> tuple[str, tuple[str, ...]]:
 
     What it refers to is followed through its module and the user's others: functions and classes by their bytecode,
     plain data, arrays and tensors by content, objects by their class and what pickle would store of them, installed
-    packages by version. Not followed: files that it reads, environment variables, names that it makes at run time.
+    packages by version. Modules of the user that a function imports inside itself are imported, and what it reads of
+    them counts as it is now. So do global settings of torch that training depends on, where they are not the usual
+    ones. Not followed: files that it reads, environment variables, names that it makes at run time.
 
     Not identified are things whose state is not in reach (open files, generators, locks) or is trained (a torch module
     with parameters, an optimiser): each as "'net' (a Sequential)".
     """
     walk = _Walk()
     digest = walk.digest(function, "refit")
-    return _hash("recipe", sys.implementation.cache_tag or "", digest).hex(), tuple(dict.fromkeys(walk.unknown))
+    settings = (repr(pair) for pair in _torch_settings())
+    return _hash("recipe", sys.implementation.cache_tag or "", digest, *settings).hex(), tuple(
+        dict.fromkeys(walk.unknown)
+    )
 
 
 class _Walk:
@@ -172,6 +177,8 @@ class _Walk:
         state = state if isinstance(state, tuple) else (state,)
         parts += [self._mapping(s, where, ".") if type(s) is dict else self.digest(s, where) for s in state]
         parts += [self.digest(list(each or ()), where) for each in (items, pairs)]
+        if _pickles_itself(type(thing)):  # and may leave out what training reads
+            parts.append(self._mapping(_attributes(thing), where, "."))
         return _hash("object", *parts)
 
     def _function(self, function: FunctionType, where: str) -> bytes:
@@ -210,17 +217,22 @@ class _Walk:
 
     def _globals(self, code: CodeType, known: Mapping[str, Any]) -> Iterator[bytes]:
         """What the names that a function's code refers to stand for, and the modules that it imports itself."""
-        names, imported = _names(code)
-        for name, *attributes in sorted(names):
+        referred, imported, read = names(code)
+        for name, *attributes in sorted(referred):
             if name in known:
                 found = self._value(known[name], name, attributes)
             else:
                 found = _hash("builtin" if hasattr(builtins, name) else "undefined")
             yield _hash("global", name, found)
+        package = known.get("__package__") or ""
         for level, name in sorted(imported):
-            package = known.get("__package__") or ""
-            above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
-            yield self._sources(".".join([*above, *([name] if name else [])]))
+            yield self._sources(full := absolute(level, name, package))
+            if sources.of_user(full):
+                _module_of(full)  # so that packages hold their modules when these are read
+        for level, name, chain in sorted(read):
+            full = absolute(level, name, package)
+            if sources.of_user(full) and (module := _module_of(full)) is not None:
+                yield _hash("read", full, self._value(module, full, chain))
 
     def _value(self, value: Any, where: str, attributes: Iterable[str]) -> bytes:
         """A global, and of a user's module what the code reads of it."""
@@ -309,28 +321,51 @@ def _found_by_name(thing: Any) -> tuple[str, str] | None:
     return (module, name) if found is thing else None
 
 
-def _names(code: CodeType) -> tuple[set[tuple[str, ...]], set[tuple[int, str]]]:
-    """Of a code object and those inside it: global names with the attributes read of each; (level, module) imports."""
-    names: set[tuple[str, ...]] = set()
-    imported: set[tuple[int, str]] = set()
-    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
-    for place, step in enumerate(steps):
-        if step.opname in _GLOBAL:
-            chain = [str(step.argval)]
-            for following in steps[place + 1 :]:
-                if following.opname not in _ATTRIBUTE:
-                    break
-                chain.append(str(following.argval))
-            names.add(tuple(chain))
-        elif step.opname == "IMPORT_NAME":
-            level, listed = steps[place - 2].argval, steps[place - 1].argval
-            level = level if isinstance(level, int) else 0
-            imported.add((level, str(step.argval)))
-            for name in listed if isinstance(listed, tuple) else ():
-                imported.add((level, f"{step.argval}.{name}" if step.argval else name))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            inner = _names(constant)
-            names |= inner[0]
-            imported |= inner[1]
-    return names, imported
+def _module_of(name: str) -> ModuleType | None:
+    """A user's module, imported as the training function is about to; None where that fails."""
+    with suppress(Exception, SystemExit):
+        return importlib.import_module(name)
+    return None
+
+
+def _pickles_itself(kind: type) -> bool:
+    """Whether it is user code that says what pickle stores of a class's objects."""
+    for base in kind.__mro__:
+        if any(name in vars(base) for name in ("__getstate__", "__reduce__", "__reduce_ex__")):
+            return base is not object and sources.of_user(base.__module__)
+    return False
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    """All attributes of an object itself, those in slots among them."""
+    slots = [name for base in type(thing).__mro__ for name in _listed(vars(base).get("__slots__", ()))]
+    held = {
+        name: getattr(thing, name) for name in slots if name not in ("__dict__", "__weakref__") and hasattr(thing, name)
+    }
+    return held | dict(getattr(thing, "__dict__", {}))
+
+
+def _listed(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _torch_settings() -> Iterator[tuple[str, str]]:
+    """Global settings of torch that change what a training gives, where they are not as torch starts."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    cudnn = torch.backends.cudnn
+    usual: list[tuple[str, Callable[[], Any], Any]] = [
+        ("default dtype", torch.get_default_dtype, torch.float32),
+        ("default device", torch.get_default_device, torch.device("cpu")),
+        ("deterministic", torch.are_deterministic_algorithms_enabled, False),
+        ("precision of products", torch.get_float32_matmul_precision, "highest"),
+        ("cudnn.deterministic", lambda: cudnn.deterministic, False),
+        ("cudnn.benchmark", lambda: cudnn.benchmark, False),
+        ("cudnn.allow_tf32", lambda: cudnn.allow_tf32, True),
+        ("cudnn.enabled", lambda: cudnn.enabled, True),
+    ]
+    for name, read, value in usual:
+        with suppress(AttributeError, RuntimeError):
+            if (now := read()) != value:
+                yield name, str(now)

@@ -6,6 +6,7 @@ Only the answers of a reference and which records it trained on are kept, never 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import math
 import random
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from lacewing.attacks._references import refuse_twins
 from lacewing.attacks._types import CLASSES
 from lacewing.auditing import _cache, _pool
+from lacewing.auditing._bytecode import names
 from lacewing.auditing._cache import Stored
 from lacewing.auditing._work import Refit, Work, write_work
 from lacewing.errors import UsageError
@@ -32,6 +35,9 @@ from lacewing.support.user_code import user_code
 if TYPE_CHECKING:
     from lacewing.auditing._ask import Answers
 
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)  # what cannot be trained
+_CODE = (FunctionType, BuiltinFunctionType, ModuleType, type)
+_METHODS = (MethodType, BuiltinFunctionType, MethodWrapperType)
 _WORTH_WORKERS = 20.0  # seconds of training left below which starting worker processes saves nothing
 
 
@@ -241,13 +247,54 @@ def train_one(work: Work, k: int, path: Path) -> float:
 
 
 def _refuse_again(work: Work, k: int, model: Any) -> None:
-    """Refuse an object that refit returned before: it goes on training one model, which then knows all records."""
-    if any(earlier() is model for earlier in work.returned):
-        raise UsageError(
-            f"refit returned for reference {k + 1} the same object as for one before: build a new model in each call."
-        )
+    """Refuse what refit returned before: it goes on training one model, which then knows all records."""
+    parts = list(_parts(model, set()))
+    for earlier in work.returned:
+        if len(earlier) == len(parts) and all(_is(kept, part) for kept, part in zip(earlier, parts, strict=True)):
+            raise UsageError(
+                f"refit returned for reference {k + 1} the same object as for one before, or a method or function of "
+                "the same object: build a new model in each call."
+            )
     with suppress(TypeError):  # of what cannot be referred to weakly
-        work.returned.append(weakref.ref(model))
+        work.returned.append([part if isinstance(part, _PLAIN) else weakref.ref(part) for part in parts])
+
+
+def _is(kept: Any, part: Any) -> bool:
+    if isinstance(kept, weakref.ref):
+        kept = kept()
+        return kept is not None and kept is part
+    return type(kept) is type(part) and bool(kept == part)
+
+
+def _parts(model: Any, met: set[int]) -> Iterator[Any]:
+    """The objects that a model's answers come from: those behind bound methods, partial functions and closures."""
+    if id(model) in met and not isinstance(model, _PLAIN):
+        return
+    met.add(id(model))
+    owner = getattr(model, "__self__", None)
+    if isinstance(model, functools.partial):
+        for each in (model.func, *model.args, *(model.keywords[name] for name in sorted(model.keywords))):
+            yield from _parts(each, met)
+    elif isinstance(model, _METHODS) and owner is not None and not isinstance(owner, ModuleType):
+        yield from _parts(owner, met)
+    elif isinstance(model, FunctionType) and (held := list(_held(model))):
+        for each in held:
+            yield from _parts(each, met)
+    else:
+        yield model
+
+
+def _held(function: FunctionType) -> Iterator[Any]:
+    """What a function holds: its closure, its defaults, and models that are globals."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # empty
+            yield cell.cell_contents
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    for name in sorted({name for name, *_ in names(function.__code__)[0]} & set(function.__globals__)):
+        value = function.__globals__[name]
+        if not isinstance(value, _CODE) and (callable(value) or hasattr(value, "predict")):
+            yield value
 
 
 def _keys(work: Work, version: str | None) -> tuple[list[str] | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import weakref
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class Work:
     size: Size  # of the audited model
     task: Task = "classification"
     outputs: Outputs | None = None
-    returned: list[weakref.ref[Any]] = field(default_factory=list)  # by refit, in this process
+    returned: list[list[Any]] = field(default_factory=list)  # by refit, in this process: weak references to its parts
 
     def __len__(self) -> int:
         return len(self.in_KN)
@@ -66,7 +66,6 @@ def write_work(folder: Path, work: Work) -> None:
         arrays |= {"population_x": work.population.x, "population_y": work.population.y}
     np.savez(folder / "work.npz", **arrays)  # type: ignore[arg-type]
     about = {
-        "form": vars(work.records.form),
         "seed_K": work.seed_K,
         "queries": work.queries,
         "white_box": work.white_box,
@@ -75,14 +74,15 @@ def write_work(folder: Path, work: Work) -> None:
         "task": work.task,
         "outputs": work.outputs,
     }
+    # Columns of frames may be of any type, such as dates. The folder is this audit's own.
+    (folder / "form.pickle").write_bytes(pickle.dumps(work.records.form))
     (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def read_work(folder: Path, refit: Refit) -> Work:
     """The inverse of ``write_work``."""
     about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
-    form = Form(**fields)
+    form: Form = pickle.loads((folder / "form.pickle").read_bytes())
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
         population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
         return Work(

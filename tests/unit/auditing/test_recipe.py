@@ -293,3 +293,78 @@ def test_values_of_every_kind_differ_from_each_other():
     ]
     found = [identified(closed(value)) for value in values]
     assert all(a != b for a, b in combinations(found, 2))
+
+
+INSIDE = {
+    "import m": "import {m}; return {m}.RATE",
+    "import m as s": "import {m} as s; return s.RATE",
+    "import p.m": "import {p}.inside; return {p}.inside.RATE",
+    "import p.m as s": "import {p}.inside as s; return s.RATE",
+    "from p import m": "from {p} import inside; return x, inside.RATE",
+    "from m import name": "from {p}.inside import OTHER as o, RATE as r; return r",
+    "in a function inside": "from {p} import inside; return [inside.RATE for _ in range(3)], lambda: inside.RATE",
+    "handed about": "from {p} import inside; return vars(inside)",
+}
+
+
+@pytest.mark.parametrize("code", INSIDE.values(), ids=INSIDE.keys())
+def test_what_is_read_of_a_module_that_refit_imports_itself_counts_as_it_is_now(code, tmp_path, monkeypatch):
+    package, alone = f"pkg_{tmp_path.name}", f"alone_{tmp_path.name}"
+    (tmp_path / package).mkdir()
+    source = "RATE, OTHER, CALLS = 1, 2, []\n"
+    for place in (tmp_path / package / "__init__.py", tmp_path / package / "inside.py", tmp_path / f"{alone}.py"):
+        place.write_text("" if place.stem == "__init__" else source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = {"__name__": "__main__"}
+    exec(f"def refit(x, y, seed):\n    {code.format(m=alone, p=package)}\n", known)
+    before, unknown = recipe(known["refit"])  # the modules were never imported
+    assert unknown == ()
+    for name in (alone, f"{package}.inside"):
+        module = importlib.import_module(name)
+        assert recipe(known["refit"])[0] == before
+        if "vars" not in code:
+            module.CALLS.append(1)  # what refit does not read
+            assert recipe(known["refit"])[0] == before
+    for name in (alone, f"{package}.inside"):
+        sys.modules[name].RATE = 5
+    assert recipe(known["refit"])[0] != before
+
+
+def reading(thing):
+    return lambda x, y, seed: thing.rate
+
+
+def test_what_an_object_hides_from_pickle_counts():
+    class Hides:
+        __slots__ = ("rate",)
+
+        def __init__(self, rate):
+            self.rate = rate
+
+        def __getstate__(self):
+            return {}
+
+    class Reduces(Hides):
+        def __reduce__(self):
+            return Reduces, (1,)
+
+    for kind in (Hides, Reduces):
+        assert recipe(reading(kind(1)))[0] == recipe(reading(kind(1)))[0] != recipe(reading(kind(2)))[0]
+    assert recipe(reading(Hides(threading.Lock())))[1] == ("'thing.rate' (a lock)",)
+
+
+def test_global_settings_of_torch_count():
+    def refit(x, y, seed):
+        return nn.Linear(2, 2)
+
+    before = recipe(refit)[0]
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert recipe(refit)[0] != before
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(True)
+        assert recipe(refit)[0] != before
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
+    assert recipe(refit)[0] == before

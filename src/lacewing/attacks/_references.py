@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,17 @@ from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats, auc, clopper_pearson
 
-# Copies of one network's outputs differ by rounding alone. The coarsest storage in use is bfloat16, whose values are
-# off by up to 2^-9 of themselves (float16: 2^-11): once for each copy, and once more where the rows' means, which may
-# differ by a shift, are taken off. 2^-6 of a row's largest value is twice the sum.
-_ROUNDING, _TINY = 2.0**-6, 1e-6
-# Networks that are almost constant differ by less than the rounding of their level. So copies must also agree to 1 % of
-# what distinguishes one record from another: two trainings of one recipe differ by far more of it.
+# Rounding to float16 or bfloat16 puts a value off by up to these shares of itself.
+_FLOAT16, _BFLOAT16 = 2.0**-11, 2.0**-8
+_FINE = 2.0**-18  # what the order of sums in float32 changes, and more
+_TINY = 1e-6
+# Almost constant networks differ by less than the rounding of their level: copies must also agree to 1 % of what
+# distinguishes one record from another.
 _SHARE = 0.01
+# A copy whose weights were rounded, and that computes in float32: its answers are off by a few times _FLOAT16, in any
+# direction. Two trainings may agree to that, too: what a good fit of N records varies by, from one half of them to
+# another, is about 1 / sqrt(N) of what is left of the truth. So it must agree to far less than that.
+_RECOMPUTED, _SAMPLING = 2.0**-6, 0.02
 _PROBED = 64  # rows that every pair is compared on first
 _ASKED = 16  # references whose certainty is compared
 _SPARE = 3  # fewest distinct rows beyond one a class; hard answers (0 and 1, clipped) of two networks may be equal
@@ -37,8 +40,10 @@ def refuse_twins(
 ) -> list[str]:
     """Refuse networks that are one and the same, by what they answered to the same records.
 
-    Copies in float16 or bfloat16 are found, and copies with a constant added to each row. Answers that take hardly more
-    values than there are classes cannot tell one network from two: where such are equal, a note is returned.
+    Copies in float16 or bfloat16 are found, and copies with a constant added to each row: where one network's answers
+    are of such a precision, by its rounding; else by agreement that two trainings do not reach. Answers that take
+    hardly more values than there are classes cannot tell one network from two: where such are equal, a note is
+    returned.
 
     Args:
         answers: by the network's name, each (N, C) or, of log-odds under Q queries, (N, Q).
@@ -51,25 +56,25 @@ def refuse_twins(
         UsageError: it names the two networks.
     """
     names = [*answers]
-    rows = np.unique(np.linspace(0, len(answers[names[0]]) - 1, _PROBED).astype(int))
-    probes = np.stack([answers[name][rows].astype(np.float64) for name in names])
+    n = len(answers[names[0]])
+    rows = np.unique(np.linspace(0, n - 1, _PROBED).astype(int))
+    coarse = {name: _coarse(answers[name]) for name in names}
     notes = []
     for i, name in enumerate(names):
         if latest is not None and name != latest:
             continue
-        others = range(i) if latest is None else [j for j in range(len(names)) if j != i]
-        close = _within_rounding(probes[i], probes[others], shifted)
-        for other in (names[j] for j, near in zip(others, close, strict=True) if near):
-            a, b = (answers[each].astype(np.float64) for each in (name, other))
-            if not _within_rounding(a, b, shifted):
+        for other in names[:i] if latest is None else names[:i] + names[i + 1 :]:
+            a, b = answers[name], answers[other]
+            stored = (coarse[name], coarse[other])
+            if not all(_close(a[some], b[some], stored, shifted) for some in (rows, slice(None))):
                 continue
-            distinct = _distinct(a, shifted)
+            distinct = _distinct(a.astype(np.float64), shifted)
             if distinct is not None:
                 notes.append(
                     f"{name} and {other} answered the same everywhere, but took only {distinct} different answers: "
                     "whether they are one network cannot be told."
                 )
-            elif _alike(a, b, shifted, 0.0 if truth is None else truth):
+            elif _alike(a, b, stored, shifted, 0.0 if truth is None else truth):
                 raise UsageError(f"{name} is the same network as {other}, by its answers: {mend}")
     return notes
 
@@ -137,20 +142,50 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _within_rounding(a: Floats, b: Floats, shifted: bool) -> Any:
-    """Whether (.., N, C) answers differ by no more than rounding, over the last two axes."""
-    largest = np.maximum(np.abs(a).max(axis=-1, keepdims=True), np.abs(b).max(axis=-1, keepdims=True))
+def _coarse(answers: npt.NDArray[np.floating]) -> float:
+    """The rounding of a 16-bit format that holds all the answers, as a share of a value; 0: none does."""
+    single = answers.astype(np.float32)
+    if answers.dtype != np.float16 and not (single == answers).all():
+        return 0.0
+    if not (np.ascontiguousarray(single).view(np.uint32) & 0xFFFF).any():
+        return _BFLOAT16
+    with np.errstate(over="ignore"):
+        return _FLOAT16 if (single.astype(np.float16) == single).all() else 0.0
+
+
+def _close(
+    a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], stored: tuple[float, float], shifted: bool
+) -> bool:
+    """Whether (N, C) answers differ by no more than rounding, in every place."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if not shifted and stored[0] != stored[1]:  # one is the other, rounded
+        return bool((np.abs(a - b) <= (max(stored) + _FINE) * np.maximum(np.abs(a), np.abs(b)) + _TINY).all())
+    if not shifted and max(stored):  # of one precision
+        return bool((np.abs(a - b) <= _FINE * np.abs(a)).all())
+    largest = np.maximum(np.abs(a).max(axis=1, keepdims=True), np.abs(b).max(axis=1, keepdims=True))
     if shifted:
         a, b = _centred(a), _centred(b)
-    return (np.abs(a - b) <= _ROUNDING * largest + _TINY).all(axis=(-2, -1))
+    # Where a shift may have been added each copy is rounded once, and the rows' means are off by as much again.
+    share = 2 * sum(stored) + _FINE if max(stored) else _RECOMPUTED
+    return bool((np.abs(a - b) <= share * largest + _TINY).all())
 
 
-def _alike(a: Floats, b: Floats, shifted: bool, truth: npt.NDArray[np.floating] | float) -> bool:
+def _alike(
+    a: npt.NDArray[np.floating],
+    b: npt.NDArray[np.floating],
+    stored: tuple[float, float],
+    shifted: bool,
+    truth: npt.NDArray[np.floating] | float,
+) -> bool:
     """Whether (N, C) answers agree in what distinguishes the records, beyond what is true of them."""
+    if max(stored) and not shifted:
+        return True  # each value is the other's rounding
+    a, b = a.astype(np.float64), b.astype(np.float64)
     if shifted:
         a, b = _centred(a), _centred(b)
     own = a - truth
-    return float(np.square(a - b).mean()) <= _SHARE**2 * float(np.square(own - own.mean(axis=0)).mean())
+    share = _SHARE if max(stored) else min(_SHARE, _SAMPLING / math.sqrt(len(a)))
+    return float(np.square(a - b).mean()) <= share**2 * float(np.square(own - own.mean(axis=0)).mean()) + _TINY**2
 
 
 def _distinct(a: Floats, shifted: bool) -> int | None:

@@ -100,6 +100,20 @@ def test_good_regressions_agree_on_the_truth_and_are_different_networks():
         refuse_twins({**answers, "5": answers["4"].astype(np.float32)}, mend="", shifted=False, truth=truth)
 
 
+@pytest.mark.parametrize("stored", [np.float32, np.float64])
+def test_regressions_of_few_coefficients_are_not_one_network_and_their_copies_are(stored):
+    n, rng = 20_000, np.random.default_rng(3)
+    x = np.column_stack([np.ones(n), rng.normal(size=n)])
+    y = x @ [5.0, 1.0] + rng.normal(size=n)
+    halves = [rng.permutation(n)[: n // 2] for _ in range(8)]
+    answers = {str(k): (x @ np.linalg.lstsq(x[half], y[half], rcond=None)[0])[:, None] for k, half in enumerate(halves)}
+    answers = {name: answer.astype(stored) for name, answer in answers.items()}
+    assert refuse_twins(answers, mend="", shifted=False, truth=y[:, None]) == []
+    for copied in (lambda a: a, lambda a: a.astype(np.float16), bfloat16):
+        with pytest.raises(UsageError, match="8 is the same network as 4"):
+            refuse_twins({**answers, "8": copied(answers["4"])}, mend="", shifted=False, truth=y[:, None])
+
+
 def test_log_odds_are_compared_without_a_shift():
     answers = {"a": outputs(0)[:, :1], "b": outputs(0)[:, :1] + 1}
     assert refuse_twins(answers, mend="", shifted=False) == []

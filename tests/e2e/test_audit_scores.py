@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lacewing import cli
+from lacewing import audit_scores, cli
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_audits_of_scores_and_outputs_load_no_torch(tmp_path: Path) -> None:
         """
         import sys
         import numpy as np
-        from lacewing import cli
+        from lacewing import audit_scores, cli
         rng = np.random.default_rng(0)
         member, label = np.arange(300) % 2, rng.integers(0, 3, 300)
         inside = np.stack([half for _ in range(2) for m in [rng.random(300) < 0.5] for half in (m, ~m)])
@@ -249,3 +249,53 @@ def test_errors_of_the_command_name_its_options(call: Any, tmp_path: Path) -> No
     assert (code, "only scores are given" in said) == (2, True)
     (tmp_path / "p.csv").write_text("member,label,prob_0,prob_1\n1,0,0.7,0.3\n0,1,0.2,0.8\n")
     assert "name the model's outputs logit_0" in call("audit", "p.csv")[2]
+
+
+def _linear(task: str, n: int = 200, k: int = 8, d: int = 30) -> dict[str, Any]:
+    """Outputs of linear models that know their members better, and of references on random halves."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, d))
+    y = x @ rng.normal(size=(d, 1 if task == "regression" else 6)) + 3 * rng.normal(
+        size=(n, 1 if task == "regression" else 6)
+    )
+    labels = y if task == "regression" else (y > 0).astype(int)
+    wanted = y if task == "regression" else 2.0 * labels - 1
+
+    def fit(rows: Any) -> Any:
+        return x @ np.linalg.lstsq(x[rows], wanted[rows], rcond=None)[0]
+
+    member = np.arange(n) < n // 2
+    half = [rng.permutation(n) < n // 2 for _ in range(k // 2)]
+    inside = np.stack([h for each in half for h in (each, ~each)])
+    logits = np.stack([fit(rows) for rows in inside])
+    return {
+        "member": member,
+        "label": labels,
+        "logits": fit(member),
+        "reference_in": inside,
+        "reference_logits": logits,
+    }
+
+
+@pytest.mark.parametrize("task", ["regression", "multi-label"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: {}, None),
+        (lambda a: {"reference_in": ~a["reference_in"]}, "about"),
+        (
+            lambda a: {"reference_logits": np.random.default_rng(3).normal(size=a["reference_logits"].shape) * 5},
+            "not alike on members",
+        ),
+    ],
+    ids=["right", "inverted", "noise"],
+)
+def test_references_of_every_task_are_compared_with_the_target(task: Any, change: Any, says: str | None) -> None:
+    given = _linear(task)
+    found = audit_scores({**given, **change(given)}, task=task, attacks="loss")
+    checks = {check.name: check for check in found.selfchecks}
+    assert checks["references like target"].passed == (says is None), checks["references like target"].sentence
+    assert (says or "alike") in checks["references like target"].sentence
+    if says is None:
+        assert checks["shadow like target"].passed
+        assert "answered better" in checks["shadow like target"].sentence

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lacewing.attacks._measure import right
 from lacewing.attacks._types import Observed, Task
@@ -55,13 +56,13 @@ def _no_better(who: str, right: int, n: int, frequent: int) -> str:
 def at_chance(result: AttackResult, who: str) -> str | None:
     """What a network of classes does that is at chance on its members, as a part of a sentence; None: it is not.
 
-    None also where the result does not hold the records, as one from results.csv. ``who`` names the network.
+    None also where the result does not hold the records, as one from results.csv. ``who`` names the network. Of records
+    of one group the result holds one.
     """
-    if not len(result.label_N) or not len(result.correct_N) or not result.member_N.any():
+    label, correct, of = result.label_N, result.correct_N, result.member_N
+    if not len(label) or not len(correct) or not of.any() or p_better(correct, label, of) <= LEVEL:
         return None
-    label, correct = result.label_N[result.member_N], result.correct_N[result.member_N]
-    n, right, frequent = len(label), int(correct.sum()), int(np.unique(label, return_counts=True)[1].max())
-    return _no_better(who, right, n, frequent) if _at_least(right, n, frequent / n) > LEVEL else None
+    return _no_better(who, int(correct[of].sum()), int(of.sum()), _most_frequent(label[of]))
 
 
 def fit(seen: Observed) -> Fit:
@@ -86,23 +87,39 @@ def fit(seen: Observed) -> Fit:
 
 def _counted(seen: Observed, of: Bools) -> tuple[int, int, int | None]:
     """(records, how many are answered right, how many are of the most frequent class)."""
-    frequent = None if seen.benefit_N is not None else int(np.bincount(seen.label_N[of]).max())
+    frequent = None if seen.benefit_N is not None else _most_frequent(seen.label_N[of])
     return int(of.sum()), int(right(seen)[of].sum()), frequent
 
 
 def p_chance(seen: Observed, of: Bools) -> float:
     """The one-sided p-value that the records ``of`` are answered no better than by one constant answer."""
-    group = None if seen.group_N is None else np.unique(seen.group_N[of], return_inverse=True)[1]
-    if seen.benefit_N is None and (group is None or group.max() + 1 == len(group)):
-        n, hit, frequent = _counted(seen, of)
-        return _at_least(hit, n, (frequent or 0) / n)
-    label = seen.label_N[of]
+    return p_better(right(seen), seen.label_N, of, group_N=seen.group_N, benefit_N=seen.benefit_N)
+
+
+def p_better(
+    right_N: Bools,
+    label_N: npt.NDArray[np.integer],
+    of: Bools,
+    *,
+    group_N: npt.NDArray[np.integer] | None = None,
+    benefit_N: npt.NDArray[np.floating] | None = None,
+) -> float:
+    """As `p_chance`, of what is known of each record; see `Observed`. A group may have records that are not ``of``."""
+    group = None if group_N is None else np.unique(group_N[of], return_inverse=True)[1]
+    label, hit = label_N[of], right_N[of]
+    if benefit_N is None and (group is None or group.max() + 1 == len(group)):
+        return _at_least(int(hit.sum()), len(hit), _most_frequent(label) / len(hit))
     excess: Floats = (
-        np.asarray(seen.benefit_N[of], np.float64)
-        if seen.benefit_N is not None
-        else right(seen)[of].astype(np.float64) - (label == np.bincount(label).argmax())
+        np.asarray(benefit_N[of], np.float64)
+        if benefit_N is not None
+        else hit.astype(np.float64) - (label == np.bincount(label).argmax())
     )
     return _above_zero(excess if group is None else np.bincount(group, excess) / np.bincount(group))
+
+
+def _most_frequent(labels: npt.NDArray[np.integer]) -> int:
+    """How many records have the most frequent class."""
+    return int(np.unique(labels, return_counts=True)[1].max())
 
 
 def _at_least(hits: int, n: int, share: float) -> float:

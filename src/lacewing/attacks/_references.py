@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.attacks._fit import LEVEL, p_better
 from lacewing.attacks._logits import phi
+from lacewing.attacks._measure import right
 from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
-from lacewing.metrics import Floats, auc, clopper_pearson
+from lacewing.metrics import Bools, Estimate, Floats, auc
 
 # Rounding to float16 or bfloat16 puts a value off by up to these shares of itself.
 _FLOAT16, _BFLOAT16 = 2.0**-11, 2.0**-8
@@ -26,6 +29,7 @@ _SHARE = 0.01
 _RECOMPUTED, _SAMPLING = 2.0**-6, 0.02
 _PROBED = 64  # rows that every pair is compared on first
 _ASKED = 16  # references whose certainty is compared
+_FEW = 50  # records or groups
 _SPARE = 3  # fewest distinct rows beyond one a class; hard answers (0 and 1, clipped) of two networks may be equal
 TOLERANCE = 0.05  # accuracies that differ by less count as alike
 
@@ -80,62 +84,124 @@ def refuse_twins(
 
 
 def like_target(target: Observed, references: References) -> tuple[bool, str]:
-    """Whether references of a classification know their own members, and others, about as well as the target.
+    """Whether references know their own members, and others, about as well as the target does.
 
-    Mean accuracies must agree with the target's within 0.05 or three standard errors. No single reference may be at
-    chance on its own members (not above the share of their most frequent class, one-sided 95 %) unless the target is.
-    Where the target is more certain about members than about others (AUC of the log-odds above 0.5), so must references
-    be, on average by a quarter as much: else they are not of the membership that was given. Returns the verdict and a
-    sentence with numbers.
+    What is compared is the share of records that are answered right; without classes: better than by chance, see
+    `Observed`. Where logits of references were made of their log-odds: of records whose class has more than half of
+    the probability. Shares must agree with the target's within 0.05 or three standard errors. No single reference may
+    be at chance on its own members, and worse there than the target, unless the target is at chance too. Where the
+    target is more certain about members than about others (AUC of the log-odds three standard errors above 0.5), so
+    must references be, on average by a quarter as much; never may they be less certain about their own: else they are
+    not of the membership that was given. Groups count as one record, on each side of a network's membership. Returns
+    the verdict and a sentence with numbers.
     """
-    right_KN = np.argmax(references.logits_KNC, axis=2) == target.label_N
-    own = np.argmax(target.logits_NC, axis=1) == target.label_N
-    apart, kinds = list[str](), list[str]()
+    right_KN, own = _right(target, references)
+    apart, kinds, worse = list[str](), list[str](), set[int]()
     mean: dict[str, list[str]] = {"target": [], "references": []}
     for kind, name in ((True, "members"), (False, "non-members")):
-        there = (references.in_KN == kind).any(axis=1)
-        if not there.any():
+        there = np.flatnonzero((references.in_KN == kind).any(axis=1))
+        if not len(there):
             continue
-        theirs = np.array([right_KN[k][references.in_KN[k] == kind].mean() for k in np.flatnonzero(there)])
-        mine = own[target.member_N == kind]
-        error = math.sqrt(mine.var() / len(mine) + theirs.var() / len(theirs))
+        sides = [by_group(right_KN[k], references.in_KN[k] == kind, target.group_N) for k in there]
+        mine = by_group(own, target.member_N == kind, target.group_N)
+        theirs = np.array([side.mean() for side in sides])
+        alone = np.array([side.var() / len(side) for side in sides])  # squared standard errors
+        spread = mine.var()
+        if len(mine) < _FEW:  # a share near 0 or 1 understates what it varies by: references say it better
+            spread = max(spread, np.mean([side.var() for side in sides]))
+        of_mine = spread / len(mine)
+        error = math.sqrt(of_mine + max(theirs.var(), alone.mean()) / len(theirs))
         if abs(theirs.mean() - mine.mean()) > max(TOLERANCE, 3 * error):
             apart.append(name)
+        if kind:
+            errors = np.sqrt(of_mine + alone)
+            worse = set(there[mine.mean() - theirs > np.maximum(TOLERANCE, 3 * errors)].tolist())
         kinds.append(name)
         mean["target"].append(f"{mine.mean():.3f}")
         mean["references"].append(f"{theirs.mean():.3f}")
     wrong = [f"not alike on {' and '.join(apart)}, so a real attacker's would be better"] * bool(apart)
-    lost = []
-    if not _at_chance(own, target.label_N, target.member_N):
-        each = zip(references.name_K, right_KN, references.in_KN, strict=True)
-        lost = [name for name, right, inside in each if inside.any() and _at_chance(right, target.label_N, inside)]
-    if lost:
-        wrong.append(f"no better than chance on what they trained on: {_listed(lost)}")
+    label, group = target.label_N, target.group_N
+    if p_better(own, label, target.member_N, group_N=group, benefit_N=target.benefit_N) <= LEVEL:
+        benefit = references.benefit_KN
+        lost = [
+            references.name_K[k]
+            for k in sorted(worse)
+            if p_better(
+                right_KN[k],
+                label,
+                references.in_KN[k],
+                group_N=group,
+                benefit_N=None if benefit is None else benefit[k],
+            )
+            > LEVEL
+        ]
+        if lost:
+            wrong.append(f"no better than chance on what they trained on: {_listed(lost)}")
     if (certainty := _membership(target, references)) is not None:
         wrong.append(certainty)
     said = ", ".join(f"{name} {' and '.join(values)}" for name, values in mean.items())
-    return not wrong, f"Accuracy on {' and '.join(kinds)}: {said} on average: {'; '.join(wrong) or 'alike'}."
+    what = (
+        "Share of records answered better than by the best constant answer,"
+        if target.benefit_N is not None
+        else "Share of records whose class has more than half of the probability,"
+        if references.of_phi
+        else "Accuracy"
+    )
+    return not wrong, f"{what} on {' and '.join(kinds)}: {said} on average: {'; '.join(wrong) or 'alike'}."
+
+
+def _right(target: Observed, references: References) -> tuple[Bools, Bools]:
+    """What counts as answered right, (K, N) and (N,); see `like_target`."""
+    if target.benefit_N is not None and references.benefit_KN is not None:
+        return references.benefit_KN > 0, target.benefit_N > 0
+    if references.of_phi and references.phi_KNQ is not None and target.phi_NQ is not None:
+        return references.phi_KNQ[:, :, 0] > 0, target.phi_NQ[:, 0] > 0
+    right_KN: Bools = np.argmax(references.logits_KNC, axis=2) == target.label_N
+    return right_KN, right(target)
 
 
 def _membership(target: Observed, references: References) -> str | None:
-    """What is wrong where the target is more certain about its members, and references are not about theirs."""
-    own = auc(phi(target.logits_NC, target.label_N), target.member_N)
+    """What is wrong where references do not know their own members, and the target does; or others better."""
+    group = target.group_N
+    own = _told_apart(phi(target.logits_NC, target.label_N), target.member_N, group)
     partly = np.flatnonzero(references.in_KN.any(axis=1) & ~references.in_KN.all(axis=1))[:_ASKED]
-    if own.low <= 0.5 or not len(partly):
+    if not len(partly):
         return None
-    theirs = [auc(phi(references.logits_KNC[k], target.label_N), references.in_KN[k]).value for k in partly]
-    if np.mean(theirs) - 0.5 >= (own.value - 0.5) / 4:
-        return None
-    return (
-        f"the target is more certain about its members (AUC {own.value:.3f}), references are not about theirs "
-        f"({np.mean(theirs):.3f} on average): did they train on these records?"
-    )
+    theirs = [_told_apart(phi(references.logits_KNC[k], target.label_N), references.in_KN[k], group) for k in partly]
+    mean = float(np.mean([found.value for found in theirs]))
+    error = math.sqrt(np.mean([((found.high - found.low) / 3.92) ** 2 for found in theirs]) / len(theirs))
+    surely = own.value - 3 * (own.value - own.low) / 1.96 > 0.5
+    if surely and mean - 0.5 < (own.value - 0.5) / 4:
+        return (
+            f"the target is more certain about its members (AUC {own.value:.3f}), references are not about theirs "
+            f"({mean:.3f} on average): did they train on these records?"
+        )
+    if mean + 3 * error < 0.5:
+        return (
+            f"references are less certain about their members than about others (AUC {mean:.3f} on average): is their "
+            "membership inverted?"
+        )
+    return None
 
 
-def _at_chance(right_N: npt.NDArray[np.bool_], label_N: npt.NDArray[np.integer], rows_N: npt.NDArray[np.bool_]) -> bool:
-    right, labels = right_N[rows_N], label_N[rows_N]
-    most = int(np.unique(labels, return_counts=True)[1].max())
-    return clopper_pearson(int(right.sum()), len(right), confidence=0.9)[0] <= most / len(labels)
+def _told_apart(score_N: Floats, inside_N: Bools, group_N: npt.NDArray[np.integer] | None) -> Estimate:
+    """The AUC of scores; of groups, on each side, by their means."""
+    sides = [by_group(score_N, inside_N == kind, group_N) for kind in (True, False)]
+    return auc(np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides]))
+
+
+def by_group(values_N: npt.NDArray[Any], of: Bools, group_N: npt.NDArray[np.integer] | None) -> Floats:
+    """The values of the records ``of``; of each group among them, the mean."""
+    values: Floats = values_N[of].astype(np.float64)
+    if group_N is None:
+        return values
+    group = np.unique(group_N[of], return_inverse=True)[1]
+    return np.bincount(group, values) / np.bincount(group)
+
+
+def by_side(group_N: npt.NDArray[np.integer] | None, inside_N: Bools) -> npt.NDArray[np.integer] | None:
+    """Codes of groups for a network that trained on a part of some: each such group becomes two."""
+    return None if group_N is None else np.unique(2 * group_N.astype(np.int64) + inside_N, return_inverse=True)[1]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -157,7 +223,7 @@ def _close(
     a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], stored: tuple[float, float], shifted: bool
 ) -> bool:
     """Whether (N, C) answers differ by no more than rounding, in every place."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not shifted and stored[0] != stored[1]:  # one is the other, rounded
         return bool((np.abs(a - b) <= (max(stored) + _FINE) * np.maximum(np.abs(a), np.abs(b)) + _TINY).all())
     if not shifted and max(stored):  # of one precision
@@ -195,6 +261,6 @@ def _distinct(a: Floats, shifted: bool) -> int | None:
     return None if len(rows) >= classes + _SPARE else len(rows)
 
 
-def _centred(a: Floats) -> Floats:
+def _centred(a: npt.NDArray[np.floating]) -> Floats:
     centred: Floats = a - a.mean(axis=-1, keepdims=True)
     return centred

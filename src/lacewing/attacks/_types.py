@@ -110,6 +110,8 @@ class References:
     in_KN: npt.NDArray[np.bool_]  # True: network k trained on record n
     name_K: tuple[str, ...]
     phi_KNQ: npt.NDArray[np.floating] | None = None  # the same fixed queries as Observed.phi_NQ
+    benefit_KN: npt.NDArray[np.floating] | None = None  # as Observed.benefit_N, each beside its own members
+    of_phi: bool = False  # logits were made of phi: right for the given class alone
 
     def __post_init__(self) -> None:
         if self.logits_KNC.ndim != 3 or self.in_KN.shape != self.logits_KNC.shape[:2]:

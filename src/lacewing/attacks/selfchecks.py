@@ -15,9 +15,8 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import phi
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
-from lacewing.attacks._fit import at_chance as at_chance
 from lacewing.attacks._measure import right
-from lacewing.attacks._references import TOLERANCE, like_target
+from lacewing.attacks._references import TOLERANCE, by_group, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
@@ -78,9 +77,9 @@ def selfchecks(
     checks = [fits_members(evidence.observed), null, overfitted_control(evidence, results, seed=seed)]
     if evidence.shadow is not None:
         checks.append(shadow_like_target(evidence.observed, evidence.shadow.observed))
-        if evidence.references is not None and evidence.observed.benefit_N is None:
-            alike, sentence = like_target(evidence.observed, evidence.references)
-            checks.append(SelfCheck("references like target", alike, sentence))
+    if evidence.references is not None:
+        alike, sentence = like_target(evidence.observed, evidence.references)
+        checks.append(SelfCheck("references like target", alike, sentence))
     if evidence.observed.benefit_N is None:
         checks.append(same_classes(evidence.observed))
     return tuple(checks)
@@ -152,11 +151,15 @@ def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
 
 
 def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
-    """Accuracy on non-members, and the gap to members, must agree within 0.05 or three standard errors."""
+    """Accuracy on non-members, and the gap to members, must agree within 0.05 or three standard errors.
+
+    Without classes: the share of records that are answered better than by the best constant answer. Groups count
+    as one.
+    """
     accuracies, errors = [], []
     for seen in (target, shadow):
         correct = right(seen)
-        kinds = (correct[seen.member_N], correct[~seen.member_N])
+        kinds = [by_group(correct, of, seen.group_N) for of in (seen.member_N, ~seen.member_N)]
         accuracies.append([float(kind.mean()) for kind in kinds])
         errors.append([float(kind.var() / len(kind)) for kind in kinds])
     (target_in, target_out), (shadow_in, shadow_out) = accuracies
@@ -165,10 +168,11 @@ def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
     alike = apart_out <= max(TOLERANCE, 3 * math.sqrt(errors[0][1] + errors[1][1])) and apart_gap <= max(
         TOLERANCE, 3 * math.sqrt(sum(map(sum, errors)))
     )
+    what = "Accuracy" if target.benefit_N is None else "Share of records answered better than by a constant answer,"
     return SelfCheck(
         "shadow like target",
         alike,
-        f"Accuracy on members and non-members: target {target_in:.3f} and {target_out:.3f}, shadow {shadow_in:.3f} and "
+        f"{what} on members and non-members: target {target_in:.3f} and {target_out:.3f}, shadow {shadow_in:.3f} and "
         f"{shadow_out:.3f}: {'alike' if alike else 'not alike, so what was learned on the shadow may not carry over'}.",
     )
 

@@ -62,6 +62,9 @@ def as_seen(
             continue  # told where the population is read
         if others.shape[-2] != len(labels):
             raise UsageError(f"{name} has shape {arrays[name].shape} beside {len(labels)} labels: give a row a record.")
+        if name == "reference_logits" and "reference_in" in arrays and arrays["reference_in"].shape == others.shape[:2]:
+            benefit = _tasks.benefits(others, y, arrays["reference_in"].astype(np.bool_), task)
+            seen |= {} if benefit is None else {"reference_benefit": benefit}
         seen[name], label = _tasks.scored(others, labels, task, name, variance_D=variance)
         if name != "reference_logits":
             seen["population_label"] = label

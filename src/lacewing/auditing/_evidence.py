@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.attacks._references import by_side
 from lacewing.attacks._types import Evidence, Observed, Population, References, Task
 from lacewing.auditing import _tasks
 from lacewing.auditing._inputs import RawData
@@ -56,6 +57,7 @@ def with_references(evidence: Evidence, found: Sequence[Answers], work: Work, no
     """All references for the target; the first of them as shadow, with the others as its references."""
     y = work.records.y
     own = of_network(found[0], y, work.in_KN[0], work.task)
+    own = replace(own, group_N=by_side(evidence.observed.group_N, work.in_KN[0]))
     rest = range(1, len(found))
     inside = work.in_KN[1:]
     covered = bool((inside.any(axis=0) & ~inside.all(axis=0)).all())
@@ -80,11 +82,13 @@ def with_references(evidence: Evidence, found: Sequence[Answers], work: Work, no
 
 def _stacked(found: Sequence[Answers], which: Sequence[int], work: Work) -> References:
     phi = [found[k].phi_NQ for k in which]
+    answers = np.stack([found[k].logits_NC for k in which])
     return References(
-        logits_KNC=_tasks.scored(np.stack([found[k].logits_NC for k in which]), work.records.y, work.task, "refit")[0],
+        logits_KNC=_tasks.scored(answers, work.records.y, work.task, "refit")[0],
         in_KN=work.in_KN[list(which)],
         name_K=tuple(f"reference {k + 1}" for k in which),
         phi_KNQ=np.stack([p for p in phi if p is not None]) if all(p is not None for p in phi) else None,
+        benefit_KN=_tasks.benefits(answers, work.records.y, work.in_KN[list(which)], work.task),
     )
 
 

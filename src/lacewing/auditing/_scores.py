@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _logits, _measure
-from lacewing.attacks._references import refuse_twins
+from lacewing.attacks._references import by_side, refuse_twins
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Population, References, Scored, Task
 from lacewing.attacks.selfchecks import same_labels
 from lacewing.auditing import _outputs, _result
@@ -264,7 +264,14 @@ def _references(arrays: Arrays, observed: Observed, notes: list[str]) -> Referen
         # Logits of the given log-odds: right for the given class, which is all that attacks read of references.
         logits = np.full((k, n, observed.classes), -math.log(observed.classes - 1))
         np.put_along_axis(logits, observed.label_N[None, :, None], phi[:, :, :1].astype(np.float64), axis=2)
-    return References(logits, inside.astype(np.bool_), tuple(f"reference {i}" for i in range(k)), phi)
+    return References(
+        logits,
+        inside.astype(np.bool_),
+        tuple(f"reference {i}" for i in range(k)),
+        phi,
+        benefit_KN=arrays.get("reference_benefit"),
+        of_phi="reference_logits" not in arrays,
+    )
 
 
 def _reference_phi(arrays: Arrays, observed: Observed, shape: tuple[int | None, ...]) -> npt.NDArray[Any] | None:
@@ -312,6 +319,9 @@ def _shadow(arrays: Arrays, evidence: Evidence, k: int) -> Evidence:
             sensitivity_N=None if sensitivity is None else real("reference_sensitivity", arrays)[k],
             record_N=target.record_N,
             phi_NQ=None if references.phi_KNQ is None else references.phi_KNQ[k],
+            task=target.task,
+            group_N=by_side(target.group_N, references.in_KN[k]),
+            benefit_N=None if references.benefit_KN is None else references.benefit_KN[k],
         ),
         references=_only(references, others),
         population=None

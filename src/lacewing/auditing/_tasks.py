@@ -106,14 +106,32 @@ def quality(answers: Array, labels: Array, member_N: Bools, task: Task) -> Quali
         hits = ((answers > 0) == labels).mean(axis=1)
         return Quality(float(hits[member_N].mean()), float(hits[~member_N].mean()), _ranked(answers, labels, member_N))
     answers = answers.astype(np.float64)
-    spread = np.maximum(labels[member_N].var(axis=0), np.finfo(float).tiny)
-    gain = ((labels - labels[member_N].mean(axis=0)) ** 2 - (labels - answers) ** 2) / spread
     explained = []
     for side in (member_N, ~member_N):
         total = np.maximum(((labels[side] - labels[side].mean(axis=0)) ** 2).sum(axis=0), np.finfo(float).tiny)
         explained.append(float(np.mean(1 - ((labels[side] - answers[side]) ** 2).sum(axis=0) / total)))
     _check_units(answers[member_N], labels[member_N], explained[0])
-    return Quality(explained[0], explained[1], gain.mean(axis=1))
+    return Quality(explained[0], explained[1], _gained(answers, labels, member_N))
+
+
+def benefits(answers_KNC: Array, labels: Array, in_KN: Bools, task: Task) -> Floats | None:
+    """(K, N): the gains of K networks, each beside its own members; None: classes.
+
+    A network without members is compared with the best constant answer to all records.
+    """
+    if task in CLASSES:
+        return None
+    sides = (inside if inside.any() else ~inside for inside in in_KN)
+    gain = _ranked if task == "multi-label" else _gained
+    return np.stack([gain(answers, labels, of) for answers, of in zip(answers_KNC, sides, strict=True)])
+
+
+def _gained(answers: Array, labels: Array, member_N: Bools) -> Floats:
+    """(N,) by how much squared errors are below those of the members' mean, in units of the members' variance."""
+    spread = np.maximum(labels[member_N].var(axis=0), np.finfo(float).tiny)
+    squares = (labels - labels[member_N].mean(axis=0)) ** 2 - (labels - answers.astype(np.float64)) ** 2
+    gain: Floats = (squares / spread).mean(axis=1)
+    return gain
 
 
 def _ranked(answers: Array, labels: Array, member_N: Bools) -> Floats:

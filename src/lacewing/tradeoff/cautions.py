@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from lacewing.attacks.selfchecks import at_chance
+from lacewing.attacks._fit import at_chance
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff import BUTTERFLY, SHORT, TradeOff, Units
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lacewing.attacks._references import like_target, refuse_twins
+from lacewing.attacks._logits import phi
+from lacewing.attacks._references import by_side, like_target, refuse_twins
 from lacewing.attacks._types import Observed, References
+from lacewing.attacks.selfchecks import shadow_like_target
 from lacewing.errors import UsageError
 
 N, C = 200, 4
@@ -139,6 +141,59 @@ INSIDE = np.stack([np.random.default_rng(k).permutation(MEMBER) for k in range(6
 def judged(logits_KNC, inside_KN=INSIDE, target=None):
     target = observed(MEMBER, seed=50) if target is None else target
     return like_target(target, References(np.stack(logits_KNC), inside_KN, tuple(map(str, range(len(inside_KN))))))
+
+
+GROUPS, ROWS = 40, 20
+
+
+def of_groups(s, k, inside=None):
+    """A network that is right about all records of a group or about none, and which groups it trained on."""
+    group = np.repeat(np.arange(GROUPS), ROWS)
+    label = np.random.default_rng(s).integers(0, 3, len(group))
+    rng = np.random.default_rng([s, k])
+    member = np.isin(group, rng.permutation(GROUPS)[: GROUPS // 2])
+    correct = (rng.random(GROUPS) < 0.7)[group]
+    logits = rng.normal(size=(len(group), 3)) * 0.1
+    logits[np.arange(len(group)), np.where(correct, label, (label + 1) % 3)] += 3
+    return Observed(logits, label, member, None, np.arange(len(group)), group_N=group)
+
+
+def test_networks_of_one_recipe_are_alike_where_few_groups_have_many_records():
+    shadows = references = 0
+    for s in range(60):
+        target, *others = (of_groups(s, k) for k in range(9))
+        logits, inside = np.stack([o.logits_NC for o in others]), np.stack([o.member_N for o in others])
+        shadows += not shadow_like_target(target, others[0]).passed
+        references += not like_target(target, References(logits, inside, tuple(map(str, range(8)))))[0]
+    assert shadows <= 3
+    assert references <= 3
+
+
+def test_a_group_that_a_network_trained_on_in_part_is_one_on_each_side():
+    group, inside = np.array([5, 5, 5, 2, 2]), np.array([True, False, True, True, True])
+    code = by_side(group, inside)
+    assert code[0] == code[2] != code[1]
+    assert code[3] == code[4]
+    assert len(np.unique(code)) == 3
+
+
+def test_references_of_which_log_odds_alone_are_known_are_compared_by_these():
+    def seen(k, inside):
+        return phi(trained(inside, seed=k), LABELS)[:, None]
+
+    member = MEMBER
+    target = Observed(trained(member, seed=50), LABELS, member, None, np.arange(N), phi_NQ=seen(50, member))
+
+    def with_phi(phi_KNQ, inside):
+        logits = np.full((len(inside), N, C), -np.log(C - 1))
+        np.put_along_axis(logits, LABELS[None, :, None], phi_KNQ, axis=2)
+        names = tuple(map(str, range(len(inside))))
+        return like_target(target, References(logits, inside, names, phi_KNQ, of_phi=True))
+
+    odds = np.stack([seen(k, inside) for k, inside in enumerate(INSIDE)])
+    assert with_phi(odds, INSIDE)[0]
+    assert "did they train on these records" in with_phi(odds, ~INSIDE)[1]
+    assert "not alike" in with_phi(RNG.normal(size=odds.shape), INSIDE)[1]
 
 
 def recipe(inside_KN=INSIDE, **options):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lacewing import metrics
 from lacewing.attacks._logits import softmax
@@ -35,8 +36,9 @@ def perform(attack: Attack, evidence: Evidence, network: NetworkResult, *, seed:
 def measure(attack: Attack, scored: Scored, observed: Observed, network: NetworkResult) -> AttackResult:
     """Metrics with intervals of one attack's scores. A metric that n or the attack does not allow is None.
 
-    Where records have groups, a group is one unit: its score is the mean of its records' scores, its decision that of
-    most of its records, and n counts groups. Everything else that the result says of a group is its first record's.
+    Where records have groups, a group is one unit: its score is the mean of its records' scores, its decision "member"
+    where more than half of its records are decided so, and n counts groups. Everything else that the result says of a
+    group is its first record's.
     """
     scores, decision, oracle = np.asarray(scored.scores_N, np.float64), scored.decision_N, scored.oracle
     if scores.shape != observed.member_N.shape or not np.isfinite(scores).all():
@@ -45,10 +47,9 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
     if observed.group_N is None:
         first = np.arange(len(scores))
     else:
-        _, first, group = np.unique(observed.group_N, return_index=True, return_inverse=True)
-        size = np.bincount(group)
-        scores = np.bincount(group, scores) / size
-        decision = None if decision is None else np.bincount(group, decision) / size >= 0.5
+        first = first_of_groups(observed.group_N)
+        scores = mean_by_group(scores, observed.group_N)
+        decision = None if decision is None else mean_by_group(decision, observed.group_N) > 0.5
         oracle = None  # a choice by single records
     member = observed.member_N[first]
     found = metrics.summary(scores, member, decision, fprs=RATES)
@@ -81,15 +82,15 @@ def right(observed: Observed) -> Bools:
     return np.asarray(np.argmax(observed.logits_NC, axis=1) == observed.label_N)
 
 
-def one_a_group(observed: Observed) -> Observed:
-    """The first record of each group, in the order of the groups' codes; ``observed`` itself where there are none."""
-    if observed.group_N is None:
-        return observed
-    rows = np.unique(observed.group_N, return_index=True)[1]
-    arrays: dict[str, Any] = {
-        name: values[rows] for name, values in vars(observed).items() if isinstance(values, np.ndarray)
-    }
-    return replace(observed, **arrays | {"group_N": None})
+def first_of_groups(group_N: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    """(G,) the first record of each group, in the order of the groups' codes."""
+    return np.asarray(np.unique(group_N, return_index=True)[1])
+
+
+def mean_by_group(values_N: npt.NDArray[Any], group_N: npt.NDArray[np.integer]) -> Floats:
+    """(G,) the mean of each group's values (N,), in the order of the groups' codes."""
+    _, group = np.unique(group_N, return_inverse=True)
+    return np.asarray(np.bincount(group, values_N) / np.bincount(group))
 
 
 def threshold(scores_N: Floats, member_N: Bools) -> float:

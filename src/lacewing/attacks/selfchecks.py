@@ -15,7 +15,7 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import phi
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
-from lacewing.attacks._measure import right
+from lacewing.attacks._measure import first_of_groups, mean_by_group, right
 from lacewing.attacks._references import TOLERANCE, by_group, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
@@ -134,8 +134,7 @@ def _by_group(scores_N: Floats, seen: Observed) -> tuple[Floats, Bools]:
     """Scores and membership of groups, whose score is the mean of their records'; without groups as they are."""
     if seen.group_N is None:
         return scores_N, seen.member_N
-    _, first, group = np.unique(seen.group_N, return_index=True, return_inverse=True)
-    return np.bincount(group, scores_N) / np.bincount(group), seen.member_N[first]
+    return mean_by_group(scores_N, seen.group_N), seen.member_N[first_of_groups(seen.group_N)]
 
 
 def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
@@ -185,7 +184,7 @@ def same_classes(observed: Observed) -> SelfCheck:
     """
     from scipy.special import chdtrc
 
-    first = np.unique(observed.record_N if observed.group_N is None else observed.group_N, return_index=True)[1]
+    first = first_of_groups(observed.record_N if observed.group_N is None else observed.group_N)
     member = observed.member_N[first]
     _, code = np.unique(observed.label_N[first], return_inverse=True)
     table = np.stack([np.bincount(code[kind], minlength=code.max() + 1) for kind in (member, ~member)])
@@ -210,7 +209,7 @@ def same_labels(label_NL: npt.NDArray[Any], observed: Observed) -> SelfCheck:
     from scipy.special import chdtrc
     from scipy.stats import ks_2samp
 
-    first = np.unique(observed.record_N if observed.group_N is None else observed.group_N, return_index=True)[1]
+    first = first_of_groups(observed.record_N if observed.group_N is None else observed.group_N)
     member, label = observed.member_N[first], label_NL[first]
     tests = []
     for column in label.T:

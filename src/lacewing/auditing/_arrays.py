@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing import _outputs, _tasks
+from lacewing.auditing._inputs import group_codes_of
 from lacewing.auditing._outputs import Outputs
 from lacewing.data import duplicate_groups, group_codes
 from lacewing.errors import UsageError
@@ -16,6 +17,7 @@ from lacewing.metrics import Bools
 from lacewing.support.formats import Arrays
 
 Array = npt.NDArray[Any]
+_LEAST_COPIED, _SHARED = 10, 0.01  # values that repeat, and the share of these on both sides, of copies
 _AXES = {"logits": 2, "reference_logits": 3, "population_logits": 2, "population_reference_logits": 3}
 
 
@@ -83,16 +85,34 @@ def _labels(name: str, values: npt.NDArray[Any], n: int | None, task: Task, colu
     return y
 
 
-def note_copies(seen: Arrays, member: Bools, notes: list[str]) -> None:
-    """Note records whose outputs and label are those of another record: copies, or outputs that were rounded."""
-    code = duplicate_groups(np.column_stack([seen["logits"], seen["label"]]))
+def copies_of(values: Array, member: Bools, notes: list[str], *, tell: bool) -> npt.NDArray[np.int64] | None:
+    """Groups of records of one side whose ``values`` (N, ...) are equal, where they are copies; None: each counts.
+
+    Coarse outputs, such as votes or the answers of a tree, repeat as well, and they do so on both sides. Values are
+    those of copies where at least `_LEAST_COPIED` repeat and nearly none of these stands on both sides.
+
+    Args:
+        values: the outputs and labels, or the scores.
+        member: (N,) membership.
+        notes: a sentence is added here where copies count once.
+        tell: say it too where repeated values count each.
+    """
+    code = duplicate_groups(values)
+    repeated = np.bincount(code) > 1
+    both = np.intersect1d(code[member], code[~member])
     further = [int(kind.sum()) - len(np.unique(code[kind])) for kind in (member, ~member)]
-    if any(further):
-        notes.append(
-            f"{further[0]} of the {member.sum()} members and {further[1]} of the {(~member).sum()} non-members have "
-            "exactly the outputs of another record of their side: if they are copies, give 'group', so that copies "
-            "count once."
-        )
+    if not any(further):
+        return None
+    said = (
+        f"{further[0]} of the {member.sum()} members and {further[1]} of the {(~member).sum()} non-members have "
+        f"exactly the {'outputs' if tell else 'score'} of another record of their side"
+    )
+    if repeated.sum() >= _LEAST_COPIED and len(both) <= _SHARED * repeated.sum():
+        notes.append(f"{said}, and hardly any on both sides: copies count once, so that n counts distinct records.")
+        return group_codes(2 * code + member)
+    if tell:
+        notes.append(f"{said}: each counts. If they are copies, give 'group', so that copies count once.")
+    return None
 
 
 def group_of(arrays: Arrays, member: Bools) -> npt.NDArray[np.int64] | None:
@@ -103,13 +123,7 @@ def group_of(arrays: Arrays, member: Bools) -> npt.NDArray[np.int64] | None:
         raise UsageError(
             f"group has shape {arrays['group'].shape} beside {len(member)} values of member: give one each."
         )
-    group = group_codes(arrays["group"])
-    if both := np.intersect1d(group[member], group[~member]).size:
-        raise UsageError(
-            f"group: {both} groups have members and non-members; a group that was trained on in part is no non-member: "
-            "leave these non-members out."
-        )
-    return group
+    return group_codes_of(arrays["group"].tolist(), member, "group")
 
 
 def real(name: str, arrays: Arrays) -> npt.NDArray[np.floating]:

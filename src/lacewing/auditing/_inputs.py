@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing._tasks import checked_labels
+from lacewing.data import NO_ID, group_codes, row_hashes
 from lacewing.errors import UsageError
+from lacewing.metrics import Bools
 from lacewing.support.user_code import user_code
 
 LEAST = 10  # records of a kind
@@ -147,8 +149,44 @@ def transform_of(given: Any) -> Any:
 
 def shared(a: RawData, b: RawData) -> int:
     """How many records of ``b`` stand in ``a`` as well, value for value."""
-    known = {row.tobytes() for row in np.ascontiguousarray(a.x)}
-    return sum(row.tobytes() in known for row in np.ascontiguousarray(b.x.astype(a.x.dtype, copy=False)))
+    dtype = np.result_type(a.x, b.x)
+    known = set(row_hashes(a.x.astype(dtype, copy=False)))
+    return sum(row in known for row in row_hashes(b.x.astype(dtype, copy=False)))
+
+
+def group_codes_of(ids: Iterable[Any], member_N: Bools, name: str) -> npt.NDArray[np.int64]:
+    """(N,) codes of the user's ids of groups.
+
+    Raises `UsageError` where ids are missing or differ in spaces alone, and where a group has members and non-members.
+    """
+    words = [str(each) for each in ids]
+    lost = [word for word in words if word.strip().lower() in NO_ID]
+    if lost:
+        raise UsageError(
+            f"{name}: {len(lost)} records have {lost[0]!r} as id, which would be one group: give each of these records "
+            "its own id, or drop them."
+        )
+    if len({word.strip() for word in words}) < len(set(words)):
+        raise UsageError(f"{name}: there are ids that differ in spaces alone: strip them.")
+    codes = group_codes(words)
+    if both := np.intersect1d(codes[member_N], codes[~member_N]).size:
+        raise UsageError(
+            f"{name}: {both} groups have members and nonmembers; a group that was trained on in part is no non-member: "
+            "leave those records out of the non-members."
+        )
+    return codes
+
+
+def check_enough_groups(group_N: npt.NDArray[np.int64] | None, member_N: Bools) -> None:
+    """Raises `UsageError` where a side has fewer groups than `LEAST`."""
+    if group_N is None:
+        return
+    for side, rows in (("members", member_N), ("non-members", ~member_N)):
+        if (found := len(np.unique(group_N[rows]))) < LEAST:
+            raise UsageError(
+                f"The {rows.sum()} {side} form {found} groups or sets of copies, each of which counts once: at least "
+                f"{LEAST} are needed."
+            )
 
 
 def _is_plain(given: Any) -> bool:

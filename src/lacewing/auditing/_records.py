@@ -22,6 +22,8 @@ SHARE, LEAST_POPULATION = 0.2, 100  # of the non-members, set aside where no pop
 _PERMUTATIONS = 199  # of membership, to tell whether copies stand on one side by chance
 _BY_CHANCE = 0.05
 _SAME_TRANSFORM = 0.9999  # confidence at which the two sides' random transforms must differ to be refused
+_MOST = 1000  # records of a side and features that the transforms are compared on
+_TRANSFORM_PERMUTATIONS = 999
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ def read(
     copies = duplicate_groups(audited.x)
     together = merge_groups(own, copies)
     group = counted(copies, member, None if groups is None else own, seed, notes, what="records")
+    _inputs.check_enough_groups(group, member)
     return Records(audited, member, reserve, refused, together, group, varying)
 
 
@@ -154,13 +157,31 @@ def _varying(sides: dict[str, tuple[Any, RawData]], augmented: bool) -> bool:
 
 
 def check_same_variation(first: Records, second: Records) -> None:
-    """Raises `UsageError` where one side's random transform changes records more than the other's."""
+    """Raises `UsageError` where the sides' random transforms change records more, or other features, on one side.
+
+    The latter is told by a permutation test of membership (p <= 0.001): its statistic is the largest standardised
+    difference of the sides' mean squared change over features.
+    """
     change = (first.audited.x.astype(np.float64) - second.audited.x).reshape(len(first.member_N), -1)
     found = metrics.auc((change**2).mean(axis=1), first.member_N, _SAME_TRANSFORM)
     if found.low > 0.5 or found.high < 0.5:
         more = "members" if found.low > 0.5 else "nonmembers"
         raise UsageError(
             f"The random transform changes {more} more than the other side: give both sides through the same transform."
+        )
+    rng = np.random.default_rng(306)
+    rows = np.concatenate([rng.permutation(np.flatnonzero(side))[:_MOST] for side in (first.member_N, ~first.member_N)])
+    squared = change[np.ix_(rows, rng.permutation(change.shape[1])[:_MOST])] ** 2
+    spread = squared.std(axis=0)
+    squared = squared[:, spread > 0] / spread[spread > 0]
+    member = first.member_N[rows]
+    weight = np.where(member, 1 / member.sum(), -1 / (~member).sum())
+    drawn = np.stack([weight, *(rng.permutation(weight) for _ in range(_TRANSFORM_PERMUTATIONS))])
+    largest = np.abs(drawn @ squared).max(axis=1, initial=0.0)
+    if (largest[1:] < largest[0]).all():
+        raise UsageError(
+            "The random transform changes other features of members than of nonmembers: give both sides through the "
+            "same transform."
         )
 
 
@@ -177,13 +198,8 @@ def _given_groups(groups: Any, inside: int, outside: int) -> tuple[Codes, Codes]
                 f"groups: the ids of {name} have shape {side.shape} and dtype {side.dtype}: give one whole number or "
                 f"word a record, {count} of them."
             )
-    codes = group_codes([*map(str, ids[0]), *map(str, ids[1])])
-    both = np.intersect1d(codes[:inside], codes[inside:]).size
-    if both:
-        raise UsageError(
-            f"groups: {both} groups have members and nonmembers; a group that was trained on in part is no non-member: "
-            "leave those records out of nonmembers."
-        )
+    member = np.arange(inside + outside) < inside
+    codes = _inputs.group_codes_of([*ids[0].tolist(), *ids[1].tolist()], member, "groups")
     return codes[:inside], codes[inside:]
 
 
@@ -193,7 +209,8 @@ def _population(
     """(audited non-members, population, the former's groups, attacks refused for want of a population)."""
     if given is not None or not asked:
         return outside, given, code_N, {}
-    groups, code = np.unique(code_N, return_inverse=True)
+    # Copies stay together, so that no record of the population equals an audited non-member.
+    groups, code = np.unique(merge_groups(code_N, duplicate_groups(outside.x)), return_inverse=True)
     n, grouped = len(groups), len(groups) < len(outside)
     units = f"groups of {len(outside)} non-members" if grouped else "non-members"
     if n < 2 * LEAST_POPULATION:

@@ -368,7 +368,7 @@ def of_groups(class_N: npt.NDArray[Any] | None, group_N: npt.NDArray[np.integer]
     """A value for each row of the results: where records have groups, that of a group's first record."""
     if class_N is None or group_N is None:
         return class_N
-    return class_N[np.unique(group_N, return_index=True)[1]]
+    return class_N[_measure.first_of_groups(group_N)]
 
 
 def check_delta(delta: float) -> None:

@@ -18,8 +18,9 @@ from lacewing.attacks._references import by_side, refuse_twins
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Population, References, Scored, Task
 from lacewing.attacks.selfchecks import same_labels
 from lacewing.auditing import _outputs, _result
-from lacewing.auditing._arrays import as_seen, group_of, note_copies, real
+from lacewing.auditing._arrays import as_seen, copies_of, group_of, real
 from lacewing.auditing._attacks import Attacks, choose
+from lacewing.auditing._inputs import check_enough_groups
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._read import read
 from lacewing.auditing._result import Audit
@@ -92,12 +93,13 @@ def audit_scores(
     record = _record(arrays, len(member))
     group = group_of(arrays, member)
     notes: list[str] = []
-    measured = [_as_given(arrays["score"], member, record, group, notes)] if "score" in arrays else []
     folder = None if out is None else Path(out)
     if "logits" in arrays:
         seen, y, quality = as_seen(arrays, member, task, outputs, notes)
         if group is None:
-            note_copies(seen, member, notes)
+            group = copies_of(np.column_stack([seen["logits"], seen["label"]]), member, notes, tell=True)
+        check_enough_groups(group, member)
+        measured = [_as_given(arrays["score"], member, record, group, notes)] if "score" in arrays else []
         evidence = _evidence(seen, member, record, group, task, notes)
         return _result.build(
             evidence,
@@ -116,13 +118,17 @@ def audit_scores(
             raise UsageError(f"{name} is given without logits: give logits (N, C) and label (N,) beside it.")
     if task != "classification" or outputs is not None:
         raise UsageError("task and outputs say what logits are, and only scores are given: leave them out.")
-    if not measured:
+    if "score" not in arrays:
         raise UsageError("There is neither 'score' nor 'logits': give scores, or logits and label, beside member.")
     why = "It needs the model's outputs (logits and label); only scores are given."
     if chosen.required:
         raise UsageError(
             f"attacks: '{next(a.name for a in chosen.attacks if a.name in chosen.required)}' cannot run. {why}"
         )
+    if group is None and arrays["score"].shape == member.shape:
+        group = copies_of(arrays["score"][:, None], member, notes, tell=False)
+    check_enough_groups(group, member)
+    measured = [_as_given(arrays["score"], member, record, group, notes)]
     refused = dict.fromkeys(registry.ATTACKS, why)
     return _result.finish(
         measured,

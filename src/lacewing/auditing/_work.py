@@ -16,6 +16,8 @@ from lacewing.attacks._types import Task
 from lacewing.auditing._cache import Size
 from lacewing.auditing._inputs import Form, RawData
 from lacewing.auditing._outputs import Outputs
+from lacewing.data import deal
+from lacewing.errors import DataError, UsageError
 from lacewing.metrics import Bools
 
 Refit = Callable[[Any, Any, int], Any]
@@ -45,18 +47,36 @@ class Work:
 def halves(group_N: npt.NDArray[np.integer], count: int, seed: int) -> Bools:
     """(count, N): random halves of N records by groups, each odd one the complement of the one before it.
 
-    Groups are taken in random order until no more fit into N // 2 records; without larger groups that is a half.
+    Larger groups are dealt as a study's are (`data.deal`), so that the sides differ by at most the largest group.
+
+    Raises `UsageError` where a group holds more than half of the records, or a half fewer than five groups.
     """
-    groups, group = np.unique(group_N, return_inverse=True)
-    size = np.bincount(group)
+    groups, first, size = np.unique(group_N, return_index=True, return_counts=True)
+    if len(groups) < len(group_N):
+        if size.max() > len(group_N) // 2:
+            raise UsageError(
+                f"refit: one group, or set of equal records, holds {size.max()} of the {len(group_N)} audited records, "
+                "more than half, and references train on halves: divide that group or leave it out."
+            )
+        group_N = first[np.searchsorted(groups, group_N)]
     inside = np.zeros((count, len(group_N)), bool)
     for k in range(count):
         if k % 2 == 0:
-            order = np.random.default_rng([seed, 301, k // 2]).permutation(len(groups))
-            inside[k] = np.isin(group, order[np.cumsum(size[order]) <= len(group_N) // 2])
+            rng = np.random.default_rng([seed, 301, k // 2])
+            if len(groups) == len(group_N):
+                inside[k, rng.permutation(len(groups))[: len(groups) // 2]] = True
+            else:
+                inside[k] = _dealt(group_N, rng)
         else:
             inside[k] = ~inside[k - 1]
     return inside
+
+
+def _dealt(group_N: npt.NDArray[np.integer], rng: np.random.Generator) -> Bools:
+    try:
+        return np.asarray(deal(group_N.astype(np.int64), 2, rng, "the references' halves") == 0)
+    except DataError as error:
+        raise UsageError(f"refit: {str(error).removeprefix('data.groups: ')}") from None
 
 
 def write_work(folder: Path, work: Work) -> None:

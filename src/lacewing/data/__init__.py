@@ -8,6 +8,8 @@ from lacewing.data._facts import Facts, across, facts, signs, told
 from lacewing.data._fetch import fetch
 from lacewing.data._groups import (
     DUPLICATES,
+    NO_ID,
+    deal,
     digest_with,
     duplicate_groups,
     group_codes,
@@ -31,6 +33,7 @@ from lacewing.data._split import (
 
 __all__ = [
     "DUPLICATES",
+    "NO_ID",
     "Dataset",
     "Facts",
     "Halves",
@@ -40,6 +43,7 @@ __all__ = [
     "Split",
     "across",
     "check",
+    "deal",
     "default_root",
     "describe",
     "digest_with",

@@ -15,6 +15,7 @@ from lacewing.errors import DataError
 Codes = npt.NDArray[np.int64]
 
 DUPLICATES = "duplicates"  # what data.groups calls records of equal x
+NO_ID = ("", "nan", "nat", "none", "<na>")  # what missing ids become as words
 LEAST_GROUPS = 5  # in each part of a split: of fewer, rates and intervals say nothing
 _BLOCK = 4096  # rows that are copied at a time, so that an array on disk is never copied whole
 

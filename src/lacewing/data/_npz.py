@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
+from lacewing.data._groups import NO_ID
 from lacewing.errors import DataError, UsageError
 from lacewing.support.formats import array_names, read_arrays
 
 _CHANNELS = (1, 3, 4)
-_NO_ID = ("", "nan", "nat", "none", "<na>")  # what missing ids become as words
 _SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"
 
 
@@ -65,7 +65,7 @@ def _ids(ids: npt.NDArray[Any], records: int, where: str, name: str) -> npt.NDAr
     if ids.dtype.kind in "SU":
         words = np.char.decode(ids, "latin-1") if ids.dtype.kind == "S" else ids
         stripped = np.char.strip(words)
-        lost = np.isin(np.char.lower(stripped), _NO_ID)
+        lost = np.isin(np.char.lower(stripped), NO_ID)
         if lost.any():
             raise DataError(
                 f"{where}: {name} holds {str(stripped[lost][0])!r} as the id of {lost.sum()} records, which would be "

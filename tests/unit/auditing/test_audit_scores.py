@@ -174,7 +174,7 @@ def test_references_serve_the_target_and_one_is_the_shadow() -> None:
     bar = registry._measure.threshold(of_shadow.score_N, of_shadow.member_N)  # type: ignore[attr-defined]
     decision = found["lira-offline"].score_N >= bar
     assert (found["lira-offline"].hit_N == (decision == given["member"])).all()
-    assert any("Reference network 0 serves as the shadow" in note for note in audit.notes)
+    assert any("Reference network 0 serves as the shadow" in note for note in result.notes)
     assert all(check.passed for check in audit.selfchecks), audit.selfchecks
 
 
@@ -624,3 +624,33 @@ def test_frames_of_an_audit_hold_what_it_prints() -> None:
     assert len(audit_scores(scores()).to_frame("accuracy")) == 0
     with pytest.raises(UsageError, match="did you mean 'checks'"):
         found.to_frame("check")
+
+
+@pytest.mark.parametrize("kind", ["logits", "score"])
+def test_copies_are_no_evidence(kind):
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        label, logits = rng.integers(0, 3, 120), rng.normal(size=(120, 3))
+        logits[np.arange(120), label] += 1.5
+        rows = np.repeat(np.arange(120), 10)
+        own = {"logits": logits[rows], "label": label[rows]} if kind == "logits" else {"score": logits[rows, 0]}
+        result = audit_scores({"member": rows < 60} | own)
+        assert any("hardly any on both sides" in note for note in result.notes)
+        found += "Leakage found" in result.sentence
+    assert found <= 1
+
+
+@pytest.mark.parametrize("kind", ["perfect", "rounded", "tree"])
+def test_coarse_outputs_that_repeat_still_leak(kind):
+    rng = np.random.default_rng(0)
+    member = np.arange(600) < 300
+    score = rng.normal(size=600) + 1.0 * member
+    own = {"score": member * 1.0 if kind == "perfect" else score.round(3)}
+    if kind == "tree":  # grown to the end: sure and right of members, sure and often wrong of others
+        label = rng.integers(0, 3, 600)
+        answer = np.where(member | (rng.random(600) < 0.5), label, rng.integers(0, 3, 600))
+        own = {"logits": np.eye(3)[answer], "label": label}
+    result = audit_scores({"member": member} | own, outputs="probabilities" if kind == "tree" else None)
+    assert "Leakage found" in result.sentence
+    assert not any("hardly any on both sides" in note for note in result.notes)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 import lacewing as lw
-from lacewing.auditing._records import counted
+from lacewing.attacks import ATTACKS
+from lacewing.auditing._inputs import Form, RawData, shared
+from lacewing.auditing._records import check_same_variation, counted, read
 from lacewing.auditing._work import halves
 from lacewing.data import duplicate_groups
 from lacewing.errors import UsageError
@@ -191,7 +194,7 @@ def test_wrong_groups_are_named(groups, says):
 
 
 def test_a_group_with_members_and_nonmembers_is_refused_in_scores():
-    with pytest.raises(UsageError, match="2 groups have members and non-members"):
+    with pytest.raises(UsageError, match="2 groups have members and nonmembers"):
         lw.audit_scores({"score": np.arange(4.0), "member": [1, 0, 1, 0], "group": ["a", "a", "b", "b"]})
 
 
@@ -219,3 +222,102 @@ def test_halves_and_population_hold_whole_groups():
     population = seen[0].population
     assert len(population) == 200
     assert np.unique(duplicate_groups(population.logits_ZC), return_counts=True)[1].tolist() == [2] * 100
+
+
+class Elsewhere(Records):
+    """Records of which a transform changes some columns."""
+
+    def __init__(self, part, change):
+        super().__init__(part)
+        self.change = change
+
+    def __getitem__(self, index):
+        return self.change(torch.from_numpy(self.x[index]).clone()), int(self.y[index])
+
+
+def noisy(columns):
+    def change(x):
+        x[columns] += 2 * torch.randn_like(x[columns])
+        return x
+
+    return change
+
+
+def test_transforms_of_equal_size_that_change_other_features_are_refused():
+    with pytest.raises(UsageError, match="other features"):
+        audit(learned(), Elsewhere(INSIDE, noisy(slice(0, 4))), Elsewhere(OUTSIDE, noisy(slice(4, 8))), augmented=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        noisy(slice(0, 8)),
+        lambda x: x.flip(0) if torch.rand(()) < 0.5 else x,
+        lambda x: x.roll(int(torch.randint(3, ()))),
+        lambda x: x * (torch.rand(8) > 0.3),
+    ],
+)
+def test_a_transform_that_is_alike_on_both_sides_is_accepted(change):
+    torch.manual_seed(0)
+    refused = 0
+    for seed in range(50):
+        x = np.random.default_rng(seed).normal(size=(80, 8)).astype("f4")
+        side = np.arange(80) < 40
+        made = [np.stack([change(torch.from_numpy(row).clone()).numpy() for row in x]) for _ in range(2)]
+        given = [SimpleNamespace(audited=SimpleNamespace(x=values), member_N=side) for values in made]
+        try:
+            check_same_variation(*given)
+        except UsageError:
+            refused += 1
+    assert refused <= 1
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), ""])
+def test_missing_ids_are_refused(missing):
+    ids = np.array([*range(N)], object), np.array([*range(N, 2 * N)], object)
+    ids[0][:2] = missing
+    with pytest.raises(UsageError, match="2 records have"):
+        audit(learned(), *PLAIN, groups=ids)
+
+
+def test_fewer_than_ten_groups_a_side_are_refused():
+    with pytest.raises(UsageError, match="200 members form 2 groups"):
+        audit(learned(), *PLAIN, groups=(np.arange(N) % 2, 2 + np.arange(N) % 2))
+    with pytest.raises(UsageError, match="20 members form 2 groups"):
+        lw.audit_scores({"score": np.arange(40.0), "member": np.arange(40) < 20, "group": np.arange(40) // 10})
+
+
+def test_shared_records_are_told_value_for_value():
+    whole, flags = np.eye(8, dtype=np.int64), np.eye(8, dtype=bool)
+    y = np.arange(8)
+    assert shared(RawData(flags, y, Form()), RawData(7 * whole, y, Form())) == 0
+    assert shared(RawData(flags, y, Form()), RawData(whole, y, Form())) == 8
+    assert shared(RawData(np.zeros((8, 2)), y, Form()), RawData(-np.zeros((8, 2)), y, Form())) == 8
+
+
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.47])
+def test_halves_of_a_large_group_are_halves(share):
+    large = int(share * 200)
+    inside = halves(np.r_[np.zeros(large, int), 1 + np.arange(200 - large)], 20, 0)
+    assert set(inside.sum(axis=1)) == {100}
+
+
+def test_a_group_of_more_than_half_of_the_records_has_no_halves():
+    with pytest.raises(UsageError, match="holds 110 of the 200"):
+        halves(np.r_[np.zeros(110, int), 1 + np.arange(90)], 4, 0)
+
+
+def test_halves_without_groups_are_those_of_always():
+    order = np.random.default_rng([5, 301, 0]).permutation(101)
+    expected = np.isin(np.arange(101), order[:50])
+    np.testing.assert_array_equal(halves(np.arange(101), 2, 5), [expected, ~expected])
+
+
+def test_no_record_of_the_population_equals_an_audited_nonmember():
+    x = R.normal(size=(900, 4)).repeat(3, axis=0)
+    y = np.arange(2700) % 3
+    population = list(ATTACKS.values())
+    found = read((x[:900], y[:900]), (x[900:], y[900:]), None, chosen=population, notes=[])
+    outside = RawData(found.audited.x[~found.member_N], found.audited.y[~found.member_N], Form())
+    assert found.population is not None
+    assert shared(outside, found.population) == 0

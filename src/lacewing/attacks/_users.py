@@ -105,7 +105,10 @@ def of_user(thing: Any, name: str, field: str, *, module: str | None = None) -> 
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise UsageError(f"{place}: {problem['loc'][0]}: {problem['msg']}; mend that field of the Attack.") from None
-    defined_in = getattr(function, "__module__", None)
+    code = function
+    while isinstance(code, partial):  # whose own module is functools
+        code = code.func
+    defined_in = getattr(code, "__module__", None)
     if module is None and defined_in not in (None, "__main__"):  # what is loaded by its name is counted there
         belongs_to_user(defined_in)
     return replace(attack, function=partial(_perform, function, place))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lacewing import data as datasets
 from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing import _outputs, _tasks
-from lacewing.auditing._call import BATCH, Array, Model, Standardised, answered, as_tensor, check_model
+from lacewing.auditing._call import BATCH, Array, Model, Standardised, alike, answered, as_tensor, check_model
 from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
 from lacewing.signals import gradient_norms, observe, probe
@@ -21,8 +21,6 @@ from lacewing.signals import gradient_norms, observe, probe
 SIGNALS = frozenset({"sensitivity", "augmentation", "noise", "gradients"})  # as attacks name their needs
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
 _AGAIN = 128  # records that are asked a second time
-_ROUNDING, _ROUNDING_HALF = 1e-3, 0.05  # by which answers may differ, in standard deviations of all answers
-_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +106,9 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
     rows = np.random.default_rng(303).permutation(len(records))[:_AGAIN]
     some = records.at(rows)
     again = answered(model, some, who, task)
-    if _alike(answers[rows], again, model):
+    if alike(answers[rows], again, model):
         return None
-    if not _alike(again, answered(model, some, who, task), model):
+    if not alike(again, answered(model, some, who, task), model):
         mend = (
             "it draws at random in evaluation mode"
             if isinstance(model, nn.Module)
@@ -130,13 +128,6 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
         f"The answers of {who} depend on the other records of a batch (normalisation by batch statistics), so that "
         "only its outputs are looked at; records were asked in a random order, members and non-members together."
     )
-
-
-def _alike(a: Array, b: Array, model: Model) -> bool:
-    """Whether answers differ by no more than the rounding of other batch sizes."""
-    coarse = isinstance(model, nn.Module) and any(p.dtype in _HALF for p in model.parameters())
-    spread = float(np.std(a.astype(np.float64))) or 1.0
-    return bool(np.abs(a.astype(np.float64) - b).max() <= (_ROUNDING_HALF if coarse else _ROUNDING) * spread)
 
 
 def _of_copies(

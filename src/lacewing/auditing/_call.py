@@ -20,6 +20,8 @@ from lacewing.support.user_code import user_code
 Array = npt.NDArray[Any]
 Model = nn.Module | Callable[[Any], Any]
 BATCH, _CALLABLE_BATCH = 250, 1000
+_ROUNDING, _ROUNDING_HALF = 1e-3, 0.05  # by which answers may differ, in standard deviations of all answers
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def check_model(model: object, who: str) -> None:
@@ -72,6 +74,13 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
     if (answers == answers[0]).all():
         raise UsageError(f"{who} answers the same to all {len(x)} records, so that there is nothing to tell them by.")
     return answers
+
+
+def alike(a: Array, b: Array, model: Model) -> bool:
+    """Whether a model's answers to the same records differ by no more than the rounding of other batch sizes."""
+    coarse = isinstance(model, nn.Module) and any(p.dtype in _HALF for p in model.parameters())
+    spread = float(np.std(a.astype(np.float64))) or 1.0
+    return bool(np.abs(a.astype(np.float64) - b).max() <= (_ROUNDING_HALF if coarse else _ROUNDING) * spread)
 
 
 def _numpy(answer: Any, who: str) -> Array:

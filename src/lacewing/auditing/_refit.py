@@ -27,7 +27,7 @@ from lacewing.attacks._types import CLASSES
 from lacewing.auditing import _cache, _pool
 from lacewing.auditing._bytecode import names
 from lacewing.auditing._cache import Stored
-from lacewing.auditing._work import Refit, Work, write_work
+from lacewing.auditing._work import Refit, Work, can_be_written, write_work
 from lacewing.errors import UsageError
 from lacewing.support.machine import usable_cores
 from lacewing.support.user_code import user_code
@@ -165,12 +165,15 @@ def _train_rest(
     fresh: bool,
 ) -> None:
     workers = min(cores, len(todo)) if each * len(todo) > _WORTH_WORKERS else 1
-    address = _address(work.refit) if workers > 1 else None
+    address = _address(work.refit) if workers > 1 and can_be_written(work) else None
     if workers > 1 and address is None:
-        notes.append(
-            "References were trained one after another: worker processes cannot import refit (a lambda, a closure, a "
-            "notebook's function, or a script without `if __name__ == '__main__':`)."
+        reason = (
+            "cannot import refit (a lambda, a closure, a notebook's function, or a script without `if __name__ == "
+            "'__main__':`)"
+            if can_be_written(work)
+            else "get frames whose columns are named by words or whole numbers alone"
         )
+        notes.append(f"References were trained one after another: worker processes {reason}.")
         workers = 1
     rest = each * math.ceil(len(todo) / workers)
     first = f"first reference {_spoken(each)}" if fresh else f"a reference takes {_spoken(each)}"

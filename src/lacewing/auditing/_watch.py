@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.attacks._types import Task
-from lacewing.auditing._call import Model, answered
+from lacewing.auditing._call import Model, alike, answered
 from lacewing.auditing._inputs import RawData
 
 _ASKED = 2000  # records, at most, that a function is asked again
-_ROUNDING = 1e-3  # by which answers may differ, in standard deviations of all answers
 
 
 def watch(model: Model, records: RawData, task: Task) -> Callable[[], bool]:
@@ -24,12 +23,7 @@ def watch(model: Model, records: RawData, task: Task) -> Callable[[], bool]:
         return lambda: _digest(model) == before
     some = records.at(np.unique(np.linspace(0, len(records) - 1, _ASKED).astype(int)))
     answers = answered(model, some, "model", task)
-
-    def unchanged() -> bool:
-        change = np.abs(answered(model, some, "model", task) - answers).max()
-        return bool(change <= _ROUNDING * answers.std())
-
-    return unchanged
+    return lambda: alike(answers, answered(model, some, "model", task), model)
 
 
 def _digest(model: nn.Module) -> str:

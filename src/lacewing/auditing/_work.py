@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +78,12 @@ def _dealt(group_N: npt.NDArray[np.integer], rng: np.random.Generator) -> Bools:
         raise UsageError(f"refit: {str(error).removeprefix('data.groups: ')}") from None
 
 
+def can_be_written(work: Work) -> bool:
+    """Whether `write_work` can hand the records to another process: columns of frames may be of any type, as dates."""
+    form = work.records.form
+    return all(type(name) in (str, int) for name in (*form.columns, *form.label_columns))
+
+
 def write_work(folder: Path, work: Work) -> None:
     """What a worker process must know of the audit, beside the function: arrays and a JSON file."""
     arrays = {"x": work.records.x, "y": work.records.y, "in_KN": work.in_KN}
@@ -86,6 +91,7 @@ def write_work(folder: Path, work: Work) -> None:
         arrays |= {"population_x": work.population.x, "population_y": work.population.y}
     np.savez(folder / "work.npz", **arrays)  # type: ignore[arg-type]
     about = {
+        "form": vars(work.records.form),
         "seed_K": work.seed_K,
         "queries": work.queries,
         "white_box": work.white_box,
@@ -94,15 +100,14 @@ def write_work(folder: Path, work: Work) -> None:
         "task": work.task,
         "outputs": work.outputs,
     }
-    # Columns of frames may be of any type, such as dates. The folder is this audit's own.
-    (folder / "form.pickle").write_bytes(pickle.dumps(work.records.form))
     (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def read_work(folder: Path, refit: Refit) -> Work:
     """The inverse of ``write_work``."""
     about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    form: Form = pickle.loads((folder / "form.pickle").read_bytes())
+    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
+    form = Form(**fields)
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
         population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
         return Work(

@@ -198,3 +198,23 @@ def test_outputs_of_every_task_are_audited_from_arrays_as_the_model_is(task):
         progress=False,
     )
     assert auc_of(found) == pytest.approx(auc_of(asked))
+
+
+def test_frames_go_to_worker_processes_as_they_are_or_not_at_all(tmp_path):
+    import datetime
+
+    from lacewing.auditing._cache import Size
+    from lacewing.auditing._inputs import Form, RawData
+    from lacewing.auditing._work import Work, can_be_written, read_work, write_work
+
+    def work(*columns):
+        form = Form("frame", columns, ("float64",) * len(columns), ("a", "b"), "<f4", False)
+        records = RawData(np.zeros((4, len(columns))), Y[:4, :2], form)
+        return Work(refit=len, records=records, population=None, in_KN=np.eye(4) > 0, seed_K=(1, 2), queries=1,
+                    white_box=False, signals=(), size=Size(), task="multi-label")  # fmt: skip
+
+    given = work("age", 7)
+    write_work(tmp_path, given)
+    assert can_be_written(given)
+    assert read_work(tmp_path, len).records.form == given.records.form
+    assert not can_be_written(work(datetime.date(2026, 1, 1)))

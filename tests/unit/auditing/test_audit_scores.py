@@ -174,7 +174,7 @@ def test_references_serve_the_target_and_one_is_the_shadow() -> None:
     bar = registry._measure.threshold(of_shadow.score_N, of_shadow.member_N)  # type: ignore[attr-defined]
     decision = found["lira-offline"].score_N >= bar
     assert (found["lira-offline"].hit_N == (decision == given["member"])).all()
-    assert any("Reference network 0 serves as the shadow" in note for note in result.notes)
+    assert any("Reference network 0 serves as the shadow" in note for note in audit.notes)
     assert all(check.passed for check in audit.selfchecks), audit.selfchecks
 
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 import lacewing as lw
+from lacewing.attacks._types import Task
 
 Array = npt.NDArray[Any]
 FEATURES, CLASSES, LABELS = 12, 3, 4
@@ -44,7 +45,7 @@ class World:
 
     seed: int
     leak: bool  # the audited members are those that the network was trained on
-    task: str = "classification"
+    task: Task = "classification"
     rows: int = 1  # of each patient, alike but not equal
     binary: bool = False  # few binary features, so that records repeat by nature
     batch_norm: bool = False

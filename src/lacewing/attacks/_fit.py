@@ -37,10 +37,16 @@ class Fit:
         return self.p_value <= LEVEL
 
     @property
+    def measure(self) -> str:
+        """What `Observed.benefit_N` compares: by it an answer is better or worse than the best constant one."""
+        return "squared error" if self.task == "regression" else "the number of labels right"
+
+    @property
     def chance(self) -> str:
         """What a model that is not above chance does, as a part of a sentence."""
         if self.frequent_members is None:
-            return f"the model answers its {self.n_members} members no better than the best constant answer does"
+            than = "the best constant answer does"
+            return f"by {self.measure} the model answers its {self.n_members} members no better than {than}"
         return _no_better("the model", self.right_members, self.n_members, self.frequent_members)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,72 +13,44 @@ import numpy.typing as npt
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import phi
-from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
-from lacewing.attacks._measure import first_of_groups, mean_by_group, right
+from lacewing.attacks._deciding import SelfCheck as SelfCheck
+from lacewing.attacks._deciding import fits_members, members_answered_better, members_rank_above, units_of
+from lacewing.attacks._measure import first_of_groups, right
 from lacewing.attacks._references import TOLERANCE, by_group, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
-from lacewing.results import AttackResult
+from lacewing.results import AttackResult, strongest_first
 
 Rows = npt.NDArray[np.intp]
 
+_REFERENCES: Literal["attacks with references"] = "attacks with references"
 PERMUTATIONS, HOLDING = 400, 360  # an interval of true coverage 94 % fails once in a thousand audits
 PLANTED = 3.0  # size of the planted leak, in standard deviations of the non-members' signal
 _MOST = 2000  # records of each kind that the first two checks look at, so that an audit takes seconds
 _READS_OUTPUTS = ("lira", "rmia")  # families that must see the planted leak, beside the attack "loss"
 
 
-@dataclass(frozen=True)
-class SelfCheck:
-    """One check of the audit itself."""
-
-    name: str
-    passed: bool
-    sentence: str
-
-
-def fits_members(seen: Observed) -> SelfCheck:
-    """The check that the model is above chance on its members: what it leaks cannot be asked of another model."""
-    found = fit(seen)
-    if not found.above_chance:
-        sentence = f"{found.chance[0].upper()}{found.chance[1:]}: this audit cannot say what it leaks. {CAUSES}"
-        return SelfCheck("model fits its members", False, sentence)
-    if found.frequent_members is None:
-        sentence = (
-            f"The model's answer is better than the best constant one for {found.right_members} of {found.n_members} "
-            f"members and {found.right_nonmembers} of {found.n_nonmembers} non-members."
-        )
-    else:
-        sentence = (
-            f"The model is right about {found.right_members} of {found.n_members} members and {found.right_nonmembers} "
-            f"of {found.n_nonmembers} non-members; always answering the most frequent class is right about "
-            f"{found.frequent_members} and {found.frequent_nonmembers}."
-        )
-    if p_chance(seen, ~seen.member_N) > LEVEL:
-        sentence += (
-            " On non-members it is no better than such an answer: either it knows its members alone, or the "
-            "non-members were prepared in another way."
-        )
-    return SelfCheck("model fits its members", True, sentence)
-
-
 def selfchecks(
     best: AttackResult, results: Sequence[AttackResult], evidence: Evidence | None, *, seed: int
 ) -> tuple[SelfCheck, ...]:
-    """The checks that the evidence allows; ``best`` is the attack whose scores the null audit permutes.
+    """The checks that the evidence allows; ``best`` is the strongest attack.
 
-    Without evidence (scores as given) these are the null audit and the planted leak.
+    The null audit permutes the scores of the strongest attack of which at least half are distinct, else those of
+    ``best``. Without evidence (scores as given) there are that, the ranking of members, and the planted leak.
     """
-    null = null_audit(best.score_N, best.member_N, seed=seed)
+    shown = next((each for each in strongest_first(results) if _distinct(each.score_N)), best)
+    null, above = null_audit(shown.score_N, shown.member_N, seed=seed), members_rank_above(results)
     if evidence is None:
-        return null, planted_scores(best.score_N[~best.member_N], seed=seed)
-    checks = [fits_members(evidence.observed), null, overfitted_control(evidence, results, seed=seed)]
+        return above, null, planted_scores(best.score_N[~best.member_N], seed=seed)
+    checks = [fits_members(evidence.observed), members_answered_better(evidence.observed), above]
+    checks += [null, overfitted_control(evidence, results, seed=seed)]
     if evidence.shadow is not None:
         checks.append(shadow_like_target(evidence.observed, evidence.shadow.observed))
     if evidence.references is not None:
         alike, sentence = like_target(evidence.observed, evidence.references)
-        checks.append(SelfCheck("references like target", alike, sentence))
+        said = _unlike(alike, "references are") + sentence
+        checks.append(SelfCheck("references like target", alike, said, decides=_REFERENCES))
     if evidence.observed.benefit_N is None:
         checks.append(same_classes(evidence.observed))
     return tuple(checks)
@@ -88,11 +59,18 @@ def selfchecks(
 def null_audit(scores_N: Floats, member_N: Bools, *, seed: int) -> SelfCheck:
     """Membership permuted 400 times: the 95 % interval of the AUC must hold 0.5 in at least 360 of them.
 
-    On at most 2,000 members and 2,000 non-members, drawn from ``seed``.
+    On at most 2,000 members and 2,000 non-members, drawn from ``seed``. Where fewer than half of the scores are
+    distinct, equal ones are put in a random order: with few different values the AUC takes few values too, of which no
+    interval can leave out exactly 5 %.
     """
     rng = np.random.default_rng([seed, 0])
     kept = np.concatenate([_some(np.flatnonzero(kind), _MOST, rng) for kind in (member_N, ~member_N)])
     scores, member = scores_N[kept], member_N[kept]
+    ties = not _distinct(scores)
+    if ties:
+        order = np.lexsort((rng.random(len(scores)), scores))
+        scores = np.empty(len(order))
+        scores[order] = np.arange(len(order))
     held = 0
     for _ in range(PERMUTATIONS):
         found = metrics.auc(scores, rng.permutation(member))
@@ -101,8 +79,16 @@ def null_audit(scores_N: Floats, member_N: Bools, *, seed: int) -> SelfCheck:
         "null audit",
         held >= HOLDING,
         f"With membership permuted {PERMUTATIONS} times the 95 % interval of the AUC held 0.5 in {held} of them "
-        f"(at least {HOLDING} wanted).",
+        f"(at least {HOLDING} wanted{'; equal scores in a random order' if ties else ''}).",
     )
+
+
+def _distinct(scores_N: Floats) -> bool:
+    return 2 * len(np.unique(scores_N)) >= len(scores_N)
+
+
+def _unlike(alike: bool, who: str) -> str:
+    return "" if alike else f"The {who} unlike the model. "
 
 
 def overfitted_control(evidence: Evidence, results: Sequence[AttackResult], *, seed: int) -> SelfCheck:
@@ -119,22 +105,20 @@ def overfitted_control(evidence: Evidence, results: Sequence[AttackResult], *, s
     asked = [name for name in known if name == "loss" or (name in ran and known[name].family in _READS_OUTPUTS)]
     planted = plant(evidence, seed=seed)
     if planted is None:
-        return _too_few(int((~evidence.observed.member_N).sum()))
+        return _too_few(_units(evidence.observed, ~evidence.observed.member_N))
     found: dict[str, metrics.Estimate] = {}
     for name in asked:
         try:
             scored = known[name].function(planted, seed=seed)
         except UsageError as error:  # e.g. a record of the control without references
             return SelfCheck("overfitted control", False, f"The attack '{name}' could not run on the control: {error}")
-        found[name] = metrics.auc(*_by_group(scored.scores_N, planted.observed))
-    return _control(found, len(planted.observed.member_N))
+        found[name] = metrics.auc(*units_of(scored.scores_N, planted.observed))
+    return _control(found, _units(planted.observed, np.ones(len(planted.observed.member_N), bool)))
 
 
-def _by_group(scores_N: Floats, seen: Observed) -> tuple[Floats, Bools]:
-    """Scores and membership of groups, whose score is the mean of their records'; without groups as they are."""
-    if seen.group_N is None:
-        return scores_N, seen.member_N
-    return mean_by_group(scores_N, seen.group_N), seen.member_N[first_of_groups(seen.group_N)]
+def _units(seen: Observed, of: Bools) -> int:
+    """How many records, or groups of records, ``of`` holds."""
+    return int(of.sum()) if seen.group_N is None else len(np.unique(seen.group_N[of]))
 
 
 def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
@@ -171,8 +155,10 @@ def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
     return SelfCheck(
         "shadow like target",
         alike,
-        f"{what} on members and non-members: target {target_in:.3f} and {target_out:.3f}, shadow {shadow_in:.3f} and "
-        f"{shadow_out:.3f}: {'alike' if alike else 'not alike, so what was learned on the shadow may not carry over'}.",
+        f"{_unlike(alike, 'shadow network is')}{what} on members and non-members: target {target_in:.3f} and "
+        f"{target_out:.3f}, shadow {shadow_in:.3f} and {shadow_out:.3f}: "
+        f"{'alike' if alike else 'not alike, so what was learned on the shadow may not carry over'}.",
+        decides=_REFERENCES,
     )
 
 
@@ -234,7 +220,7 @@ def plant(evidence: Evidence, *, seed: int) -> Evidence | None:
     seen = evidence.observed
     rng = np.random.default_rng([seed, 2])
     rows = np.sort(_some(np.flatnonzero(~seen.member_N), _MOST, rng))
-    if len(rows) < 4:
+    if (len(rows) if seen.group_N is None else len(np.unique(seen.group_N[rows]))) < 4:
         return None
     log_odds = phi(seen.logits_NC[rows], seen.label_N[rows])
     down, up = float(np.median(log_odds)), PLANTED * max(_spread(log_odds), 1.0)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lacewing import attacks as registry
 from lacewing import metrics
-from lacewing.attacks._fit import CAUSES, Fit
+from lacewing.attacks._deciding import ERROR, LOOKS, SelfCheck
+from lacewing.attacks._fit import Fit
 from lacewing.errors import UsageError
 from lacewing.metrics import Estimate
 from lacewing.results import REALISED, AttackResult, NetworkResult, by_realised_fpr, strongest_first
@@ -17,7 +19,7 @@ from lacewing.results import REALISED, AttackResult, NetworkResult, by_realised_
 TAIL = 0.01  # the false-positive rate at which the tail is tested
 _TAIL = "tpr_at_fpr_0.01"
 _NAMED = 4  # attacks that a line lists by name; more are counted
-_ERROR = 0.05  # chance of finding leakage somewhere where there is none
+_WITH_REFERENCES = frozenset({"shadow", "references", "in-references"})
 
 
 def strongest(results: Sequence[AttackResult]) -> AttackResult:
@@ -43,52 +45,82 @@ def tail_p_value(result: AttackResult, fpr: float = TAIL) -> float:
     return _at_most(f, records=n + result.n_members, marked=n, drawn=k + f)
 
 
-def sentence(results: Sequence[AttackResult], fit: Fit | None = None) -> str:
+def sentence(results: Sequence[AttackResult], checks: Sequence[SelfCheck] = (), records: int | None = None) -> str:
     """What was found, never that nothing could be: leakage with the strongest attack's numbers, or the bound above
     which none was found.
 
-    Leakage counts as found where the AUC of one of the m attacks lies above 0.5, or more members than chance allows
-    stand above 99 % of the non-members; each of the 2 m looks at 0.05/(2 m) (Bonferroni). Each number is that of the
-    strongest attack by this number. Of a model that is at chance on its own members there is no bound: the answer says
-    that the audit cannot tell.
+    Leakage counts as found (established) where the AUC of one of the m attacks lies above 0.5, or more members than
+    chance allows stand above 99 % of the non-members; an AUC below 0.5 fails a self-check. Each of the 3 m looks is at
+    0.05/(3 m) (Bonferroni). The attack shown is the one of the highest AUC among those that are established. Where a
+    self-check failed that decides, there is no bound: the answer says that the audit cannot tell, and why.
 
     Args:
         results: of the attacks that ran.
-        fit: how well the model answers its members; None: not known, since only scores were given.
+        checks: the self-checks.
+        records: how many records there are, where n counts groups of them; None: n counts records.
     """
     best, m = strongest(results), len(results)
-    share = _ERROR / (2 * m)
-    n = f"n = {best.n_members} members and {best.n_nonmembers} non-members"
+    share = ERROR / (LOOKS * m)
+    n = f"n = {best.n_members} members and {best.n_nonmembers} non-members{counted(records)}"
     by_area = [r for r in results if metrics.auc(r.score_N, r.member_N, 1.0 - 2.0 * share).low > 0.5]
     by_tail = [r for r in results if tail_p_value(r) < share]
-    doubt = "" if fit is None or fit.above_chance else _doubt(fit)
     if by_area:
         shown = strongest(by_area)
         which = "the given scores tell" if _given(shown) else f"the attack '{shown.attack}' tells"
-        of = _rank(shown is best, m)
+        rule = "strongest of those established above 0.5"
+        of = _rank(shown is best, m, rule)
         return (
             f"Leakage found: {which} members from non-members{of} with an AUC of {_auc(shown).text()}"
-            f"{_tail(results, shown)}; {n}.{doubt}"
+            f"{_tail(results, shown)}; {n}.{_doubts(checks, shown)}"
         )
     if by_tail:
         shown = max(by_tail, key=_rate)
         which = "the given scores find" if _given(shown) else f"the attack '{shown.attack}' finds"
-        of = _rank(shown is max(results, key=_rate), m)
+        of = _rank(shown is max(results, key=_rate), m, "strongest of those established above 1 %")
         return (
             f"Leakage found at low false-positive rates: {which} {_share(shown)} of the members at a false-positive "
-            f"rate of 1 %{of}; its AUC is {_auc(shown).text()}; {n}.{doubt}"
+            f"rate of 1 %{of}; its AUC is {_auc(shown).text()}; {n}.{_doubts(checks, shown)}"
         )
-    if fit is not None and not fit.above_chance:
+    if failed := deciding(checks):
+        why = " ".join(check.sentence for check in failed)
         return (
-            f"This audit cannot say what the model leaks: {fit.chance}. {CAUSES} No attack told members from "
-            f"non-members; {n}."
+            f"This audit cannot say what the model leaks: {_lower(why)} No attack told members from non-members; {n}."
         )
     bound = max(0.5, *(_auc(result).high for result in results))
     looks = "the given scores'" if m == 1 and _given(best) else f"of {m} attack{'s' * (m > 1)} the highest"
     return (
         f"No leakage found above an AUC of {bound:.3f} ({looks} upper end of a 95 % interval) at {n}; attacks that "
-        f"were not run may find more.{_reversed(results, share)}"
+        "were not run may find more."
     )
+
+
+def deciding(checks: Sequence[SelfCheck]) -> list[SelfCheck]:
+    """The self-checks that failed and without which there is no answer; see `SelfCheck.decides`."""
+    return [check for check in checks if not check.passed and check.decides != "nothing"]
+
+
+def rests_on_references(attack: str) -> bool:
+    """Whether a result of this name needs a shadow network or references; of a user's own attack this is assumed."""
+    known = registry.ATTACKS.get(attack)
+    return attack != "scores" if known is None else bool(known.needs & _WITH_REFERENCES)
+
+
+def counted(records: int | None) -> str:
+    """What n counts, in brackets, where these are not records."""
+    return "" if records is None else f" (n counts groups, of {records} records)"
+
+
+def _doubts(checks: Sequence[SelfCheck], shown: AttackResult) -> str:
+    """The failed self-checks that the finding of ``shown`` rests on, as further sentences."""
+    about = [c for c in deciding(checks) if c.decides == "every attack" or rests_on_references(shown.attack)]
+    if not about:
+        return ""
+    why = " ".join(check.sentence for check in about)
+    return f" But this may be no leak of the model that is meant: {_lower(why)}"
+
+
+def _lower(text: str) -> str:
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def _tail(results: Sequence[AttackResult], shown: AttackResult) -> str:
@@ -99,19 +131,15 @@ def _tail(results: Sequence[AttackResult], shown: AttackResult) -> str:
     if _rate(shown) == _rate(best):
         best = shown
     if _rate(best) <= TAIL:
-        return "; at a false-positive rate of 1 % no attack finds more than 1 % of the members, which is chance"
+        return "; at a false-positive rate of 1 % no attack finds more than 1 % of the members"
     if best is shown:
         return f", and find{'s' * (not _given(shown))} {_share(best)} of the members at a false-positive rate of 1 %"
     which = "the given scores find" if _given(best) else f"'{best.attack}' finds"
     return f"; at a false-positive rate of 1 % {which} the most members, {_share(best)}"
 
 
-def _rank(first: bool, m: int) -> str:
-    return "" if m == 1 else f" (strongest of {m})" if first else f" (strongest of the established ones among {m})"
-
-
-def _doubt(fit: Fit) -> str:
-    return f" But {fit.chance}: this may be no leak of the model that is meant."
+def _rank(first: bool, m: int, rule: str) -> str:
+    return "" if m == 1 else f" (strongest of {m})" if first else f" ({rule}, of {m} attacks)"
 
 
 def _given(result: AttackResult) -> bool:
@@ -163,17 +191,6 @@ def accuracies(network: NetworkResult, fit: Fit | None) -> list[dict[str, Any]]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _reversed(results: Sequence[AttackResult], share: float) -> str:
-    for result in results:
-        found = metrics.auc(result.score_N, result.member_N, 1.0 - 2.0 * share)
-        if found.high < 0.5:
-            return (
-                f" But '{result.attack}' ranks non-members above members (AUC {_auc(result).text()}): a score must be "
-                "higher for members, and both kinds must come from one source."
-            )
-    return ""
 
 
 def shown(estimate: Estimate | None) -> str:

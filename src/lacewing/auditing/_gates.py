@@ -1,7 +1,7 @@
 """Gates for CI: ``lira.tpr@0.01 > 0.05`` fails an audit whose leakage is established above a bound.
 
-A gate that cannot be judged never passes: of a model at chance on its own members, of an attack that did not run, at an
-n at which it could not fail.
+A gate that cannot be judged never passes: where a self-check failed without which there is no answer, of an attack that
+did not run, at an n at which it could not fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from lacewing import attacks as registry
 from lacewing import metrics
-from lacewing.attacks._fit import CAUSES
+from lacewing.auditing import _answer
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate
 from lacewing.results import AttackResult
@@ -29,6 +29,7 @@ Side = Literal["low", "value", "high"]
 METRICS = ("auc", "advantage", "balanced_accuracy", "epsilon", "tpr@FPR")
 MOST_EPSILON = 1_000  # that is asked about; no sample tells one above the logarithm of its size
 EXAMPLE = "lira.tpr@0.01 > 0.05"
+_DECIDED = ("advantage", "balanced_accuracy")  # metrics of decisions
 _OPERATORS = {">": operator.gt, ">=": operator.ge}
 _FORM = re.compile(
     r"\s*(?:(?P<attack>[\w-]+(?:(?:\.\w+)*:\w+)?)\.)?"  # a user's own is package.module:name
@@ -119,7 +120,7 @@ def judge(gates: Iterable[Gate], audit: Audit) -> tuple[Verdict, ...]:
 def check(gates: Iterable[Gate], audit: Audit) -> tuple[Verdict, ...]:
     """What each gate finds in the audit; a gate on several attacks fails where one of them is over the bound.
 
-    Raises `UsageError` (nothing passes unmeasured) where the model is at chance on its own members, the attack did not
+    Raises `UsageError` (nothing passes unmeasured) where a self-check failed that decides, the attack did not
     run, it makes no decisions and the metric needs some, the FPR is below 1/non-members, or the gate could not fail
     at this n, whatever the scores are.
     """
@@ -135,8 +136,9 @@ def unjudged(found: Iterable[Verdict]) -> str:
 
 
 def _verdict(gate: Gate, audit: Audit) -> Verdict:
-    if audit.fit is not None and not audit.fit.above_chance:
-        raise UsageError(f"gate {gate.text!r} cannot be judged, since {audit.fit.chance}. {CAUSES}")
+    failed = _answer.deciding(audit.selfchecks)
+    if of_all := [check.sentence for check in failed if check.decides == "every attack"]:
+        raise UsageError(f"gate {gate.text!r} cannot be judged. {' '.join(of_all)}")
     meant = _meant(gate, audit)
     _refuse_never(gate, meant[0], audit)
     numbers: dict[str, float] = {}
@@ -152,7 +154,17 @@ def _verdict(gate: Gate, audit: Audit) -> Verdict:
             f"gate {gate.text!r}: {', '.join(without)} made no decisions, since there was no shadow or reference "
             f"to take a threshold from, so that there is no {gate.metric}: ask for auc or tpr@FPR."
         )
-    over = {name: number for name, number in numbers.items() if _OPERATORS[gate.op](number, gate.bound)}
+    doubted = [name for name in numbers if failed and _rests_on_references(gate, name)]
+    over = {
+        name: number
+        for name, number in numbers.items()
+        if name not in doubted and _OPERATORS[gate.op](number, gate.bound)
+    }
+    if doubted and not over:  # what other attacks establish stands
+        raise UsageError(
+            f"gate {gate.text!r} cannot be judged, since {', '.join(doubted)} rest{'s' * (len(doubted) == 1)} on "
+            f"references. {' '.join(check.sentence for check in failed)}"
+        )
     shown = over or {max(numbers, key=lambda name: numbers[name]): max(numbers.values())}
     listed = ", ".join(f"{name} {number:.4g}" for name, number in shown.items())
     passed_over = f"; not compared, since without decisions: {', '.join(without)}" if without else ""
@@ -161,6 +173,11 @@ def _verdict(gate: Gate, audit: Audit) -> Verdict:
     return Verdict(
         gate.text, bool(over), f"{gate.text}: {_end(gate)} {'of' if over else 'at most'} {listed}{passed_over}."
     )
+
+
+def _rests_on_references(gate: Gate, attack: str) -> bool:
+    """Whether the number does: where the attack does, and decisions of any attack, whose threshold comes from them."""
+    return attack != "scores" and (gate.metric in _DECIDED or _answer.rests_on_references(attack))
 
 
 def _end(gate: Gate) -> str:

@@ -37,6 +37,7 @@ class Records:
     together_N: Codes  # records that a reference trains on together: of one group, or equal, on either side
     group_N: Codes | None  # records that count as one; None: each counts
     varying: bool  # whether records differ each time that they are read
+    seen: int  # audited non-members that are equal to a member
 
 
 def read(
@@ -68,13 +69,13 @@ def read(
     n = len(inside) + len(outside)
     reserve = None if reserve is None else everything.at(np.arange(n, len(everything)))
     audited, member = everything.at(np.arange(n)), np.arange(n) < len(inside)
-    _note_shared(inside, outside, reserve, notes)
+    seen = _note_shared(inside, outside, reserve, notes)
     own = np.concatenate([inside_codes, outside_codes]) if groups is not None else np.arange(n)
     copies = duplicate_groups(audited.x)
     together = merge_groups(own, copies)
     group = counted(copies, member, None if groups is None else own, seed, notes, what="records")
     _inputs.check_enough_groups(group, member)
-    return Records(audited, member, reserve, refused, together, group, varying)
+    return Records(audited, member, reserve, refused, together, group, varying, seen)
 
 
 def counted(
@@ -228,7 +229,8 @@ def _population(
     return outside.at(~aside), outside.at(aside), code_N[~aside], {}
 
 
-def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, notes: list[str]) -> None:
+def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, notes: list[str]) -> int:
+    """Note records that stand in two parts; returns how many of the non-members are equal to a member."""
     same = _inputs.shared(inside, outside)
     if same == len(outside):
         raise UsageError(
@@ -240,5 +242,6 @@ def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, not
             "were trained on: the leak may be larger than it looks."
         )
     for name, part in (("members", inside), ("audited non-members", outside)):
-        if reserve is not None and (same := _inputs.shared(part, reserve)):
-            notes.append(f"{same} of the {len(reserve)} population records are equal to one of the {name}.")
+        if reserve is not None and (again := _inputs.shared(part, reserve)):
+            notes.append(f"{again} of the {len(reserve)} population records are equal to one of the {name}.")
+    return same

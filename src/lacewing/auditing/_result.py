@@ -19,7 +19,7 @@ from lacewing.attacks import _measure
 from lacewing.attacks._fit import Fit, fit
 from lacewing.attacks._types import CLASSES, Attack, Evidence
 from lacewing.attacks.selfchecks import SelfCheck, selfchecks
-from lacewing.auditing import _answer, _text
+from lacewing.auditing import _answer, _json, _text
 from lacewing.auditing._attacks import Chosen
 from lacewing.errors import GateFailed, UsageError, UserCodeError, did_you_mean
 from lacewing.results import REALISED, AttackResult, NetworkResult, strongest_first, with_ends
@@ -54,6 +54,7 @@ class Audit:
     folder: Path | None = None  # where the report was written
     class_N: npt.NDArray[Any] | None = None  # each record's class, words or numbers; for `by_class`
     fit: Fit | None = None  # how well the model answers its members; None: not known, since only scores were given
+    records: int | None = None  # how many there are, where n counts groups of records; None: n counts records
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attacks", tuple(strongest_first(self.attacks)))
@@ -62,9 +63,9 @@ class Audit:
     def sentence(self) -> str:
         """The answer: the strongest attack's leakage, or above which AUC and at which n none was found.
 
-        Of a model at chance on its own members: that the audit cannot tell.
+        Where a self-check failed without which there is no answer: that the audit cannot tell.
         """
-        return _answer.sentence(self.attacks, self.fit)
+        return _answer.sentence(self.attacks, self.selfchecks, self.records)
 
     @property
     def accuracy(self) -> str:
@@ -103,7 +104,8 @@ class Audit:
         Raises:
             GateFailed: an `AssertionError`: a gate is true, so that a test fails.
             UsageError: a gate is not written as `lacewing.auditing._gates.parse` says, none is given, or one cannot be
-                judged, which never passes: the attack did not run, or the model is at chance on its own members.
+                judged, which never passes: the attack did not run, or a self-check failed without which there is no
+                answer, such as that the model is above chance on its own members.
         """
         from lacewing.auditing import _gates
 
@@ -208,15 +210,15 @@ class Audit:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for ``json.dumps``, with a ``schema`` number; it holds nothing of single records."""
-        network = self._network
-        facts = ("network", "method", "seed", "density", "parameters", "nonzero", "train_accuracy", "test_accuracy")
         return {
             "schema": SCHEMA,
             "sentence": self.sentence,
             "confidence": CONFIDENCE,
             "delta": self.delta,
             "epsilon_assumed": dict(metrics.EPSILON_ASSUMED) if self.epsilon_other else {},
-            "model": {name: _plain(getattr(network, name)) for name in facts},
+            "model": _json.model(self._network, None if self.fit is None else self.fit.task),
+            "n_counts": "records" if self.records is None else "groups",
+            "records": self.records,
             "fit": None if self.fit is None else {**vars(self.fit), "above_chance": self.fit.above_chance},
             "attacks": [
                 {
@@ -226,12 +228,12 @@ class Audit:
                     "n_members": result.n_members,
                     "n_nonmembers": result.n_nonmembers,
                     "metrics": {
-                        name: None if found is None else {k: _plain(v) for k, v in found._asdict().items()}
+                        name: None if found is None else {k: _json.plain(v) for k, v in found._asdict().items()}
                         for name, found in result.metrics.items()
                     },
                     "epsilon_low": self.epsilon.get(result.attack),
                     "epsilon_other": dict(self.epsilon_other.get(result.attack, {})),
-                    "notes": _plain(dict(result.notes)),
+                    "notes": _json.plain(dict(result.notes)),
                 }
                 for result in self.attacks
             ],
@@ -334,8 +336,12 @@ def finish(
     seed: int = 0,
     class_N: npt.NDArray[Any] | None = None,
     checks: Sequence[SelfCheck] = (),
+    n: int | None = None,
 ) -> Audit:
-    """The audit of results that are there: epsilon bounds, self-checks, and the files if there is a folder."""
+    """The audit of results that are there: epsilon bounds, self-checks, and the files if there is a folder.
+
+    Without ``evidence`` n is the number of records.
+    """
     check_delta(delta)
     if not results:
         raise UsageError("No attack can run. " + " ".join(f"{name}: {why}" for name, why in refused.items()))
@@ -358,10 +364,16 @@ def finish(
         folder=folder,
         class_N=class_N,
         fit=None if evidence is None else fit(evidence.observed),
+        records=_grouped(results[0], n if evidence is None else len(evidence.observed.member_N)),
     )
     if folder is not None:
         audit.save(folder)
     return audit
+
+
+def _grouped(result: AttackResult, n: int | None) -> int | None:
+    """The number n of records where the result has fewer units, which are groups."""
+    return None if n is None or n == result.n_members + result.n_nonmembers else n
 
 
 def of_groups(class_N: npt.NDArray[Any] | None, group_N: npt.NDArray[np.integer] | None) -> npt.NDArray[Any] | None:
@@ -383,18 +395,3 @@ def cannot(attack: Attack, evidence: Evidence) -> str | None:
         return "It is about sparse networks of a study, whose dense versions and masks are known."
     lacking = _measure.missing(attack, evidence)
     return None if lacking is None else f"It needs {lacking}."
-
-
-def _plain(value: Any) -> Any:
-    """Numbers, texts, lists and dicts alone; NaN and infinities, which JSON lacks, become None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -139,6 +139,7 @@ def audit_scores(
         folder=folder,
         seed=seed,
         class_N=_result.of_groups(arrays.get("class"), group),
+        n=len(member),
     )
 
 

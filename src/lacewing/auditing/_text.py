@@ -39,8 +39,8 @@ def as_text(audit: Audit) -> str:
     lines += ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     best = audit.attacks[0]
     lines.append(
-        f"n = {best.n_members} members, {best.n_nonmembers} non-members; 95 % intervals; epsilon at delta = "
-        f"{audit.delta:g}; – stands where n or the attack does not allow the number."
+        f"n = {best.n_members} members, {best.n_nonmembers} non-members{_answer.counted(audit.records)}; 95 % "
+        f"intervals; epsilon at delta = {audit.delta:g}; – stands where n or the attack does not allow the number."
     )
     lines += _answer.realised(audit.attacks)
     said = [*_checks(audit), *(f"note: {note}" for note in audit.notes), *_not_run(audit)]

@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import Observed, Scored, lira, measure, phi
+from lacewing.attacks._deciding import members_rank_above
 from lacewing.auditing import _answer
 from lacewing.auditing._read import NAMES, read
 from lacewing.auditing._result import Audit
@@ -364,8 +365,9 @@ def test_the_answer_names_the_strongest_and_never_says_safe() -> None:
     high = null.metrics["auc"].high  # type: ignore[union-attr]
     assert said.startswith(f"No leakage found above an AUC of {high:.3f}")
     assert "safe" not in said
-    said = _answer.sentence([result(noise - 1.0 * member, member, "third")])
-    assert said.startswith("No leakage found")
+    third = result(noise - 1.0 * member, member, "third")
+    said = _answer.sentence([third], [members_rank_above([third])])
+    assert said.startswith("This audit cannot say")
     assert "'third' ranks non-members above members" in said
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 import lacewing as lw
 from lacewing.attacks._types import Task
+from lacewing.errors import LacewingError
 
 Array = npt.NDArray[Any]
 FEATURES, CLASSES, LABELS = 12, 3, 4
@@ -264,7 +265,7 @@ def said(kind: str, leak: bool, seed: int) -> str:
     audit, truth = KINDS[kind]
     try:
         sentence = audit(World(seed=seed, leak=leak, **truth)).sentence
-    except lw.UsageError as error:
+    except LacewingError as error:
         return f"refused: {error}"
     starts = {"Leakage found": "found", "No leakage found": "clean"}
     return next((short for start, short in starts.items() if sentence.startswith(start)), sentence.partition(":")[0])

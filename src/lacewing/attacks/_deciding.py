@@ -73,8 +73,7 @@ def members_answered_better(seen: Observed) -> SelfCheck:
         of = correct.astype(np.float64) if seen.benefit_N is None else np.asarray(seen.benefit_N, np.float64)
         values, unit_member = units_of(of, seen)
         sides = values[unit_member], values[~unit_member]
-        even = min(map(len, sides)) < 2 or all(np.ptp(side) == 0 for side in sides)
-        p = 1.0 if even else float(stats.ttest_ind(*sides, equal_var=False, alternative="less").pvalue)
+        p = _below(*sides)
     passed = p >= _WORSE
     worse = "no worse" if passed else "worse"
     return SelfCheck(
@@ -89,6 +88,19 @@ def members_answered_better(seen: Observed) -> SelfCheck:
         ),
         decides="every attack",
     )
+
+
+def _below(a_N: Floats, b_N: Floats) -> float:
+    """The one-sided p of Welch's t test that the mean of ``a_N`` is not below that of ``b_N``; 1 where none varies."""
+    from scipy.special import stdtr
+
+    if min(len(a_N), len(b_N)) < 2:
+        return 1.0
+    parts = [float(side.var(ddof=1)) / len(side) for side in (a_N, b_N)]
+    if sum(parts) == 0:
+        return 1.0
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a_N, b_N), strict=True))
+    return float(stdtr(freedom, (a_N.mean() - b_N.mean()) / sum(parts) ** 0.5))
 
 
 def nonmembers_unseen(seen: int, n: int) -> SelfCheck:

@@ -52,7 +52,8 @@ def sentence(results: Sequence[AttackResult], checks: Sequence[SelfCheck] = (), 
     Leakage counts as found (established) where the AUC of one of the m attacks lies above 0.5, or more members than
     chance allows stand above 99 % of the non-members; an AUC below 0.5 fails a self-check. Each of the 3 m looks is at
     0.05/(3 m) (Bonferroni). The attack shown is the one of the highest AUC among those that are established. Where a
-    self-check failed that decides, there is no bound: the answer says that the audit cannot tell, and why.
+    self-check failed that decides about every attack, there is no bound: the answer says that the audit cannot tell,
+    and why.
 
     Args:
         results: of the attacks that ran.
@@ -81,8 +82,9 @@ def sentence(results: Sequence[AttackResult], checks: Sequence[SelfCheck] = (), 
             f"Leakage found at low false-positive rates: {which} {_share(shown)} of the members at a false-positive "
             f"rate of 1 %{of}; its AUC is {_auc(shown).text()}; {n}.{_doubts(checks, shown)}"
         )
-    if failed := deciding(checks):
-        why = " ".join(check.sentence for check in failed)
+    failed = deciding(checks)
+    if of_all := [check.sentence for check in failed if check.decides == "every attack"]:
+        why = " ".join(of_all)
         return (
             f"This audit cannot say what the model leaks: {_lower(why)} No attack told members from non-members; {n}."
         )
@@ -90,7 +92,7 @@ def sentence(results: Sequence[AttackResult], checks: Sequence[SelfCheck] = (), 
     looks = "the given scores'" if m == 1 and _given(best) else f"of {m} attack{'s' * (m > 1)} the highest"
     return (
         f"No leakage found above an AUC of {bound:.3f} ({looks} upper end of a 95 % interval) at {n}; attacks that "
-        "were not run may find more."
+        f"were not run may find more.{_missed(failed)}"
     )
 
 
@@ -117,6 +119,12 @@ def _doubts(checks: Sequence[SelfCheck], shown: AttackResult) -> str:
         return ""
     why = " ".join(check.sentence for check in about)
     return f" But this may be no leak of the model that is meant: {_lower(why)}"
+
+
+def _missed(failed: Sequence[SelfCheck]) -> str:
+    """What the attacks with references may have missed, as further sentences; the other attacks' bound stands."""
+    why = " ".join(check.sentence for check in failed)
+    return f" But attacks with references may have missed some: {_lower(why)}" if why else ""
 
 
 def _lower(text: str) -> str:

@@ -5,12 +5,9 @@ Only the answers of a reference and which records it trained on are kept, never 
 
 from __future__ import annotations
 
-import ast
 import functools
-import inspect
 import math
 import random
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +24,7 @@ from lacewing.attacks._types import CLASSES
 from lacewing.auditing import _cache, _pool
 from lacewing.auditing._bytecode import names
 from lacewing.auditing._cache import Stored
-from lacewing.auditing._work import Refit, Work, can_be_written, write_work
+from lacewing.auditing._work import Work, address_of, can_be_written, write_work
 from lacewing.errors import UsageError
 from lacewing.support.machine import usable_cores
 from lacewing.support.user_code import user_code
@@ -103,7 +100,7 @@ def references(
         if todo and fresh:
             first = todo.pop(0)
             say(f"training reference 1 of {len(work)}")
-            with _threads(1 if _cores(processes) > 1 and _address(work.refit) else None):
+            with _threads(1 if _cores(processes) > 1 and address_of(work.refit) else None):
                 train_one(work, first, paths[first])
             trained(first, here=True)
         if todo:
@@ -165,7 +162,7 @@ def _train_rest(
     fresh: bool,
 ) -> None:
     workers = min(cores, len(todo)) if each * len(todo) > _WORTH_WORKERS else 1
-    address = _address(work.refit) if workers > 1 and can_be_written(work) else None
+    address = address_of(work.refit) if workers > 1 and can_be_written(work) else None
     if workers > 1 and address is None:
         reason = (
             "cannot import refit (a lambda, a closure, a notebook's function, or a script without `if __name__ == "
@@ -322,33 +319,6 @@ def _signals(work: Work, k: int) -> frozenset[str]:
 
 
 # ----------------------------------------------------------------------------------------------------------- running
-
-
-def _address(refit: Refit) -> dict[str, str] | None:
-    """Where a worker process finds the function: module, file and name; None where it cannot."""
-    if not inspect.isfunction(refit) or not refit.__qualname__.isidentifier():
-        return None
-    module = sys.modules.get(refit.__module__)
-    file = getattr(module, "__file__", None)
-    if module is None or file is None or getattr(module, refit.__name__, None) is not refit:
-        return None
-    name = refit.__module__
-    if name == "__main__":
-        if not _guarded(Path(file)):
-            return None
-        spec = getattr(module, "__spec__", None)
-        name = "__mp_main__" if spec is None else spec.name
-    return {"module": name, "file": str(Path(file).resolve()), "name": refit.__name__}
-
-
-def _guarded(script: Path) -> bool:
-    """Whether a script keeps what it does under ``if __name__ == "__main__":``, so that a worker can import it."""
-    try:
-        tree = ast.parse(script.read_bytes())
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return False
-    tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
-    return any("__name__" in test and "'__main__'" in test for test in tests)
 
 
 def _cores(processes: int | None) -> int:

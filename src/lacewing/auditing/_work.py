@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,3 +126,30 @@ def read_work(folder: Path, refit: Refit) -> Work:
             task=about["task"],
             outputs=about["outputs"],
         )
+
+
+def address_of(refit: Refit) -> dict[str, str] | None:
+    """Where a worker process finds the function: module, file and name; None where it cannot."""
+    if not inspect.isfunction(refit) or not refit.__qualname__.isidentifier():
+        return None
+    module = sys.modules.get(refit.__module__)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or getattr(module, refit.__name__, None) is not refit:
+        return None
+    name = refit.__module__
+    if name == "__main__":
+        if not _guarded(Path(file)):
+            return None
+        spec = getattr(module, "__spec__", None)
+        name = "__mp_main__" if spec is None else spec.name
+    return {"module": name, "file": str(Path(file).resolve()), "name": refit.__name__}
+
+
+def _guarded(script: Path) -> bool:
+    """Whether a script keeps what it does under ``if __name__ == "__main__":``, so that a worker can import it."""
+    try:
+        tree = ast.parse(script.read_bytes())
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return False
+    tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
+    return any("__name__" in test and "'__main__'" in test for test in tests)

@@ -197,7 +197,7 @@ def test_a_script_without_a_guard_or_a_closure_is_trained_here_and_a_note_says_s
     bare, guarded = tmp_path / "bare.py", tmp_path / "guarded.py"
     bare.write_text("audit()\n")
     guarded.write_text("if __name__ == '__main__':\n    audit()\n")
-    assert (_work._guarded(bare), _refit._guarded(guarded)) == (False, True)
+    assert (_work._guarded(bare), _work._guarded(guarded)) == (False, True)
 
 
 def test_a_killed_audit_keeps_its_references_and_leaves_no_worker(own, tmp_path, monkeypatch):
@@ -207,7 +207,7 @@ def test_a_killed_audit_keeps_its_references_and_leaves_no_worker(own, tmp_path,
         SOURCE.replace("    if os.environ.get", "    wait(seed)\n    if os.environ.get")
         + textwrap.dedent("""
         import time
-        from lacewing.auditing import _refit, _work
+        from lacewing.auditing import _refit
         from lacewing.auditing._model import audit
 
         def wait(seed):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lacewing import metrics
 from lacewing.attacks._logits import softmax
-from lacewing.attacks._types import Attack, Evidence, Observed, Scored
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
 from lacewing.results import AttackResult, NetworkResult
@@ -30,7 +30,18 @@ def perform(attack: Attack, evidence: Evidence, network: NetworkResult, *, seed:
         attack = replace(attack, threat_model=attack.alone or attack.threat_model)
         if scored.decision_N is None:
             scored = replace(scored, variant=f"{scored.variant}; no shadow: no threshold")
+    if evidence.observed.task not in CLASSES:
+        for of_classes, of_others in _IN_WORDS.items():
+            attack = replace(attack, threat_model=attack.threat_model.replace(of_classes, of_others))
     return measure(attack, scored, evidence.observed, network)
+
+
+_IN_WORDS = {  # of threat models: what is said of classes, and of labels and quantities
+    "sees the class probabilities of a record": "sees the answer for a record",
+    "knows its class": "knows its true labels or quantities",
+    "queries the network for its logits": "queries the network for its answers",
+    "log-odds that are unusual": "scores that are unusual",
+}
 
 
 def measure(attack: Attack, scored: Scored, observed: Observed, network: NetworkResult) -> AttackResult:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks._logits import phi
-from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Population, Scored
+from lacewing.attacks._types import CLASSES, EVERY_TASK, Attack, Evidence, Population, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
 
@@ -98,7 +98,8 @@ def _attack(evidence: Evidence, *, seed: int) -> Scored:
         "classes_compared_with_all": int((~own_C).sum()),
         "records_compared_with_all": int(with_all.sum()),
     }
-    return Scored(scores, p <= FPR, f"Attack P on phi, per class, FPR 5 %, Z = {len(population)}", notes)
+    of = "phi, per class" if seen.task in CLASSES else "the score of the task"
+    return Scored(scores, p <= FPR, f"Attack P on {of}, FPR 5 %, Z = {len(population)}", notes)
 
 
 ENTRIES: tuple[Attack, ...] = (

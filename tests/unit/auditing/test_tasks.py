@@ -129,6 +129,7 @@ def test_a_regression_is_audited_by_its_errors():
     assert auc_of(found) == pytest.approx(sklearn.metrics.roc_auc_score(MEMBER, -error))
     assert found.sentence.startswith("Leakage found")
     assert {"loss", "gradient-norm"} <= {one.attack for one in found.attacks}
+    assert not [one.attack for one in found.attacks if "class" in one.threat_model + one.variant]
     assert "task binary or classification" in found.refused["rmia-offline"]
     assert "task binary or classification" in found.refused["entropy"]
     with pytest.raises(UsageError, match=r"'entropy' cannot run.*regression"):

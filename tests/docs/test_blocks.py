@@ -37,6 +37,7 @@ LANGUAGES = ("python", "toml", "console", "sh", "bash", "text", "yaml")
 SKIPPED = 2  # in all documents together: raise it only for a block that cannot run where the tests run
 SLOW = {  # documents whose blocks take more than some seconds
     "docs/benchmarks.md",
+    "docs/own-model.md",
     "docs/python.md",
     "docs/results/cifar10-small/README.md",
     "docs/results/digits-halves/README.md",

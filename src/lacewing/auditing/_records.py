@@ -37,7 +37,7 @@ class Records:
     together_N: Codes  # records that a reference trains on together: of one group, or equal, on either side
     group_N: Codes | None  # records that count as one; None: each counts
     varying: bool  # whether records differ each time that they are read
-    seen: int  # audited non-members that are equal to a member
+    seen: int  # audited non-members that are equal to a member, where more are than chance explains
 
 
 def read(
@@ -75,6 +75,8 @@ def read(
     together = merge_groups(own, copies)
     group = counted(copies, member, None if groups is None else own, seed, notes, what="records")
     _inputs.check_enough_groups(group, member)
+    if seen and _pairs_by_chance(copies, member, seed)[1] > _BY_CHANCE:
+        seen = 0  # rows of few features repeat on both sides by nature, and to leave them out would be a bias
     return Records(audited, member, reserve, refused, together, group, varying, seen)
 
 
@@ -108,15 +110,15 @@ def counted(
     if group_N is not None:
         notes.append(f"{said}.")
         return merged
-    if not _on_one_side(copy_N, member_N, seed):
+    if _pairs_by_chance(copy_N, member_N, seed)[0] > _BY_CHANCE:
         notes.append(f"{said}, and copies stand on both sides as by chance: each counts.")
         return None
     notes.append(f"{said}, which chance does not explain: copies count once, so that n counts distinct {what}.")
     return group_codes(sided)
 
 
-def _on_one_side(copy_N: Codes, member_N: Bools, seed: int) -> bool:
-    """Whether more pairs of copies stand on one side than under random membership (permutation test, 5 %)."""
+def _pairs_by_chance(copy_N: Codes, member_N: Bools, seed: int) -> tuple[float, float]:
+    """Permutation p-values of so many, and of so few, pairs of copies on one side under random membership."""
     _, code = np.unique(copy_N, return_inverse=True)
     size = np.bincount(code)
     copied = size[code] > 1
@@ -129,8 +131,9 @@ def _on_one_side(copy_N: Codes, member_N: Bools, seed: int) -> bool:
         return float((inside * (inside - 1) + (size - inside) * (size - inside - 1)).sum())
 
     found = pairs(member_N)
-    as_many = sum(pairs(rng.permutation(member_N)) >= found for _ in range(_PERMUTATIONS))
-    return (1 + as_many) / (1 + _PERMUTATIONS) <= _BY_CHANCE
+    drawn = np.array([pairs(rng.permutation(member_N)) for _ in range(_PERMUTATIONS)])
+    many, few = ((1 + int(as_extreme.sum())) / (1 + _PERMUTATIONS) for as_extreme in (drawn >= found, drawn <= found))
+    return many, few
 
 
 def _varying(sides: dict[str, tuple[Any, RawData]], augmented: bool) -> bool:

@@ -219,10 +219,6 @@ def _noisy(inputs: Tensor, noise: Tensor, opposite: Tensor, raw: Tensor, binary:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, labels)
-
-
 def gradient_norms(
     model: nn.Module,
     inputs: Tensor,
@@ -230,7 +226,7 @@ def gradient_norms(
     *,
     masks: Mapping[str, Tensor] | None = None,
     batch_size: int | None = None,
-    loss: Loss = _cross_entropy,
+    loss: Loss = nn.functional.cross_entropy,
 ) -> npt.NDArray[np.float32]:
     """L2 norms of each record's own loss gradient over (kept weights, pruned weights), shape (N, 2).
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lacewing.attacks._fit import LEVEL, p_better
 from lacewing.attacks._logits import phi
-from lacewing.attacks._measure import right
+from lacewing.attacks._measure import mean_by_group, right
 from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats, auc
@@ -193,10 +193,7 @@ def _told_apart(score_N: Floats, inside_N: Bools, group_N: npt.NDArray[np.intege
 def by_group(values_N: npt.NDArray[Any], of: Bools, group_N: npt.NDArray[np.integer] | None) -> Floats:
     """The values of the records ``of``; of each group among them, the mean."""
     values: Floats = values_N[of].astype(np.float64)
-    if group_N is None:
-        return values
-    group = np.unique(group_N[of], return_inverse=True)[1]
-    return np.bincount(group, values) / np.bincount(group)
+    return values if group_N is None else mean_by_group(values, group_N[of])
 
 
 def by_side(group_N: npt.NDArray[np.integer] | None, inside_N: Bools) -> npt.NDArray[np.integer] | None:

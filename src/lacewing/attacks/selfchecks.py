@@ -170,20 +170,15 @@ def same_classes(observed: Observed) -> SelfCheck:
     """
     from scipy.special import chdtrc
 
-    first = first_of_groups(observed.record_N if observed.group_N is None else observed.group_N)
+    first = _first_rows(observed)
     member = observed.member_N[first]
     _, code = np.unique(observed.label_N[first], return_inverse=True)
     table = np.stack([np.bincount(code[kind], minlength=code.max() + 1) for kind in (member, ~member)])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     degrees = table.shape[1] - 1
     p = float(chdtrc(degrees, ((table - expected) ** 2 / expected).sum())) if degrees else 1.0
-    return SelfCheck(
-        "same classes",
-        p >= 1e-3,
-        f"Members and non-members {'have classes in like shares' if p >= 1e-3 else 'differ in their classes'} "
-        f"(chi-squared test, p = {p:.2g})"
-        + ("." if p >= 1e-3 else ": draw both from one source, else the difference may pass for a leak."),
-    )
+    words = ("have classes in like shares", "differ in their classes")
+    return _one_source("same classes", p, words, f"chi-squared test, p = {p:.2g}")
 
 
 def same_labels(label_NL: npt.NDArray[Any], observed: Observed) -> SelfCheck:
@@ -195,7 +190,7 @@ def same_labels(label_NL: npt.NDArray[Any], observed: Observed) -> SelfCheck:
     from scipy.special import chdtrc
     from scipy.stats import ks_2samp
 
-    first = first_of_groups(observed.record_N if observed.group_N is None else observed.group_N)
+    first = _first_rows(observed)
     member, label = observed.member_N[first], label_NL[first]
     tests = []
     for column in label.T:
@@ -206,13 +201,20 @@ def same_labels(label_NL: npt.NDArray[Any], observed: Observed) -> SelfCheck:
         variance = pooled * (1 - pooled) * (1 / member.sum() + 1 / (~member).sum())
         tests.append(float(chdtrc(1, share**2 / variance)) if variance > 0 else 1.0)
     p = min(1.0, min(tests) * len(tests))
-    return SelfCheck(
-        "same labels",
-        p >= 1e-3,
-        f"Members and non-members {'have like labels' if p >= 1e-3 else 'differ in their labels'} (p = {p:.2g} of "
-        f"{len(tests)} test{'s' * (len(tests) > 1)})"
-        + ("." if p >= 1e-3 else ": draw both from one source, else the difference may pass for a leak."),
-    )
+    how = f"p = {p:.2g} of {len(tests)} test{'s' * (len(tests) > 1)}"
+    return _one_source("same labels", p, ("have like labels", "differ in their labels"), how)
+
+
+def _first_rows(observed: Observed) -> Rows:
+    """The first record of each group; every record where there are none."""
+    return first_of_groups(observed.record_N if observed.group_N is None else observed.group_N)
+
+
+def _one_source(name: str, p: float, words: tuple[str, str], how: str) -> SelfCheck:
+    """The check that labels do not tell the sides apart; ``words`` say that they are alike, and that they differ."""
+    alike = p >= 1e-3
+    end = "." if alike else ": draw both from one source, else the difference may pass for a leak."
+    return SelfCheck(name, alike, f"Members and non-members {words[0] if alike else words[1]} ({how}){end}")
 
 
 def plant(evidence: Evidence, *, seed: int) -> Evidence | None:

@@ -55,7 +55,7 @@ def as_seen(
     of_population = None
     if "population_label" in arrays:
         of_population = _labels("population_label", arrays["population_label"], None, task, logits.shape[1])
-    for name in given.keys() - {"logits"}:
+    for name in [name for name in given if name != "logits"]:
         if given[name].shape[-1] != own.shape[-1]:
             raise UsageError(f"{name} has shape {arrays[name].shape}, and logits have {own.shape[1]} columns.")
         others, _, _ = _outputs.as_logits(real(name, given), task, outputs, name, form)

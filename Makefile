@@ -9,10 +9,10 @@ STUDY ?= digits
 run: $(VENV)/.installed
 	$(BIN)/lacewing run $(STUDY)
 
-test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+test: lint # property tests draw the same examples each time, so that a change fails only by what it changed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --hypothesis-profile=ci
 
-test-slow: lint
+test-slow: lint # all tests; property tests draw new examples
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: $(VENV)/.installed-dev # 5000 wrong inputs, about a quarter of an hour; CASE=1234 repeats one and shows what it prints

@@ -79,6 +79,7 @@ def ratio_of_means(numerator_S: npt.ArrayLike, denominator_S: npt.ArrayLike, con
     of an interval or the whole line: then only a lower end is given ("at least"), where the mean numerator is above 0
     beyond its own error. Else the set holds 0 and has no lower end worth giving.
     An interval published only when it is bounded would cover far less than it says.
+    A ratio that floats cannot hold (above 1e308) is none, as that of a mean denominator of 0.
 
     Raises:
         UsageError: lengths differ, values are not finite, or there are fewer than two seeds.
@@ -97,7 +98,10 @@ def ratio_of_means(numerator_S: npt.ArrayLike, denominator_S: npt.ArrayLike, con
     found = fieller(
         float(numerators.mean()), float(denominators.mean()), spread, critical=_quantile(confidence, len(numerators))
     )
-    return Ratio(*(None if value is None else float(np.ldexp(value, up - down)) for value in found))
+    with np.errstate(over="ignore"):
+        scaled = Ratio(*(None if value is None else float(np.ldexp(value, up - down)) for value in found))
+    fits = all(value is None or math.isfinite(value) for value in scaled)
+    return scaled if fits else Ratio(None, None, None)
 
 
 def fieller(numerator: float, denominator: float, covariance: Floats, *, critical: float) -> Ratio:

@@ -143,5 +143,10 @@ def test_a_ratio_of_very_small_or_large_losses_is_as_exact_as_of_others(scale):
     assert found == tuple(value / scale for value in expected)
 
 
+def test_a_ratio_that_floats_cannot_hold_is_none():
+    assert ratio_of_means([0.0, 2.0], [0.0, 2.0**-1023]) == (None, None, None)
+    assert ratio_of_means([0.3, 0.2, 0.4], np.array([0.1, 0.12, 0.09]) * 2.0**-1025) == (None, None, None)
+
+
 def test_a_gain_that_is_not_established_gives_no_lower_end():
     assert ratio_of_means([-0.29, 0.01, 0.313], [-0.09, 0.01, 0.11]).low is None

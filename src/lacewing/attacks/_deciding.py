@@ -10,7 +10,7 @@ import numpy as np
 
 from lacewing import metrics
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
-from lacewing.attacks._measure import first_of_groups, mean_by_group, right
+from lacewing.attacks._measure import first_of_groups, grade, graded, mean_by_group, right
 from lacewing.attacks._types import Observed
 from lacewing.metrics import Bools, Floats
 from lacewing.results import AttackResult, strongest_first
@@ -38,7 +38,9 @@ def fits_members(seen: Observed) -> SelfCheck:
     if not found.above_chance:
         sentence = f"{found.chance[0].upper()}{found.chance[1:]}. {CAUSES}"
         return SelfCheck("model fits its members", False, sentence, decides="every attack")
-    if found.frequent_members is None:
+    if found.task == "multi-label":
+        sentence = f"{grade(found.task)} is {_of_sides(seen)}."
+    elif found.frequent_members is None:
         sentence = (
             f"By {found.measure} the model's answer is better than the best constant one for {found.right_members} of "
             f"{found.n_members} members and {found.right_nonmembers} of {found.n_nonmembers} non-members."
@@ -67,6 +69,9 @@ def members_answered_better(seen: Observed) -> SelfCheck:
 
     correct, member = right(seen), seen.member_N
     inside, outside = correct[member], correct[~member]
+    about = f"right about {inside.sum()} of {len(inside)} and {outside.sum()} of {len(outside)} records"
+    if seen.task == "multi-label":
+        about = f"mean AUC of the labels, less 0.5, {_of_sides(seen)}"
     if seen.group_N is None and seen.benefit_N is None:
         p = float(stats.hypergeom.cdf(inside.sum(), len(correct), correct.sum(), len(inside)))
     else:
@@ -79,8 +84,7 @@ def members_answered_better(seen: Observed) -> SelfCheck:
     return SelfCheck(
         "members answered no worse",
         passed,
-        f"The model is {worse} on members than on non-members beyond chance (right about {inside.sum()} of "
-        f"{len(inside)} and {outside.sum()} of {len(outside)} records, p = {p:.2g})"
+        f"The model is {worse} on members than on non-members beyond chance ({about}, p = {p:.2g})"
         + (
             "."
             if passed
@@ -88,6 +92,11 @@ def members_answered_better(seen: Observed) -> SelfCheck:
         ),
         decides="every attack",
     )
+
+
+def _of_sides(seen: Observed) -> str:
+    values = graded(seen)
+    return f"{values[seen.member_N].mean():.3f} on members and {values[~seen.member_N].mean():.3f} on non-members"
 
 
 def _below(a_N: Floats, b_N: Floats) -> float:

@@ -25,7 +25,7 @@ class Fit:
     task: Task
     n_members: int  # records
     n_nonmembers: int
-    right_members: int  # without classes: answered better than by the best constant answer
+    right_members: int  # of quantities: answered better than by the best constant; of labels: see `right`
     right_nonmembers: int
     frequent_members: int | None  # right if their most frequent class is always answered; None: there are no classes
     frequent_nonmembers: int | None
@@ -39,7 +39,7 @@ class Fit:
     @property
     def measure(self) -> str:
         """What `Observed.benefit_N` compares: by it an answer is better or worse than the best constant one."""
-        return "squared error" if self.task == "regression" else "the number of labels right"
+        return "squared error" if self.task == "regression" else "the mean AUC of its labels"
 
     @property
     def chance(self) -> str:

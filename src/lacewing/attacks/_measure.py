@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lacewing import metrics
 from lacewing.attacks._logits import softmax
-from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Scored
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Scored, Task
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
 from lacewing.results import AttackResult, NetworkResult
@@ -87,10 +87,28 @@ def measure(attack: Attack, scored: Scored, observed: Observed, network: Network
 
 
 def right(observed: Observed) -> Bools:
-    """Which of the N records the network answers right; without classes: better than the best constant answer."""
-    if observed.benefit_N is not None:
+    """Which of the N records the network answers right.
+
+    Multi-label: more log-odds for the record's labels than against them. Regression: nearer than the best constant.
+    """
+    if observed.task == "regression" and observed.benefit_N is not None:
         return np.asarray(observed.benefit_N > 0)
     return np.asarray(np.argmax(observed.logits_NC, axis=1) == observed.label_N)
+
+
+def graded(observed: Observed) -> Floats:
+    """(N,) whose mean over records says how good the answers are: `right`, and of multi-label `benefit_N`."""
+    if observed.task == "multi-label" and observed.benefit_N is not None:
+        return np.asarray(observed.benefit_N, np.float64)
+    return right(observed).astype(np.float64)
+
+
+def grade(task: Task) -> str:
+    """What the mean of `graded` is, with a comma where a comma must follow."""
+    return {
+        "multi-label": "Mean AUC of the labels, less 0.5,",
+        "regression": "Share of records answered better than by the best constant answer,",
+    }.get(task, "Accuracy")
 
 
 def first_of_groups(group_N: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lacewing.attacks._fit import LEVEL, p_better
 from lacewing.attacks._logits import phi
-from lacewing.attacks._measure import mean_by_group, right
+from lacewing.attacks._measure import grade, graded, mean_by_group
 from lacewing.attacks._types import Observed, References
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats, auc
@@ -86,23 +86,23 @@ def refuse_twins(
 def like_target(target: Observed, references: References) -> tuple[bool, str]:
     """Whether references know their own members, and others, about as well as the target does.
 
-    What is compared is the share of records that are answered right; without classes: better than by chance, see
-    `Observed`. Where logits of references were made of their log-odds: of records whose class has more than half of
-    the probability. Shares must agree with the target's within 0.05 or three standard errors. No single reference may
-    be at chance on its own members, and worse there than the target, unless the target is at chance too. Where the
-    target is more certain about members than about others (AUC of the log-odds three standard errors above 0.5), so
-    must references be, on average by a quarter as much; never may they be less certain about their own: else they are
-    not of the membership that was given. Groups count as one record, on each side of a network's membership. Returns
-    the verdict and a sentence with numbers.
+    What is compared is the share of records that are answered right; of labels the mean AUC, of quantities the share
+    that are answered better than by a constant. Where logits of references were made of their log-odds: of records
+    whose class has more than half of the probability. Means must agree with the target's within 0.05 or three standard
+    errors. No single reference may be at chance on its own members, and worse there than the target, unless the target
+    is at chance too. Where the target is more certain about members than about others (AUC of the log-odds three
+    standard errors above 0.5), so must references be, on average by a quarter as much; never may they be less certain
+    about their own: else they are not of the membership that was given. Groups count as one record, on each side of a
+    network's membership. Returns the verdict and a sentence with numbers.
     """
-    right_KN, own = _right(target, references)
+    graded_KN, own = _graded(target, references)
     apart, kinds, worse = list[str](), list[str](), set[int]()
     mean: dict[str, list[str]] = {"target": [], "references": []}
     for kind, name in ((True, "members"), (False, "non-members")):
         there = np.flatnonzero((references.in_KN == kind).any(axis=1))
         if not len(there):
             continue
-        sides = [by_group(right_KN[k], references.in_KN[k] == kind, target.group_N) for k in there]
+        sides = [by_group(graded_KN[k], references.in_KN[k] == kind, target.group_N) for k in there]
         mine = by_group(own, target.member_N == kind, target.group_N)
         theirs = np.array([side.mean() for side in sides])
         alone = np.array([side.var() / len(side) for side in sides])  # squared standard errors
@@ -121,13 +121,13 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
         mean["references"].append(f"{theirs.mean():.3f}")
     wrong = [f"not alike on {' and '.join(apart)}, so a real attacker's would be better"] * bool(apart)
     label, group = target.label_N, target.group_N
-    if p_better(own, label, target.member_N, group_N=group, benefit_N=target.benefit_N) <= LEVEL:
+    if p_better(own > 0, label, target.member_N, group_N=group, benefit_N=target.benefit_N) <= LEVEL:
         benefit = references.benefit_KN
         lost = [
             references.name_K[k]
             for k in sorted(worse)
             if p_better(
-                right_KN[k],
+                graded_KN[k] > 0,
                 label,
                 references.in_KN[k],
                 group_N=group,
@@ -141,23 +141,23 @@ def like_target(target: Observed, references: References) -> tuple[bool, str]:
         wrong.append(certainty)
     said = ", ".join(f"{name} {' and '.join(values)}" for name, values in mean.items())
     what = (
-        "Share of records answered better than by the best constant answer,"
-        if target.benefit_N is not None
-        else "Share of records whose class has more than half of the probability,"
+        "Share of records whose class has more than half of the probability,"
         if references.of_phi
-        else "Accuracy"
+        else grade(target.task)
     )
     return not wrong, f"{what} on {' and '.join(kinds)}: {said} on average: {'; '.join(wrong) or 'alike'}."
 
 
-def _right(target: Observed, references: References) -> tuple[Bools, Bools]:
-    """What counts as answered right, (K, N) and (N,); see `like_target`."""
+def _graded(target: Observed, references: References) -> tuple[Floats, Floats]:
+    """What is compared, (K, N) and (N,); see `like_target`."""
     if target.benefit_N is not None and references.benefit_KN is not None:
-        return references.benefit_KN > 0, target.benefit_N > 0
-    if references.of_phi and references.phi_KNQ is not None and target.phi_NQ is not None:
-        return references.phi_KNQ[:, :, 0] > 0, target.phi_NQ[:, 0] > 0
-    right_KN: Bools = np.argmax(references.logits_KNC, axis=2) == target.label_N
-    return right_KN, right(target)
+        of_labels = target.task == "multi-label"
+        theirs = references.benefit_KN if of_labels else references.benefit_KN > 0
+    elif references.of_phi and references.phi_KNQ is not None and target.phi_NQ is not None:
+        return (references.phi_KNQ[:, :, 0] > 0).astype(np.float64), (target.phi_NQ[:, 0] > 0).astype(np.float64)
+    else:
+        theirs = np.argmax(references.logits_KNC, axis=2) == target.label_N
+    return np.asarray(theirs, np.float64), graded(target)
 
 
 def _membership(target: Observed, references: References) -> str | None:

@@ -62,7 +62,8 @@ class Observed:
     gradient_N2: npt.NDArray[np.floating] | None = None  # L2 norm of the loss gradient: kept weights, pruned weights
     task: Task = "classification"
     group_N: npt.NDArray[np.integer] | None = None  # records of one group count as one; None: each is a group
-    # Multi-label, regression: how much better the answer is than the best constant one. None: argmax says it.
+    # Regression: how much better the answer is than the best constant one. Multi-label: values whose mean over a side
+    # is the mean AUC of its labels less 1/2, with its spread. None: argmax says whether an answer is right.
     benefit_N: npt.NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:

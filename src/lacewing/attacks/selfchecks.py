@@ -15,7 +15,7 @@ from lacewing import metrics
 from lacewing.attacks import phi
 from lacewing.attacks._deciding import SelfCheck as SelfCheck
 from lacewing.attacks._deciding import fits_members, members_answered_better, members_rank_above, units_of
-from lacewing.attacks._measure import first_of_groups, right
+from lacewing.attacks._measure import first_of_groups, grade, graded
 from lacewing.attacks._references import TOLERANCE, by_group, like_target
 from lacewing.attacks._types import Evidence, Observed, Population, References
 from lacewing.errors import UsageError
@@ -136,12 +136,12 @@ def planted_scores(nonmember_scores_N: Floats, *, seed: int) -> SelfCheck:
 def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
     """Accuracy on non-members, and the gap to members, must agree within 0.05 or three standard errors.
 
-    Without classes: the share of records that are answered better than by the best constant answer. Groups count
-    as one.
+    Of labels it is the mean AUC, of quantities the share that are answered better than by a constant. Groups count as
+    one.
     """
     accuracies, errors = [], []
     for seen in (target, shadow):
-        correct = right(seen)
+        correct = graded(seen)
         kinds = [by_group(correct, of, seen.group_N) for of in (seen.member_N, ~seen.member_N)]
         accuracies.append([float(kind.mean()) for kind in kinds])
         errors.append([float(kind.var() / len(kind)) for kind in kinds])
@@ -151,12 +151,11 @@ def shadow_like_target(target: Observed, shadow: Observed) -> SelfCheck:
     alike = apart_out <= max(TOLERANCE, 3 * math.sqrt(errors[0][1] + errors[1][1])) and apart_gap <= max(
         TOLERANCE, 3 * math.sqrt(sum(map(sum, errors)))
     )
-    what = "Accuracy" if target.benefit_N is None else "Share of records answered better than by a constant answer,"
     return SelfCheck(
         "shadow like target",
         alike,
-        f"{_unlike(alike, 'shadow network is')}{what} on members and non-members: target {target_in:.3f} and "
-        f"{target_out:.3f}, shadow {shadow_in:.3f} and {shadow_out:.3f}: "
+        f"{_unlike(alike, 'shadow network is')}{grade(target.task)} on members and non-members: "
+        f"target {target_in:.3f} and {target_out:.3f}, shadow {shadow_in:.3f} and {shadow_out:.3f}: "
         f"{'alike' if alike else 'not alike, so what was learned on the shadow may not carry over'}.",
         decides=_REFERENCES,
     )

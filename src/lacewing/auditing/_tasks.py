@@ -135,12 +135,13 @@ def _gained(answers: Array, labels: Array, member_N: Bools) -> Floats:
 
 
 def _ranked(answers: Array, labels: Array, member_N: Bools) -> Floats:
-    """(N,) how much better than chance each record's labels are ranked: the mean over a side is AUC - 1/2 over labels.
+    """(N,) values whose mean over a side is the AUC of its labels, less 1/2, averaged over labels that vary there.
 
-    Of a label that a record has: the share of the side's records without it that answer less, and the other way round.
-    It needs no cut, so that rare labels and weighted losses, of which all answers may lie on one side, count too.
+    Their spread is that of the AUC (DeLong et al., Biometrics 44, 1988): a record adds to the AUC by how much the
+    share of records that it is ranked right of differs from the AUC, over the share of records that are like it.
+    An AUC needs no cut, so that rare labels and weighted losses, of which all answers may lie on one side, count too.
     """
-    benefit = np.zeros(len(labels))
+    ranked = np.zeros(len(labels))
     for side in (member_N, ~member_N):
         parts = []
         for answer, has in zip(answers[side].T, labels[side].T == 1, strict=True):
@@ -151,11 +152,12 @@ def _ranked(answers: Array, labels: Array, member_N: Bools) -> Floats:
             above = (
                 len(inside) - (np.searchsorted(inside, answer, "left") + np.searchsorted(inside, answer, "right")) / 2
             )
-            share = np.where(has, below / len(outside), above / len(inside)) - 0.5
-            parts.append(share / (2 * np.where(has, has.mean(), 1 - has.mean())))
+            share = np.where(has, below / len(outside), above / len(inside))
+            auc = float(share[has].mean())
+            parts.append(auc - 0.5 + (share - auc) / np.where(has, has.mean(), 1 - has.mean()))
         if parts:
-            benefit[side] = np.mean(parts, axis=0)
-    return benefit
+            ranked[side] = np.mean(parts, axis=0)
+    return ranked
 
 
 def _check_units(answers: Floats, labels: Floats, explained: float) -> None:

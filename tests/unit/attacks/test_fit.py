@@ -69,4 +69,4 @@ def test_without_classes_the_mean_benefit_is_tested(task: Any, shift: float) -> 
     assert found.frequent_members is None
     check = selfchecks.fits_members(given)
     assert check.passed is (shift > 0)
-    assert "best constant" in check.sentence
+    assert ("best constant" in check.sentence) is (not check.passed or task == "regression")

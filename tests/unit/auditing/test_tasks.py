@@ -95,6 +95,20 @@ def test_rare_labels_are_compared_with_chance_by_their_ranking():
     assert benefit[HALF].mean() == pytest.approx(np.mean(aucs) - 0.5)
 
 
+@pytest.mark.parametrize(("signal", "share"), [(0.0, 0.5), (2.5, 0.1)])
+def test_the_ranking_of_labels_varies_from_draw_to_draw_as_it_says(signal, share):
+    rng, n = np.random.default_rng(8), 120
+    side = np.arange(2 * n) < n
+    means, variances = [], []
+    for _ in range(400):
+        labels = (rng.random((2 * n, 4)) < share).astype(int)
+        answers = rng.normal(size=labels.shape) + signal * labels + rng.normal(size=(2 * n, 1))
+        values = quality(answers, labels, side, "multi-label").benefit_N[side]
+        means.append(values.mean())
+        variances.append(values.var(ddof=1) / n)
+    assert np.var(means, ddof=1) == pytest.approx(np.mean(variances), rel=0.25)  # 400 draws: 7 % standard error
+
+
 # ------------------------------------------------------------------------------------------------------ whole models
 
 X = R.normal(size=(240, 12)).astype("f4")
@@ -148,7 +162,7 @@ def test_several_labels_are_audited_by_their_log_odds_and_a_function_of_sigmoids
         return torch.sigmoid(model(torch.as_tensor(x)).double()).detach().numpy()
 
     again = lw.audit(sigmoids, *sides(y), task="multi-label", outputs="sigmoid", attacks="loss", progress=False)
-    assert auc_of(again) == pytest.approx(auc_of(found))
+    assert auc_of(again) == pytest.approx(auc_of(found), abs=1e-3)  # a sigmoid near 1 has lost digits of its logit
 
 
 def test_a_binary_model_with_one_logit_is_audited_as_one_with_two():

@@ -45,7 +45,7 @@ def test_the_answer_comes_first_and_all_that_did_not_run_is_listed(call: Any) ->
     lines = out.splitlines()
     assert lines[0].startswith("Leakage found: the attack '")
     assert any(line.startswith("not run: lira-online") for line in lines)
-    assert sum(line.startswith("check passed: ") for line in lines) == 6
+    assert sum(line.startswith("check passed: ") for line in lines) == 7
 
 
 def test_json_is_one_document_and_files_are_written(call: Any, tmp_path: Path) -> None:
@@ -298,4 +298,5 @@ def test_references_of_every_task_are_compared_with_the_target(task: Any, change
     assert (says or "alike") in checks["references like target"].sentence
     if says is None:
         assert checks["shadow like target"].passed
-        assert "answered better" in checks["shadow like target"].sentence
+        compared = "AUC of the labels" if task == "multi-label" else "answered better"
+        assert compared in checks["shadow like target"].sentence

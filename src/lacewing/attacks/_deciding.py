@@ -71,7 +71,7 @@ def members_answered_better(seen: Observed) -> SelfCheck:
     inside, outside = correct[member], correct[~member]
     about = f"right about {inside.sum()} of {len(inside)} and {outside.sum()} of {len(outside)} records"
     if seen.task == "multi-label":
-        about = f"mean AUC of the labels, less 0.5, {_of_sides(seen)}"
+        about = f"mean AUC of the labels {_of_sides(seen)}"
     if seen.group_N is None and seen.benefit_N is None:
         p = float(stats.hypergeom.cdf(inside.sum(), len(correct), correct.sum(), len(inside)))
     else:

@@ -97,16 +97,16 @@ def right(observed: Observed) -> Bools:
 
 
 def graded(observed: Observed) -> Floats:
-    """(N,) whose mean over records says how good the answers are: `right`, and of multi-label `benefit_N`."""
+    """(N,) whose mean over records says how good the answers are: `right`; of multi-label the mean AUC."""
     if observed.task == "multi-label" and observed.benefit_N is not None:
-        return np.asarray(observed.benefit_N, np.float64)
+        return np.asarray(observed.benefit_N, np.float64) + 0.5
     return right(observed).astype(np.float64)
 
 
 def grade(task: Task) -> str:
     """What the mean of `graded` is, with a comma where a comma must follow."""
     return {
-        "multi-label": "Mean AUC of the labels, less 0.5,",
+        "multi-label": "Mean AUC of the labels",
         "regression": "Share of records answered better than by the best constant answer,",
     }.get(task, "Accuracy")
 

@@ -152,7 +152,7 @@ def _graded(target: Observed, references: References) -> tuple[Floats, Floats]:
     """What is compared, (K, N) and (N,); see `like_target`."""
     if target.benefit_N is not None and references.benefit_KN is not None:
         of_labels = target.task == "multi-label"
-        theirs = references.benefit_KN if of_labels else references.benefit_KN > 0
+        theirs = references.benefit_KN + 0.5 if of_labels else references.benefit_KN > 0
     elif references.of_phi and references.phi_KNQ is not None and target.phi_NQ is not None:
         return (references.phi_KNQ[:, :, 0] > 0).astype(np.float64), (target.phi_NQ[:, 0] > 0).astype(np.float64)
     else:

@@ -23,9 +23,9 @@ _AXES = {"logits": 2, "reference_logits": 3, "population_logits": 2, "population
 
 def as_seen(
     arrays: Arrays, member: Bools, task: Task, outputs: Outputs | None, notes: list[str]
-) -> tuple[Arrays, Array, _tasks.Quality]:
-    """The arrays with logits and labels as the attacks take them, of any task and form; the labels as they are; and
-    how well the model answers.
+) -> tuple[Arrays, Array, Array, _tasks.Quality]:
+    """The arrays with logits and labels as the attacks take them, of any task and form; the logits or quantities and
+    the labels as they are; and how well the model answers.
     """
     n = len(member)
     if "label" not in arrays:
@@ -70,7 +70,7 @@ def as_seen(
         seen[name], label = _tasks.scored(others, labels, task, name, variance_D=variance)
         if name != "reference_logits":
             seen["population_label"] = label
-    return seen, y, fitted
+    return seen, logits, y, fitted
 
 
 def _labels(name: str, values: npt.NDArray[Any], n: int | None, task: Task, columns: int) -> npt.NDArray[Any]:

@@ -14,7 +14,6 @@ import numpy as np
 from lacewing.attacks import _measure
 from lacewing.attacks._deciding import nonmembers_unseen
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Task
-from lacewing.attacks.selfchecks import same_labels
 from lacewing.auditing import _cache, _evidence, _outputs, _pool, _records, _refit, _result, _tasks, _work
 from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
@@ -185,7 +184,7 @@ def audit(
         seed=seed,
         refused=refused,
         checks=(
-            *(() if task in CLASSES else (same_labels(records.audited.y, evidence.observed),)),
+            *_tasks.checks(answers.logits_NC, records.audited.y, evidence.observed),
             *((nonmembers_unseen(records.seen, int((~records.member_N).sum())),) if records.seen else ()),
         ),
     )

@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 _ROWS_TO_TELL = 10  # of so few rows nothing is concluded
 _SUM = 1e-3  # by which a row of probabilities may miss 1
 _STEPS = (10, 100, 1_000, 10_000)  # values that are multiples of 1/step are rounded
+_DIVIDED = 1_000  # rows of which is asked whether they were rounded and divided by their sum
 _FILLED = 0.1  # share of all entries with one value, above which that value is a filler
 _ALIKE = 0.9  # share of rows with k values above the smallest, from which on the others count as left out
 _SMALLEST = 1e-6  # what a probability of 0 counts as, unless a smaller one is among them
@@ -178,9 +179,10 @@ def _refuse_lost(rows: Array, kind: Outputs, *, alone: bool, declared: bool, nam
                 f"each row of {name} sums to {sums[0]:.4g}: if they are percentages or votes, divide them by that and "
                 "say outputs='probabilities'."
             )
-    elif (step := _step(np.exp(rows) if kind == "log-probabilities" else rows, rows.min(), kind)) is not None:
+    elif (step := _step(_floored(rows, kind))) is not None:
         return _votes(np.exp(rows) if kind == "log-probabilities" else rows, step, kind, alone, declared, name)
     if shares:
+        _refuse_divided(_floored(rows, kind), name)
         _refuse_few(rows, name)
     elif kind == "logits" and not declared and not alone:
         _refuse_cut(rows, name)
@@ -252,21 +254,53 @@ def _refuse_cut(rows: Array, name: str) -> None:
         )
 
 
-def _step(p: Array, floor: float, kind: Outputs) -> int | None:
+def _floored(rows: Array, kind: Outputs) -> Array:
+    """The probabilities, of log-probabilities with the smallest as 0, which has no logarithm."""
+    p = (np.exp(rows) if kind == "log-probabilities" else rows).astype(np.float64)
+    return np.where(p <= math.exp(rows.min()) * 1.01, 0.0, p) if kind == "log-probabilities" else p
+
+
+def _step(p: Array) -> int | None:
     """1/step is what all probabilities are multiples of; None: they are multiples of nothing down to 1/10,000.
 
     Of values other than 0 and 1, since a sure network answers these, and nearly these, without rounding.
     """
-    values = p.astype(np.float64).ravel()
-    if kind == "log-probabilities":
-        values = np.where(values <= math.exp(floor) * 1.01, 0.0, values)
-    inner = values[(values != 0) & (values != 1)]
+    inner = p[(p != 0) & (p != 1)]
     for step in _STEPS:
         nearest = np.round(inner * step)
         close = np.abs(inner * step - nearest) < 3e-7 * step + 1e-6
         if inner.size and (close & (nearest > 0) & (nearest < step)).all():
             return step
     return None
+
+
+def _refuse_divided(p: Array, name: str) -> None:
+    """Refuse probabilities that were rounded, and then divided by the sum of their row so that it is 1 again.
+
+    Each row holds multiples of 1/s with s near 100 or 1,000: what its rounded values added up to. An s that serves all
+    rows is a number of votes; where far smaller ones serve most rows, they are counts in the leaves of a tree.
+    """
+    some = p[:: -(-len(p) // _DIVIDED)]
+    inner = some[((some > 0) & (some < 1)).sum(axis=1) > 1]
+    if len(inner) < _ROWS_TO_TELL:
+        return
+    for step in (100, 1_000):
+        off = math.ceil(3 * math.sqrt(p.shape[1] / 12)) + 1  # the sum of C rounding errors, in steps
+        fits = np.stack([_multiples(inner, s) for s in range(step - off, step + off + 1)])
+        if not fits.any(axis=0).all() or fits.all(axis=1).any():
+            continue
+        if np.mean(np.any([_multiples(inner, s) for s in range(2, step // 2 + 1)], axis=0)) < 0.5:
+            raise UsageError(
+                f"{name} are probabilities rounded to multiples of {1 / step:g} and then divided by the sum of each "
+                "row. Rounding hides what attacks read: give them in full, or the logits."
+            )
+
+
+def _multiples(p: Array, s: int) -> Array:
+    """Which rows hold multiples of 1/s alone."""
+    parts = p * s
+    rows: Array = ((np.abs(parts - np.round(parts)) < 3e-7 * s + 1e-6) & ((parts > 0.5) | (p == 0))).all(axis=1)
+    return rows
 
 
 def _votes(p: Array, step: int, kind: Outputs, alone: bool, declared: bool, name: str) -> str:

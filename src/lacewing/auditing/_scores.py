@@ -14,16 +14,17 @@ import numpy.typing as npt
 from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks import _logits, _measure
+from lacewing.attacks._deciding import MOST_SEEN
 from lacewing.attacks._references import by_side, refuse_twins
-from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Population, References, Scored, Task
-from lacewing.attacks.selfchecks import same_labels
-from lacewing.auditing import _outputs, _result
+from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored, Task
+from lacewing.auditing import _outputs, _result, _tasks
 from lacewing.auditing._arrays import as_seen, copies_of, group_of, real
 from lacewing.auditing._attacks import Attacks, choose
 from lacewing.auditing._inputs import check_enough_groups
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._read import read
 from lacewing.auditing._result import Audit
+from lacewing.data._groups import row_hashes
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.results import AttackResult, NetworkResult
@@ -95,7 +96,7 @@ def audit_scores(
     notes: list[str] = []
     folder = None if out is None else Path(out)
     if "logits" in arrays:
-        seen, y, quality = as_seen(arrays, member, task, outputs, notes)
+        seen, answers, y, quality = as_seen(arrays, member, task, outputs, notes)
         if group is None:
             group = copies_of(np.column_stack([seen["logits"], seen["label"]]), member, notes, tell=True)
         check_enough_groups(group, member)
@@ -111,7 +112,7 @@ def audit_scores(
             seed=seed,
             measured=measured,
             class_N=arrays.get("class"),
-            checks=() if task in CLASSES else (same_labels(y, evidence.observed),),
+            checks=_tasks.checks(answers, y, evidence.observed),
         )
     for name in arrays:
         if name not in ("score", "member", "class", "id", "group"):
@@ -209,7 +210,7 @@ def _evidence(
     task: Task,
     notes: list[str],
 ) -> Evidence:
-    n, classes = arrays["logits"].shape
+    n = len(arrays["logits"])
     observed = Observed(
         logits_NC=arrays["logits"],
         label_N=arrays["label"],
@@ -223,7 +224,7 @@ def _evidence(
     )
     _compare_members(observed, notes)
     references = _references(arrays, observed, notes)
-    population = _population(arrays, classes, 0 if references is None else len(references))
+    population = _population(arrays, observed, 0 if references is None else len(references))
     evidence = Evidence(observed, references, population)
     if references is None or "reference_logits" not in arrays:
         return evidence
@@ -297,20 +298,36 @@ def _reference_phi(arrays: Arrays, observed: Observed, shape: tuple[int | None, 
     return phi
 
 
-def _population(arrays: Arrays, classes: int, k: int) -> Population | None:
+def _population(arrays: Arrays, observed: Observed, k: int) -> Population | None:
     given = [name for name in arrays if name.startswith("population_")]
     if not given:
         return None
     for name in ("population_logits", "population_label"):
         if name not in arrays:
             raise UsageError(f"{given[0]} is given without {name}: a population needs both.")
-    logits = _fitting("population_logits", arrays, (None, classes))
+    logits = _fitting("population_logits", arrays, (None, observed.classes))
     assert logits is not None
     if "population_reference_logits" in arrays and k == 0:
         raise UsageError("population_reference_logits is given without reference_logits and reference_in.")
-    return Population(
-        logits, arrays["population_label"], _fitting("population_reference_logits", arrays, (k, len(logits), classes))
+    others = _fitting("population_reference_logits", arrays, (k, len(logits), observed.classes))
+    population = Population(logits, arrays["population_label"], others)
+    _refuse_audited(population, observed)
+    return population
+
+
+def _refuse_audited(population: Population, observed: Observed) -> None:
+    """Refuse a population of audited records, told by their answers; not where few different answers are given."""
+    theirs, own = (
+        row_hashes(np.column_stack([np.asarray(logits, np.float64), label]))
+        for logits, label in ((population.logits_ZC, population.label_Z), (observed.logits_NC, observed.label_N))
     )
+    audited = set(own)
+    same = sum(row in audited for row in theirs)
+    if same > MOST_SEEN * len(theirs) and len(audited) > len(own) / 2:
+        raise UsageError(
+            f"{same} of the {len(theirs)} records of the population have the answers and label of an audited record: "
+            "give a population of records that are neither members nor non-members."
+        )
 
 
 def _shadow(arrays: Arrays, evidence: Evidence, k: int) -> Evidence:

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks._types import CLASSES, Task
+from lacewing.attacks._deciding import SelfCheck
+from lacewing.attacks._order import labels_in_order
+from lacewing.attacks._types import CLASSES, Observed, Task
+from lacewing.attacks.selfchecks import same_labels
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
 
@@ -112,6 +115,14 @@ def quality(answers: Array, labels: Array, member_N: Bools, task: Task) -> Quali
         explained.append(float(np.mean(1 - ((labels[side] - answers[side]) ** 2).sum(axis=0) / total)))
     _check_units(answers[member_N], labels[member_N], explained[0])
     return Quality(explained[0], explained[1], _gained(answers, labels, member_N))
+
+
+def checks(answers: Array, labels: Array, observed: Observed) -> tuple[SelfCheck, ...]:
+    """The self-checks that need the labels themselves, of answers (N, C) to all records."""
+    of = observed.member_N
+    order = labels_in_order(answers[of], labels[of], observed.task) if observed.task != "regression" else None
+    source = same_labels(labels, observed) if observed.task not in CLASSES else None
+    return tuple(check for check in (order, source) if check is not None)
 
 
 def benefits(answers_KNC: Array, labels: Array, in_KN: Bools, task: Task) -> Floats | None:

@@ -401,6 +401,11 @@ def each(name: str, function: Callable[[np.ndarray], Any]) -> Callable[[Arrays],
     return lambda given: {**given, name: function(given[name])}
 
 
+def audited_population(given: Arrays) -> Arrays:
+    z = len(given["population_label"])
+    return {**given, "population_logits": given["logits"][:z], "population_label": given["label"][:z]}
+
+
 def with_nan(values: np.ndarray) -> np.ndarray:
     bad = values.astype(np.float64).copy()
     bad.flat[3] = np.nan
@@ -463,6 +468,7 @@ def test_bad_scores_are_one_clear_sentence(altered: Callable[[Arrays], Arrays], 
         (each("population_logits", lambda v: v[:, :2]), "population_logits has shape"),
         (each("population_reference_logits", lambda v: v[1:]), "population_reference_logits has shape"),
         (change(reference_logits=None, reference_in=None), "population_reference_logits is given without reference"),
+        (audited_population, "records of the population have the answers and label of an audited record"),
         (change(reference_sensitivity=np.ones((K, 2))), "reference_sensitivity has shape"),
     ],
 )

@@ -55,14 +55,15 @@ def test_a_probability_of_nought_counts_as_the_smallest_and_stays_finite():
     assert logits[0, 1] == np.log(1e-9)
 
 
+P2, P3 = (P.round(digits) / P.round(digits).sum(axis=1, keepdims=True) for digits in (2, 3))
 TOP = np.where(np.sort(P, axis=1)[:, [-3]] <= P, P, 0)
 
 
 @pytest.mark.parametrize("outputs", [None, "probabilities", "log-probabilities"])
 @pytest.mark.parametrize(
     "p",
-    [P.round(2), P.round(3), TOP, TOP / TOP.sum(axis=1, keepdims=True)],
-    ids=["0.01", "0.001", "top-3", "top-3 to 1"],
+    [P.round(2), P.round(3), P2, P3.astype("f4"), TOP, TOP / TOP.sum(axis=1, keepdims=True)],
+    ids=["0.01", "0.001", "0.01 to 1", "0.001 to 1", "top-3", "top-3 to 1"],
 )
 def test_rounded_and_cut_probabilities_are_refused(p, outputs):
     answers = np.log(p.clip(1e-6)) if outputs == "log-probabilities" else p
@@ -106,12 +107,13 @@ def test_votes_in_one_column_pass_with_a_note_where_they_are_declared():
     ("answers", "task", "outputs"),
     [
         (LOGITS - LOGITS.max(axis=1, keepdims=True), "classification", None),
+        (np.random.default_rng(1).multinomial(101, [0.5, 0.3, 0.2], 60) / 101, "classification", None),
         (np.clip(LOGITS[:, :4], -4, 4), "classification", "logits"),
         (scipy.special.softmax(40 * LOGITS[:, :3], axis=1), "classification", None),
         (scipy.special.log_softmax(40 * LOGITS[:, :3], axis=1), "classification", None),
         (scipy.special.expit(12 * LOGITS).astype("f4"), "multi-label", "sigmoid"),
     ],
-    ids=["largest is 0", "bounded", "sure softmax", "sure log-softmax", "saturated sigmoids"],
+    ids=["largest is 0", "votes of 101 trees", "bounded", "sure softmax", "sure log-softmax", "saturated sigmoids"],
 )
 def test_ordinary_answers_are_taken(answers, task, outputs):
     logits, _, _ = as_logits(answers, task, outputs, "answers")

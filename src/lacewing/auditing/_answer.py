@@ -192,8 +192,13 @@ def accuracies(network: NetworkResult, fit: Fit | None) -> list[dict[str, Any]]:
         ("members", fit.n_members, fit.right_members, fit.frequent_members, network.train_accuracy),
         ("non-members", fit.n_nonmembers, fit.right_nonmembers, fit.frequent_nonmembers, network.test_accuracy),
     ):
-        row = {"records": side, "n": n, "right": right, "most_frequent": frequent, "accuracy": share}
-        rows.append({**row, "task": fit.task})
+        row: dict[str, Any] = {"records": side, "n": n, "task": fit.task}
+        if fit.task == "regression":
+            rows.append({**row, "r_squared": share})
+        elif fit.task == "multi-label":
+            rows.append({**row, "share_of_labels_right": share})
+        else:
+            rows.append({**row, "right": right, "most_frequent": frequent, "accuracy": share})
     return rows
 
 

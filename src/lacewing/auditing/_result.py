@@ -121,8 +121,9 @@ class Audit:
 
         Args:
             of: "attacks": a row an attack, as in `table`; "accuracy": a row for members and one for non-members (none
-                where only scores are known); "checks": the self-checks; "refused": attacks that did not run, with the
-                reason; "notes"; "classes": as in `by_class`.
+                where only scores are known; of quantities R squared, of several labels the share that is right);
+                "checks": the self-checks; "refused": attacks that did not run, with the reason; "notes"; "classes": as
+                in `by_class`.
 
         Raises:
             UsageError: there is no such table, or pandas is not installed.

@@ -79,7 +79,7 @@ def _study_card(data: ReportData) -> str:
         lines += [f"- Differences in A at equal test accuracy, attack {_text(f'“{lead}”: ' + '; '.join(short))}"]
     lines += [f"- Every number but the declared answers is {EXPLORATORY}."]
     lines += [f"- {_INTERVALS} {_OVER_SEEDS}"]
-    lines += [f"- Made by: {_code(data.command)}", ""]
+    lines += [f"- Made by: {_code(data.again or data.command)}", ""]
     for title, network in _chosen(data):
         found = {attack: of for (of_name, attack), of in results_of(data).items() if of_name == network}
         lines += [f"### {_text(title)}", "", *_results(found, data.registry, halves=random_halves(data)), ""]

@@ -141,6 +141,8 @@ def test_a_regression_is_audited_by_its_errors():
     found = lw.audit(model, *sides(y), task="regression", progress=False)
     error = (model(torch.from_numpy(X)).detach().numpy()[:, 0] - y) ** 2
     assert auc_of(found) == pytest.approx(sklearn.metrics.roc_auc_score(MEMBER, -error))
+    explained = [1 - error[side].mean() / y[side].var() for side in (MEMBER, ~MEMBER)]
+    assert found.to_frame("accuracy")["r_squared"].tolist() == pytest.approx(explained, rel=1e-5)
     assert found.sentence.startswith("Leakage found")
     assert {"loss", "gradient-norm"} <= {one.attack for one in found.attacks}
     assert not [one.attack for one in found.attacks if "class" in one.threat_model + one.variant]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lacewing.sparsify import Guard
+    from lacewing.training.loop import Trainer
 
 SHARED = ("name", "family", "train", "model")  # fields of every entry; the rest are settings of the method
 
@@ -192,6 +193,15 @@ class Method(Part):
     def train_networks(self, training: Training) -> None:
         """Train what is missing of the entry's networks: call ``training.fit`` once for each."""
         training.fit(training.model())
+
+    def trainer(self, train: Train, records: int) -> Trainer | None:
+        """What trains an epoch of the entry's networks; None: plain SGD on shuffled batches.
+
+        Args:
+            train: their training.
+            records: how many each trains on.
+        """
+        return None
 
     def next_level(self, guard: Guard) -> None:
         """Make the trained network of ``guard`` ready for the next one's training, in stacks of several seeds.

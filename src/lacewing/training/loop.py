@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,30 @@ class TrainingState:
     seconds: float = 0.0
 
 
+class Trainer(Protocol):
+    """Another way to train an epoch than plain SGD on shuffled batches, see `lacewing.methods.Method.trainer`."""
+
+    def epoch(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        rates: Sequence[float],
+        masks: Masks,
+    ) -> Tensor:
+        """Train ``model`` in place; (2,): the mean loss and the accuracy over the records that it was trained on.
+
+        Args:
+            model: in training mode; torch's own random stream is set.
+            batches: the records; ``batches.config`` is the network's [train].
+            optimizer: SGD over the model's parameters.
+            seed: of everything that the epoch draws, so that it is the same after a break.
+            rates: the learning rate of each step.
+            masks: of pruned weights, which stay zero whatever the gradients are.
+        """
+
+
 def train(
     model: nn.Module,
     x: npt.NDArray[np.generic],
@@ -50,6 +74,7 @@ def train(
     on_epoch: Callable[[TrainingState], None] = lambda _: None,
     stop_after: int | None = None,
     recordings: Recordings | None = None,
+    trainer: Trainer | None = None,
 ) -> TrainingState:
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
@@ -66,6 +91,7 @@ def train(
         stop_after: train only this many epochs of the schedule.
         recordings: of steps, see ``lacewing.training.replay``; without them, and where the model cannot be recorded,
             steps run one operation after another.
+        trainer: trains each epoch in another way; its steps are not recorded.
 
     Raises:
         DivergedError: the loss became NaN or infinite; the message names the epoch.
@@ -81,7 +107,11 @@ def train(
     begun = time.monotonic() - progress.seconds
     devices = [device] if device.type == "cuda" else []
     replay, masks = None, guard.masks if guard is not None else {}
-    if recordings is not None and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None):
+    if (
+        trainer is None
+        and recordings is not None
+        and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None)
+    ):
         with torch.random.fork_rng(devices):
             replay = _replay(recordings, model, batches, masks)
     if guard is not None:
@@ -91,7 +121,7 @@ def train(
         replay.lent_to(model, optimizer, batches, masks) if replay is not None else nullcontext(),
     ):
         for epoch in range(len(progress.curve), config.epochs if stop_after is None else stop_after):
-            progress.curve.append(_train_epoch(model, batches, optimizer, config, seed, epoch, replay))
+            progress.curve.append(_train_epoch(model, batches, optimizer, config, seed, epoch, replay, trainer, masks))
             if guard is not None:
                 if replay is not None:
                     guard.step = (epoch + 1) * len(batches)  # replayed steps do not count themselves
@@ -114,16 +144,20 @@ def _train_epoch(
     seed: int,
     epoch: int,
     replay: Replay | None,
+    trainer: Trainer | None,
+    masks: Masks,
 ) -> Epoch:
     """Train epoch ``epoch`` (from 0). Raises `DivergedError` where its loss is not finite."""
     torch.manual_seed(stream(seed, epoch, "model"))
     rates = [lr_at(config, epoch * len(batches) + step, len(batches)) for step in range(len(batches))]
     drawn = stream(seed, epoch, "batches")
-    if replay is None:
-        loss_sum, right = _one_by_one(model, batches, optimizer, config, drawn, rates)
+    if trainer is not None:
+        means = trainer.epoch(model, batches, optimizer, drawn, rates, masks)
+    elif replay is None:
+        means = torch.stack(_one_by_one(model, batches, optimizer, config, drawn, rates)) / len(batches.y)
     else:
-        loss_sum, right = replay.epoch(drawn, rates)
-    mean_loss, accuracy = (torch.stack([loss_sum, right]) / len(batches.y)).tolist()
+        means = torch.stack(replay.epoch(drawn, rates)) / len(batches.y)
+    mean_loss, accuracy = means.tolist()
     if not math.isfinite(mean_loss):
         raise DivergedError(
             f"the loss became {mean_loss} in epoch {epoch + 1}; "

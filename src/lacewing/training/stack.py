@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,35 @@ from lacewing.training.loop import TrainingState, lr_at, stream
 _PLAIN = (nn.Flatten, nn.Linear, nn.ReLU)
 
 
+@runtime_checkable
+class StackTrainer(Protocol):
+    """Another way to train an epoch of a stack, see `lacewing.training.loop.Trainer`."""
+
+    def stack_epoch(
+        self,
+        stack: Stack,
+        optimizer: torch.optim.Optimizer,
+        records: Tensor,
+        labels: Tensor,
+        members: Tensor,
+        config: Train,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+    ) -> Tensor:
+        """Train K networks in place; (2, K): their mean losses and accuracies.
+
+        Args:
+            stack: the networks.
+            optimizer: SGD over the parameters of the stack.
+            records: normalised, (N, D).
+            labels: (N,).
+            members: the records of each network, (K, M).
+            config: the networks' [train].
+            seeds: K, of what an epoch of each draws.
+            rates: the learning rate of each step.
+        """
+
+
 def train_stack(
     models: Sequence[nn.Sequential],
     x: npt.NDArray[np.generic],
@@ -38,6 +68,7 @@ def train_stack(
     progress: Sequence[TrainingState] | None = None,
     on_epoch: Callable[[list[TrainingState]], None] = lambda _: None,
     stop_after: int | None = None,
+    trainer: StackTrainer | None = None,
 ) -> list[TrainingState]:
     """Train K perceptrons of one shape in place, each as ``train`` would: the same order of records, up to rounding.
 
@@ -55,6 +86,7 @@ def train_stack(
         progress: K, from checkpoints of the same epoch: training continues after it, with the same bits.
         on_epoch: called after each epoch with the K states; an exception that it raises ends training.
         stop_after: train only this many epochs of the schedule.
+        trainer: trains each epoch in another way.
 
     Returns:
         K states.
@@ -72,7 +104,7 @@ def train_stack(
     for model, state in zip(models, states, strict=True):
         if state.curve:
             model.load_state_dict(state.model)
-    stack = _Stack(models, masks or [{} for _ in models])
+    stack = Stack(models, masks or [{} for _ in models])
     optimizer = torch.optim.SGD(
         stack.parameters,
         lr=config.lr,
@@ -84,12 +116,16 @@ def train_stack(
     first, steps = len(states[0].curve), math.ceil(count / config.batch_size)
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
-        chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
-        batches = torch.split(chosen, config.batch_size, dim=1)
         rates = [lr_at(config, epoch * steps + step, steps) for step in range(steps)]
-        sums = stack.train_epoch(optimizer, records, labels, batches, rates)
+        if trainer is None:
+            chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
+            batches = torch.split(chosen, config.batch_size, dim=1)
+            means = stack.train_epoch(optimizer, records, labels, batches, rates) / count
+        else:
+            drawn = [stream(seed, epoch, "batches") for seed in seeds]
+            means = trainer.stack_epoch(stack, optimizer, records, labels, members, config, drawn, rates)
         stack.unload(models)
-        for k, (mean_loss, accuracy) in enumerate((sums / count).T.tolist()):
+        for k, (mean_loss, accuracy) in enumerate(means.T.tolist()):
             states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, rates[-1]))
             states[k].seconds = (time.monotonic() - begun) / len(models)
             states[k].model = models[k].state_dict()
@@ -115,7 +151,7 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(stream(seed, epoch, "batches")))
 
 
-class _Stack:
+class Stack:
     """Weights (K, inputs, outputs), the faster order for batched products, and biases."""
 
     def __init__(self, models: Sequence[nn.Sequential], masks: Sequence[Masks]) -> None:

@@ -296,6 +296,7 @@ def _train(
         on_epoch=on_epoch,
         stop_after=stop_after,
         recordings=work.recordings,
+        trainer=job.spec.trainer(job.train, len(kept)),
     )
 
 

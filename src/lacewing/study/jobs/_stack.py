@@ -105,7 +105,7 @@ def _train(
     """
     from lacewing.training.checkpoints import save_checkpoint, save_tensors
     from lacewing.training.loop import stream
-    from lacewing.training.stack import train_stack
+    from lacewing.training.stack import StackTrainer, train_stack
 
     saved = time.monotonic()
     train, size = jobs[0].train, jobs[0].train.stack
@@ -131,17 +131,21 @@ def _train(
             raise BudgetSpent(f"stopped {jobs[0].id} and its stack after epoch {epoch} of {train.epochs}.")
 
     states = _checkpoints(work, jobs, models)
+    members_KM = np.stack([members(work, jobs[place])[0] for place in places])
+    trainer = jobs[0].spec.trainer(train, members_KM.shape[1])
+    assert trainer is None or isinstance(trainer, StackTrainer)  # of a method that is stackable
     found = train_stack(
         stacked,  # type: ignore[arg-type]
         work.records.x,
         work.records.y,
-        np.stack([members(work, jobs[place])[0] for place in places]),
+        members_KM,
         train,
         normalisation=work.normalisation,
         seeds=[stream(jobs[place].seed, jobs[place].role, "train") for place in places],
         masks=[guards[place].masks if guards is not None else {} for place in places],
         progress=None if states is None else [copy.deepcopy(states[place]) for place in places],
         on_epoch=on_epoch,
+        trainer=trainer,
     )
     for place, job in enumerate(jobs):
         if place in dead or work.store.done(job.key, *FILES, *files):

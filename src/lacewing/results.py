@@ -72,7 +72,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of training: mean loss and accuracy over the (augmented) training batches."""
+    """One epoch of training: mean cross-entropy and accuracy over the batches as they were trained on.
+
+    The loss is without label smoothing. Under mixup both are of mixed records, whose two labels count by their shares.
+    """
 
     __pydantic_config__: ClassVar = _FROM_DISK
 

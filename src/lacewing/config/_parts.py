@@ -18,6 +18,7 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 _PATIENCE = "each is a question to every record, of every network"
 _FLOATS = "the 32-bit numbers of training end soon after"
 _STANDARD = "records are standardised, and nothing is left of them under more"
+_LATER = ("stack", "label_smoothing", "mixup", "dropout")  # fields of Train that are younger than keys of networks
 Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
 
@@ -119,11 +120,16 @@ class Train(Part):
     channels_last: bool = True  # memory layout of images and convolutions
     holdout: Annotated[float, Field(ge=0, lt=0.9)] = 0.0  # share of the training records kept aside for tuning
     stack: Annotated[int, Field(ge=1, le=256)] = 1  # mlp: networks of so many seeds trained at once
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # as in torch's cross_entropy
+    # Alpha of the Beta law of the shares in which two records are mixed (Zhang et al. 2018); 0: they are not mixed.
+    mixup: Annotated[float, Field(ge=0), at_most(1e3, "every mixture is half and half soon after")] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of activations set to zero, where the model has it
 
     def identity(self) -> dict[str, Any]:
         """What keys of networks are made from. A field that came later counts only where it is not its default."""
         fields = self.model_dump(mode="json")
-        return {name: value for name, value in fields.items() if name != "stack" or value > 1}
+        unset = {name for name in _LATER if fields[name] == Train.model_fields[name].default}
+        return {name: value for name, value in fields.items() if name not in unset}
 
 
 class Signals(Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable
@@ -25,14 +26,15 @@ WIDTH, HIDDEN = 16, (256, 256)  # of a ResNet and of a perceptron whose study do
 MOST_WEIGHTS = 2**28
 
 
-def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
-    """Refuse, without torch, a model of a name that does not exist or cannot take records of ``shape``.
+def check(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> None:
+    """Refuse, without torch, a model of a name that does not exist, or cannot take records of ``shape`` or dropout.
 
     Raises:
         UsageError: unknown name, an option of another model, a ResNet on records that are no images, more weights than
-            `MOST_WEIGHTS`.
+            `MOST_WEIGHTS`, dropout for a perceptron without hidden layers or a factory that has no parameter for it.
     """
     if model.factory is not None:
+        _check_dropout(model, dropout)
         return
     assert model.name is not None
     if model.name not in NAMES:
@@ -45,6 +47,7 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
                 f"model.name: '{model.name}' of an installed package takes no width and no hidden, which are options "
                 "of the models here; leave them out."
             )
+        _check_dropout(model, dropout)
         return
     if model.name == "mlp" and model.width is not None:
         raise UsageError("model.width is an option of ResNets; for 'mlp' set model.hidden, e.g. [256, 256].")
@@ -55,12 +58,32 @@ def check(model: Model, shape: tuple[int, ...], classes: int) -> None:
             f"model.name: '{model.name}' needs images (C, H, W), and this data set has records of shape {shape}; "
             "use 'mlp' or a factory of your own."
         )
+    if dropout and model.hidden == ():
+        raise UsageError(
+            f"train.dropout = {dropout:g}: a perceptron without hidden layers has no place for it; set it to 0, or "
+            "give model.hidden some layers."
+        )
     weights = _count_weights(model, shape, classes)
     if weights > MOST_WEIGHTS:
         field = "hidden" if model.name == "mlp" else "width"
         raise UsageError(
             f"model.{field}: '{model.name}' would have {weights:,} weights here: "
             f"at most {MOST_WEIGHTS:,}, since training holds four copies of them; make it smaller."
+        )
+
+
+def _check_dropout(model: Model, dropout: float) -> None:
+    """Refuse dropout for a factory that has no parameter of this name."""
+    if not dropout:
+        return
+    try:
+        taken = inspect.signature(_own_factory(model)).parameters
+    except ValueError:  # it has no signature, so nothing says that it takes one
+        taken = {}  # type: ignore[assignment]
+    if "dropout" not in taken:
+        raise UsageError(
+            f"train.dropout = {dropout:g}: {named(model)} has no parameter 'dropout'; give it one, as in build(shape, "
+            "classes, dropout=0.0), or set train.dropout to 0."
         )
 
 
@@ -104,38 +127,41 @@ def _count_weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
     return weights + 4 * width * classes
 
 
-def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
+def build(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> nn.Module:
     """A fresh network with torch's default initialisation, from the ambient torch seed.
 
     Args:
         model: registry name and options, or a factory.
         shape: of one record, (C, H, W) or (D,).
         classes: number of outputs.
+        dropout: after each hidden layer of a perceptron, between the convolutions of each block of a ResNet; a factory
+            is called with it where it is not 0. The weights of our models have the same names with and without it.
 
     Raises:
         UsageError: see ``check``; or the factory cannot be imported, fails, or returns no ``torch.nn.Module``.
     """
     from torch import nn
 
-    check(model, shape, classes)
+    check(model, shape, classes, dropout)
     if is_own(model):
         factory = _own_factory(model)
+        options = {"dropout": dropout} if dropout else {}
         with user_code(
-            f"{named(model)}(shape={shape}, classes={classes})",
+            f"{named(model)}(shape={shape}, classes={classes}{f', dropout={dropout:g}' if dropout else ''})",
             "; it must accept the shape of a record and the number of classes",
         ):
-            network = factory(shape, classes)
+            network = factory(shape, classes, **options)
         if not isinstance(network, nn.Module):
             raise UsageError(f"{named(model)} returned a {type(network).__name__}; it must return a torch.nn.Module.")
         return network
     if model.name == "mlp":
         from lacewing.models.mlp import mlp
 
-        return mlp(math.prod(shape), classes, HIDDEN if model.hidden is None else model.hidden)
+        return mlp(math.prod(shape), classes, HIDDEN if model.hidden is None else model.hidden, dropout)
     from lacewing.models.resnet import ResNet
 
     assert model.name is not None
-    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or WIDTH)
+    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or WIDTH, dropout=dropout)
 
 
 def fingerprint(model: Model) -> dict[str, Any]:

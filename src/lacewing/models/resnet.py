@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm and a shortcut; the shortcut is 1x1 convolution + BN where shapes change."""
+    """Two 3x3 convolutions with batch norm and a shortcut; the shortcut is 1x1 convolution + BN where shapes change.
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    Dropout is between the two convolutions (Zagoruyko & Komodakis 2016, section 2.4).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
+        self.dropout: nn.Module = nn.Dropout(dropout) if dropout else nn.Identity()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
@@ -25,7 +29,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.dropout(F.relu(self.bn1(self.conv1(x)), inplace=True))
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
@@ -39,9 +43,12 @@ class ResNet(nn.Module):
         classes: number of outputs.
         channels: channels of the input image.
         width: channels of the first segment; the second and third have twice and four times as many.
+        dropout: of every block, see `Block`.
     """
 
-    def __init__(self, depth: int = 20, classes: int = 10, channels: int = 3, width: int = 16) -> None:
+    def __init__(
+        self, depth: int = 20, classes: int = 10, channels: int = 3, width: int = 16, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
@@ -53,7 +60,9 @@ class ResNet(nn.Module):
             outputs = width << index
             strides = [1 if index == 0 else 2] + [1] * (blocks - 1)
             segments.append(
-                nn.Sequential(*(Block(inputs if i == 0 else outputs, outputs, s) for i, s in enumerate(strides)))
+                nn.Sequential(
+                    *(Block(inputs if i == 0 else outputs, outputs, s, dropout) for i, s in enumerate(strides))
+                )
             )
             inputs = outputs
         self.segments = nn.Sequential(*segments)

@@ -17,14 +17,14 @@ from lacewing.study.plan import NetworkJob, Plan
 from lacewing.support.user_code import user_code
 
 
-def dense_model(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
+def dense_model(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> nn.Module:
     """A dense model, without values where its factory needs none: what densities are counted against."""
     try:
         with torch.device("meta"), torch.no_grad():  # or torch's older weight norm could not be copied
-            return models.build(model, shape, classes)
+            return models.build(model, shape, classes, dropout)
     except UserCodeError:
         with torch.random.fork_rng([]), torch.no_grad():
-            return models.build(model, shape, classes)
+            return models.build(model, shape, classes, dropout)
 
 
 def describe(model: nn.Module, dense: nn.Module, own: nn.Module, masks: dict[str, Tensor]) -> dict[str, Any]:
@@ -64,13 +64,14 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
         UsageError: a network that the model cannot be made into.
     """
     dense = dense_model(study.model, shape, classes)
-    made = {study.model.model_dump_json(): dense}
+    made = {(study.model.model_dump_json(), 0.0): dense}
     counts: dict[str, dict[str, Any]] = {}
     for job in plan.networks:
         if job.network not in counts:
-            known = job.model.model_dump_json()
+            dropout = job.train.dropout
+            known = job.model.model_dump_json(), dropout
             try:
-                own = made.get(known) or made.setdefault(known, dense_model(job.model, shape, classes))
+                own = made.get(known) or made.setdefault(known, dense_model(job.model, shape, classes, dropout))
             except UsageError as error:
                 raise type(error)(f"network '{job.network}': {error}") from error.__cause__
             found = _densities(nonzero(job, copy.deepcopy(own)), dense, own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,25 @@ from torch import Tensor
 from lacewing.config import Train
 
 
+class Mixed(NamedTuple):
+    """What each record of a batch was mixed with: the other's label (B,), and the record's own share (B,) in 0..1."""
+
+    labels: Tensor
+    share: Tensor
+
+
+class Batch(NamedTuple):
+    """Inputs (B, C, H, W) or (B, D), float32; labels (B,), int64; with mixup what else is in each input."""
+
+    inputs: Tensor
+    labels: Tensor
+    mixed: Mixed | None = None
+
+
 class Batches:
     """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
 
-    Flip and crop (padding 4, black) are drawn per image and applied by one gather per batch.
+    Flip and crop (padding 4, black) are drawn per image and applied by one gather per batch. Mixup comes after them.
     """
 
     def __init__(
@@ -42,22 +58,28 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.y) / self.config.batch_size)
 
-    def draw(self, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, seed: int) -> tuple[Tensor, ...]:
         """The random draws of one pass: the order of records, and the offsets from top and left and the flip of each.
 
-        Drawn on the CPU, so that they are the same on every device.
+        With mixup also those of `draw_mixup`. Drawn on the CPU, so that they are the same on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.y), generator=generator)
         top, left = (self._offsets(generator) for _ in range(2))
         flip = torch.rand(len(self.y), generator=generator) < (0.5 if "flip" in self.config.augment else 0.0)
-        return order, top, left, flip
+        mixup = self.config.mixup
+        return order, top, left, flip, *(draw_mixup(seed, len(self.y), self.config.batch_size, mixup) if mixup else ())
 
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, seed: int) -> Iterator[Batch]:
         """One pass in an order drawn from ``seed``; the last batch may be smaller."""
         drawn = [t.to(self.y.device) for t in self.draw(seed)]
-        for index, *where in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
-            yield self.gather(index, *where), self.y[index]
+        for parts in zip(*(torch.split(t, self.config.batch_size) for t in drawn), strict=True):
+            yield self.batch(*parts)
+
+    def batch(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, *mixup: Tensor) -> Batch:
+        """The batch of these draws, each of (B,)."""
+        inputs, labels = self.gather(index, top, left, flip), self.y[index]
+        return mix(Batch(inputs, labels), *mixup) if mixup else Batch(inputs, labels)
 
     def _offsets(self, generator: torch.Generator) -> Tensor:
         return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
@@ -74,3 +96,35 @@ class Batches:
         batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         # A copy: with one channel the strides fit both layouts, and contiguous() would keep those of channels last.
         return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)
+
+
+def draw_mixup(seed: int, count: int, batch_size: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """The draws of mixup for one pass over ``count`` records (Zhang et al. 2018, section 2, and their code).
+
+    Each batch is mixed with a permutation of itself, in one share that is drawn from Beta(alpha, alpha).
+
+    Args:
+        seed: of the pass.
+        count: N, of the records.
+        batch_size: records of a batch; the last one may have fewer.
+        alpha: above 0.
+
+    Returns:
+        For each record in the order of the pass, (N,): the place in its batch of the record that it is mixed with, and
+        its own share.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+    partner = np.concatenate([rng.permutation(size) for size in sizes])
+    share = np.repeat(rng.beta(alpha, alpha, len(sizes)), sizes).astype(np.float32)
+    return torch.from_numpy(partner), torch.from_numpy(share)
+
+
+def mix(batch: Batch, partner: Tensor, share: Tensor) -> Batch:
+    """Each record of a batch mixed with its partner: share x + (1 - share) x[partner] (Zhang et al. 2018, eq. 1).
+
+    ``partner`` and ``share`` are as `draw_mixup` gives them, for this batch: (B,).
+    """
+    own = share.view(-1, *[1] * (batch.inputs.ndim - 1))
+    inputs = own * batch.inputs + (1 - own) * batch.inputs[partner]
+    return Batch(inputs, batch.labels, Mixed(batch.labels[partner], share))

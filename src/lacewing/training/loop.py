@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lacewing.config import Train
@@ -23,7 +22,8 @@ from lacewing.results import Epoch
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import Masks
 from lacewing.support.text import say
-from lacewing.training.batches import Batches
+from lacewing.training import objective
+from lacewing.training.batches import Batch, Batches
 from lacewing.training.replay import Recordings, Replay
 
 
@@ -78,13 +78,18 @@ def train(
 ) -> TrainingState:
     """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
 
+    The curve holds the mean cross-entropy of the labels without smoothing, and the share of right answers, over the
+    batches as they are trained on: augmented, with dropout, and under mixup of mixed records, whose two labels count by
+    their shares. All three make the curve's accuracy lower than that of the trained network on the same records.
+
     Args:
         model: on the device to train on.
         x: raw records, (N, C, H, W) or (N, D).
         y: labels, (N,).
-        config: epochs, batch size, SGD, schedule, augmentation, precision.
+        config: epochs, batch size, SGD, schedule, augmentation, label smoothing, mixup, precision. Dropout is the
+            model's own, see ``lacewing.models.build``.
         normalisation: mean and standard deviation per channel or feature.
-        seed: of the order, the augmentation, and the model's own randomness (dropout).
+        seed: of the order, the augmentation, mixup, and the model's own randomness (dropout).
         guard: masks of pruned weights.
         progress: from a checkpoint: training continues after its last epoch, with the same bits as without the break.
         on_epoch: called after each epoch; an exception that it raises ends training.
@@ -187,12 +192,12 @@ def _one_by_one(
     """Train an epoch; the sum of losses over records and the number of correct answers, on the device."""
     device = batches.y.device
     loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
-    for lr, (inputs, labels) in zip(rates, batches.epoch(seed), strict=True):
+    for lr, batch in zip(rates, batches.epoch(seed), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss, logits = train_step(model, inputs, labels, optimizer, config.precision)
-        loss_sum += loss.detach() * len(labels)
-        right += (logits.detach().argmax(1) == labels).sum()
+        loss, correct = train_step(model, batch, optimizer, config)
+        loss_sum += loss * len(batch.labels)
+        right += correct
     return loss_sum, right
 
 
@@ -208,16 +213,17 @@ def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.
 
 
 def train_step(
-    model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, precision: str
+    model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, config: Train
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward, optimiser; the mean loss, and the logits (B, C)."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    """Forward, backward, optimiser; the mean loss to record, and the number of right answers (see `objective`)."""
+    inputs, labels, mixed = batch
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits: Tensor = model(inputs)
-    loss = F.cross_entropy(logits.float(), labels)
+    loss, recorded = objective.losses(logits.float(), labels, smoothing=config.label_smoothing, mixed=mixed)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return loss, logits
+    return recorded, objective.right(logits, labels, mixed).sum()
 
 
 def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: Masks) -> Replay | None:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lacewing.config import Train
-from lacewing.training.batches import Batches
+from lacewing.training.batches import Batch, Batches
 from lacewing.training.loop import lay_out, sgd, train_step
 
 Precision = Literal["fp32", "bf16"]
@@ -171,17 +171,17 @@ def _step(
     channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x[:whole], y[:whole], config, normalisation, torch.device("cpu"), channels_last)
     optimizer = sgd(model, config)
+    configs = {precision: config.model_copy(update={"precision": precision}) for precision in PRECISIONS}
     model.train()
 
-    def drawn() -> Iterator[tuple[Tensor, Tensor]]:
+    def drawn() -> Iterator[Batch]:
         for epoch in itertools.count():
             yield from batches.epoch(epoch)
 
     supply = drawn()
 
     def step(precision: Precision) -> None:
-        inputs, labels = next(supply)
-        train_step(model, inputs, labels, optimizer, precision)
+        train_step(model, next(supply), optimizer, configs[precision])
 
     return step
 

@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import Masks
+from lacewing.training import objective
 from lacewing.training.batches import Batches
 
 WARM_UP = 3  # steps before a recording, as torch requires
@@ -229,17 +229,16 @@ class Replay:
     def _step(self, count: int) -> None:
         """One step on the next ``count`` records, without synchronising with the host."""
         places = self.at * self.size + self.places[:count]
-        index, *where = (drawn[places] for drawn in self.drawn)
-        labels = self.batches.y[index]
+        inputs, labels, mixed = self.batches.batch(*(drawn[places] for drawn in self.drawn))
         self.rate.copy_(self.rates.index_select(0, self.at)[0])
         with torch.autocast(labels.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.forward(self.batches.gather(index, *where))
-        loss = F.cross_entropy(logits.float(), labels)
+            logits = self.forward(inputs)
+        smoothing = self.batches.config.label_smoothing
+        loss, recorded = objective.losses(logits.float(), labels, smoothing=smoothing, mixed=mixed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        right = (logits.detach().argmax(1) == labels).sum()
-        self.sums += torch.stack([loss.detach() * count, right])
+        self.sums += torch.stack([recorded * count, objective.right(logits, labels, mixed).sum()])
         self.at += 1
 
     def _warm_up(self, counts: Collection[int]) -> None:
@@ -255,5 +254,5 @@ class Replay:
 
     def _warm_up_steps(self, counts: Collection[int]) -> None:
         for count in [count for count in sorted(counts) for _ in range(WARM_UP)]:
-            self.at.zero_()
+            self.at.fill_(0 if count == self.size else len(self.batches) - 1)  # mixup pairs records within their batch
             self._step(count)

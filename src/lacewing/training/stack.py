@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lacewing.config import Train
 from lacewing.errors import UsageError
 from lacewing.results import Epoch
 from lacewing.sparsify.masks import Masks
+from lacewing.training import objective
+from lacewing.training.batches import Batch, draw_mixup, mix
 from lacewing.training.loop import TrainingState, lr_at, stream
 
-_PLAIN = (nn.Flatten, nn.Linear, nn.ReLU)
+_PLAIN = (nn.Flatten, nn.Linear, nn.ReLU, nn.Dropout)
 
 
 @runtime_checkable
@@ -75,13 +76,14 @@ def train_stack(
     A network whose loss becomes NaN continues beside the others; its curve shows it.
 
     Args:
-        models: K sequences of Flatten, Linear and ReLU, as from ``models.mlp``.
+        models: K sequences of Flatten, Linear, ReLU and Dropout, as from ``models.mlp``.
         x: raw records of all networks, (N, D).
         y: labels, (N,).
         members_KM: the records that each network trains on, rows of ``x``.
-        config: epochs, batch size, SGD, schedule; in fp32, without augmentation.
+        config: epochs, batch size, SGD, schedule, label smoothing, mixup; in fp32, without augmentation. The dropout of
+            the models is ``config.dropout``; its draws are those of ``train`` on the CPU.
         normalisation: mean and standard deviation per feature.
-        seeds: K, of the order.
+        seeds: K, of the order, mixup and dropout.
         masks: K, of pruned weights.
         progress: K, from checkpoints of the same epoch: training continues after it, with the same bits.
         on_epoch: called after each epoch with the K states; an exception that it raises ends training.
@@ -117,13 +119,15 @@ def train_stack(
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
         rates = [lr_at(config, epoch * steps + step, steps) for step in range(steps)]
+        stack.reseed([stream(seed, epoch, "model") for seed in seeds])
         if trainer is None:
             chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
-            batches = torch.split(chosen, config.batch_size, dim=1)
-            means = stack.train_epoch(optimizer, records, labels, batches, rates) / count
+            drawn = [chosen, *(each.to(device) for each in _mixup(config, seeds, epoch, count))]
+            batches = zip(*(torch.split(each, config.batch_size, dim=1) for each in drawn), strict=True)
+            means = stack.train_epoch(optimizer, records, labels, batches, rates, config.label_smoothing) / count
         else:
-            drawn = [stream(seed, epoch, "batches") for seed in seeds]
-            means = trainer.stack_epoch(stack, optimizer, records, labels, members, config, drawn, rates)
+            passes = [stream(seed, epoch, "batches") for seed in seeds]
+            means = trainer.stack_epoch(stack, optimizer, records, labels, members, config, passes, rates)
         stack.unload(models)
         for k, (mean_loss, accuracy) in enumerate(means.T.tolist()):
             states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, rates[-1]))
@@ -138,6 +142,10 @@ def _check(models: Sequence[nn.Sequential], config: Train) -> None:
     for model in models:
         if not isinstance(model, nn.Sequential) or not all(isinstance(layer, _PLAIN) for layer in model):
             raise UsageError('train.stack is for perceptrons (model.name = "mlp"); set it to 1 for other models.')
+    if any(layer.p != config.dropout for model in models for layer in model if isinstance(layer, nn.Dropout)):
+        raise UsageError(f"train.stack: the models have another dropout than train.dropout = {config.dropout:g}.")
+    if config.dropout and not all(any(isinstance(layer, nn.Dropout) for layer in model) for model in models):
+        raise UsageError(f"train.stack: the models have no dropout, and train.dropout = {config.dropout:g}.")
     if len({tuple(p.shape for p in model.parameters()) for model in models}) > 1:
         raise UsageError("train.stack: the models have different shapes; stack models of one shape.")
     if config.precision == "bf16" or config.augment:
@@ -151,6 +159,14 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(stream(seed, epoch, "batches")))
 
 
+def _mixup(config: Train, seeds: Sequence[int], epoch: int, count: int) -> tuple[Tensor, ...]:
+    """The draws of mixup of each network, as ``Batches`` draws them: partners and shares, each (K, M); none without."""
+    if not config.mixup:
+        return ()
+    drawn = [draw_mixup(stream(seed, epoch, "batches"), count, config.batch_size, config.mixup) for seed in seeds]
+    return tuple(torch.stack(each) for each in zip(*drawn, strict=True))
+
+
 class Stack:
     """Weights (K, inputs, outputs), the faster order for batched products, and biases."""
 
@@ -159,6 +175,7 @@ class Stack:
         self.names = [name for name, _ in models[0].named_parameters()]
         columns = zip(*(model.parameters() for model in models), strict=True)
         self.parameters = [_stacked([p.detach() for p in column]).requires_grad_() for column in columns]
+        self.generators = [torch.Generator(self.parameters[0].device) for _ in models]
         self.pruned: dict[int, Tensor] = {}
         for place, name in enumerate(self.names):
             if any(name in mask for mask in masks):
@@ -168,12 +185,20 @@ class Stack:
             for place, pruned in self.pruned.items():
                 self.parameters[place].masked_fill_(pruned, 0)
 
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Begin the networks' own random streams, those of dropout."""
+        for generator, seed in zip(self.generators, seeds, strict=True):
+            generator.manual_seed(seed)
+
     def forward(self, x: Tensor) -> Tensor:
-        """(K, N, features) to (K, N, classes)."""
+        """(K, N, features) to (K, N, classes), in training mode."""
         parameters = iter(self.parameters)
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 x = x.relu()
+            elif isinstance(layer, nn.Dropout):
+                kept = [torch.empty_like(own).bernoulli_(1 - layer.p, generator=g) for own, g in self._own(x)]
+                x = x * torch.stack(kept).div_(1 - layer.p)
             elif isinstance(layer, nn.Linear):
                 weight = next(parameters)
                 x = torch.bmm(x, weight) if layer.bias is None else torch.baddbmm(next(parameters)[:, None], x, weight)
@@ -184,23 +209,29 @@ class Stack:
         optimizer: torch.optim.Optimizer,
         records: Tensor,
         labels: Tensor,
-        batches: Sequence[Tensor],
+        batches: Iterable[Sequence[Tensor]],
         rates: Sequence[float],
+        smoothing: float,
     ) -> Tensor:
-        """One step per batch of indices (K, B); (2, K) sums of losses and of correct answers."""
-        sums = torch.zeros(2, len(batches[0]), device=records.device)
-        for index, lr in zip(batches, rates, strict=True):
+        """One step per batch of indices (K, B), and its draws of mixup; (2, K) sums of losses and of right answers."""
+        sums = torch.zeros(2, len(self.generators), device=records.device)
+        for (index, *mixup), lr in zip(batches, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            wanted = labels[index]
-            logits = self.forward(records[index])
-            losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape)
+            inputs, wanted, mixed = _flat(records[index], labels[index], *mixup)
+            logits = self.forward(inputs.view(*index.shape, -1)).flatten(0, 1)
+            losses, recorded = objective.losses(logits, wanted, smoothing=smoothing, mixed=mixed, reduction="none")
             optimizer.zero_grad(set_to_none=True)
-            losses.mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            losses.view(index.shape).mean(1).sum().backward()  # type: ignore[no-untyped-call]
             self.mask_gradients()
             optimizer.step()
-            sums += torch.stack([losses.detach().sum(1), (logits.detach().argmax(2) == wanted).sum(1)])
+            found = [recorded, objective.right(logits, wanted, mixed)]
+            sums += torch.stack([each.view(index.shape).sum(1) for each in found])
         return sums
+
+    def _own(self, x: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
+        """Each network's part of (K, N, features), with its random stream."""
+        return zip(x.detach(), self.generators, strict=True)
 
     def mask_gradients(self) -> None:
         """With weight and momentum at zero, a zero gradient keeps both there."""
@@ -231,6 +262,17 @@ class Stack:
             if all(name in state.momentum for state in states):
                 buffer = _stacked([state.momentum[name].to(parameter.device) for state in states])
                 optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+def _flat(inputs: Tensor, labels: Tensor, *mixup: Tensor) -> Batch:
+    """The batches of K networks, (K, B, D) and (K, B), as one of K B records; each is mixed within itself."""
+    networks, size = labels.shape
+    batch = Batch(inputs.flatten(0, 1), labels.flatten())
+    if not mixup:
+        return batch
+    partner, share = mixup
+    first = size * torch.arange(networks, device=partner.device)[:, None]
+    return mix(batch, (first + partner).flatten(), share.flatten())
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -137,6 +137,9 @@ def no_module(shape, classes):
     return "a network"
 
 number = 3
+
+def dropped(shape, classes, dropout=0.0):
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(shape[0], classes))
 """
 
 
@@ -155,6 +158,22 @@ def test_a_factory_of_the_users_own_is_called_with_shape_and_classes(factories):
     network = models.build(Model(factory="their_models:good"), (5,), 2)
     assert isinstance(network, nn.Linear)
     assert (network.in_features, network.out_features) == (5, 2)
+
+
+def test_dropout_goes_to_a_factory_that_takes_it_and_is_refused_elsewhere(factories):
+    assert models.build(Model(factory="their_models:dropped"), (5,), 2, dropout=0.25)[0].p == 0.25
+    for model, said in (
+        (
+            Model(factory="their_models:good"),
+            r"train.dropout = 0.25: model.factory: their_models:good has no parameter",
+        ),
+        (Model(name="mlp", hidden=()), r"train.dropout = 0.25: a perceptron without hidden layers has no place"),
+    ):
+        models.check(model, (5,), 2)
+        with pytest.raises(UsageError, match=said):
+            models.check(model, (5,), 2, dropout=0.25)
+        with pytest.raises(UsageError, match=said):
+            models.build(model, (5,), 2, dropout=0.25)
 
 
 @pytest.mark.parametrize(

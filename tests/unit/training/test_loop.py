@@ -132,7 +132,7 @@ def test_augmentations_are_drawn_for_each_image_and_only_as_configured(augment, 
         (np.zeros(1, np.float32), np.ones(1, np.float32)),
         CPU,
     )
-    ((image, _),) = batches.epoch(0)
+    ((image, *_),) = batches.epoch(0)
     place = [tuple(p) for p in image.nonzero()[:, 2:].tolist()]
     assert len(place) == n
     if "flip" in augment:
@@ -152,15 +152,15 @@ def test_each_epoch_is_a_permutation_whose_last_batch_is_kept(n, size, seed):
     )
     drawn = list(batches.epoch(seed))
     assert len(drawn) == len(batches) == math.ceil(n / size)
-    assert [len(labels) for _, labels in drawn] == [size] * (n // size) + [n % size] * (n % size > 0)
-    assert sorted(torch.cat([labels for _, labels in drawn]).tolist()) == list(range(n))
-    assert all(torch.equal(inputs[:, 0].long(), labels) for inputs, labels in drawn)
+    assert [len(labels) for _, labels, _ in drawn] == [size] * (n // size) + [n % size] * (n % size > 0)
+    assert sorted(torch.cat([labels for _, labels, _ in drawn]).tolist()) == list(range(n))
+    assert all(torch.equal(inputs[:, 0].long(), labels) for inputs, labels, _ in drawn)
 
 
 def test_epochs_differ_and_repeat_by_seed():
     x, y, normalisation = _records()
     batches = Batches(x, y, _config(), normalisation, CPU)
-    first, again, other = (torch.cat([images for images, _ in batches.epoch(seed)]) for seed in (1, 1, 2))
+    first, again, other = (torch.cat([batch.inputs for batch in batches.epoch(seed)]) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -187,7 +187,7 @@ def test_training_equals_a_plain_torch_loop(schedule):
     step, curve = 0, []
     for epoch in range(4):
         losses, right = [], 0
-        for inputs, labels in batches.epoch(stream(3, epoch, "batches")):
+        for inputs, labels, _ in batches.epoch(stream(3, epoch, "batches")):
             optimizer.param_groups[0]["lr"] = lr_at(config, step, 3)
             optimizer.zero_grad()
             logits = plain(inputs)
@@ -316,7 +316,7 @@ def test_tabular_records_are_standardised_by_feature():
     x, y = rng.normal(5, 3, (20, 4)).astype(np.float32), rng.integers(0, 2, 20)
     mean, std = x.mean(0), x.std(0)
     batches = Batches(x, y, _config(augment=(), batch_size=20), (mean, std), CPU)
-    ((inputs, _),) = batches.epoch(0)
+    ((inputs, *_),) = batches.epoch(0)
     np.testing.assert_allclose(inputs.mean(0), np.zeros(4), atol=1e-5)
     np.testing.assert_allclose(inputs.std(0, correction=0), np.ones(4), atol=1e-5)
     progress = train(nn.Linear(4, 2), x, y, _config(augment=(), epochs=30), normalisation=(mean, std), seed=0)

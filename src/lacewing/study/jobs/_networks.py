@@ -219,7 +219,7 @@ def build(work: Workspace, job: NetworkJob) -> nn.Module:
     from lacewing.training.loop import stream
 
     torch.manual_seed(stream(job.seed, job.role, "init"))
-    model = models.build(job.model, work.dataset.shape, work.dataset.classes)
+    model = models.build(job.model, work.dataset.shape, work.dataset.classes, dropout=job.train.dropout)
     if job.spec.reshapes:
         model = built(job.spec, model)
     return model.to(work.device)

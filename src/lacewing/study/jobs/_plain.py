@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lacewing import models
@@ -35,7 +36,8 @@ def plain_model(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classe
 
     spec = job.spec.loaded()
     with torch.random.fork_rng(devices=[]), user_code(f"networks: method {job.method}", own_frames=True):
-        dense = models.build(job.model, shape, classes)
-        model = built(spec, models.build(job.model, shape, classes)) if spec.reshapes else dense
+        fresh = partial(models.build, job.model, shape, classes, dropout=job.train.dropout)
+        dense = fresh()
+        model = built(spec, fresh()) if spec.reshapes else dense
         load_weights(store, job, model)
         return spec.export(model, dense).eval()

@@ -18,6 +18,8 @@ from lacewing.support.user_code import user_code
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lacewing.training.batches import Batch
+
 _FEW = 8  # records that a network is tried on, where a batch has as many
 
 
@@ -40,7 +42,8 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     alike: dict[str, list[NetworkJob]] = {}
     for job in networks:
         shape = job.spec.settings() if job.spec.reshapes else None
-        alike.setdefault(repr((job.model, shape, job.train.precision, job.train.channels_last)), []).append(job)
+        train = job.train
+        alike.setdefault(repr((job.model, shape, train.precision, train.channels_last, train.dropout)), []).append(job)
     for jobs in alike.values():
         recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
         lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
@@ -74,7 +77,7 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     channels_last = lay_out(model, work.records.x.ndim, job.train.channels_last)
     x, y = work.records.x[:_FEW], work.records.y[:_FEW]
 
-    def batch(count: int) -> tuple[Tensor, Tensor]:
+    def batch(count: int) -> Batch:
         config = job.train.model_copy(update={"batch_size": count})
         batches = Batches(x, y, config, work.normalisation, torch.device(work.device), channels_last)
         return next(batches.epoch(0))
@@ -83,15 +86,15 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     few = min(_FEW, max(other.train.batch_size for other in jobs))
     for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
         model.train()
-        inputs, labels = batch(count)
+        trained_on = batch(count)
         with _theirs(job, f"{place}, in training mode on {_spoken(count)}{why},"):
-            answer, as_it_was = _forward(model, inputs, job.train.precision)
-        _check(place, "training", answer, as_it_was, inputs, work.dataset.classes)
+            answer, as_it_was = _forward(model, trained_on.inputs, job.train.precision)
+        _check(place, "training", answer, as_it_was, trained_on.inputs, work.dataset.classes)
         with _theirs(job, f"{place}: a training step on {_spoken(count)}{why}"):
-            train_step(model, inputs, labels, optimizer, job.train.precision)
+            train_step(model, trained_on, optimizer, job.train)
     model.eval()
     for count in (few, 1):
-        inputs, _ = batch(count)
+        inputs = batch(count).inputs
         with torch.no_grad(), _theirs(job, f"{place}, in evaluation mode on {_spoken(count)},"):
             answer, as_it_was = _forward(model, inputs, "fp32")
         _check(place, "evaluation", answer, as_it_was, inputs, work.dataset.classes)

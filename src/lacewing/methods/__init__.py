@@ -7,7 +7,7 @@ from typing import Any
 
 from lacewing.config import shown, validated
 from lacewing.errors import UsageError
-from lacewing.methods._base import Method, Step, Training, built, short_name
+from lacewing.methods._base import SHARED, Method, Step, Training, built, short_name
 from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, record
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
@@ -20,6 +20,7 @@ from lacewing.support.user_code import user_code
 
 __all__ = [
     "METHODS",
+    "SHARED",
     "Butterfly",
     "Dense",
     "EarlyStopped",

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from lacewing.sparsify import Guard
     from lacewing.training.loop import Trainer
 
-SHARED = ("name", "family", "train", "model")  # fields of every entry; the rest are settings of the method
+SHARED = (
+    "name",
+    "family",
+    "level_families",
+    "train",
+    "model",
+)  # fields of every entry; the rest are settings of the method
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Method(Part):
 
     name: Annotated[str, folder_name] | None = None
     family: Annotated[str, folder_name] | None = None  # recipes compared as one; its own name where left out
+    level_families: bool = False  # each level is a family of its own, over the entries of one `family`
     train: dict[str, Any] = Field(default_factory=dict)  # fields of [train], for these networks only
     model: dict[str, Any] = Field(default_factory=dict)  # fields of [model], for these networks only
     method: str
@@ -120,6 +127,17 @@ class Method(Part):
     def of_family(self) -> str:
         """The family that the entry's networks belong to: the declared one, or the entry's name."""
         return self.family or self.entry
+
+    def family_of(self, step: Step) -> str:
+        """The family of one of the entry's networks; with `level_families` ``<family>-01``, ``<family>-02``, ..."""
+        return f"{self.of_family}-{step.level:02d}" if self.level_families else self.of_family
+
+    @property
+    def families(self) -> dict[str, int]:
+        """The families that the entry's recipes belong to, each with their number."""
+        if self.level_families:
+            return {f"{self.of_family}-{level:02d}": 1 for level in range(1, self.recipes + 1)}
+        return {self.of_family: self.recipes}
 
     def settings(self) -> dict[str, Any]:
         """The method's own fields as plain data."""

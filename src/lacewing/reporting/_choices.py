@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lacewing.methods import SHARED
 from lacewing.reporting._data import PAPER_ATTACK, ReportData, percent, random_halves
 from lacewing.reporting._settings import entry_name, text_of
 from lacewing.results import STOPPED
@@ -87,7 +88,7 @@ def _networks(data: ReportData) -> list[Declared]:
 
 
 def _own_settings(data: ReportData, entry: Mapping[str, Any]) -> str:
-    own = {k: v for k, v in entry.items() if k not in ("method", "name", "family", "train", "model")}
+    own = {k: v for k, v in entry.items() if k != "method" and k not in SHARED}
     return f"{entry_name(data, entry)}: {text_of(own) or 'none'}"
 
 

@@ -282,5 +282,5 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
 
 def declaration(study: Study, *, late: bool) -> dict[str, Any]:
     """What plan.json keeps of the time when the study's questions were declared."""
-    networks = sorted({network.of_family for network in study.networks})
+    networks = sorted({name for network in study.networks for name in network.families})
     return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes(study.networks)}

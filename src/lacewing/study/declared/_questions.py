@@ -14,7 +14,8 @@ def families(networks: Iterable[Method]) -> dict[str, list[Method]]:
     """The [[networks]] entries of each family, in the order of the study."""
     found: dict[str, list[Method]] = {}
     for network in networks:
-        found.setdefault(network.of_family, []).append(network)
+        for name in network.families:
+            found.setdefault(name, []).append(network)
     return found
 
 
@@ -55,7 +56,8 @@ def check_declared(
         for field, name in (("family", asked.family), ("against", asked.against)):
             if not (field == "against" and name == CONTROLS):
                 _check_family(there, f"{where}.{field}", name)
-        against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and recipes(of) > 1]
+        count = {name: sum(network.families[name] for network in of) for name, of in there.items()}
+        against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and count[n] > 1]
         if asked.against != CONTROLS:
             against = [asked.against]
         elif not against:
@@ -63,7 +65,7 @@ def check_declared(
                 f"{where}.against: the study declares no control of two recipes; add [[networks]] entries of method = "
                 "'dense' with other settings and one `family`"
             )
-        most = recipes(there[asked.family]) + max(recipes(there[name]) for name in against)
+        most = count[asked.family] + max(count[name] for name in against)
         if most < FEWEST_RECIPES:
             raise ValueError(
                 f"{where}: both families have {most} recipes together, and a comparison at equal accuracy takes "
@@ -85,7 +87,7 @@ def _check_family(there: dict[str, list[Method]], where: str, name: str) -> None
             f"{where}: '{name}' are networks observed in mid-schedule, which nobody would ship; they are described and "
             "never tested"
         )
-    if recipes(there[name]) < 2:
+    if sum(network.families[name] for network in there[name]) < 2:
         raise ValueError(
             f"{where}: family '{name}' has one recipe, and a comparison at equal accuracy needs two; give several "
             "[[networks]] entries the same `family`"

@@ -24,7 +24,7 @@ from lacewing.config import (
     validated,
 )
 from lacewing.errors import UsageError, UserCodeError
-from lacewing.methods import Method, RecordedMethod, check_own, of_entry
+from lacewing.methods import SHARED, Method, RecordedMethod, check_own, of_entry
 from lacewing.results import Kind
 from lacewing.study.declared._questions import check_declared, check_families
 
@@ -105,7 +105,7 @@ class Study(Part):
         recipes: dict[str, str] = {}
         for index, network in enumerate(self.networks):
             train, model = self._network_fits(network, f"networks.{self.place(index)}")
-            made = network.model_dump_json(exclude={"name", "family", "train", "model", *network.adds})
+            made = network.model_dump_json(exclude={*SHARED, *network.adds})
             other = recipes.setdefault(made + train.model_dump_json() + model.model_dump_json(), network.entry)
             if other != network.entry:
                 raise ValueError(f"networks: '{other}' and '{network.entry}' are made alike; remove one or change it")
@@ -132,6 +132,10 @@ class Study(Part):
                     f"train.stack = {train.stack} needs networks with as many records each, and data.groups makes "
                     "their numbers differ; set train.stack to 1, or leave data.groups out"
                 )
+        if network.level_families and "levels" not in network.traits:
+            raise ValueError(
+                f"{where}.level_families: networks of method '{network.method}' have no levels; leave it out"
+            )
         try:
             network.check(train)
         except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lacewing.config import shown
 from lacewing.errors import UsageError
-from lacewing.methods import short_name
+from lacewing.methods import SHARED, short_name
 
 MOST = 200  # networks of one entry
 _WORD = re.compile(r"[^a-z0-9.]+")
@@ -19,7 +19,9 @@ def expanded(fields: dict[str, Any], where: str) -> tuple[dict[str, Any], list[i
     """A study's fields with an entry for each combination of the values in `vary`.
 
     ``vary = {"train.epochs" = [20, 40]}`` of an entry called short makes short-020 and short-040, of the family short.
-    A product of several fields joins the values in the order of the keys: wide-016-0.1.
+    A product of several fields joins the values in the order of the keys: wide-016-0.1. It makes a family for each
+    combination of the values of the other fields than ``along``, which is that along which a family's recipes differ:
+    "levels" where the entry has several, else the first field. A declared ``family`` without ``along`` holds them all.
 
     Args:
         fields: of a study, as plain data.
@@ -29,7 +31,8 @@ def expanded(fields: dict[str, Any], where: str) -> tuple[dict[str, Any], list[i
         The fields, and for each of their entries the place of the one that it comes from.
 
     Raises:
-        UsageError: a `vary` that is no table of lists, names a field of no table, or gives two networks one name.
+        UsageError: a `vary` that is no table of lists, names a field of no table, or gives two networks one name; an
+            `along` that is not varied.
     """
     entries = fields.get("networks")
     if not isinstance(entries, list):
@@ -37,6 +40,8 @@ def expanded(fields: dict[str, Any], where: str) -> tuple[dict[str, Any], list[i
     made: list[Any] = []
     places = []
     for place, entry in enumerate(entries):
+        if isinstance(entry, dict) and "along" in entry and "vary" not in entry:
+            raise UsageError(f"{where}: networks.{place}.along is of an entry with vary; leave it out.")
         found = _family(entry, f"{where}: networks.{place}") if isinstance(entry, dict) and "vary" in entry else [entry]
         made += found
         places += [place] * len(found)
@@ -51,7 +56,7 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         )
     for path, values in vary.items():
         table, _, field = path.rpartition(".")
-        if table not in ("", "train", "model") or not field or path in ("name", "family", "method", "train", "model"):
+        if table not in ("", "train", "model") or not field or path in ("method", *SHARED):
             raise UsageError(
                 f"{where}.vary: '{path[:80]}' cannot be varied; name a field of [train] or [model], as in "
                 '"train.epochs", or a setting of the method.'
@@ -66,17 +71,29 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     if count > MOST:
         raise UsageError(f"{where}.vary makes {count:,} networks: at most {MOST}; name fewer values.")
     base = entry.get("name") or short_name(str(entry.get("method", "")))
+    levels = entry.get("levels", 1) != 1
+    along = entry.get("along", "levels" if levels else next(iter(vary)))
+    if along not in (*vary, *["levels"] * levels):
+        raise UsageError(
+            f"{where}.along = {shown(along)}: name a field of vary{', or levels' if levels else ''}, along which the "
+            "recipes of a family differ."
+        )
     made = []
     for values in itertools.product(*vary.values()):
-        network = {name: value for name, value in entry.items() if name != "vary"}
+        network = {name: value for name, value in entry.items() if name not in ("vary", "along")}
         for path, value in zip(vary, values, strict=True):
             table, _, field = path.rpartition(".")
             if table:
                 network[table] = {**_table(network, table, where), field: value}
             else:
                 network[field] = value
-        network["name"] = "-".join([str(base), *(_text(value, where) for value in values)])
-        network.setdefault("family", base)
+        told = {path: _text(value, where) for path, value in zip(vary, values, strict=True)}
+        network["name"] = "-".join([str(base), *told.values()])
+        if "family" not in entry or "along" in entry:
+            others = [text for path, text in told.items() if path != along]
+            network["family"] = "-".join([str(entry.get("family", base)), *others])
+            if levels and along != "levels":
+                network.setdefault("level_families", True)
         made.append(network)
     names = [network["name"] for network in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -99,7 +116,9 @@ def _text(value: Any, where: str) -> str:
         return "on" if value else "off"
     if isinstance(value, int) and value >= 0:
         return f"{value:03d}"
-    if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):
+    if value == []:  # a perceptron without hidden layers
+        return "none"
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         return "x".join(str(item) if isinstance(item, int) else _text(item, where) for item in value)
     minus = "minus" if isinstance(value, int | float) and value < 0 else ""
     found = minus + _WORD.sub("-", str(value).lower().replace("e+", "e").lstrip("-")).strip("-.")

@@ -86,7 +86,7 @@ def _sequences(
             train,
             study.model_of(of),
             stack=stack,
-            family=entry.of_family,
+            family=entry.family_of(step),
             kind=kind_of(study, entry) if of is entry else "control",
         )
 

@@ -45,6 +45,11 @@ def is_baseline(method: str, kind: Kind | None = None) -> bool:
     return method == "dense" if kind is None else kind == "dense"
 
 
+def repeat(seed: int, init: int) -> str:
+    """A seed and an initialisation on its split as ids have them: ``0``, and from the second on ``0.1``, ``0.2``."""
+    return f"{seed}.{init}" if init else str(seed)
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How the networks of a method appear in figures, tables and sentences."""
@@ -107,6 +112,7 @@ class NetworkResult:
     population_accuracy: float | None = None
     family: str = ""  # recipes that are compared as one: a [[networks]] entry, or several that declare it
     kind: Kind | None = None  # dense: what the others are measured against; None: not known
+    init: int = 0  # which initialisation and order of training on the seed's split
     curve: tuple[Epoch, ...] = ()
 
     @property
@@ -126,8 +132,8 @@ class NetworkResult:
 
     @property
     def id(self) -> str:
-        """The name by which a network of a run folder is addressed, e.g. ``imp-03/target/0``."""
-        return f"{self.network}/{self.role}/{self.seed}"
+        """The name by which a network of a run folder is addressed, e.g. ``imp-03/target/0``; see `repeat`."""
+        return f"{self.network}/{self.role}/{repeat(self.seed, self.init)}"
 
 
 @dataclass(frozen=True)
@@ -210,8 +216,8 @@ _ABOUT = (
     "test_accuracy",
 )
 _ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
-_LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind")
-_COUNTED = (*_ABOUT[3:], *_LATER[:3])  # columns of numbers
+_LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind", "init")
+_COUNTED = (*_ABOUT[3:], *_LATER[:3], "init")  # columns of numbers
 _NETWORK = TypeAdapter(NetworkResult)
 _ROUNDING = 1e-9  # of the ends of intervals
 
@@ -303,7 +309,7 @@ def impossible(network: NetworkResult) -> str | None:
         return "density"
     if not 0 < network.nonzero <= network.parameters:
         return "nonzero"
-    return "seed" if network.seed < 0 else None
+    return next((name for name in ("seed", "init") if getattr(network, name) < 0), None)
 
 
 def _plain(text: str) -> bool:

@@ -18,7 +18,7 @@ COLUMNS = (
     "oracle_balanced_accuracy,oracle_balanced_accuracy_low,oracle_balanced_accuracy_high,"
     "realised_fpr_0.01,realised_fpr_0.01_low,realised_fpr_0.01_high,"
     "realised_fpr_0.001,realised_fpr_0.001_low,realised_fpr_0.001_high,"
-    "clean_test_accuracy,holdout_accuracy,population_accuracy,family,kind"
+    "clean_test_accuracy,holdout_accuracy,population_accuracy,family,kind,init"
 )
 
 

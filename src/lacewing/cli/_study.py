@@ -173,7 +173,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
-    from lacewing.results import STOPPED
+    from lacewing.results import STOPPED, repeat
     from lacewing.study import estimate as _estimate
 
     prepared, found = _estimate.planned(study, **options)
@@ -189,8 +189,9 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         "epochs"
     )
     for row in table:
+        seed = repeat(row["seed"], row["init"])
         say(
-            f"{row['name']:<20} {row['role']:<7} {row['seed']:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
+            f"{row['name']:<20} {row['role']:<7} {seed:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
             f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
         )
     done = sum(row["done"] for row in table)

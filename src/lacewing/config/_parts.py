@@ -160,7 +160,7 @@ class Attacks(Part):
 
 
 class Run(Part):
-    """Repeats: each seed redraws the split, the initialisation and the order of training."""
+    """Repeats: each seed redraws the split, the initialisation and the order of training; an init all but the split."""
 
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
@@ -168,6 +168,8 @@ class Run(Part):
         distinct("a seed"),
         no_longer_than(1000, "every network is trained for each of them"),
     ] = (0, 1, 2)
+    # Initialisations and orders of training on each seed's split; statistics average them within the seed.
+    inits: Annotated[int, Field(ge=1), at_most(100, "every network of every seed is trained so many times")] = 1
 
 
 def canonical_key(config: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -43,6 +44,7 @@ def paired(
     metric: Metric = "auc",
     *,
     groups: Sequence[int] | None = None,
+    same_records: Sequence[int] | None = None,
     fpr: float = 0.01,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -58,6 +60,8 @@ def paired(
         metric: ``auc``, ``balanced_accuracy`` (of decisions) or ``tpr_at_fpr``.
         groups: a group number per seed; the differences within a group are averaged and count as one. For seeds that
             are not independent, such as two whose networks trained on the two halves of one cut.
+        same_records: a number per seed; those of one number hold the same records in the same order, such as several
+            initialisations on one split, and the bootstrap draws these records once for all of them.
         fpr: of ``tpr_at_fpr``; the empirical FPR of each seed, or draw, is at most this.
         confidence: of the interval.
         resamples: bootstrap draws B of the interval over records.
@@ -68,10 +72,12 @@ def paired(
 
     With one, it is the percentile bootstrap over records, which is about these networks alone and does not cover
     the variation between seeds. Members and non-members are drawn apart, the same rows for both networks (Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), and separately for each seed of a group.
+    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), and separately for each seed of a group but for those
+    of the ``same_records``.
 
     Raises:
-        UsageError: lengths, seeds or groups differ, bad values, an unknown metric, too few non-members for ``fpr``.
+        UsageError: lengths, seeds, groups or the membership of the same records differ, bad values, an unknown metric,
+            too few non-members for ``fpr``.
     """
     known = ("auc", "balanced_accuracy", "tpr_at_fpr")
     if metric not in known:
@@ -87,11 +93,17 @@ def paired(
     group_of = list(range(len(firsts))) if groups is None else list(groups)
     if len(group_of) != len(firsts):
         raise UsageError(f"groups has {len(group_of)} numbers for {len(firsts)} seeds: give one per seed.")
+    records_of = list(range(len(firsts))) if same_records is None else list(same_records)
+    if len(records_of) != len(firsts):
+        raise UsageError(f"same_records has {len(records_of)} numbers for {len(firsts)} seeds: give one per seed.")
     values_S2, kept = [], []
     for a, b, kinds in zip(firsts, seconds, members, strict=True):
         pair = [checked(scores, kinds) for scores in (a, b)]
         values_S2.append([_value(metric, scores, is_member, fpr) for scores, is_member in pair])
         kept.append(pair)
+    for number, pair in zip(records_of, kept, strict=True):
+        if not np.array_equal(pair[0][1], kept[records_of.index(number)][0][1]):
+            raise UsageError(f"same_records: the membership of two seeds numbered {number} differs: number them apart.")
     by_group: dict[int, list[int]] = {}
     for s, group in enumerate(group_of):
         by_group.setdefault(group, []).append(s)
@@ -103,7 +115,7 @@ def paired(
     difference = mean_over_seeds([a - b for a, b in zip(one_G, two_G, strict=True)], confidence)
     if difference is None:  # a single group
         over = "records"
-        low, high = _interval_over_records(kept, metric, fpr, confidence, resamples, seed)
+        low, high = _interval_over_records(kept, records_of, metric, fpr, confidence, resamples, seed)
         difference = Estimate(one - two, low, high)
     n_members = sum(int(pair[0][1].sum()) for pair in kept)
     n_nonmembers = sum(int((~pair[0][1]).sum()) for pair in kept)
@@ -112,6 +124,7 @@ def paired(
 
 def _interval_over_records(
     pairs: Sequence[Sequence[tuple[Floats, Bools]]],
+    records_of: Sequence[int],
     metric: Metric,
     fpr: float,
     confidence: float,
@@ -121,9 +134,12 @@ def _interval_over_records(
     """The percentile bootstrap interval of the mean difference over ``pairs`` of (scores, membership)."""
     rng = np.random.default_rng(seed)
     drawn_B = np.zeros(resamples)
-    for pair in pairs:
-        of_pair = [_drawn(metric, scores, is_member, fpr) for scores, is_member in pair]
-        drawn_B += _differences(of_pair, pair[0][1], resamples, rng) / len(pairs)
+    for number in dict.fromkeys(records_of):
+        state = copy.deepcopy(rng)
+        for pair in (pair for pair, of in zip(pairs, records_of, strict=True) if of == number):
+            rng = copy.deepcopy(state)  # the same draws of the same records
+            of_pair = [_drawn(metric, scores, is_member, fpr) for scores, is_member in pair]
+            drawn_B += _differences(of_pair, pair[0][1], resamples, rng) / len(pairs)
     tail = (1.0 - confidence) / 2
     low, high = np.quantile(drawn_B, (tail, 1.0 - tail))
     return float(low), float(high)

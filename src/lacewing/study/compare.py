@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,8 @@ class Comparison:
     first: str
     second: str
     attack: str
-    pairs: tuple[tuple[str, str], ...]  # ids of the networks that were compared with each other, one pair a seed
-    n_members: int  # shared records, over all pairs
+    pairs: tuple[tuple[str, str], ...]  # ids of networks that were compared, one pair a seed and init
+    n_members: int  # shared records, over all seeds
     n_nonmembers: int
     rows: tuple[Row, ...]
     interval: str  # what the intervals were drawn over
@@ -83,16 +83,18 @@ def compare(
 
     Args:
         folder: the run folder.
-        network_a: ``imp-03`` (every seed) or ``imp-03/target/0`` (one). Names without a seed are paired by seed.
+        network_a: ``imp-03`` (every seed and initialisation), ``imp-03/target/0`` or ``imp-03/target/0.1`` (one). Names
+            without a seed are paired by seed and initialisation.
         network_b: the same; differences are a - b.
         attack: whose scores and decisions are compared.
         resamples: bootstrap draws behind each interval that is over records.
 
     Test accuracy is that on shared records outside both training sets; leakage is measured on shared records that both
-    networks, or neither, trained on. Intervals are those of `metrics.paired`: over seeds; under random halves over the
-    cuts of the records, since the networks of seeds 2j and 2j + 1 are trained on the two halves of one; over records
-    where there is one of these alone. The sentence has numbers with intervals and no verdict: the comparison was not
-    declared before the study ran, and the networks need not be equally accurate.
+    networks, or neither, trained on. Intervals are those of `metrics.paired`: over seeds, whose initialisations are
+    averaged first; under random halves over the cuts of the records, since the networks of seeds 2j and 2j + 1 are
+    trained on the two halves of one; over records where there is one of these alone. The sentence has numbers with
+    intervals and no verdict: the comparison was not declared before the study ran, and the networks need not be equally
+    accurate.
 
     Raises:
         FolderError: no run folder, or what is compared is damaged there.
@@ -105,16 +107,17 @@ def compare(
     pairs, notes = _pairs(a, b, network_a, network_b)
     shared = [_Shared.of(first, second) for first, second in pairs]
     halves = study.data.split == "random-halves"
-    groups = [first.network.seed // 2 if halves else s for s, (first, _) in enumerate(pairs)]
-    rows = [_accuracy_row(shared, groups, resamples), *_leakage_rows(shared, groups, resamples)]
-    n_members = sum(int(s.member.sum()) for s in shared)
-    n_nonmembers = sum(int((~s.member).sum()) for s in shared)
-    dropped = sum(s.dropped for s in shared)
+    seeds = [first.network.seed for first, _ in pairs]
+    repeats = _Repeats([seed // 2 if halves else seed for seed in seeds], seeds)
+    rows = [_accuracy_row(shared, repeats, resamples), *_leakage_rows(shared, repeats, resamples)]
+    once = dict(zip(seeds, shared, strict=True)).values()  # the inits of a seed share its records
+    n_members = sum(int(s.member.sum()) for s in once)
+    n_nonmembers = sum(int((~s.member).sum()) for s in once)
+    dropped = sum(s.dropped for s in once)
     if dropped:
         notes = (*notes, f"{dropped} shared records are left out: one network trained on them and the other did not.")
     if study.data.groups:
         notes = (*notes, "n counts groups of records (data.groups); test accuracy is that on one record of each.")
-    count = len(set(groups))
     return Comparison(
         first=network_a,
         second=network_b,
@@ -123,18 +126,27 @@ def compare(
         n_members=n_members,
         n_nonmembers=n_nonmembers,
         rows=tuple(rows),
-        interval=_interval(len(pairs), count, halves),
-        sentence=_sentence(network_a, network_b, attack, rows, len(pairs), n_members, n_nonmembers),
+        interval=_interval(repeats, halves),
+        sentence=_sentence(network_a, network_b, attack, rows, len(once), n_members, n_nonmembers),
         notes=(*notes, EXPLORATORY),
     )
 
 
-def _interval(pairs: int, count: int, halves: bool) -> str:
+class _Repeats(NamedTuple):
+    """What of the pairs is independent, a number per pair."""
+
+    groups: Sequence[int]  # one for all pairs of a seed or, under random halves, of a cut
+    seeds: Sequence[int]
+
+
+def _interval(repeats: _Repeats, halves: bool) -> str:
+    count, several = len(set(repeats.groups)), len(set(repeats.seeds)) < len(repeats.seeds)
     if count == 1:
-        of = "one cut of the records" if pairs > 1 else "one pair of networks"
+        of = "one cut of the records" if len(set(repeats.seeds)) > 1 else "one pair of networks"
+        of = "one split" if several and not halves else of
         return f"paired bootstrap over the records of {of}; the spread over seeds is not in them"
     unit = "cuts of the records, each the mean of its seeds 2j and 2j + 1" if halves else "seeds"
-    return f"Student's t over {count} {unit}"
+    return f"Student's t over {count} {unit}" + (", initialisations averaged first" if several else "")
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,7 @@ def _results(folder: Path, plan: Plan, name: str, attack: str) -> list[AttackRes
     found = [
         job
         for job in wanted
-        if job.target.network == network and [job.target.role, str(job.target.seed)][: len(place)] == place
+        if job.target.network == network and [job.target.role, job.target.repeat][: len(place)] == place
     ]
     if not found or len(place) > 2:
         known = {job.target.id if place else job.target.network for job in wanted}
@@ -201,23 +213,27 @@ def _results(folder: Path, plan: Plan, name: str, attack: str) -> list[AttackRes
 def _pairs(
     a: Sequence[AttackResult], b: Sequence[AttackResult], name_a: str, name_b: str
 ) -> tuple[list[tuple[AttackResult, AttackResult]], tuple[str, ...]]:
-    """Networks of one role and seed; two single networks are a pair whatever their seeds."""
+    """Networks of one role, seed and init; two single networks are a pair whatever their seeds."""
     if len(a) == len(b) == 1 and name_a.count("/") == name_b.count("/") == 2:
         if a[0].network.id == b[0].network.id:
             raise UsageError(f"{name_a} and {name_b} are one network: name two.")
         return [(a[0], b[0])], ()
-    by_place: Mapping[tuple[str, int], AttackResult] = {(r.network.role, r.network.seed): r for r in b}
-    pairs = [(r, by_place[r.network.role, r.network.seed]) for r in a if (r.network.role, r.network.seed) in by_place]
+    by_place = {_place(r): r for r in b}
+    pairs = [(r, by_place[_place(r)]) for r in a if _place(r) in by_place]
     if not pairs:
         raise UsageError(f"{name_a} and {name_b} were attacked under no common seed: give both under one seed.")
     if pairs[0][0].network.id == pairs[0][1].network.id:
         raise UsageError(f"{name_a} and {name_b} are one network: name two.")
-    paired = {(r.network.role, r.network.seed) for r, _ in pairs}
-    alone = sorted({r.network.id for r in (*a, *b) if (r.network.role, r.network.seed) not in paired})
+    paired = {_place(r) for r, _ in pairs}
+    alone = sorted({r.network.id for r in (*a, *b) if _place(r) not in paired})
     return pairs, ((f"Left out, since the other network has none of its seed: {', '.join(alone)}.",) if alone else ())
 
 
-def _accuracy_row(shared: Sequence[_Shared], groups: Sequence[int], resamples: int) -> Row:
+def _place(result: AttackResult) -> tuple[str, int, int]:
+    return result.network.role, result.network.seed, result.network.init
+
+
+def _accuracy_row(shared: Sequence[_Shared], repeats: _Repeats, resamples: int) -> Row:
     """Accuracy on non-members as twice a balanced accuracy whose members are all right: the same interval serves."""
     pairs = []
     for s in shared:
@@ -228,18 +244,28 @@ def _accuracy_row(shared: Sequence[_Shared], groups: Sequence[int], resamples: i
         [two for _, two in pairs],
         [s.member for s in shared],
         "balanced_accuracy",
-        groups=groups,
+        groups=repeats.groups,
+        same_records=repeats.seeds,
         resamples=resamples,
     )
     low, high = (2 * end for end in found.difference[1:])
     return Row("test_accuracy", 2 * found.first - 1, 2 * found.second - 1, 2 * found.difference.value, low, high)
 
 
-def _leakage_rows(shared: Sequence[_Shared], groups: Sequence[int], resamples: int) -> list[Row]:
+def _leakage_rows(shared: Sequence[_Shared], repeats: _Repeats, resamples: int) -> list[Row]:
     def found(values: Sequence[tuple[Floats, Floats]], metric: metrics.Metric, fpr: float = 0.01) -> Paired:
         firsts, seconds = zip(*values, strict=True)
         member = [s.member for s in shared]
-        return metrics.paired(list(firsts), list(seconds), member, metric, groups=groups, fpr=fpr, resamples=resamples)
+        return metrics.paired(
+            list(firsts),
+            list(seconds),
+            member,
+            metric,
+            groups=repeats.groups,
+            same_records=repeats.seeds,
+            fpr=fpr,
+            resamples=resamples,
+        )
 
     rows = []
     if all(r.hit_N.size for s in shared for r in (s.first, s.second)):

@@ -22,7 +22,8 @@ from lacewing.support.files import read_bounded, refuse_links, write_atomically
 from lacewing.support.formats import JSON_BYTES, parse_sealed, read_sealed, read_toml, seal
 
 PLAN = "plan.json"  # what a folder is of; where it is, there is a run folder
-SCHEMA = 1  # of run folders
+SCHEMA = 2  # of run folders
+_READ = (1, 2)  # schemas of folders that are read: those of schema 1 have one initialisation a seed
 
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 _Whole = Annotated[int, Field(ge=0, le=2 * 10**9)]
@@ -187,7 +188,7 @@ def read_plan_file(folder: Path, known: PlanFile | None = None) -> PlanFile:
             f"{error} Take {PLAN} from a copy of the folder, or run the study again with --out another folder."
         ) from None
     schema = facts.pop("schema", None)
-    if schema != SCHEMA:
+    if schema not in _READ:
         raise FolderError(f"{folder} has schema {schema} and this version writes {SCHEMA}; give --out another folder.")
     try:
         found = _Facts.model_validate(facts)

@@ -228,6 +228,7 @@ class Prepared:
                 "method": job.method,
                 "role": job.role,
                 "seed": job.seed,
+                "init": job.init,
                 **self.counts[job.network],
                 "epochs": job.last_epoch,
                 "done": self.trained(job)

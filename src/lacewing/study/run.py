@@ -199,8 +199,8 @@ def _pool(
 def plan_table(study: str | Path | Mapping[str, Any] = "digits", **options: Any) -> list[dict[str, Any]]:
     """What ``run`` with the same arguments would train: a dict per network, nothing written.
 
-    Keys: name, method, role, seed, parameters, nonzero, density and density_prunable (exact, before any training),
-    epochs, done.
+    Keys: name, method, role, seed, init, parameters, nonzero, density and density_prunable (exact, before any
+    training), epochs, done.
     """
     prepared = Prepared(study, **options)
     prepared.check_folder()
@@ -344,7 +344,7 @@ def _exportable(store: Store, plan: Plan, network: str) -> NetworkJob:
         UsageError: there is no such network, it is not trained yet, or its weights are gone.
     """
     name, *place = network.split("/")
-    found = [j for j in plan.networks if j.network == name and [j.role, str(j.seed)][: len(place)] == place]
+    found = [j for j in plan.networks if j.network == name and [j.role, j.repeat][: len(place)] == place]
     if not found or len(place) > 2:
         known = {j.network for j in plan.networks} if not place else {j.id for j in plan.networks}
         raise UsageError(f"no network '{network}' in {store.folder}; {did_you_mean(network, known)}")

@@ -510,12 +510,22 @@ def test_no_field_is_forgotten_above():
     fields = set(_fields({k: v for k, v in study.items() if k != "networks"}))
     changed = {change.partition("=")[0] for change in CHANGES}
     assert fields - changed == {
-        "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds", "train.stack",
-        "tradeoff.comparisons",
+        "schema", "data.split", "data.population", "model.version", "attacks.names", "run.seeds", "run.inits",
+        "train.stack", "tradeoff.comparisons",
     }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ additions
+
+
+def test_initialisations_may_be_added_and_not_taken_away_and_not_to_stacks():
+    old = load_study(_small())
+    more = load_study(_small(), ["run.inits=3"])
+    assert difference(old, more) is None
+    assert difference(more, old) == "run.inits is 1 now and 3 in the folder"
+    stacked = _small(model={"name": "mlp"}, networks=[{"method": "dense"}], train={"stack": 4})
+    found = difference(load_study(stacked), load_study(stacked, ["run.inits=2"]))
+    assert found == "run.inits is 2 now and 1 in the folder, whose networks are stacked"
 
 
 @pytest.mark.parametrize(

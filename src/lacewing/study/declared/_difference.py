@@ -11,8 +11,9 @@ from lacewing.study.declared._study import Study
 def difference(old: Study, new: Study) -> str | None:
     """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
 
-    Seeds, networks, IMP levels, epochs to stop early at and attacks may be added, and a population outside the four
-    sets where there was none; nothing else may change.
+    Seeds, initialisations, networks, IMP levels, epochs to stop early at and attacks may be added, and a population
+    outside the four sets where there was none; nothing else may change. Initialisations of stacked networks may not be
+    added: they have their places among those of other seeds.
     """
     before, after = old.as_dict(), new.as_dict()
     if old.data.split == new.data.split == "four-way" and not old.data.population:
@@ -23,6 +24,10 @@ def difference(old: Study, new: Study) -> str | None:
         after[part].pop(name)
         if gone:
             return f"{path} lacks {gone[0]!r}, which the folder has"
+    was, now = (part["run"].pop("inits") for part in (before, after))
+    stacked = any(new.train_of(network).stack > 1 for network in new.networks)
+    if now < was or (now > was and stacked):
+        return f"run.inits is {now} now and {was} in the folder" + (", whose networks are stacked" if now > was else "")
     there = {n.entry: n for n in new.networks}
     for network in old.networks:
         name = network.entry

@@ -145,10 +145,11 @@ class Study(Part):
     def _plan_fits(self, each: int) -> None:
         """Refuse, before a plan is made, one of more networks than any study has; ``each``: of a seed and a role."""
         seeds = len(self.run.seeds)
-        planned = each * seeds * (2 if self.data.split == "four-way" else 1)
+        planned = each * seeds * self.run.inits * (2 if self.data.split == "four-way" else 1)
         if planned > MOST_NETWORKS:
+            repeats = "run.seeds" if self.run.inits == 1 else "run.seeds and run.inits"
             raise ValueError(
-                f"networks and run.seeds make {planned:,} networks: at most {MOST_NETWORKS:,}, since a study is "
+                f"networks and {repeats} make {planned:,} networks: at most {MOST_NETWORKS:,}, since a study is "
                 "planned and reported as a whole; split it into several"
             )
         if planned * seeds > MOST_PAIRS:

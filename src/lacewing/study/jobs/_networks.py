@@ -119,7 +119,7 @@ class _Training:
         self._work, self._jobs, self._rewinds, self._stops = work, jobs, rewinds, stops
         self.levels = len(jobs) - 1
         self.start = self._at_hand()
-        self.seed = stream(jobs[0].seed, jobs[0].role, "method")
+        self.seed = stream(*jobs[0].stream("method"))
         self._next = self.start + 1 if self.start else 0
 
     def _at_hand(self) -> int:
@@ -218,7 +218,7 @@ def build(work: Workspace, job: NetworkJob) -> nn.Module:
 
     from lacewing.training.loop import stream
 
-    torch.manual_seed(stream(job.seed, job.role, "init"))
+    torch.manual_seed(stream(*job.stream("init")))
     model = models.build(job.model, work.dataset.shape, work.dataset.classes, dropout=job.train.dropout)
     if job.spec.reshapes:
         model = built(job.spec, model)
@@ -290,7 +290,7 @@ def _train(
         work.records.y[kept],
         job.train,
         normalisation=work.normalisation,
-        seed=stream(job.seed, job.role, "train"),
+        seed=stream(*job.stream("train")),
         guard=guard,
         progress=progress,
         on_epoch=on_epoch,

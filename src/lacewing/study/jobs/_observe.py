@@ -196,6 +196,7 @@ def _observe(
         population_accuracy=float(right[aside].mean()) if aside.any() else None,
         family=job.family,
         kind=job.kind,
+        init=job.init,
         curve=curve,
     )
     arrays = {

@@ -1,4 +1,4 @@
-"""Train the networks of a stack: the same sequence for several seeds, level by level, all of a level at once."""
+"""Train the networks of a stack: one sequence for several seeds and inits, level by level, all of a level at once."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _train(
         members_KM,
         train,
         normalisation=work.normalisation,
-        seeds=[stream(jobs[place].seed, jobs[place].role, "train") for place in places],
+        seeds=[stream(*jobs[place].stream("train")) for place in places],
         masks=[guards[place].masks if guards is not None else {} for place in places],
         progress=None if states is None else [copy.deepcopy(states[place]) for place in places],
         on_epoch=on_epoch,

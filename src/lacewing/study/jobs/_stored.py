@@ -65,7 +65,7 @@ def load_network(store: Store, job: NetworkJob) -> NetworkResult:
         raise _foreign(path, error) from None
     if wrong := impossible(found):
         raise FolderError(f"{path}: {wrong} is a number that no network has; {_MEND}")
-    if (found.role, found.seed) != (job.role, job.seed):
+    if (found.role, found.seed, found.init) != (job.role, job.seed, job.init):
         raise FolderError(f"{path} is of {found.id}, not of {job.id}; {_MEND}")
     # The plan's names for it, which may be others than those under which it was trained.
     found = dataclasses.replace(found, network=job.network, method=job.method, family=job.family, kind=job.kind)

@@ -79,16 +79,20 @@ class Networks:
     def shadow(self, target: NetworkJob) -> NetworkJob | None:
         """The network of the target's recipe whose members the attacker knows."""
         if not self.halves:
-            return self._at(target.network, "shadow", target.seed)
+            return self._places.get((target.network, "shadow", target.seed, target.init))
         seed = shadow_seed(self.study.run.seeds, target.seed)
-        return None if seed is None else self._at(target.network, "target", seed)
+        return None if seed is None else self._places.get((target.network, "target", seed, target.init))
 
     def references(self, of: NetworkJob, hidden: NetworkJob | None = None) -> tuple[NetworkJob, ...]:
         """Networks of the recipe of ``of`` that may serve as its references, ``hidden`` being the attacked one.
 
+        They are of its own initialisation number. Other initialisations of its seed train on its very records and would
+        give their membership away; with those of other seeds every attack would read ``run.inits`` times as many
+        networks, and the leak that is measured would depend on ``run.inits``.
+
         Under random-halves a network's complement is none: its membership would give away the attacked one's.
         """
-        same = [job for job in self._named[of.network] if job is not of]
+        same = [job for job in self._named[of.network] if job is not of and job.init == of.init]
         if self.halves:
             excluded = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
             same = [job for job in same if job.seed not in excluded]
@@ -101,8 +105,8 @@ class Networks:
         if "levels" in of.spec.traits:
             sequence = self._sequences[of.key]
             return (sequence[0], *(j for j in sequence if 0 < j.level < of.level and j.spec == of.spec))
-        kin = [job for job in self._alike["dense", of.role, of.seed] if job.model == of.model]
-        kin = kin or self._alike["dense", of.role, of.seed]
+        kin = [job for job in self._alike["dense", of.role, of.seed, of.init] if job.model == of.model]
+        kin = kin or self._alike["dense", of.role, of.seed, of.init]
         named = [j for j in kin if j.network == "dense"] or kin
         return (named[0],) if len(named) == 1 else ()
 
@@ -123,11 +127,8 @@ class Networks:
             sequence = self._sequences[shadow.key]
             kin = {j.level: j for j in sequence if j.level and j.spec == shadow.spec}
             return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
-        kin_ = self._alike[shadow.method, shadow.role, shadow.seed]
+        kin_ = self._alike[shadow.method, shadow.role, shadow.seed, shadow.init]
         return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
-
-    def _at(self, network: str, role: str, seed: int) -> NetworkJob | None:
-        return self._places.get((network, role, seed))
 
     @cached_property
     def _sequences(self) -> dict[str, Sequence[NetworkJob]]:
@@ -146,16 +147,16 @@ class Networks:
         return found
 
     @cached_property
-    def _alike(self) -> dict[tuple[str, str, int], list[NetworkJob]]:
-        """By method, role and seed."""
-        found = defaultdict[tuple[str, str, int], list[NetworkJob]](list)
+    def _alike(self) -> dict[tuple[str, str, int, int], list[NetworkJob]]:
+        """By method, role, seed and initialisation."""
+        found = defaultdict[tuple[str, str, int, int], list[NetworkJob]](list)
         for job in self.own():
-            found[job.method, job.role, job.seed].append(job)
+            found[job.method, job.role, job.seed, job.init].append(job)
         return found
 
     @cached_property
-    def _places(self) -> dict[tuple[str, str, int], NetworkJob]:
-        return {(job.network, job.role, job.seed): job for job in self.own()}
+    def _places(self) -> dict[tuple[str, str, int, int], NetworkJob]:
+        return {(job.network, job.role, job.seed, job.init): job for job in self.own()}
 
 
 def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:

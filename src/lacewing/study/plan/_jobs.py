@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lacewing.attacks import Attack
 from lacewing.config import Model, Train
 from lacewing.methods import Method, Step
-from lacewing.results import Kind, Role
+from lacewing.results import Kind, Role, repeat
 
 KEYS = 1  # in every job key; raised whenever an old job would mean something else
 
@@ -32,6 +33,7 @@ class NetworkJob:
     family: str = ""
     kind: Kind | None = None
     name: str = ""  # where it is not the step's: a shadow under an imposed mask
+    init: int = 0  # which initialisation and order of training on the seed's split
 
     @property
     def network(self) -> str:
@@ -55,8 +57,20 @@ class NetworkJob:
 
     @property
     def id(self) -> str:
-        """As in results: ``imp-03/target/0``."""
-        return f"{self.network}/{self.role}/{self.seed}"
+        """As in results: ``imp-03/target/0``, of a later initialisation ``imp-03/target/0.1``."""
+        return f"{self.network}/{self.role}/{self.repeat}"
+
+    @property
+    def repeat(self) -> str:
+        """See `lacewing.results.repeat`."""
+        return repeat(self.seed, self.init)
+
+    def stream(self, use: str) -> tuple[Any, ...]:
+        """What names a random stream of the network: seed, role and use; and, from the second on, its initialisation.
+
+        The records that it trains on follow from the seed alone.
+        """
+        return (self.seed, self.role, use, *([self.init] if self.init else []))
 
     @property
     def last_epoch(self) -> int:

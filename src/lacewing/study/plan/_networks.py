@@ -50,8 +50,9 @@ def sequences_of(
     return [
         sequence
         for seed in study.run.seeds
+        for init in range(study.run.inits)
         for role in roles
-        for sequence in _sequences(study, common, models, role, seed)
+        for sequence in _sequences(study, common, models, role, seed, init)
     ]
 
 
@@ -64,7 +65,7 @@ def _drawn(study: Study) -> dict[str, Any]:
 
 
 def _sequences(
-    study: Study, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], role: Role, seed: int
+    study: Study, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], role: Role, seed: int, init: int
 ) -> Iterator[tuple[NetworkJob, ...]]:
     """Entries that start from a dense network share it where the study trains one alike, all in one sequence."""
 
@@ -73,8 +74,11 @@ def _sequences(
         method = dict(step.key) if of.source is None else {**step.key, "source": of.source}
         model = models.get(entry.entry, models[""])
         config = {**common, "model": model, "method": method, "train": train.identity(), "role": role, "seed": seed}
+        if init:
+            config["init"] = init
         if train.stack > 1:
-            number, config["place"] = divmod(study.run.seeds.index(seed), train.stack)
+            place = study.run.seeds.index(seed) * study.run.inits + init
+            number, config["place"] = divmod(place, train.stack)
             stack = stack or f"{step.network}/{role}/{number}"
         return NetworkJob(
             canonical_key(config),
@@ -88,6 +92,7 @@ def _sequences(
             stack=stack,
             family=entry.family_of(step),
             kind=kind_of(study, entry) if of is entry else "control",
+            init=init,
         )
 
     sequences: dict[str, list[NetworkJob]] = {}

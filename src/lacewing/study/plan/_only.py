@@ -13,13 +13,13 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
 
     Args:
         plan: the whole plan.
-        terms: field -> wanted value, over ``role``, ``seed``, ``method`` and ``network``. A pruned network brings the
-            networks that its sequence needs, and a stacked one those of its stack.
+        terms: field -> wanted value, over ``role``, ``seed``, ``init``, ``method``, ``network``. A pruned network
+            brings the networks that its sequence needs, and a stacked one those of its stack.
 
     Raises:
         UsageError: an unknown field, or nothing fits.
     """
-    fields = ("role", "seed", "method", "network")
+    fields = ("role", "seed", "init", "method", "network")
     for term in terms:
         if term not in fields:
             raise UsageError(f"--only: unknown field '{term}'; {did_you_mean(term, fields)}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import load_digits
 
 import lacewing as lw
 from lacewing import tradeoff
@@ -168,3 +169,63 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(run: lw.Result) -> None:
         with pytest.raises(FolderError, match="holds another study"):
             lw.plan_table(study, out=run.folder, set=[change])
     assert all(network["done"] for network in lw.plan_table(study, out=run.folder))
+
+
+def test_the_mechanism_is_that_of_the_stored_signals(run: lw.Result) -> None:
+    """Frame and file agree; gap, confidence and the fit of redrawn labels follow from what the networks answered."""
+    frame = run.to_frame("mechanism")
+    with (run.folder / "mechanism.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == frame["id"].tolist()
+    assert [float(row["gap"]) for row in rows] == frame["gap"].tolist()
+    predicted = json.loads((run.folder / "mechanism.json").read_text())["predictors"]
+    assert len(predicted) == len(run.to_frame("predictors"))
+    assert {each["units"] for each in predicted} == {3}
+
+    seen = {}
+    for path in run.folder.glob("jobs/*/job.json"):
+        name = json.loads(path.read_text())["job"]
+        if name.startswith("imp-06/"):
+            with np.load(path.with_name("signals.npz")) as read:
+                seen[name] = dict(read)
+    mine = seen.pop("imp-06/target/1")
+    (row,) = (row for row in rows if row["id"] == "imp-06/target/1")
+    member, audited, label = mine["member_N"], mine["audited_N"], mine["label_N"]
+    log_odds = {name: _log_odds(each["logits_NC"], label) for name, each in {**seen, "mine": mine}.items()}
+    sides = []
+    for side, sign in ((True, 1), (False, -1)):
+        differences = []
+        for n in np.flatnonzero(audited & (member == side)):
+            opposite = [log_odds[name][n] for name, each in seen.items() if each["member_N"][n] != side]
+            if opposite:
+                differences.append(sign * (log_odds["mine"][n] - np.mean(opposite)))
+        sides.append(np.mean(differences))
+    assert float(row["gap"]) == pytest.approx(np.mean(sides), rel=1e-6)
+    p = np.exp(mine["logits_NC"].astype(float))
+    top = (p / p.sum(axis=1, keepdims=True)).max(axis=1)
+    assert float(row["other_confidence"]) == pytest.approx(top[audited & ~member].mean(), rel=1e-6)
+    wrong = member & (label != load_digits().target[mine["record_N"]])
+    assert int(row["redrawn"]) == wrong.sum() > 0
+    right = mine["logits_NC"].argmax(axis=1) == label
+    assert float(row["redrawn_fit"]) == pytest.approx(right[wrong].mean())
+
+
+def _log_odds(logits_NC: Any, label_N: Any) -> Any:
+    p = np.exp(logits_NC.astype(float))
+    p /= p.sum(axis=1, keepdims=True)
+    own = p[np.arange(len(p)), label_N]
+    others = p.copy()
+    others[np.arange(len(p)), label_N] = 0
+    return np.log(own) - np.log(others.sum(axis=1))
+
+
+def test_the_page_says_which_quantity_predicts_most(run: lw.Result, texts: dict[str, str]) -> None:
+    best = max(
+        (max(row["r2"], row["r2_line"]), row["quantity"])
+        for row in run.to_frame("predictors").to_dict("records")
+        if row["attack"] == ATTACK and row["metric"] == "auc" and row["part_of_attack"] and row["quantity"] != "recipe"
+    )
+    (said,) = re.findall(
+        r"Of what the attack itself is computed from, “([^”]*)” predicts most, R² (-?[\d.]+)", texts["page"]
+    )
+    assert said[1] == f"{best[0]:.2f}"

@@ -265,7 +265,9 @@ def alter(random: Random, run: Path) -> None:
     picked = random.choice(files)
     kind = random.randrange(10)
     if kind <= 4:
-        documents = [path for path in files if path.suffix == ".json" and path.name != "tradeoff.json"]
+        documents = [
+            path for path in files if path.suffix == ".json" and path.name not in ("tradeoff.json", "mechanism.json")
+        ]
         picked = random.choice(documents)
         picked.write_bytes(json_text(random, picked.read_bytes()))
     elif kind <= 6:

@@ -25,6 +25,7 @@ from lacewing.reporting import (
     _settings,
     _slopes,
     _table,
+    _why,
 )
 from lacewing.reporting._audit_page import AuditLike, write_audit
 from lacewing.reporting._card import model_card
@@ -78,6 +79,8 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _training.training(data, "loss"),
         _training.training(data, "accuracy"),
     ]
+    if (why := _why.figure(data)) is not None:
+        drawn.append(why)
     if (explained := _explained.figure(data)) is not None:
         drawn.append(explained)
     if _matched.matched(data) is not None:
@@ -118,6 +121,8 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         lead=leading_attack(data) or "",
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
         equal=_equal(data),
+        why=_why.section(data),
+        why_not=data.mechanism if isinstance(data.mechanism, str) else "",
         exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",
         figures=drawings,
         svg=_page.inlined(drawings),

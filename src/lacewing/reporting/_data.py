@@ -16,6 +16,7 @@ from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeO
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
     from lacewing.attacks.selfchecks import SelfCheck
+    from lacewing.mechanism import Mechanism
 
 PAPER_ATTACK = "discriminator"
 SHOWN = 0.0005  # a share that one decimal of a per cent shows
@@ -83,6 +84,7 @@ class ReportData:
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
+    mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
     again: str = ""  # the command that continues this very folder; empty: the one above
 
     @cached_property

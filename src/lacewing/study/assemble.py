@@ -1,4 +1,4 @@
-"""From what is finished in a run folder: results.csv, tradeoff.json, figures, report and model card."""
+"""From what is finished in a run folder: results.csv, tradeoff.json, mechanism.csv and .json, report, model card."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lacewing import data, risk
+from lacewing import mechanism as mechanisms
 from lacewing.reporting import MostVulnerable, ReportData, Slice, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
@@ -21,6 +22,7 @@ from lacewing.study.folder import Recorded, attacks_of, damage, declaration, rea
 from lacewing.study.plan import AttackJob
 from lacewing.study.result import Result
 from lacewing.study.store import Store
+from lacewing.study.why import mechanism
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoffs
 from lacewing.tradeoff.cautions import failures
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
-    """From what is finished: results.csv, tradeoff.json, figures, report, model card.
+    """From what is finished: results.csv, tradeoff.json, mechanism.csv and .json, figures, report, model card.
 
     Args:
         folder: the run folder.
@@ -70,6 +72,11 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     if found or declared:
         document = as_json(found, declared, {name: each for name, each in by_attack.items() if each is not found})
         write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
+    why = mechanism(store, done, networks, ran, attacks, halves=halves)
+    if not isinstance(why, str):
+        write_atomically(folder / "mechanism.csv", mechanisms.as_csv(why), within=folder)
+        document = mechanisms.as_json(why)
+        write_atomically(folder / "mechanism.json", json.dumps(document, indent=1), within=folder)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     if len(devices) > 1:
         signs = (*signs, f"The networks of this study were trained on different devices: {', '.join(devices)}.")
@@ -99,6 +106,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             selfchecks=_selfchecks(store, ran, attacks),
             show_records=show_records,
             copies=counted.copies if counted is not None else None,
+            mechanism=why,
         ),
     )
     return Result(
@@ -112,6 +120,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         missing,
         facts.get("precision"),
         declared,
+        None if isinstance(why, str) else why,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lacewing.mechanism import Mechanism
 from lacewing.metrics import Estimate
 from lacewing.reporting import networks_figure, slope_sentence
 from lacewing.results import AttackResult, NetworkResult, with_ends
@@ -37,6 +38,7 @@ class Result:
     missing: int  # planned networks and attacks that are not done
     precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
     answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
+    mechanism: Mechanism | None = None  # why networks leak; None: no recipe has networks of several seeds
 
     @property
     def report(self) -> Path:
@@ -64,8 +66,10 @@ class Result:
         Args:
             of: "attacks": a row an attack and network, as in `table`; "networks": a row a trained network of either
                 role; "means": AUC and TPR at 1 % FPR by attack and network, as printed: means over seeds, None where a
-                seed has none; "answers": the declared questions, then what the slope and the number of seeds tell;
-                "notes": cautions, failed jobs, lost and damaged files.
+                seed has none; "mechanism": a row a target network with what it does to its records, as mechanism.csv;
+                "predictors": how much of each leak each quantity of that table predicts; "temperature": the dense
+                networks with their logits divided by a number; "answers": the declared questions, then what the slope
+                and the number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
 
         Raises:
             UsageError: there is no such table, or pandas is not installed.
@@ -80,9 +84,15 @@ class Result:
             "networks": networks,
             "means": self._means(),
             "answers": answers,
+            **{name: self._why(name) for name in ("mechanism", "predictors", "temperature")},
             "notes": [{"kind": kind, "note": text} for kind, text in said],
         }
         return frames.data_frame(frames.chosen(tables, of))
+
+    def _why(self, table: str) -> list[dict[str, Any]]:
+        if self.mechanism is None:
+            return []
+        return [asdict(row) for row in getattr(self.mechanism, "networks" if table == "mechanism" else table)]
 
     def plot(self, attack: str | None = None, most: int = 8) -> Figure:
         """ROC curves of ``attack`` on the first ``most`` networks, and its AUC over their test accuracy.

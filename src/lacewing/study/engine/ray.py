@@ -217,7 +217,9 @@ class _Remote:
             networks = list(self.attacks[task["keys"][0]].networks)
         else:
             networks = [self.networks[key] for key in task["keys"]]
-            networks += [other for job in networks for other in job.needs]
+            imposed = networks[0].imposed
+            if imposed is not None:
+                networks += [imposed.mask, imposed.origin]
         for job in networks:
             yield job.key
             yield from (probe for _, probe in job.probes)

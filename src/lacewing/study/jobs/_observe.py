@@ -210,6 +210,8 @@ def _observe(
     }
     if work.records.canary_N.any():
         arrays["canary_N"] = work.records.canary_N
+    if work.study.data.label_noise:
+        arrays["redrawn_N"] = work.records.y != work.records.clean_y
     if work.records.group_N is not None:
         arrays["group_N"] = work.records.group_N.astype(np.int32)
     return result, arrays

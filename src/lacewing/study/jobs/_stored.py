@@ -22,7 +22,7 @@ from lacewing.support.formats import JSON_BYTES, Arrays, read_arrays
 
 # The arrays that jobs publish: the kinds of their elements. The letters after the last underscore are the axes.
 _KINDS = {
-    **dict.fromkeys(("member_N", "audited_N", "canary_N", "hit_N", "correct_N", "right_NQ"), "b"),
+    **dict.fromkeys(("member_N", "audited_N", "canary_N", "redrawn_N", "hit_N", "correct_N", "right_NQ"), "b"),
     **dict.fromkeys(("part_N", "label_N", "record_N", "group_N", "population_label_Z"), "iu"),
     **dict.fromkeys(("logits_NC", "sensitivity_N", "phi_NQ", "right_NS", "score_N", "confidence_N"), "f"),
     "gradient_N2": "f",

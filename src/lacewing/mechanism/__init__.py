@@ -1,0 +1,33 @@
+"""Why networks leak: what each network does to its records' log-odds, and which quantity predicts its leak.
+
+A description over the networks of a study, never a test: recipes are not drawn at random, and quantities are measured,
+not set. Everything here is a pure function of arrays; `lacewing.study` gathers them from a run folder.
+"""
+
+from lacewing.mechanism._measure import BINS, LogOdds, Outputs, calibration_error, log_odds, outputs
+from lacewing.mechanism._predict import FEWEST_RECIPES, RECIPE, Predictor, held_out_r2, predictors
+from lacewing.mechanism._rows import LABELS, QUANTITIES, Mechanism, NetworkRow, TemperatureRow, as_csv, as_json
+from lacewing.mechanism._temperature import evidence_of, matching_temperature
+
+__all__ = [
+    "BINS",
+    "FEWEST_RECIPES",
+    "LABELS",
+    "QUANTITIES",
+    "RECIPE",
+    "LogOdds",
+    "Mechanism",
+    "NetworkRow",
+    "Outputs",
+    "Predictor",
+    "TemperatureRow",
+    "as_csv",
+    "as_json",
+    "calibration_error",
+    "evidence_of",
+    "held_out_r2",
+    "log_odds",
+    "matching_temperature",
+    "outputs",
+    "predictors",
+]

@@ -1,5 +1,7 @@
 """One table: every method through the same promises, from the dry run over training to the exported checkpoint."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from lacewing.study.jobs import _networks
 from lacewing.study.plan import fingerprints, make_plan
 from lacewing.study.store import Store
 
+IMP = {"method": "imp", "levels": 2, "fraction": 0.4}
 METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "dense": ({"method": "dense"}, 1),
     "imp": ({"method": "imp", "levels": 3, "fraction": 0.4}, 4),
@@ -23,6 +26,10 @@ METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "butterfly in DeBut's order": ({"method": "butterfly", "segments": 3, "columns": "kernel-first"}, 1),
     "early-stopped": ({"method": "early-stopped", "epochs": [1]}, 2),
     "a user's own": ({"method": "own_method:Halved", "share": 0.3}, 1),
+    "ticket": ({"method": "ticket", "of": "imp-02", "train": {"epochs": 1}}, 1),
+    "random-mask": ({"method": "random-mask", "of": "imp-02"}, 1),
+    "shuffled-mask": ({"method": "shuffled-mask", "of": "imp-02", "within": "inputs"}, 1),
+    "reinitialised": ({"method": "reinitialised", "of": "imp-02"}, 1),
     "narrow": ({"method": "imp", "levels": 1, "fraction": 0.4, "model": {"width": 2}}, 2),
 }
 
@@ -36,12 +43,13 @@ def trained(request, tmp_path_factory, own_method):
     """(study, workspace, the chain's jobs, what the dry run said), each network trained for two epochs."""
     torch.set_num_threads(1)
     entry, networks = METHODS[request.param]
+    others = [IMP] if "of" in entry else []  # whose mask it takes
     study = load_study(
         {
             "name": "tiny",
             "model": {"name": "resnet8", "width": 4},
             "train": {"epochs": 2, "batch_size": 8, "precision": "fp32"},
-            "networks": [entry],
+            "networks": [*others, entry],
             "run": {"seeds": [0]},
         }
     )
@@ -53,9 +61,10 @@ def trained(request, tmp_path_factory, own_method):
     work = jobs.Workspace(study, store, dataset, records, data.normalisation(records.x), np.empty(0, np.int64))
     plan = make_plan(study, data_digest=dataset.digest, models=fingerprints(study))
     counts = count_networks(study, plan, dataset.shape, dataset.classes)
-    chain = plan.sequences[0]
+    *before, chain = plan.sequences[: len(others) + 1]
     assert len(chain) == networks
-    jobs.run_sequence(work, chain)
+    for sequence in [*before, chain]:
+        jobs.run_sequence(work, sequence)
     return study, work, chain, counts
 
 
@@ -76,7 +85,7 @@ def test_density_is_what_the_dry_run_said(trained):
         assert found.density == found.nonzero / parameters
         densities.append(found.density)
     assert densities == sorted(densities, reverse=True)
-    assert (densities[-1] < 1) == (job.spec.role == "sparse" or job.model != work.study.model)
+    assert (densities[-1] < 1) == (job.spec.role == "sparse" or job.spec.masked or job.model != work.study.model)
 
 
 def test_stored_non_zeros_are_exactly_those_counted(trained):
@@ -126,6 +135,8 @@ def test_every_stored_value_is_finite_and_was_trained(trained):
 def test_training_again_gives_the_same_bytes(trained, tmp_path):
     study, work, chain, _ = trained
     again = jobs.Workspace(study, Store(tmp_path), work.dataset, work.records, work.normalisation, work.population)
+    for mask in (job.mask for job in chain if job.mask is not None):
+        shutil.copytree(work.store.job(mask.key), again.store.job(mask.key))
     torch.manual_seed(123)
     jobs.run_sequence(again, chain)
     for job in chain:

@@ -83,8 +83,8 @@ def test_a_network_that_diverges_leaves_the_others_of_its_stack_alone(
     prepared = Prepared(stacked, out=tmp_path / "run")
     build = _networks.build
 
-    def spoilt(work: jobs.Workspace, job: NetworkJob) -> torch.nn.Module:
-        model = build(work, job)
+    def spoilt(work: jobs.Workspace, job: NetworkJob, seed: int | None = None) -> torch.nn.Module:
+        model = build(work, job, seed)
         if job.seed == 1:
             torch.nn.init.constant_(model[1].bias, torch.nan)
         return model

@@ -13,6 +13,10 @@ from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
 from lacewing.methods.early_stopped import EarlyStopped
 from lacewing.methods.imp import Imp
+from lacewing.methods.random_mask import RandomMask
+from lacewing.methods.reinitialised import Reinitialised
+from lacewing.methods.shuffled_mask import ShuffledMask
+from lacewing.methods.ticket import Ticket
 from lacewing.results import LABEL, Look
 from lacewing.support.loading import METHODS as GROUP
 from lacewing.support.loading import load_users
@@ -28,8 +32,12 @@ __all__ = [
     "Look",
     "Method",
     "MethodRecord",
+    "RandomMask",
     "RecordedMethod",
+    "Reinitialised",
+    "ShuffledMask",
     "Step",
+    "Ticket",
     "Training",
     "built",
     "check_own",
@@ -45,6 +53,10 @@ METHODS: dict[str, type[Method]] = {
     "imp": Imp,
     "butterfly": Butterfly,
     "early-stopped": EarlyStopped,
+    "ticket": Ticket,
+    "random-mask": RandomMask,
+    "shuffled-mask": ShuffledMask,
+    "reinitialised": Reinitialised,
 }
 _OTHER = "#009e73", "D"  # colour and marker of methods that choose none
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lacewing.sparsify import Guard
+    from lacewing.sparsify.masks import Masks
     from lacewing.training.loop import Trainer
 
 SHARED = (
@@ -64,8 +65,11 @@ class Training(Protocol):
     start: int
     seed: int
 
-    def model(self) -> nn.Module:
-        """The first network at its initialisation."""
+    def model(self, seed: int | None = None) -> nn.Module:
+        """The first network at its initialisation, or with weights that are drawn anew from ``seed``."""
+
+    def mask(self) -> Masks:
+        """The mask of the network that `Method.mask_of` names, of the same seed and role."""
 
     def state(self, epoch: int) -> dict[str, Tensor]:
         """The first network's state after so many epochs of its training, one of `Method.keeps`; 0: untrained."""
@@ -85,8 +89,9 @@ class Method(Part):
         look: label, colour and marker in figures; by default the class's name and the colour of all others.
         reshapes: whether `build` changes the model's architecture.
         masked: whether its networks have masks, kept beside their weights.
-        stackable: whether networks of several seeds may be trained at once, each after `next_level` instead of by
-            `train_networks` (see `lacewing.training.stack`); of the package's own methods alone.
+        stackable: whether networks of several seeds may be trained at once, the first after `begin` and the others
+            after `next_level` instead of by `train_networks` (see `lacewing.training.stack`); of the package's own
+            methods alone.
         complete: False if its networks are observed before their training ends, so that nobody would ship them; of the
             package's own methods alone.
         adds: settings that only say how many networks there are. They may grow while a run folder is continued.
@@ -164,6 +169,18 @@ class Method(Part):
         return 1
 
     @property
+    def mask_of(self) -> str | None:
+        """The network of the study whose mask these networks take: that one is trained before them. None: no mask.
+
+        What is trained under it keeps as many weights as that network, wherever they are.
+        """
+        return None
+
+    def has_mask(self, step: Step, train: Train) -> bool:
+        """Whether a network ends with a mask: where several follow one another, all but the first."""
+        return self.masked and (step.level > 0 or len(self.steps(train)) == 1)
+
+    @property
     def traits(self) -> frozenset[Trait]:
         """What attacks may ask for: "sparse", "masked" and "levels" (several networks, each denser than the next)."""
         found: set[Trait] = {"sparse"} if self.role == "sparse" else set()
@@ -182,6 +199,8 @@ class Method(Part):
 
     def count(self, model: nn.Module, step: Step) -> int:
         """Parameters of the network ``step`` that are not zero, exact and before any training.
+
+        Not asked of networks that take another's mask (`mask_of`): these have as many as that one.
 
         Args:
             model: the study's model without values (on the meta device where its factory allows that).
@@ -208,9 +227,13 @@ class Method(Part):
 
         return Guard(model, "init")
 
+    def begin(self, training: Training) -> tuple[nn.Module, Guard | None]:
+        """The first network as its training begins, and what keeps its pruned weights at zero."""
+        return training.model(), None
+
     def train_networks(self, training: Training) -> None:
         """Train what is missing of the entry's networks: call ``training.fit`` once for each."""
-        training.fit(training.model())
+        training.fit(*self.begin(training))
 
     def trainer(self, train: Train, records: int) -> Trainer | None:
         """What trains an epoch of the entry's networks; None: plain SGD on shuffled batches.

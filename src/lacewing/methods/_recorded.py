@@ -43,6 +43,7 @@ class MethodRecord(BaseModel):
     recipes: _Count
     source: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     steps: Annotated[list[_RecordedStep], Field(min_length=1, max_length=10_000)]
+    mask_of: Annotated[str, folder_name] | None = None
 
     @model_validator(mode="after")
     def _steps_follow_one_another(self) -> MethodRecord:
@@ -55,6 +56,7 @@ class MethodRecord(BaseModel):
 
 def record(method: Method, train: Train) -> dict[str, Any]:
     """What plan.json keeps of an entry whose method is a user's; ``train`` is its training."""
+    taken = {} if method.mask_of is None else {"mask_of": method.mask_of}
     return {
         "entry": method.entry,
         "role": method.role,
@@ -68,6 +70,7 @@ def record(method: Method, train: Train) -> dict[str, Any]:
         "steps": [
             {"network": s.network, "key": dict(s.key), "level": s.level, "stop": s.stop} for s in method.steps(train)
         ],
+        **taken,
     }
 
 
@@ -103,6 +106,8 @@ def check_own(method: Method, train: Train, where: str) -> None:
         )
     if first is method and (keeps or any(step.stop is not None for step in steps)):
         raise UsageError(f"{place}: only networks that start from a dense one may keep its states or stop it early.")
+    if first is not method and method.mask_of is not None:
+        raise UsageError(f"{place}: networks that take the mask of another one may not start from a dense one as well.")
 
 
 class RecordedMethod(Method):
@@ -181,6 +186,11 @@ class RecordedMethod(Method):
     def recipes(self) -> int:
         """See `Method`."""
         return self._record.recipes
+
+    @property
+    def mask_of(self) -> str | None:
+        """See `Method`."""
+        return self._record.mask_of
 
     @property
     def source(self) -> str:

@@ -65,15 +65,20 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
     """
     dense = dense_model(study.model, shape, classes)
     made = {(study.model.model_dump_json(), 0.0): dense}
+
+    def of(job: NetworkJob) -> nn.Module:
+        known = job.model.model_dump_json(), job.train.dropout
+        try:
+            return made.get(known) or made.setdefault(known, dense_model(job.model, shape, classes, job.train.dropout))
+        except UsageError as error:
+            raise type(error)(f"network '{job.network}': {error}") from error.__cause__
+
     counts: dict[str, dict[str, Any]] = {}
     for job in plan.networks:
         if job.network not in counts:
-            dropout = job.train.dropout
-            known = job.model.model_dump_json(), dropout
-            try:
-                own = made.get(known) or made.setdefault(known, dense_model(job.model, shape, classes, dropout))
-            except UsageError as error:
-                raise type(error)(f"network '{job.network}': {error}") from error.__cause__
+            own = of(job)
+            if job.mask is not None:
+                _check_same_weights(job.network, own, job.mask.network, of(job.mask))
             found = _densities(nonzero(job, copy.deepcopy(own)), dense, own)
             if found["nonzero"] > found["parameters"]:
                 raise UsageError(
@@ -85,6 +90,20 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
     return counts
 
 
+def _check_same_weights(network: str, model: nn.Module, other: str, its: nn.Module) -> None:
+    """Refuse a network whose model has not the weights of the one whose mask it takes."""
+    mine, theirs = (
+        {name: model_.get_parameter(name).shape for name in plain_weights(model_)} for model_ in (model, its)
+    )
+    for name in {**mine, **theirs}:
+        if mine.get(name) != theirs.get(name):
+            told = [f"of shape {tuple(found[name])}" if name in found else "not there" for found in (mine, theirs)]
+            raise UsageError(
+                f"network '{network}' takes the mask of '{other}', and their models differ: '{name}' is {told[0]} here "
+                f"and {told[1]} there; give both the same model."
+            )
+
+
 def nonzero(job: NetworkJob, model: nn.Module) -> int:
     """What the method of a network counts as its parameters that are not zero, before any training.
 
@@ -93,16 +112,19 @@ def nonzero(job: NetworkJob, model: nn.Module) -> int:
     Raises:
         UsageError: the model cannot be made into such a network.
     """
+    owner = job
+    while owner.mask is not None:  # what takes another's mask keeps as many weights
+        owner = owner.mask
     try:
-        with user_code(f"networks: counting with method {job.method}", own_frames=True), _device_of(model):
-            found = job.spec.count(model, job.step)
+        with user_code(f"networks: counting with method {owner.method}", own_frames=True), _device_of(model):
+            found = owner.spec.count(model, owner.step)
     except UserCodeError:
         raise
     except UsageError as error:
         raise UsageError(f"network '{job.network}': {error}") from None
     if not isinstance(found, int) or isinstance(found, bool) or found <= 0:
         raise UserCodeError(
-            f"network '{job.network}': count() of method {job.method} returns {found!r:.60}; it must return how many "
+            f"network '{job.network}': count() of method {owner.method} returns {found!r:.60}; it must return how many "
             "parameters are not zero, a whole number above 0."
         )
     return found

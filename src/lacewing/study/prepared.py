@@ -78,6 +78,9 @@ class Prepared:
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
         self.found = available(self.store, self.slice, others, weights=True)
+        for job in self.slice.networks:
+            if job.mask is not None and self.trained(job.mask) and not self.trained(job):
+                jobs.mask_file(self.found.get(job.mask.key, self.store), job, job.mask)
         if self.study.tradeoff.declared():
             self._check_questions()
             attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}

@@ -40,15 +40,26 @@ def available(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bo
 
 def _available_networks(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bool) -> dict[str, Store]:
     found: dict[str, Store] = {}
+    taken: dict[str, list[NetworkJob]] = {}  # by key of a network: those that take its mask
+    for job in plan.networks:
+        if job.mask is not None:
+            taken.setdefault(job.mask.key, []).append(job)
     for sequence in plan.sequences:
         for source in sources:
+
+            def whole(job: NetworkJob, source: Store = source) -> bool:
+                """Whether a network of the source lacks no mask that another network is still to take from it."""
+                takers = taken.get(job.key, ())
+                done = all(jobs.trained(store, taker) or jobs.trained(source, taker) for taker in takers)
+                return done or source.file(job.key, "masks.safetensors") is not None
+
             any_will_do = not weights or all(
-                jobs.finished(store, job) or jobs.finished(source, job) for job in sequence
+                jobs.finished(store, job) or (jobs.finished(source, job) and whole(job)) for job in sequence
             )
             for job in sequence:
                 if jobs.trained(store, job) or job.key in found or not jobs.trained(source, job):
                     continue
-                if any_will_do or source.file(job.key, "model.safetensors") is not None:
+                if any_will_do or (source.file(job.key, "model.safetensors") is not None and whole(job)):
                     found[job.key] = source
     return found
 

@@ -1,6 +1,7 @@
 """A study, the declared experiment: read from TOML, changed with --set, compared with what a run folder holds."""
 
 from lacewing.study.declared._difference import difference
+from lacewing.study.declared._masks import in_order
 from lacewing.study.declared._questions import recipes
 from lacewing.study.declared._study import SCHEMA, Study, kind_of
 from lacewing.study.declared._toml import builtin_studies, load_study, recorded_study, to_toml
@@ -10,6 +11,7 @@ __all__ = [
     "Study",
     "builtin_studies",
     "difference",
+    "in_order",
     "kind_of",
     "load_study",
     "recipes",

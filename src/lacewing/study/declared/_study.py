@@ -26,6 +26,7 @@ from lacewing.config import (
 from lacewing.errors import UsageError, UserCodeError
 from lacewing.methods import SHARED, Method, RecordedMethod, check_own, of_entry
 from lacewing.results import Kind
+from lacewing.study.declared._masks import check_taken
 from lacewing.study.declared._questions import check_declared, check_families
 
 MOST_NETWORKS, MOST_PAIRS = 10_000, 300_000
@@ -102,6 +103,7 @@ class Study(Part):
         for name, count in names.items():
             if count > 1:
                 raise ValueError(f"networks: two are called '{name}'; give one of the entries another name")
+        check_taken(self)
         recipes: dict[str, str] = {}
         for index, network in enumerate(self.networks):
             train, model = self._network_fits(network, f"networks.{self.place(index)}")

@@ -143,8 +143,7 @@ class Pool:
             if missing:
                 epochs = jobs.own_epochs(networks, self.finished)
                 cost = sum(epochs[job.key] for job in missing)
-                imposed = networks[0].imposed
-                needs = frozenset({imposed.mask.key, imposed.origin.key} if imposed is not None else ())
+                needs = frozenset(other.key for job in networks for other in job.needs)
                 tasks.append(Task(kind, tuple(job.key for job in networks), missing[0].id, cost, needs))
         yield from sorted(tasks, key=lambda task: -task.cost)  # the longest first, so that none is left for the end
 

@@ -217,9 +217,7 @@ class _Remote:
             networks = list(self.attacks[task["keys"][0]].networks)
         else:
             networks = [self.networks[key] for key in task["keys"]]
-            imposed = networks[0].imposed
-            if imposed is not None:
-                networks += [imposed.mask, imposed.origin]
+            networks += [other for job in networks for other in job.needs]
         for job in networks:
             yield job.key
             yield from (probe for _, probe in job.probes)

@@ -9,7 +9,7 @@ from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.study.jobs._stack import run_stack
 from lacewing.study.jobs._stored import load_attacks, load_network, load_signals
 from lacewing.study.jobs._trial import try_networks
-from lacewing.study.jobs._weights import check_count
+from lacewing.study.jobs._weights import check_count, mask_file
 from lacewing.study.jobs._workspace import Keep, Report, Workspace
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "load_attacks",
     "load_network",
     "load_signals",
+    "mask_file",
     "own_epochs",
     "plain_model",
     "plain_state",

@@ -13,7 +13,7 @@ from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError,
 from lacewing.methods import built
 from lacewing.study.jobs._observe import members, probe, publish
 from lacewing.study.jobs._progress import finished, missing_stops, trained
-from lacewing.study.jobs._weights import check_fits, load_weights
+from lacewing.study.jobs._weights import check_fits, load_weights, mask_file
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lacewing.sparsify.guard import Guard
+    from lacewing.sparsify.masks import Masks
     from lacewing.training.loop import TrainingState
 
 # Seconds between checkpoints, each at an epoch's end.
@@ -38,7 +39,7 @@ def run_sequence(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
     for job in sequence:
         probe_stored(work, job)
     head, *rest = sequence
-    if head.imposed is not None:
+    if head.imposed:
         if not trained(work.store, head):
             _run_imposed(work, head)
         return drop_weights(work, sequence)
@@ -64,29 +65,40 @@ def drop_weights(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
     if work.keep != "signals":
         return
     names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(sequence))]
-    if not any("imposed-shadow" in attack.needs for attack in work.attacks.values()):
-        names.append("masks.safetensors")
+    imposed = any("imposed-shadow" in attack.needs for attack in work.attacks.values())
+    taken = {network.mask_of for network in work.study.networks}
     for job in sequence:
         for name in names:
             work.store.drop_file(job.key, name)
+        if not imposed and job.network not in taken:
+            work.store.drop_file(job.key, "masks.safetensors")
 
 
 def _run_imposed(work: Workspace, job: NetworkJob) -> None:
     """Train a shadow from its own rewind point under the target's mask."""
+    assert job.origin is not None
+    masks = mask_taken(work, job)
+    model = build(work, job.origin)
+    guard = job.spec.guard(model)
+    guard.origin = rewind_point(work, job.origin, max(job.spec.keeps, default=0))
+    guard.masks = masks
+    guard.rewind()
+    _train_and_publish(work, job, model, guard=guard)
+
+
+def mask_taken(work: Workspace, job: NetworkJob) -> Masks:
+    """The trained mask of another network that a network is trained under, or that its own is made from.
+
+    Raises:
+        UsageError: it takes none.
+        FolderError: that mask was dropped.
+    """
     from lacewing.sparsify.masks import unpack
     from lacewing.training.checkpoints import load_tensors
 
-    assert job.imposed is not None
-    mask, origin = job.imposed.mask, job.imposed.origin
-    stored = work.store.file(mask.key, "masks.safetensors")
-    if stored is None:
-        raise FolderError(f"the mask of {mask.id} was dropped, and {job.id} needs it; give --out another folder.")
-    model = build(work, origin)
-    guard = job.spec.guard(model)
-    guard.origin = rewind_point(work, origin, max(job.spec.keeps, default=0))
-    guard.masks = unpack(load_tensors(stored))
-    guard.rewind()
-    _train_and_publish(work, job, model, guard=guard)
+    if job.mask is None:
+        raise UsageError("mask() needs the name of the network whose mask it is: let mask_of return it.")
+    return unpack(load_tensors(mask_file(work.store, job, job.mask)))
 
 
 def _train_entry(
@@ -102,17 +114,21 @@ def _train_entry(
         return
     jobs = [head, *followers]
     spec = jobs[-1].spec
-    training = _Training(work, jobs, rewinds, stops)
+    training = NetworksOfEntry(work, jobs, rewinds, stops)
     spec.train_networks(training)
     if missing := [job.id for job in jobs if not trained(work.store, job)]:
         raise UserCodeError(f"{missing[0]}: method {spec.method} did not train it; call fit once for each network.")
 
 
-class _Training:
+class NetworksOfEntry:
     """See `lacewing.methods.Training`: the networks of one entry and seed, some of which the store may hold."""
 
     def __init__(
-        self, work: Workspace, jobs: Sequence[NetworkJob], rewinds: Sequence[int], stops: Sequence[NetworkJob]
+        self,
+        work: Workspace,
+        jobs: Sequence[NetworkJob],
+        rewinds: Sequence[int] = (),
+        stops: Sequence[NetworkJob] = (),
     ) -> None:
         from lacewing.training.loop import stream
 
@@ -129,8 +145,11 @@ class _Training:
         files = ("model.safetensors", "masks.safetensors") if jobs[-1].spec.masked else ("model.safetensors",)
         return max((number for number in done if number and store.done(jobs[number].key, *files)), default=0)
 
-    def model(self) -> nn.Module:
-        return build(self._work, self._jobs[0])
+    def model(self, seed: int | None = None) -> nn.Module:
+        return build(self._work, self._jobs[0], seed)
+
+    def mask(self) -> Masks:
+        return mask_taken(self._work, self._jobs[0])
 
     def state(self, epoch: int) -> dict[str, Tensor]:
         return rewind_point(self._work, self._jobs[0], epoch)
@@ -176,7 +195,7 @@ def _check_own(work: Workspace, job: NetworkJob, model: nn.Module, guard: Guard 
     if guard is not None and guard.model is not model:
         raise UserCodeError(f"{job.id}: method {job.method} gives fit a guard of another model; make it of the same.")
     masks = guard.masks if guard is not None else {}
-    pruned = job.spec.masked and (job.level > 0 or len(job.spec.steps(job.train)) == 1)
+    pruned = job.spec.has_mask(job.step, job.train)
     if (masks and not job.spec.masked) or (pruned and not masks):
         mend = "set masked = True in its class" if masks else "give fit a guard with masks, or leave masked out"
         raise UserCodeError(f"{job.id}: method {job.method} trains it {'under' if masks else 'without'} masks; {mend}.")
@@ -212,13 +231,13 @@ def rewind_point(work: Workspace, head: NetworkJob, epoch: int) -> dict[str, Ten
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def build(work: Workspace, job: NetworkJob) -> nn.Module:
-    """The job's network at its initialisation, on the study's device."""
+def build(work: Workspace, job: NetworkJob, seed: int | None = None) -> nn.Module:
+    """The job's network at its initialisation, or drawn anew from another ``seed``, on the study's device."""
     import torch
 
     from lacewing.training.loop import stream
 
-    torch.manual_seed(stream(*job.stream("init")))
+    torch.manual_seed(stream(*job.stream("init")) if seed is None else seed)
     model = models.build(job.model, work.dataset.shape, work.dataset.classes, dropout=job.train.dropout)
     if job.spec.reshapes:
         model = built(job.spec, model)

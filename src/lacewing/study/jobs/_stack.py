@@ -45,7 +45,7 @@ def run_stack(work: Workspace, sequences: Sequence[Sequence[NetworkJob]]) -> Non
     pruned = [[heads, *levels] for _, levels in itertools.groupby(rest, key=lambda jobs: jobs[0].spec)]
     dead: dict[int, str] = {}  # by place in the stack
     if not all(trained(work.store, job) for job in heads):
-        _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds)
+        _train(work, heads, *_begun(work, heads), dead, rewinds)
     for levels in pruned:
         _prune(work, levels, dead, rewinds)
     for sequence in sequences:
@@ -66,7 +66,7 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
     origin = max(spec.keeps, default=0)
     files = ["model.safetensors", *([f"rewind-{origin}.safetensors"] if origin else [])]
     if not all(work.store.done(job.key, *files) for place, job in enumerate(heads) if place not in dead):
-        _train(work, heads, [single.build(work, job) for job in heads], None, dead, rewinds, files)
+        _train(work, heads, *_begun(work, heads), dead, rewinds, files)
     start = max(
         number
         for number, jobs in enumerate(levels)
@@ -90,11 +90,17 @@ def _prune(work: Workspace, levels: Sequence[Sequence[NetworkJob]], dead: dict[i
         _train(work, jobs, models, guards, dead, [])
 
 
+def _begun(work: Workspace, heads: Sequence[NetworkJob]) -> tuple[list[nn.Module], list[Guard | None]]:
+    """The first networks of a stack as their training begins, with the guards of those that have masks."""
+    begun = [job.spec.begin(single.NetworksOfEntry(work, [job])) for job in heads]
+    return [model for model, _ in begun], [guard for _, guard in begun]
+
+
 def _train(
     work: Workspace,
     jobs: Sequence[NetworkJob],
     models: Sequence[nn.Module],
-    guards: Sequence[Guard] | None,
+    guards: Sequence[Guard | None],
     dead: dict[int, str],
     rewinds: Sequence[int],
     files: Sequence[str] = (),
@@ -142,7 +148,7 @@ def _train(
         train,
         normalisation=work.normalisation,
         seeds=[stream(*jobs[place].stream("train")) for place in places],
-        masks=[guards[place].masks if guards is not None else {} for place in places],
+        masks=[{} if (guard := guards[place]) is None else guard.masks for place in places],
         progress=None if states is None else [copy.deepcopy(states[place]) for place in places],
         on_epoch=on_epoch,
         trainer=trainer,
@@ -155,9 +161,14 @@ def _train(
         if bad is not None:
             dead[place] = f"{job.id}: the loss became {bad.loss} in epoch {bad.epoch}; try a smaller train.lr."
             continue
-        guard = guards[place] if guards is not None else None
         publish(
-            work, job, models[place], found[place].curve, guard=guard, rewinds=rewinds, seconds=found[place].seconds
+            work,
+            job,
+            models[place],
+            found[place].curve,
+            guard=guards[place],
+            rewinds=rewinds,
+            seconds=found[place].seconds,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lacewing import models
@@ -44,6 +45,14 @@ def load_weights(store: Store, job: NetworkJob, model: nn.Module) -> None:
     state = load_tensors(store.need(job.key, "model.safetensors"))
     check_fits(job, model, state)
     model.load_state_dict(state)
+
+
+def mask_file(store: Store, job: NetworkJob, of: NetworkJob) -> Path:
+    """The file of the trained mask that ``job`` takes from another network. Raises `FolderError` if it was dropped."""
+    path = store.file(of.key, "masks.safetensors")
+    if path is None:
+        raise FolderError(f"the mask of {of.id} was dropped, and {job.id} needs it; give --out another folder.")
+    return path
 
 
 def check_fits(job: NetworkJob, model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -9,13 +9,12 @@ from lacewing.attacks import ATTACKS, Attack
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
 from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings
-from lacewing.study.plan._jobs import AttackJob, Imposed, NetworkJob, Plan, Side
+from lacewing.study.plan._jobs import AttackJob, NetworkJob, Plan, Side
 from lacewing.study.plan._networks import fingerprints, imposed_sequences, probed, sequences_of
 from lacewing.study.plan._only import only
 
 __all__ = [
     "AttackJob",
-    "Imposed",
     "NetworkJob",
     "Plan",
     "Side",

@@ -70,7 +70,7 @@ class Networks:
 
     def own(self) -> Iterable[NetworkJob]:
         """The networks that the study declares: all but those under an imposed mask."""
-        return (job for sequence in self.sequences for job in sequence if job.imposed is None)
+        return (job for sequence in self.sequences for job in sequence if not job.imposed)
 
     def targets(self) -> list[NetworkJob]:
         """The networks that are attacked."""
@@ -137,7 +137,8 @@ class Networks:
     @cached_property
     def _imposed(self) -> dict[str, NetworkJob]:
         """By the key of a target: the shadow under its mask."""
-        return {job.imposed.mask.key: job for sequence in self.sequences for job in sequence if job.imposed is not None}
+        found = (job for sequence in self.sequences for job in sequence if job.imposed)
+        return {job.mask.key: job for job in found if job.mask is not None}
 
     @cached_property
     def _named(self) -> dict[str, list[NetworkJob]]:

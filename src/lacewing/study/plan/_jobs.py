@@ -28,7 +28,9 @@ class NetworkJob:
     model: Model
     # What the study's attacks ask it beyond plain outputs and sensitivity: a kind of question, the key of its answers.
     probes: tuple[tuple[str, str], ...] = ()
-    imposed: Imposed | None = None
+    # The network whose mask it is trained under, or its own mask is made from, if that is not its own sequence's.
+    mask: NetworkJob | None = None
+    origin: NetworkJob | None = None  # of a shadow under its target's mask: where its rewind point is from, a dense one
     stack: str | None = None  # names the networks that are trained together with it, see ``lacewing.training.stack``
     family: str = ""
     kind: Kind | None = None
@@ -39,6 +41,16 @@ class NetworkJob:
     def network(self) -> str:
         """The network's name, the same for every role and seed."""
         return self.name or self.step.network
+
+    @property
+    def imposed(self) -> bool:
+        """Whether it is a shadow that is trained under its target's mask, from its own rewind point."""
+        return self.origin is not None
+
+    @property
+    def needs(self) -> tuple[NetworkJob, ...]:
+        """Networks that are trained before it in other sequences."""
+        return tuple(job for job in (self.mask, self.origin) if job is not None)
 
     @property
     def method(self) -> str:
@@ -76,14 +88,6 @@ class NetworkJob:
     def last_epoch(self) -> int:
         """The epoch after which the network is observed."""
         return self.train.epochs if self.stop is None else self.stop
-
-
-@dataclass(frozen=True, slots=True)
-class Imposed:
-    """A mask that is not the network's own: a shadow trained under the target's, from its own rewind point."""
-
-    mask: NetworkJob  # the target whose mask it is
-    origin: NetworkJob  # the dense shadow whose rewind point training starts from
 
 
 @dataclass(frozen=True, slots=True)

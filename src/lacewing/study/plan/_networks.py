@@ -11,9 +11,9 @@ from lacewing.errors import UsageError
 from lacewing.methods import Method, Step
 from lacewing.models import fingerprint
 from lacewing.results import Role
-from lacewing.study.declared import Study, kind_of
+from lacewing.study.declared import Study, in_order, kind_of
 from lacewing.study.plan._attacks import Networks
-from lacewing.study.plan._jobs import KEYS, Imposed, NetworkJob
+from lacewing.study.plan._jobs import KEYS, NetworkJob
 
 
 def fingerprints(study: Study) -> dict[str, dict[str, Any]]:
@@ -69,13 +69,17 @@ def _sequences(
 ) -> Iterator[tuple[NetworkJob, ...]]:
     """Entries that start from a dense network share it where the study trains one alike, all in one sequence."""
 
+    named: dict[str, NetworkJob] = {}
+
     def job(entry: Method, of: Method, step: Step, stack: str | None = None) -> NetworkJob:
-        train = study.train_of(of)
+        train, mask = study.train_of(of), None if of.mask_of is None else named[of.mask_of]
         method = dict(step.key) if of.source is None else {**step.key, "source": of.source}
         model = models.get(entry.entry, models[""])
         config = {**common, "model": model, "method": method, "train": train.identity(), "role": role, "seed": seed}
         if init:
             config["init"] = init
+        if mask is not None:
+            config["mask"] = mask.key
         if train.stack > 1:
             place = study.run.seeds.index(seed) * study.run.inits + init
             number, config["place"] = divmod(place, train.stack)
@@ -89,6 +93,7 @@ def _sequences(
             of,
             train,
             study.model_of(of),
+            mask=mask,
             stack=stack,
             family=entry.family_of(step),
             kind=kind_of(study, entry) if of is entry else "control",
@@ -96,15 +101,15 @@ def _sequences(
         )
 
     sequences: dict[str, list[NetworkJob]] = {}
-    alone = [entry for entry in study.networks if entry.first() is entry]
     names: dict[str, str] = {}  # by key
-    for entry in alone + [entry for entry in study.networks if entry.first() is not entry]:
+    for entry in in_order(study):
         head, *rest = entry.steps(study.train_of(entry))
         head_job = job(entry, entry.first(), head)
         sequence = sequences.setdefault(head_job.key, [head_job])
         followers = [job(entry, entry, step, sequence[0].stack) for step in rest]
         sequence += followers
         for each in followers if entry.first() is not entry else [head_job, *followers]:
+            named[each.network] = each
             if names.setdefault(each.key, each.network) != each.network:
                 raise UsageError(
                     f"networks: method {each.method} makes '{names[each.key]}' and '{each.network}' alike; give each "
@@ -118,17 +123,17 @@ def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]])
     networks = Networks(study, sequences)
     found: list[tuple[NetworkJob, ...]] = []
     for target in networks.targets():
-        shadow = networks.shadow(target) if target.spec.masked and target.level else None
+        pruned = target.spec.masked and (target.level or target.mask is not None)
+        shadow = networks.shadow(target) if pruned else None
         denser = networks.denser(shadow) if shadow is not None else ()
         if shadow is not None and denser:
             origin = denser[0]
             config = {"schema": KEYS, "kind": "network", "mask": target.key, "origin": origin.key}
             key = canonical_key({**config, "train": target.train.identity()})
-            imposed = Imposed(target, origin)
             # Under random-halves one network is the shadow of several targets.
             name = f"{target.network}-imposed" + (f"-{target.seed}" if shadow.seed != target.seed else "")
-            job = replace(target, key=key, name=name, role="shadow", seed=shadow.seed, imposed=imposed, stack=None)
-            found.append((job,))
+            job = replace(target, key=key, name=name, role="shadow", seed=shadow.seed, stack=None)
+            found.append((replace(job, mask=target, origin=origin),))
     return found
 
 

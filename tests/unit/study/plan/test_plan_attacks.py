@@ -94,9 +94,9 @@ def test_denser_versions_are_those_of_the_same_sequence_and_other_shadows_are_wh
             assert others["mismatched"].method == target.method
             assert others["mismatched"].network != target.network
         if attack.attack == "discriminator-imposed-mask":
-            imposed = others["imposed"].imposed
-            assert imposed is not None
-            assert (imposed.mask.key, imposed.origin.role) == (target.key, "shadow")
+            mask, origin = others["imposed"].needs
+            assert others["imposed"].imposed
+            assert (mask.key, origin.role) == (target.key, "shadow")
 
 
 def test_attacks_that_ask_more_change_no_network_but_what_is_asked_of_it() -> None:

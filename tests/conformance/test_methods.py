@@ -21,6 +21,7 @@ METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "dense": ({"method": "dense"}, 1),
     "imp": ({"method": "imp", "levels": 3, "fraction": 0.4}, 4),
     "imp from the start": ({"method": "imp", "levels": 2, "fraction": 0.45, "rewind": "init"}, 3),
+    "imp with balanced confidences": ({"method": "imp-balanced", "levels": 1, "fraction": 0.5, "balance": 2.0}, 2),
     "butterfly of two factors": ({"method": "butterfly", "segments": 2, "factors": 2}, 1),
     "butterfly of three factors": ({"method": "butterfly", "segments": 3, "factors": 3}, 1),
     "butterfly in DeBut's order": ({"method": "butterfly", "segments": 3, "columns": "kernel-first"}, 1),

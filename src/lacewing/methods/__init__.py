@@ -9,6 +9,7 @@ from lacewing.config import shown, validated
 from lacewing.errors import UsageError
 from lacewing.methods._base import SHARED, Method, Step, Training, built, short_name
 from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, record
+from lacewing.methods.balanced import Balanced
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
 from lacewing.methods.early_stopped import EarlyStopped
@@ -25,6 +26,7 @@ from lacewing.support.user_code import user_code
 __all__ = [
     "METHODS",
     "SHARED",
+    "Balanced",
     "Butterfly",
     "Dense",
     "EarlyStopped",
@@ -51,6 +53,7 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     "dense": Dense,
     "imp": Imp,
+    "imp-balanced": Balanced,
     "butterfly": Butterfly,
     "early-stopped": EarlyStopped,
     "ticket": Ticket,

@@ -159,7 +159,7 @@ def _train_epoch(
     if trainer is not None:
         means = trainer.epoch(model, batches, optimizer, drawn, rates, masks)
     elif replay is None:
-        means = torch.stack(_one_by_one(model, batches, optimizer, config, drawn, rates)) / len(batches.y)
+        means = torch.stack(one_by_one(model, batches, optimizer, config, drawn, rates)) / len(batches.y)
     else:
         means = torch.stack(replay.epoch(drawn, rates)) / len(batches.y)
     mean_loss, accuracy = means.tolist()
@@ -181,13 +181,14 @@ def _keep(progress: TrainingState, model: nn.Module, optimizer: torch.optim.Opti
     }
 
 
-def _one_by_one(
+def one_by_one(
     model: nn.Module,
     batches: Batches,
     optimizer: torch.optim.Optimizer,
     config: Train,
     seed: int,
     rates: Sequence[float],
+    penalty: objective.Penalty | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Train an epoch; the sum of losses over records and the number of correct answers, on the device."""
     device = batches.y.device
@@ -195,7 +196,7 @@ def _one_by_one(
     for lr, batch in zip(rates, batches.epoch(seed), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss, correct = train_step(model, batch, optimizer, config)
+        loss, correct = train_step(model, batch, optimizer, config, penalty)
         loss_sum += loss * len(batch.labels)
         right += correct
     return loss_sum, right
@@ -213,13 +214,19 @@ def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.
 
 
 def train_step(
-    model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, config: Train
+    model: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    config: Train,
+    penalty: objective.Penalty | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward, backward, optimiser; the mean loss to record, and the number of right answers (see `objective`)."""
     inputs, labels, mixed = batch
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits: Tensor = model(inputs)
     loss, recorded = objective.losses(logits.float(), labels, smoothing=config.label_smoothing, mixed=mixed)
+    if penalty is not None:
+        loss = loss + penalty(logits.float())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

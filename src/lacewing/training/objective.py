@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lacewing.training.batches import Mixed
+
+# What a method adds to the mean loss of a batch, from logits (..., B, C) of one network or of several: (...).
+Penalty = Callable[[Tensor], Tensor]
 
 
 def losses(

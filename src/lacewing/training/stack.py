@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -119,14 +119,11 @@ def train_stack(
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
         rates = [lr_at(config, epoch * steps + step, steps) for step in range(steps)]
+        passes = [stream(seed, epoch, "batches") for seed in seeds]
         stack.reseed([stream(seed, epoch, "model") for seed in seeds])
         if trainer is None:
-            chosen = members.gather(1, torch.stack([_order(seed, epoch, count) for seed in seeds]).to(device))
-            drawn = [chosen, *(each.to(device) for each in _mixup(config, seeds, epoch, count))]
-            batches = zip(*(torch.split(each, config.batch_size, dim=1) for each in drawn), strict=True)
-            means = stack.train_epoch(optimizer, records, labels, batches, rates, config.label_smoothing) / count
+            means = stack.train_epoch(optimizer, records, labels, members, config, passes, rates)
         else:
-            passes = [stream(seed, epoch, "batches") for seed in seeds]
             means = trainer.stack_epoch(stack, optimizer, records, labels, members, config, passes, rates)
         stack.unload(models)
         for k, (mean_loss, accuracy) in enumerate(means.T.tolist()):
@@ -154,17 +151,15 @@ def _check(models: Sequence[nn.Sequential], config: Train) -> None:
         )
 
 
-def _order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of records, as ``Batches`` draws it."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(stream(seed, epoch, "batches")))
-
-
-def _mixup(config: Train, seeds: Sequence[int], epoch: int, count: int) -> tuple[Tensor, ...]:
-    """The draws of mixup of each network, as ``Batches`` draws them: partners and shares, each (K, M); none without."""
-    if not config.mixup:
-        return ()
-    drawn = [draw_mixup(stream(seed, epoch, "batches"), count, config.batch_size, config.mixup) for seed in seeds]
-    return tuple(torch.stack(each) for each in zip(*drawn, strict=True))
+def _batches(members: Tensor, config: Train, seeds: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
+    """The batches of one pass, as ``Batches`` draws them: indices and, with mixup, partners and shares; each (K, B)."""
+    count = members.shape[1]
+    orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    drawn = [members.gather(1, torch.stack(orders).to(members.device))]
+    if config.mixup:
+        mixed = [draw_mixup(seed, count, config.batch_size, config.mixup) for seed in seeds]
+        drawn += [torch.stack(each).to(members.device) for each in zip(*mixed, strict=True)]
+    return zip(*(torch.split(each, config.batch_size, dim=1) for each in drawn), strict=True)
 
 
 class Stack:
@@ -209,25 +204,31 @@ class Stack:
         optimizer: torch.optim.Optimizer,
         records: Tensor,
         labels: Tensor,
-        batches: Iterable[Sequence[Tensor]],
+        members: Tensor,
+        config: Train,
+        seeds: Sequence[int],
         rates: Sequence[float],
-        smoothing: float,
+        penalty: objective.Penalty | None = None,
     ) -> Tensor:
-        """One step per batch of indices (K, B), and its draws of mixup; (2, K) sums of losses and of right answers."""
-        sums = torch.zeros(2, len(self.generators), device=records.device)
-        for (index, *mixup), lr in zip(batches, rates, strict=True):
+        """Plain SGD on shuffled batches, see `StackTrainer.stack_epoch`; (2, K) mean losses and accuracies."""
+        sums, smoothing = torch.zeros(2, len(seeds), device=records.device), config.label_smoothing
+        for (index, *mixup), lr in zip(_batches(members, config, seeds), rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr
             inputs, wanted, mixed = _flat(records[index], labels[index], *mixup)
-            logits = self.forward(inputs.view(*index.shape, -1)).flatten(0, 1)
+            answers = self.forward(inputs.view(*index.shape, -1))
+            logits = answers.flatten(0, 1)
             losses, recorded = objective.losses(logits, wanted, smoothing=smoothing, mixed=mixed, reduction="none")
+            loss = losses.view(index.shape).mean(1)
+            if penalty is not None:
+                loss = loss + penalty(answers)
             optimizer.zero_grad(set_to_none=True)
-            losses.view(index.shape).mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            loss.sum().backward()  # type: ignore[no-untyped-call]
             self.mask_gradients()
             optimizer.step()
             found = [recorded, objective.right(logits, wanted, mixed)]
             sums += torch.stack([each.view(index.shape).sum(1) for each in found])
-        return sums
+        return sums / members.shape[1]
 
     def _own(self, x: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
         """Each network's part of (K, N, features), with its random stream."""

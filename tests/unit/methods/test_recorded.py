@@ -88,7 +88,8 @@ def test_a_method_of_the_user_s_is_not_trained_in_stacks(own_method: Path, tmp_p
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_names_its_networks_and_starts_with_the_first(name: str):
-    needed = {"imp": {"levels": 3}}.get(name, {"of": "imp-03"} if "of" in METHODS[name].model_fields else {})
+    fields = METHODS[name].model_fields
+    needed = {**({"levels": 3} if "levels" in fields else {}), **({"of": "imp-03"} if "of" in fields else {})}
     method = of_entry({"method": name, **needed}, 0, {"epochs": 30})
     steps = method.steps(Train())
     assert [step.level for step in steps] == [*range(len(steps))]

@@ -4,6 +4,7 @@ Conventions: N records; ``scores_N`` is higher for members; ``member_N`` is True
 raises `UsageError` where scores are not finite, lengths differ, or members or non-members are missing.
 """
 
+from lacewing.metrics._accountant import MOST_NOISE, dp_epsilon, dp_noise, most_tpr, renyi_sampled_gaussian
 from lacewing.metrics._checks import Bools, Estimate, Floats
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
 from lacewing.metrics._epsilon import EpsilonAudit, epsilon_audit, epsilon_lower_bound, one_run_epsilon
@@ -37,6 +38,7 @@ VERSION = 2  # part of the keys of attacks: raise it when a stored metric is com
 __all__ = [
     "EPSILON_ASSUMED",
     "FEWEST_SEEDS",
+    "MOST_NOISE",
     "VERSION",
     "Bools",
     "Detectable",
@@ -53,6 +55,8 @@ __all__ = [
     "clopper_pearson",
     "defence",
     "detectable",
+    "dp_epsilon",
+    "dp_noise",
     "epsilon_audit",
     "epsilon_gaussian_dp",
     "epsilon_hull_bonferroni_split",
@@ -60,6 +64,7 @@ __all__ = [
     "fieller",
     "least_nonmembers",
     "mean_over_seeds",
+    "most_tpr",
     "one_run_epsilon",
     "one_run_fdp_epsilon",
     "one_run_gaussian_dp_epsilon",
@@ -68,6 +73,7 @@ __all__ = [
     "paired",
     "ratio_of_means",
     "realised_fpr",
+    "renyi_sampled_gaussian",
     "resampled_means",
     "resolves",
     "roc",

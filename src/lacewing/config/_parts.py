@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, no_longer_than
 
@@ -87,6 +87,12 @@ class Model(Part):
         ]
         | None
     ) = None
+    norm: Literal["batch", "group"] | None = None  # ResNets; None: batch
+
+    @field_validator("norm")
+    @classmethod
+    def _batch_is_the_default(cls, norm: str | None) -> str | None:
+        return None if norm == "batch" else norm  # so that both have one key
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
@@ -94,8 +100,8 @@ class Model(Part):
             raise ValueError("give either name (a registry name) or factory ('package.module:function')")
         if self.factory is not None and not _FACTORY.fullmatch(self.factory):
             raise ValueError(f"factory {self.factory!r} is not of the form 'package.module:function'")
-        if self.factory is not None and (self.width is not None or self.hidden is not None):
-            raise ValueError("width and hidden are options of registry models; a factory sets its own sizes")
+        if self.factory is not None and (self.width is not None or self.hidden is not None or self.norm is not None):
+            raise ValueError("width, hidden and norm are options of registry models; a factory sets its own sizes")
         return self
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DEPTHS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56)}
 SENTENCES = {  # of each model that is built in
-    name: f"A ResNet of {depth} layers for small images (He et al. 2016); option width."
+    name: f"A ResNet of {depth} layers for small images (He et al. 2016); options width, norm."
     for name, depth in _DEPTHS.items()
 } | {"mlp": "A multi-layer perceptron for records of any shape; option hidden."}
 NAMES = tuple(SENTENCES)
@@ -42,15 +42,17 @@ def check(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0
         if model.name not in there:
             known = (*NAMES, *there)
             raise UsageError(f"model.name: unknown model '{model.name}'; {did_you_mean(model.name, known)}")
-        if model.width is not None or model.hidden is not None:
+        if model.width is not None or model.hidden is not None or model.norm is not None:
             raise UsageError(
-                f"model.name: '{model.name}' of an installed package takes no width and no hidden, which are options "
+                f"model.name: '{model.name}' of an installed package takes no width, hidden or norm, which are options "
                 "of the models here; leave them out."
             )
         _check_dropout(model, dropout)
         return
     if model.name == "mlp" and model.width is not None:
         raise UsageError("model.width is an option of ResNets; for 'mlp' set model.hidden, e.g. [256, 256].")
+    if model.name == "mlp" and model.norm is not None:
+        raise UsageError("model.norm is an option of ResNets; 'mlp' has no norm, so leave it out.")
     if model.name in _DEPTHS and model.hidden is not None:
         raise UsageError("model.hidden is an option of 'mlp'; for a ResNet set model.width, e.g. 16.")
     if model.name in _DEPTHS and len(shape) != 3:
@@ -161,17 +163,20 @@ def build(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0
     from lacewing.models.resnet import ResNet
 
     assert model.name is not None
-    return ResNet(_DEPTHS[model.name], classes, channels=shape[0], width=model.width or WIDTH, dropout=dropout)
+    depth, width = _DEPTHS[model.name], model.width or WIDTH
+    return ResNet(depth, classes, channels=shape[0], width=width, dropout=dropout, norm=model.norm or "batch")
 
 
 def fingerprint(model: Model) -> dict[str, Any]:
     """What identifies the model in a job's key: its settings and, where it is no model of ours, the hash of its source.
 
+    A field that came later counts only where it is not its default.
+
     Raises:
         UsageError: the factory's module has no source to hash, so its networks could not be told apart from older ones;
             or an installed package adds a model of the same name.
     """
-    settings = model.model_dump(mode="json")
+    settings = {name: value for name, value in model.model_dump(mode="json").items() if name != "norm" or value}
     if not is_own(model):
         refuse_ambiguous([str(model.name)], MODELS, "model.name", built_in=NAMES)
         return settings

@@ -464,6 +464,7 @@ CHANGES = [  # one for every field of a study that may change no network once it
     "data.seed=1",
     "model.name=resnet14",
     "model.width=8",
+    "model.norm=group",
     "train.epochs=4",
     "train.batch_size=32",
     "train.lr=0.2",

@@ -10,7 +10,7 @@ from lacewing.errors import UsageError
 from lacewing.methods import Dense
 from lacewing.study import jobs
 from lacewing.study.declared import builtin_studies, load_study
-from lacewing.study.plan import make_plan, only
+from lacewing.study.plan import fingerprints, make_plan, only
 
 SMALL = {
     "name": "small",
@@ -403,7 +403,7 @@ def test_the_keys_of_the_shipped_studies_are_stable():
     found = {}
     for name in builtin_studies():
         study = load_study(name, ["attacks.names=['discriminator']", "train.precision=fp32"]).resolved("fp32")
-        plan = make_plan(study, data_digest=DIGEST, models={"": study.model.model_dump(mode="json")})
+        plan = make_plan(study, data_digest=DIGEST, models=fingerprints(study))
         keys = (sorted(f"{job.id} {job.key}" for job in jobs) for jobs in (plan.networks, plan.attacks))
         found[name] = tuple(hashlib.sha256("\n".join(of).encode()).hexdigest() for of in keys)
     assert found == golden

@@ -91,6 +91,23 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Privacy:
+    """What DP-SGD guarantees each record of a training set, or that it guarantees nothing."""
+
+    noise: float  # standard deviation of the noise over the clipping norm
+    epsilon: float | None = None  # None: no guarantee
+    delta: float | None = None
+
+    def __str__(self) -> str:
+        if self.epsilon is None or self.delta is None:
+            return "no guarantee: gradients are clipped, and no noise is added to them"
+        told = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g})"
+        most = metrics.most_tpr(self.epsilon, self.delta, 0.01)
+        limit = f"no attack exceeds {100 * most:.3g} % TPR at 1 % FPR" if most < 0.9995 else "no attack is ruled out"
+        return f"{told}: a guarantee under the accountant's assumptions, under which {limit}"
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkResult:
     """A trained network. Accuracies are shares in 0..1 on the records of its own role."""
 
@@ -113,6 +130,10 @@ class NetworkResult:
     family: str = ""  # recipes that are compared as one: a [[networks]] entry, or several that declare it
     kind: Kind | None = None  # dense: what the others are measured against; None: not known
     init: int = 0  # which initialisation and order of training on the seed's split
+    # DP-SGD: the noise multiplier, 0 for clipping alone; epsilon at delta, None where there is no guarantee.
+    dp_noise: float | None = None
+    epsilon: float | None = None
+    delta: float | None = None
     curve: tuple[Epoch, ...] = ()
 
     @property
@@ -129,6 +150,11 @@ class NetworkResult:
     def stopped(self) -> bool:
         """Whether it is a dense network observed before its training's end."""
         return self.method == STOPPED
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """What its training guarantees; None: it was not trained by DP-SGD."""
+        return None if self.dp_noise is None else Privacy(self.dp_noise, self.epsilon, self.delta)
 
     @property
     def id(self) -> str:
@@ -217,7 +243,8 @@ _ABOUT = (
 )
 _ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
 _LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind", "init")
-_COUNTED = (*_ABOUT[3:], *_LATER[:3], "init")  # columns of numbers
+_PRIVACY = ("dp_noise", "epsilon", "delta")  # where a network was trained by DP-SGD
+_COUNTED = (*_ABOUT[3:], *_LATER[:3], "init", *_PRIVACY)  # columns of numbers
 _NETWORK = TypeAdapter(NetworkResult)
 _ROUNDING = 1e-9  # of the ends of intervals
 
@@ -230,7 +257,8 @@ def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResult]) -> str:
     """results.csv: a row per network and attack; a network that no attack was run on has a row of its own.
 
-    It holds no times, paths or machine facts, so that equal runs give equal bytes. Words that a spreadsheet would
+    It holds no times, paths or machine facts, so that equal runs give equal bytes. Where a network was trained by
+    DP-SGD there are the columns dp_noise, epsilon and delta. Words that a spreadsheet would
     compute as a formula begin with an apostrophe.
     """
     measured = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
@@ -238,8 +266,10 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
     for result in attacks:
         by_network.setdefault(result.network.id, []).append(result)
     text = io.StringIO()
+    networks = list(networks)
+    later = (*_LATER, *_PRIVACY) if any(network.dp_noise is not None for network in networks) else _LATER
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["schema", *_ABOUT, *_ATTACK, *measured, *_LATER])
+    table.writerow(["schema", *_ABOUT, *_ATTACK, *measured, *later])
     for network in networks:
         for found in by_network.get(network.id, [None]):
             row = [SCHEMA, *(getattr(network, name) for name in _ABOUT)]
@@ -247,7 +277,7 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
             for metric in METRICS:
                 estimate = (found.metrics.get(metric) if found else None) or (None, None, None)
                 row += (None if value is None or math.isnan(value) else value for value in estimate)
-            table.writerow(map(cell, [*row, *(getattr(network, name) for name in _LATER)]))
+            table.writerow(map(cell, [*row, *(getattr(network, name) for name in later)]))
     return text.getvalue()
 
 
@@ -274,7 +304,7 @@ def read_results_csv(path: str | Path) -> tuple[list[NetworkResult], list[Attack
             raise UsageError(f"{place}, line {number}: {len(cells)} cells under {len(head)} columns.")
         row = {name: value.removeprefix("'") for name, value in zip(head, cells, strict=True) if value != ""}
         try:
-            about = {name: row[name] for name in (*_ABOUT, *_LATER) if name in row}
+            about = {name: row[name] for name in (*_ABOUT, *_LATER, *_PRIVACY) if name in row}
             if odd := next((name for name in _COUNTED if not _plain(about.get(name, "0"))), None):
                 raise ValueError(odd)
             found = _NETWORK.validate_strings(about)
@@ -309,7 +339,9 @@ def impossible(network: NetworkResult) -> str | None:
         return "density"
     if not 0 < network.nonzero <= network.parameters:
         return "nonzero"
-    return next((name for name in ("seed", "init") if getattr(network, name) < 0), None)
+    if network.delta is not None and not 0 < network.delta < 1:
+        return "delta"
+    return next((name for name in ("seed", "init", "dp_noise", "epsilon") if (getattr(network, name) or 0) < 0), None)
 
 
 def _plain(text: str) -> bool:

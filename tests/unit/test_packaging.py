@@ -29,7 +29,7 @@ EXTRAS = {
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where the module is called otherwise
 # Modules that only part of the package imports, and the extra that this part needs. Triton comes with CUDA builds of
 # torch, and lazylinop is a row of one benchmark that is left out without it: both are asked for inside `try`.
-OF_AN_EXTRA = {"onnx": "onnx", "onnxscript": "onnx", "ray": "ray", "triton": "dev", "lazylinop": "dev"}
+OF_AN_EXTRA = {"onnx": "onnx", "onnxscript": "onnx", "ray": "ray", "triton": "dev", "lazylinop": "dev", "opacus": "dp"}
 
 
 def imported(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, 
 from lacewing.methods.balanced import Balanced
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
+from lacewing.methods.dp_sgd import DpSgd
 from lacewing.methods.early_stopped import EarlyStopped
 from lacewing.methods.imp import Imp
 from lacewing.methods.random_mask import RandomMask
@@ -29,6 +30,7 @@ __all__ = [
     "Balanced",
     "Butterfly",
     "Dense",
+    "DpSgd",
     "EarlyStopped",
     "Imp",
     "Look",
@@ -60,6 +62,7 @@ METHODS: dict[str, type[Method]] = {
     "random-mask": RandomMask,
     "shuffled-mask": ShuffledMask,
     "reinitialised": Reinitialised,
+    "dp-sgd": DpSgd,
 }
 _OTHER = "#009e73", "D"  # colour and marker of methods that choose none
 

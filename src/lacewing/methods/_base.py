@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lacewing.config import Part, Train, folder_name
 from lacewing.errors import UsageError, UserCodeError
-from lacewing.results import Kind, Look, Trait
+from lacewing.results import Kind, Look, Privacy, Trait
 from lacewing.support.loading import source_digest
 from lacewing.support.user_code import user_code
 
@@ -234,6 +234,16 @@ class Method(Part):
     def train_networks(self, training: Training) -> None:
         """Train what is missing of the entry's networks: call ``training.fit`` once for each."""
         training.fit(*self.begin(training))
+
+    def privacy(self, train: Train, records: int, step: Step) -> Privacy | None:
+        """What the training of a network guarantees each record; None: nothing that an accountant could tell.
+
+        Arguments as of `trainer`.
+
+        Raises:
+            UsageError: the settings cannot be met with so many records. It begins with the name of the field.
+        """
+        return None
 
     def trainer(self, train: Train, records: int) -> Trainer | None:
         """What trains an epoch of the entry's networks; None: plain SGD on shuffled batches.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lacewing.metrics import clopper_pearson
 from lacewing.reporting._data import ReportData, density_text, leading_attack, number, percent, realised
 from lacewing.reporting._looks import Key
-from lacewing.results import LABELS, AttackResult, NetworkResult, repeat
+from lacewing.results import LABELS, AttackResult, NetworkResult
 from lacewing.tradeoff import ordered
 
 
@@ -49,29 +49,30 @@ def networks(data: ReportData) -> Table:
     population = any(n.population_accuracy is not None for n in data.networks)
     columns += [("Clean test accuracy", True)] * clean + [("Held-out accuracy", True)] * holdout
     columns += [("Population accuracy", True)] * population
+    private = any(n.privacy is not None for n in data.networks)
+    columns += [("Epsilon (DP-SGD)", True)] * private
     columns += [("Prunable density", True), ("Non-zero", True), ("n (members + others)", True), ("Attack", False)]
 
     lead = leading_attack(data)
     attacked: dict[str, list[AttackResult]] = {}
-    every, found = data.runs.networks or data.networks, data.runs.attacks or data.attacks
-    for attack in found:
+    for attack in data.attacks:
         if attack.attack == lead:
             attacked.setdefault(attack.network.id, []).append(attack)
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
-    methods = ordered(n.method for n in every)
+    methods = ordered(n.method for n in data.networks)
     rows = []
-    for network in sorted(every, key=lambda n: _place(n, methods)):
+    for network in sorted(data.networks, key=lambda n: _place(n, methods)):
         for result in attacked.get(network.id, [None]):
-            cells = _cells(data, network, result, sizes.get(network.seed), clean, holdout, population)
+            cells = _cells(data, network, result, sizes.get(network.seed), clean, holdout, population, private)
             rows.append(TableRow(network.role, data.key(network.method, network.kind), cells))
     return Table(columns, rows)
 
 
-def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int, int]:
+def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int]:
     """Targets before shadows and by method, controls of a method after its others; then all early stops, by epoch."""
     rank = len(n.curve) if n.stopped else methods.index(n.method)
-    return n.stopped, n.role != "target", rank, n.kind == "control", n.network, n.seed, n.init
+    return n.stopped, n.role != "target", rank, n.kind == "control", n.network, n.seed
 
 
 def _cells(
@@ -82,6 +83,7 @@ def _cells(
     clean: bool,
     holdout: bool,
     population: bool,
+    private: bool,
 ) -> list[Cell]:
     # Records held out for tuning were not trained on, so the train accuracy's n is not the number of members.
     n_train = size[0] if size and network.holdout_accuracy is None else None
@@ -93,7 +95,7 @@ def _cells(
             network.network,
         ),
         Cell(network.role, sort=network.role),
-        Cell(seed := repeat(network.seed, network.init), sort=seed),
+        Cell(str(network.seed), sort=str(network.seed)),
         Cell(density_text(network.density), sort=repr(network.density)),
         _share(network.test_accuracy, n_test),
     ]
@@ -101,6 +103,7 @@ def _cells(
     cells.append(_share(network.train_accuracy, n_train))
     cells += [_share(network.clean_test_accuracy, n_test)] * clean + [_share(network.holdout_accuracy, None)] * holdout
     cells += [_share(network.population_accuracy, None)] * population
+    cells += [_epsilon(network)] * private
     cells.append(Cell(density_text(network.density_prunable), sort=repr(network.density_prunable)))
     cells.append(Cell(f"{network.nonzero:,}", f"of {network.parameters:,}", str(network.nonzero)))
     if result is None:
@@ -120,6 +123,15 @@ def _estimate(result: AttackResult, metric: str) -> Cell:
     ends = f"{_digits(low)} to {_digits(high)}"
     reached = realised({result.network.seed: result}, metric).removeprefix(", ")
     return Cell(percent(value), ends, repr(float(value)), f"realised {reached}" if reached else "")
+
+
+def _epsilon(network: NetworkResult) -> Cell:
+    """Epsilon, below it delta; the whole sentence under the pointer."""
+    if network.privacy is None:
+        return Cell("–")
+    if network.epsilon is None:
+        return Cell("none", "clipping alone", tip=str(network.privacy))
+    return Cell(f"{network.epsilon:.4g}", f"at delta {network.delta:g}", repr(network.epsilon), str(network.privacy))
 
 
 def _digits(share: float) -> str:

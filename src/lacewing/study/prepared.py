@@ -86,7 +86,7 @@ class Prepared:
             attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
             late = any(old.study.tradeoff != self.study.tradeoff for place, old in sources if place in attacked)
             self.facts["declaration"] = declaration(self.study, late=late)
-        self.notes = self._notes(others)
+        self.notes = self._notes(others) + self._guarantees()
         if self.precision is not None:
             self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
@@ -132,6 +132,15 @@ class Prepared:
             for _, each in self.study.tradeoff.declared()
         ]
         return notes
+
+    def _guarantees(self) -> list[str]:
+        """What DP-SGD guarantees or not, a sentence a network.
+
+        Raises:
+            UsageError: its settings cannot be met with so many records.
+        """
+        found = ((job.network, jobs.guarantee(self.work, job)) for job in self.plan.networks)
+        return [*dict.fromkeys(f"{network}: {privacy}." for network, privacy in found if privacy is not None)]
 
     @property
     def recorded(self) -> Recorded:

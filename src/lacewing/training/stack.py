@@ -185,8 +185,13 @@ class Stack:
         for generator, seed in zip(self.generators, seeds, strict=True):
             generator.manual_seed(seed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(K, N, features) to (K, N, classes), in training mode."""
+    @property
+    def linear(self) -> list[nn.Linear]:
+        """The linear layers of one network, in their order."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: Tensor, seen: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """(K, N, features) to (K, N, classes), in training mode; in ``seen`` goes what linear layers get and give."""
         parameters = iter(self.parameters)
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
@@ -195,8 +200,10 @@ class Stack:
                 kept = [torch.empty_like(own).bernoulli_(1 - layer.p, generator=g) for own, g in self._own(x)]
                 x = x * torch.stack(kept).div_(1 - layer.p)
             elif isinstance(layer, nn.Linear):
-                weight = next(parameters)
+                weight, got = next(parameters), x
                 x = torch.bmm(x, weight) if layer.bias is None else torch.baddbmm(next(parameters)[:, None], x, weight)
+                if seen is not None:
+                    seen.append((got, x))
         return x
 
     def train_epoch(

@@ -90,6 +90,7 @@ def test_a_method_of_the_user_s_is_not_trained_in_stacks(own_method: Path, tmp_p
 def test_every_method_names_its_networks_and_starts_with_the_first(name: str):
     fields = METHODS[name].model_fields
     needed = {**({"levels": 3} if "levels" in fields else {}), **({"of": "imp-03"} if "of" in fields else {})}
+    needed |= {"noise": 1.0} if "noise" in fields else {}
     method = of_entry({"method": name, **needed}, 0, {"epochs": 30})
     steps = method.steps(Train())
     assert [step.level for step in steps] == [*range(len(steps))]

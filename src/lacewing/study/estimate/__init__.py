@@ -83,7 +83,8 @@ def planned(
         "networks": sum(job.key in left and job.stop is None for job in prepared.slice.networks),
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
-        + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks),
+        + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks)
+        + ", what DP-SGD costs beside plain steps" * any(job.method == "dp-sgd" for job in prepared.slice.networks),
         "here": None,
         "on": [],
     }

@@ -3,6 +3,7 @@
 from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
 from lacewing.study.jobs._networks import drop_weights, run_sequence
+from lacewing.study.jobs._observe import guarantee
 from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
 from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
@@ -23,6 +24,7 @@ __all__ = [
     "drop_weights",
     "finished",
     "gather",
+    "guarantee",
     "load_attacks",
     "load_network",
     "load_signals",

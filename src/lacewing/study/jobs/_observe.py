@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from lacewing import data
 from lacewing.errors import DivergedError, UsageError
-from lacewing.results import Epoch, NetworkResult
+from lacewing.methods import Method
+from lacewing.results import Epoch, NetworkResult, Privacy
 from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
@@ -39,6 +40,20 @@ def members(
     groups = None if codes is None else codes[inside]
     kept, held = data.holdout(inside, job.train.holdout, job.seed, groups=groups)
     return kept, held, split
+
+
+def guarantee(work: Workspace, job: NetworkJob) -> Privacy | None:
+    """What the network's training guarantees each record; None: it is not trained by DP-SGD.
+
+    Raises:
+        UsageError: its settings cannot be met with so many records.
+    """
+    if type(job.spec).privacy is Method.privacy:
+        return None  # without the split of its seed, which may take a second
+    try:
+        return job.spec.privacy(job.train, len(members(work, job)[0]), job.step)
+    except UsageError as error:
+        raise type(error)(f"network '{job.network}': {error}") from None
 
 
 def _audited(work: Workspace, job: NetworkJob) -> npt.NDArray[np.bool_]:
@@ -183,6 +198,7 @@ def _observe(
     dense = dense_model(work.study.model, shape, classes)
     own = dense if job.model == work.study.model else dense_model(job.model, shape, classes)
     counts = describe(model, dense, own, guard.masks if guard else {})
+    privacy = guarantee(work, job)
     result = NetworkResult(
         network=job.network,
         method=job.method,
@@ -197,6 +213,9 @@ def _observe(
         family=job.family,
         kind=job.kind,
         init=job.init,
+        dp_noise=privacy.noise if privacy is not None else None,
+        epsilon=privacy.epsilon if privacy is not None else None,
+        delta=privacy.delta if privacy is not None else None,
         curve=curve,
     )
     arrays = {

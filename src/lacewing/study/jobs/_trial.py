@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lacewing import models
 from lacewing.errors import UsageError, UserCodeError
+from lacewing.methods import Method
 from lacewing.study.jobs._networks import build
 from lacewing.study.jobs._observe import members
 from lacewing.study.jobs._workspace import Workspace
@@ -42,8 +44,9 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     alike: dict[str, list[NetworkJob]] = {}
     for job in networks:
         shape = job.spec.settings() if job.spec.reshapes else None
-        train = job.train
-        alike.setdefault(repr((job.model, shape, train.precision, train.channels_last, train.dropout)), []).append(job)
+        train, trainer = job.train, None if type(job.spec).trainer is Method.trainer else job.method
+        kind = (job.model, shape, trainer, train.precision, train.channels_last, train.dropout)
+        alike.setdefault(repr(kind), []).append(job)
     for jobs in alike.values():
         recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
         lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
@@ -56,6 +59,7 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     import torch
     from torch.nn.parameter import is_lazy
 
+    from lacewing.study.accounting import nonzero
     from lacewing.training.batches import Batches
     from lacewing.training.loop import lay_out, sgd, train_step
 
@@ -92,6 +96,11 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
         _check(place, "training", answer, as_it_was, trained_on.inputs, work.dataset.classes)
         with _theirs(job, f"{place}: a training step on {_spoken(count)}{why}"):
             train_step(model, trained_on, optimizer, job.train)
+    if (trainer := job.spec.trainer(job.train, len(members(work, job)[0]))) is not None:
+        nonzero(job, copy.deepcopy(model))  # refuses a model that cannot be trained so
+        batches = Batches(x, y, job.train, work.normalisation, torch.device(work.device), channels_last)
+        with _theirs(job, f"{place}: a training step of method {job.method}"):
+            trainer.epoch(model, batches, optimizer, 0, [1e-9] * len(batches), {})
     model.eval()
     for count in (few, 1):
         inputs = batch(count).inputs

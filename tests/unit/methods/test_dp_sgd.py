@@ -1,0 +1,190 @@
+"""DP-SGD as a [[networks]] entry: what it trains with, what it guarantees, and what it refuses before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lacewing import data, methods, models
+from lacewing.config import Model, Train
+from lacewing.errors import UsageError
+from lacewing.metrics import dp_epsilon
+from lacewing.results import NetworkResult, Privacy, read_results_csv, results_csv
+from lacewing.study import jobs
+from lacewing.study.declared import load_study
+from lacewing.study.plan import fingerprints, make_plan
+from lacewing.study.prepared import Prepared
+from lacewing.study.store import Store
+
+
+def _study(*entries: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    networks = [{"method": "dp-sgd", **entry} for entry in entries]
+    return {
+        "name": "dp",
+        "model": {"name": "mlp", "hidden": [8]},
+        "train": {"epochs": 2, "batch_size": 16},
+        "networks": networks,
+        "attacks": {"names": ["loss"]},
+        "run": {"seeds": [0]},
+        **fields,
+    }
+
+
+def _entry(**fields: Any) -> methods.Method:
+    return load_study(_study(fields)).networks[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "give noise (0: clipping alone), or epsilon and delta, or a preset"),
+        ({"noise": 1.0, "epsilon": 2.0, "delta": 1e-5}, "give noise (0: clipping alone), or epsilon and delta"),
+        ({"epsilon": 2.0}, "networks.0.delta is missing"),
+        ({"noise": 0.0, "delta": 1e-5}, "noise = 0 gives none"),
+        ({"noise": -1.0}, "networks.0.noise = -1.0"),
+        ({"noise": 1.0, "clip": 0.0}, "networks.0.clip = 0.0"),
+        ({"noise": 1e4}, "at most 1000, since nothing is learnt under more"),
+        ({"epsilon": 0.0, "delta": 1e-5}, "networks.0.epsilon = 0.0"),
+        ({"epsilon": 1.0, "delta": 1.0}, "networks.0.delta = 1.0"),
+        ({"preset": "high-utility"}, "leaves the learning rate to you"),
+        ({"preset": "high-utility", "noise": 1.0, "train": {"lr": 1.0}}, "sets the noise itself"),
+        ({"preset": "high", "train": {"lr": 1.0}}, "networks.0.preset = 'high'"),
+        ({"noise": 1.0, "train": {"precision": "bf16"}}, "networks.0.train.precision: DP-SGD"),
+        ({"noise": 1.0, "train": {"mixup": 0.2}}, "networks.0.train.mixup: it puts two records into one gradient"),
+    ],
+)
+def test_bad_settings_are_one_sentence(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as told:
+        load_study(_study(fields))
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"noise": 1.0, "delta": 0.01}, "delta = 0.01 is not below 1 / 449"),
+        ({"epsilon": 1e-4, "delta": 1e-5}, "epsilon = 0.0001 at delta = 1e-05 cannot be met in 58 steps"),
+        ({"noise": 1.0, "model": {"name": "resnet8", "width": 1}}, "BatchNorm2d ('bn1') mixes the records"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_before_training(tmp_path: Any, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as told:
+        Prepared(_study(fields), out=tmp_path / "run")
+    assert str(told.value).startswith("network 'dp-sgd': ")
+    assert said in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_dry_run_says_what_each_network_guarantees(tmp_path: Any) -> None:
+    study = _study({"noise": 0.0}, {"noise": 1.0}, {"name": "budget", "epsilon": 3.0, "delta": 1e-4})
+    notes = Prepared(study, out=tmp_path / "run").notes
+    spent = dp_epsilon(1.0, 16 / 449, 58, 1e-5)
+    assert "clipping: no guarantee: gradients are clipped, and no noise is added to them." in notes
+    assert any(note.startswith(f"dp-sgd: epsilon {spent:.4g} at delta 1e-05 (noise multiplier 1)") for note in notes)
+    assert any(note.startswith("budget: epsilon 3 at delta 0.0001") or "epsilon 2.99" in note for note in notes)
+
+
+def test_a_budget_becomes_the_noise_that_meets_it() -> None:
+    entry = _entry(epsilon=3.0, delta=1e-4, clip=0.5)
+    train = Train(epochs=10, batch_size=50)
+    trainer = entry.trainer(train, 500)
+    assert trainer.clip == 0.5  # type: ignore[union-attr]
+    assert dp_epsilon(trainer.noise, 0.1, 100, 1e-4) <= 3.0 < dp_epsilon(0.99 * trainer.noise, 0.1, 100, 1e-4)  # type: ignore[union-attr]
+    found = entry.privacy(train, 500, entry.steps(train)[0])
+    assert found == Privacy(trainer.noise, pytest.approx(dp_epsilon(trainer.noise, 0.1, 100, 1e-4), rel=1e-5), 1e-4)  # type: ignore[union-attr]
+
+
+def test_presets_are_those_of_the_paper_and_yield_to_the_entry() -> None:
+    study = load_study(_study({"preset": "medium-utility", "train": {"lr": 4.0, "epochs": 3}}))
+    entry, train = study.networks[0], study.train_of(study.networks[0])
+    assert (entry.trainer(train, 25_000).noise, entry.trainer(train, 25_000).clip) == (0.2, 1.0)  # type: ignore[union-attr]
+    assert (train.batch_size, train.epochs, train.lr, train.momentum, train.weight_decay) == (2048, 3, 4.0, 0.0, 0.0)
+    assert train.schedule == "constant"
+    assert load_study(study.as_dict()) == study  # as a run folder records it
+
+
+def test_an_open_precision_is_fp32() -> None:
+    study = load_study(_study({"noise": 1.0, "name": "own"}, train={"precision": "auto"}))
+    assert study.train_of(study.resolved("bf16").networks[0]).precision == "fp32"
+
+
+def test_noise_makes_a_family_of_controls_and_every_setting_counts_in_keys() -> None:
+    entries = [{"vary": {"noise": [0.0, 0.5]}}, {"name": "tight", "noise": 0.5, "clip": 0.1}]
+    entries += [{"name": "told", "noise": 0.5, "delta": 1e-6}]
+    study = load_study(_study(*entries))
+    plan = make_plan(study, data_digest="0" * 64, models=fingerprints(study))
+    found = [sequence[0] for sequence in plan.sequences if sequence[0].role == "target"]
+    assert [(job.network, job.family, job.kind) for job in found][:2] == [
+        ("dp-sgd-0.0", "dp-sgd", "control"),
+        ("dp-sgd-0.5", "dp-sgd", "control"),
+    ]
+    assert len({job.key for job in found}) == 4
+
+
+def test_group_norm_has_a_key_of_its_own_and_batch_norm_the_old_one() -> None:
+    old = {"name": "resnet8", "factory": None, "version": "", "width": None, "hidden": None}
+    assert models.fingerprint(Model(name="resnet8")) == models.fingerprint(Model(name="resnet8", norm="batch")) == old
+    assert models.fingerprint(Model(name="resnet8", norm="group")) == {**old, "norm": "group"}
+
+
+def test_group_norm_has_the_weights_of_batch_norm_and_mixes_no_records() -> None:
+    batch, group = (
+        models.build(Model(name="resnet14", width=6, norm=norm), (3, 8, 8), 4) for norm in ("batch", "group")
+    )  # type: ignore[arg-type]
+    shapes = [{name: p.shape for name, p in model.named_parameters()} for model in (batch, group)]
+    assert shapes[0] == shapes[1]
+    x = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(group(x)[:1], group(x[:1]))
+
+
+@pytest.mark.parametrize("model", [{"name": "mlp"}, {"factory": "a:b"}])
+def test_group_norm_is_an_option_of_resnets(model: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="norm"):
+        models.build(load_study(_study({"noise": 1.0}, model={**model, "norm": "group"})).model, (8,), 2)
+
+
+def test_results_hold_epsilon_where_there_is_one(tmp_path: Any) -> None:
+    plain = NetworkResult("dense", "dense", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, kind="dense")
+    noisy = NetworkResult("a", "dp-sgd", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, dp_noise=1.0, epsilon=7.5, delta=1e-5)
+    clipped = NetworkResult("b", "dp-sgd", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, dp_noise=0.0)
+    assert "epsilon" not in results_csv([plain], [])
+    path = tmp_path / "results.csv"
+    path.write_text(results_csv([plain, noisy, clipped], []))
+    found, _ = read_results_csv(path)
+    assert [network.privacy for network in found] == [None, Privacy(1.0, 7.5, 1e-5), Privacy(0.0)]
+    path.write_text(path.read_text().replace("7.5", "-7.5"))
+    with pytest.raises(UsageError, match="epsilon"):
+        read_results_csv(path)
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_trained_networks_record_what_they_guarantee(tmp_path: Any, stack: int) -> None:
+    torch.set_num_threads(1)
+    study = load_study(
+        _study(
+            {"noise": 0.7},
+            data={"dataset": "tiny", "split": "random-halves"},
+            run={"seeds": [0, 1, 2, 3]},
+            train={"epochs": 2, "batch_size": 8, "precision": "fp32", "stack": stack},
+        )
+    )
+    rng = np.random.default_rng(0)
+    dataset = data.make_dataset("tiny", rng.normal(size=(80, 6)).astype(np.float32), rng.integers(0, 3, 80), 3)
+    records = data.prepare(dataset, records=None, label_noise=0.0)
+    work = jobs.Workspace(
+        study, Store(tmp_path), dataset, records, data.normalisation(records.x), np.empty(0, np.int64)
+    )
+    plan = make_plan(study, data_digest=dataset.digest, models=fingerprints(study))
+    if stack > 1:
+        (sequences,) = plan.stacks.values()
+        jobs.run_stack(work, sequences)
+    else:
+        for sequence in plan.sequences:
+            jobs.run_sequence(work, sequence)
+    for job in plan.networks:
+        found = jobs.load_network(work.store, job)
+        assert found.privacy == Privacy(0.7, pytest.approx(dp_epsilon(0.7, 8 / 36, 10, 1e-5), rel=1e-5), 1e-5)

@@ -61,7 +61,7 @@ def mechanism(
     Raises:
         FolderError: a finished job holds something else than what we write.
     """
-    pairs = [(job, result) for job, result in zip(done, results, strict=True) if job.imposed is None]
+    pairs = [(job, result) for job, result in zip(done, results, strict=True) if not job.imposed]
     pairs.sort(key=lambda pair: pair[0].network)  # stable: targets and shadows as they were
     rows: list[NetworkRow] = []
     for _, of_recipe in groupby(pairs, key=lambda pair: pair[0].network):

@@ -181,23 +181,29 @@ def found_again(
 ) -> Estimate | None:
     """How often the most vulnerable records are found in a network that was not used to choose them.
 
-    Each network is held out in turn; of the `most_vulnerable` records of the others, its members count as found or
-    not. The interval is Clopper-Pearson's over these (record, network) pairs, as if they were independent. None where
-    no such record was a member of a held-out network. Raises as `records` does, and for a single result.
+    Each network is held out in turn, with all initialisations on its split, which share its members; of the
+    `most_vulnerable` records of the others, its members count as found or not. The interval is Clopper-Pearson's over
+    these (record, network) pairs, as if they were independent; of several initialisations each pair counts once, as
+    the share of them that found the record. None where no such record was a member of a held-out network. Raises as
+    `records` does, and where only one network was given.
     """
     _check_one_attack(results)
     _check_share(share)
-    if len(results) < 2:
+    splits: dict[tuple[str, str, int], list[AttackResult]] = {}
+    for result in results:
+        splits.setdefault((result.network.network, result.network.role, result.network.seed), []).append(result)
+    if len(splits) < 2:
         raise UsageError("results: only one network was given, and each is held out in turn: give results of several.")
-    said = [_found(result, fpr) for result in results]
-    k = n = 0
-    for held, result in enumerate(results):
-        others = [other for i, other in enumerate(results) if i != held]
+    k = n = 0.0
+    for place, held in splits.items():
+        others = [other for elsewhere, of in splits.items() if elsewhere != place for other in of]
         chosen = most_vulnerable(records(others, fpr=fpr), share).record_R
-        asked = result.member_N & np.isin(result.record_N, chosen)
-        n += int(asked.sum())
-        k += int(said[held][asked].sum())
-    return Estimate(k / n, *metrics.clopper_pearson(k, n, confidence)) if n else None
+        for result in held:
+            asked = result.member_N & np.isin(result.record_N, chosen)
+            n += int(asked.sum()) / len(held)
+            k += int(_found(result, fpr)[asked].sum()) / len(held)
+    pairs = round(n)
+    return Estimate(k / n, *metrics.clopper_pearson(min(k, pairs), pairs, confidence)) if pairs else None
 
 
 def _part(result: AttackResult, name: str, within: Bools, fprs: Sequence[float]) -> PartResult:

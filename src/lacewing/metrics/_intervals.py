@@ -9,7 +9,7 @@ from lacewing.errors import UsageError
 from lacewing.metrics._checks import Floats, check_confidence
 
 
-def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(k: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The exact interval of a binomial share, k successes in n trials (Clopper and Pearson, Biometrika 26, 1934).
 
     Low is the alpha/2 quantile of Beta(k, n-k+1), high the 1-alpha/2 quantile of Beta(k+1, n-k); 0 and 1 at the ends.

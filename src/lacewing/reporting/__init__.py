@@ -29,7 +29,7 @@ from lacewing.reporting import (
 )
 from lacewing.reporting._audit_page import AuditLike, write_audit
 from lacewing.reporting._card import model_card
-from lacewing.reporting._data import MostVulnerable, ReportData, Slice, leading_attack, seeds_of
+from lacewing.reporting._data import MostVulnerable, ReportData, Runs, Slice, leading_attack, seeds_of
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._glossary import GLOSSARY
 from lacewing.reporting._networks_figure import networks_figure
@@ -41,6 +41,7 @@ __all__ = [
     "AuditLike",
     "MostVulnerable",
     "ReportData",
+    "Runs",
     "Slice",
     "model_card",
     "networks_figure",

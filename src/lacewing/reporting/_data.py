@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lacewing.reporting._looks import OWN, Key, appearance, key_of, network_label
 from lacewing.results import AttackResult, Estimate, Kind, Look, NetworkResult, is_baseline, is_sparse
@@ -59,13 +59,20 @@ def registered() -> Mapping[str, Attack]:
     return ATTACKS
 
 
+class Runs(NamedTuple):
+    """Every trained network by itself, where a seed has several initialisations, and the attacks on them."""
+
+    networks: Sequence[NetworkResult] = ()
+    attacks: Sequence[AttackResult] = ()
+
+
 @dataclass(frozen=True)
 class ReportData:
     """Everything a report shows. Densities, accuracies and metrics are shares; a report prints them in per cent."""
 
     study: Mapping[str, Any]  # resolved, as in the run folder
-    networks: Sequence[NetworkResult]  # both roles, with their curves
-    attacks: Sequence[AttackResult]
+    networks: Sequence[NetworkResult]  # both roles, with their curves; one a seed, the mean of its initialisations
+    attacks: Sequence[AttackResult]  # likewise
     tradeoff: TradeOff | None  # None: no attack has run yet
     failures: Sequence[str]  # signatures of a result that must be read with care, one sentence each
     environment: Mapping[str, str]  # versions and machine
@@ -83,6 +90,7 @@ class ReportData:
     copies: int | None = None  # records whose x equals another's; None: not counted
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
+    runs: Runs = field(default_factory=Runs)  # empty: those above
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
     again: str = ""  # the command that continues this very folder; empty: the one above

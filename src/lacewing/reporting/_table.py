@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lacewing.metrics import clopper_pearson
 from lacewing.reporting._data import ReportData, density_text, leading_attack, number, percent, realised
 from lacewing.reporting._looks import Key
-from lacewing.results import LABELS, AttackResult, NetworkResult
+from lacewing.results import LABELS, AttackResult, NetworkResult, repeat
 from lacewing.tradeoff import ordered
 
 
@@ -55,24 +55,25 @@ def networks(data: ReportData) -> Table:
 
     lead = leading_attack(data)
     attacked: dict[str, list[AttackResult]] = {}
-    for attack in data.attacks:
+    every, found = data.runs.networks or data.networks, data.runs.attacks or data.attacks
+    for attack in found:
         if attack.attack == lead:
             attacked.setdefault(attack.network.id, []).append(attack)
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
-    methods = ordered(n.method for n in data.networks)
+    methods = ordered(n.method for n in every)
     rows = []
-    for network in sorted(data.networks, key=lambda n: _place(n, methods)):
+    for network in sorted(every, key=lambda n: _place(n, methods)):
         for result in attacked.get(network.id, [None]):
             cells = _cells(data, network, result, sizes.get(network.seed), clean, holdout, population, private)
             rows.append(TableRow(network.role, data.key(network.method, network.kind), cells))
     return Table(columns, rows)
 
 
-def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int]:
+def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int, int]:
     """Targets before shadows and by method, controls of a method after its others; then all early stops, by epoch."""
     rank = len(n.curve) if n.stopped else methods.index(n.method)
-    return n.stopped, n.role != "target", rank, n.kind == "control", n.network, n.seed
+    return n.stopped, n.role != "target", rank, n.kind == "control", n.network, n.seed, n.init
 
 
 def _cells(
@@ -95,7 +96,7 @@ def _cells(
             network.network,
         ),
         Cell(network.role, sort=network.role),
-        Cell(str(network.seed), sort=str(network.seed)),
+        Cell(seed := repeat(network.seed, network.init), sort=seed),
         Cell(density_text(network.density), sort=repr(network.density)),
         _share(network.test_accuracy, n_test),
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lacewing import data, risk
 from lacewing import mechanism as mechanisms
-from lacewing.reporting import MostVulnerable, ReportData, Slice, write
+from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
 from lacewing.study.declared import Study
@@ -24,7 +24,15 @@ from lacewing.study.result import Result
 from lacewing.study.store import Store
 from lacewing.study.why import mechanism
 from lacewing.support.files import write_atomically
-from lacewing.tradeoff import History, Waiting, answers, as_json, tradeoffs
+from lacewing.tradeoff import (
+    History,
+    Waiting,
+    answers,
+    as_json,
+    attacks_over_inits,
+    networks_over_inits,
+    tradeoffs,
+)
 from lacewing.tradeoff.cautions import failures
 
 if TYPE_CHECKING:
@@ -87,8 +95,9 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         folder,
         ReportData(
             study=study.as_dict(),
-            networks=networks,
-            attacks=attacks,
+            networks=networks_over_inits(networks),
+            attacks=attacks_over_inits(attacks),
+            runs=Runs(networks, attacks),
             tradeoff=found,
             failures=signs,
             environment=_environment(devices, facts.get("precision")),
@@ -168,7 +177,8 @@ def _slices(results: Sequence[AttackResult]) -> list[Slice]:
         for part in parts
     ]
     for result in results:
-        if result.network.seed == first.network.seed and result.canary_N.any():
+        same_training = (result.network.seed, result.network.init) == (first.network.seed, first.network.init)
+        if same_training and result.canary_N.any():
             alone = risk.subset(result, result.record_N[result.canary_N])
             n, auc = (alone.n_members, alone.n_nonmembers), alone.metrics["auc"]
             found.append(Slice("canaries", "mislabelled", *n, auc, result.network.network, result.attack))
@@ -178,7 +188,7 @@ def _slices(results: Sequence[AttackResult]) -> list[Slice]:
 def _vulnerable(results: Sequence[AttackResult], show_records: bool) -> list[MostVulnerable]:
     """The most vulnerable 1 % of the dense network's records, ranked over its seeds."""
     dense = [r for r in results if r.network.network == results[0].network.network]
-    if len(dense) < 2:
+    if len({r.network.seed for r in dense}) < 2:
         return []
     table, again = risk.records(dense), risk.found_again(dense)
     top = risk.most_vulnerable(table)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from lacewing.mechanism import Mechanism
 from lacewing.metrics import Estimate
 from lacewing.reporting import networks_figure, slope_sentence
-from lacewing.results import AttackResult, NetworkResult, with_ends
+from lacewing.results import AttackResult, NetworkResult, repeat, with_ends
 from lacewing.support import frames
 from lacewing.support.text import entry, html_table
-from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford
+from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford, attacks_over_inits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ class Result:
         return afford(self.tradeoff, percent) if self.tradeoff else None
 
     def table(self) -> list[dict[str, Any]]:
-        """A dict per attack and network: name, seed, density, accuracies, and metrics with their intervals.
+        """A dict per attack and network: name, seed, init, density, accuracies, and metrics with their intervals.
 
         A metric that the attack or n does not allow is None: there is no balanced accuracy, and so no defence, of an
         attack that had nothing to take a threshold from.
@@ -100,11 +100,12 @@ class Result:
         Default: the attack that the report is about. Dense networks stopped early are left out. Raises `UsageError`
         where the attack did not run.
         """
-        return networks_figure([result for result in self.attacks if not result.network.stopped], attack, most)
+        shown = attacks_over_inits(result for result in self.attacks if not result.network.stopped)
+        return networks_figure(shown, attack, most)
 
     def _means(self) -> list[dict[str, Any]]:
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in self._rows(stops=False):
+        for row in self._rows(stops=False, averaged=True):
             found.setdefault((row["attack"], row["network"]), []).append(row)
         return [
             {"attack": attack, "network": network, "seeds": len(rows)}
@@ -112,10 +113,10 @@ class Result:
             for (attack, network), rows in found.items()
         ]
 
-    def _rows(self, *, stops: bool) -> list[dict[str, Any]]:
-        """As in `table`, with or without the dense networks stopped early."""
+    def _rows(self, *, stops: bool, averaged: bool = False) -> list[dict[str, Any]]:
+        """As in `table`, with or without the dense networks stopped early, the inits of a seed ``averaged`` or not."""
         rows = []
-        for attack in self.attacks:
+        for attack in attacks_over_inits(self.attacks) if averaged else self.attacks:
             if attack.network.stopped and not stops:
                 continue
             network = attack.network
@@ -125,6 +126,7 @@ class Result:
                 {
                     "network": network.network,
                     "seed": network.seed,
+                    "init": network.init,
                     "density": network.density,
                     "train_accuracy": network.train_accuracy,
                     "test_accuracy": network.test_accuracy,
@@ -167,10 +169,12 @@ class Result:
         for row in lead:
             value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
             found = "–" if value is None else f"{Estimate(value, low, high).text()} n={row['n']}"
+            seed = repeat(row["seed"], row["init"])
             lines.append(
-                f"{row['network']:<20} {row['seed']:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
+                f"{row['network']:<20} {seed:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
                 f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
             )
+        rows = self._rows(stops=False, averaged=True)
         lines += _matrix(rows, "AUC, mean of seeds", "auc")
         lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
         lines += ["", *said] if (said := self._answers()) else []

@@ -4,8 +4,8 @@ Every quantity compares a network with the dense one of the SAME seed: relative 
 accuracy, relative gain = (D - D0)/D0 in defence D = 2 (1 - A), A the attack's balanced accuracy. Gonon et al., arXiv
 2304.10553 (2023), claim a gain of 3.6 times the loss for networks with 3.4 % to 17.3 % non-zero weights.
 
-The unit of replication is the seed. With three seeds or more every interval is over seeds (Student's t, Fieller's set);
-with fewer it is over records and carries no verdict.
+The unit of replication is the seed; several initialisations on its split are averaged first. With three seeds or more
+every interval is over seeds (Student's t, Fieller's set); with fewer it is over records and carries no verdict.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lacewing.tradeoff._answers import History, Waiting, answers, question
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
 from lacewing.tradeoff._families import difference, differences, families, untested
+from lacewing.tradeoff._inits import attacks_over_inits, networks_over_inits
 from lacewing.tradeoff._matched import is_checkpoint_of, matches
 from lacewing.tradeoff._paper import BUTTERFLY, IMP, dominated, ordered
 from lacewing.tradeoff._points import pair_of, pareto, points_of
@@ -83,9 +84,11 @@ __all__ = [
     "alike",
     "answers",
     "as_json",
+    "attacks_over_inits",
     "difference",
     "families",
     "is_checkpoint_of",
+    "networks_over_inits",
     "ordered",
     "question",
     "show_change",
@@ -127,7 +130,7 @@ def tradeoff(
         UsageError: an attack without results, results given twice, networks of one seed that were not attacked on the
             same records.
     """
-    chosen = _chosen(attacks, attack, band, resamples)
+    chosen, networks = _chosen(attacks, attack, band, resamples), networks_over_inits(networks)
     found = _compared(chosen)
     pairs = tuple(pair_of(r, baseline, band) for s, baseline in found.dense.items() for r in found.others[s])
     units = Units.of(found.dense, halves=halves)
@@ -176,7 +179,7 @@ def _chosen(
     attacks: Sequence[AttackResult], attack: str, band: tuple[float, float], resamples: int
 ) -> list[AttackResult]:
     """The results of the attack; refused where there are none, or other arguments make no sense."""
-    chosen = [result for result in attacks if result.attack == attack]
+    chosen = attacks_over_inits(result for result in attacks if result.attack == attack)
     if not attacks:
         raise UsageError("There is no result of an attack to trade off: run an attack first.")
     if not chosen:

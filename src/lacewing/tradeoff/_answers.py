@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lacewing.config import CONTROLS, Comparison, Tradeoff
 from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff._families import Family, difference, families, untested
+from lacewing.tradeoff._inits import attacks_over_inits, networks_over_inits
 from lacewing.tradeoff._types import CHANGE, Answer, AnswerVerdict, Difference
 from lacewing.tradeoff._units import Units
 
@@ -55,6 +56,7 @@ def answers(
         waiting: what of the study has not run; a comparison that it belongs to has no verdict yet.
         history: whether the questions came before the results.
     """
+    attacks, networks = attacks_over_inits(attacks), networks_over_inits(networks)
     first = [_answer(declared.primary, attacks, networks, halves, waiting, primary=True)] if declared.primary else []
     others = [_answer(each, attacks, networks, halves, waiting, primary=False) for each in declared.comparisons]
     return tuple(_settled(answer, left, history) for answer, left in [*first, *_holm(others)])

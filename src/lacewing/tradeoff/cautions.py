@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lacewing.attacks._fit import at_chance
-from lacewing.results import AttackResult, NetworkResult
+from lacewing.results import AttackResult, NetworkResult, repeat
 from lacewing.tradeoff import BUTTERFLY, SHORT, TradeOff, Units
 
 
@@ -216,10 +216,10 @@ def _no_control(tradeoff: TradeOff) -> list[str]:
 
 
 def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
-    dense = {(n.role, n.seed): n.test_accuracy for n in networks if n.baseline}
+    dense = {(n.role, n.seed, n.init): n.test_accuracy for n in networks if n.baseline}
     networks = [n for n in networks if n.kind != "control"]
     chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
-    floor = {n.id: max(chance, dense.get((n.role, n.seed), 0.0) / 2) for n in networks}
+    floor = {n.id: max(chance, dense.get((n.role, n.seed, n.init), 0.0) / 2) for n in networks}
     low = [n for n in networks if n.test_accuracy < floor[n.id]]
     if not low:
         return []
@@ -230,10 +230,9 @@ def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[s
 def _mismatched_pairs(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:
     """Targets whose accuracy differs from that of their shadow by more than chance."""
     sizes = {a.network.id: (a.n_members, a.n_nonmembers) for a in attacks}
-    shadows = {(n.network, n.seed): n for n in networks if n.role == "shadow"}
-    couples = [
-        (n, shadows[n.network, n.seed]) for n in networks if n.role == "target" and (n.network, n.seed) in shadows
-    ]
+    shadows = {(n.network, n.seed, n.init): n for n in networks if n.role == "shadow"}
+    targets = {(n.network, n.seed, n.init): n for n in networks if n.role == "target"}
+    couples = [(target, shadows[place]) for place, target in targets.items() if place in shadows]
     found = []
     for target, shadow in couples:
         accuracies = {
@@ -244,7 +243,8 @@ def _mismatched_pairs(networks: Sequence[NetworkResult], attacks: Sequence[Attac
             p = (t + s) / 2
             noise = 1.96 * math.sqrt(p * (1 - p) * 2 / n) if n else 0.0
             if abs(t - s) > 0.05 + noise:
-                found.append(f"{target.network} of seed {target.seed}: {kind} {t:.1%} against {s:.1%}, n = {n}")
+                seed = repeat(target.seed, target.init)
+                found.append(f"{target.network} of seed {seed}: {kind} {t:.1%} against {s:.1%}, n = {n}")
     if not found:
         return []
     return [

@@ -70,7 +70,7 @@ def write(folder: Path, data: ReportData) -> Path:
 
 
 def _draw(data: ReportData) -> dict[str, Drawing]:
-    from lacewing.reporting import _explained, _figures, _plane, _slopes_by_attack, _training
+    from lacewing.reporting import _explained, _figures, _frontier, _plane, _slopes_by_attack, _training
 
     drawn = [
         _plane.plane(data),
@@ -80,10 +80,7 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _training.training(data, "loss"),
         _training.training(data, "accuracy"),
     ]
-    if (why := _why.figure(data)) is not None:
-        drawn.append(why)
-    if (explained := _explained.figure(data)) is not None:
-        drawn.append(explained)
+    drawn += [each for each in (_frontier.figure(data), _why.figure(data), _explained.figure(data)) if each is not None]
     if _matched.matched(data) is not None:
         drawn.append(_matched.figure(data))
     if len({a.attack for a in data.attacks}) > 1:
@@ -100,11 +97,18 @@ def _equal(data: ReportData) -> dict[str, Any] | None:
         "attack": leading_attack(data) or "",
         "answered": _families.answered(data),
         "answers": _families.answer_rows(data),
-        "differences": _families.groups(data),
+        "differences": _families.groups(data, stopped=False),
         "alone": _families.alone(data.tradeoff),
         "explained": "" if explained is None else explained.sentence,
-        "matched": _matched.matched(data),
     }
+
+
+def _on_the_way(data: ReportData) -> dict[str, Any] | None:
+    """The section about networks observed in mid-schedule, and about single points; None where there are none."""
+    matched, differences = _matched.matched(data), _families.groups(data, stopped=True)
+    if matched is None and not differences:
+        return None
+    return {"attack": leading_attack(data) or "", "differences": differences, "matched": matched}
 
 
 def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:
@@ -124,6 +128,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         equal=_equal(data),
         why=_why.section(data),
         why_not=data.mechanism if isinstance(data.mechanism, str) else "",
+        on_the_way=_on_the_way(data),
         exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",
         figures=drawings,
         svg=_page.inlined(drawings),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lacewing.reporting._data import LEAST_GAIN, ReportData, density_text, percent, span_text, spread_text
 from lacewing.reporting._headline import loss_text, moved
-from lacewing.tradeoff import TradeOff, afford
+from lacewing.tradeoff import TradeOff, afford, beside_control, price_of
 
 PERCENTS = (0, 1, 2, 5, 10, 20)  # of relative accuracy loss, answered without JavaScript too
 
@@ -58,7 +58,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
-    choice = afford(found, p)
+    choice = afford(found, p, data.epochs)
     if choice is None or choice.point.relative_loss is None or choice.point.relative_gain is None:
         nothing = "No network keeps that much of the dense network's accuracy."
         return AffordRow(p, "none", "–", "–", "–", "–", nothing)
@@ -77,6 +77,9 @@ def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
             f"{percent(gain.mean)} of its defence (means over "
             f"{point.defence.n} seed{'s' * (point.defence.n > 1)})."
         )
+    if (control := choice.control) is not None:
+        sentence += f" {beside_control(point, control, data.label(control.network, control.method))}"
+    sentence += price_of(point, choice.control, data.epochs)
     return AffordRow(
         p,
         name,

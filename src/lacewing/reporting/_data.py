@@ -93,6 +93,7 @@ class ReportData:
     runs: Runs = field(default_factory=Runs)  # empty: those above
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
+    epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
     again: str = ""  # the command that continues this very folder; empty: the one above
 
     @cached_property

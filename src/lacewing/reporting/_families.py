@@ -9,7 +9,17 @@ from typing import NamedTuple
 from lacewing.reporting._data import ReportData, unfinished
 from lacewing.reporting._slopes import NOT_FINISHED
 from lacewing.results import LABELS
-from lacewing.tradeoff import CHANGE, IMP, Answer, Difference, Regressor, TradeOff, show_change, untested
+from lacewing.tradeoff import (
+    CHANGE,
+    IMP,
+    Answer,
+    Difference,
+    Regressor,
+    TradeOff,
+    family_of,
+    show_change,
+    untested,
+)
 
 UNDECLARED = (
     "This study declared no question before it ran, so nothing here carries a verdict. A question is declared as "
@@ -92,11 +102,16 @@ def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool)
     )
 
 
-def groups(data: ReportData) -> list[DifferenceGroup]:
-    """Every difference of the leading attack, by pair of families and by what is held equal."""
+def groups(data: ReportData, *, stopped: bool) -> list[DifferenceGroup]:
+    """The differences of the leading attack, by pair of families and by what is held equal.
+
+    Either those of complete recipes, or, with ``stopped``, those from networks observed in mid-schedule.
+    """
+    stops = {family_of(n) for n in data.networks if n.stopped}
     found: dict[tuple[str, str, Regressor], list[Difference]] = {}
     for d in data.tradeoff.differences if data.tradeoff is not None else ():
-        found.setdefault((d.family, d.against, d.at), []).append(d)
+        if (d.family in stops or d.against in stops) is stopped:
+            found.setdefault((d.family, d.against, d.at), []).append(d)
     for every in found.values():
         every[:] = _together([_untested(d) for d in every] if unfinished(data) else every)
     order = sorted(found, key=lambda key: (all(d.descriptive for d in found[key]), key[2] != "test accuracy"))

@@ -14,7 +14,7 @@ from lacewing.results import STOPPED, Kind, Look
 OWN: Final[Mapping[str, Look]] = {name: look_of(method, name) for name, method in METHODS.items()}
 _NO_LOOK = look_of(Method, "other")  # of methods that choose no colour and marker
 # Such methods get these in turn.
-_PALETTE = (
+PALETTE = (
     (_NO_LOOK.colour, _NO_LOOK.marker),
     ("#cc79a7", "v"),
     ("#8a6d00", "P"),
@@ -42,10 +42,10 @@ class Key(NamedTuple):
 def appearance(methods: Iterable[str], known: Mapping[str, Look]) -> dict[str, Look]:
     """A look for each method: its own, else those of the palette in turn, so that no two of these are alike."""
     looks = {m: known.get(m) or look_of(Method, m) for m in methods}
-    chosen = {look.colour for look in looks.values()} - {_PALETTE[0][0]}
-    free = itertools.cycle(place for place in _PALETTE if place[0] not in chosen)
+    chosen = {look.colour for look in looks.values()} - {PALETTE[0][0]}
+    free = itertools.cycle(place for place in PALETTE if place[0] not in chosen)
     for method, look in looks.items():
-        if (look.colour, look.marker) == _PALETTE[0]:
+        if (look.colour, look.marker) == PALETTE[0]:
             colour, marker = next(free)
             look = replace(look, colour=colour, marker=marker)
         # matplotlib reads what is between dollars as a formula, and leaves out labels that begin with "_".

@@ -91,6 +91,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     if len(devices) > 1:
         signs = (*signs, f"The networks of this study were trained on different devices: {', '.join(devices)}.")
     parts = [result for result in attacks if found and result.attack == found.attack]
+    epochs = plan.epochs
     write(
         folder,
         ReportData(
@@ -118,6 +119,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             show_records=show_records,
             copies=counted.copies if counted is not None else None,
             mechanism=why,
+            epochs=epochs,
         ),
     )
     return Result(
@@ -132,6 +134,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         facts.get("precision"),
         declared,
         None if isinstance(why, str) else why,
+        epochs,
     )
 
 

@@ -6,7 +6,7 @@ import base64
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Result:
     precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
     answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
     mechanism: Mechanism | None = None  # why networks leak; None: no recipe has networks of several seeds
+    epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
 
     @property
     def report(self) -> Path:
@@ -48,9 +49,10 @@ class Result:
     def afford(self, percent: float) -> Choice | None:
         """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively.
 
-        Dense networks stopped early are a control, so they are never the answer.
+        Dense networks stopped early are never the answer. Every family competes, the dense one and controls too; beside
+        a sparse network the choice names the control of most defence within the loss, and what both take in epochs.
         """
-        return afford(self.tradeoff, percent) if self.tradeoff else None
+        return afford(self.tradeoff, percent, self.epochs) if self.tradeoff else None
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack and network: name, seed, init, density, accuracies, and metrics with their intervals.

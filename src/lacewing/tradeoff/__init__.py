@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage
 from lacewing.results import SCHEMA, AttackResult, NetworkResult
-from lacewing.tradeoff._afford import afford
+from lacewing.tradeoff._afford import afford, beside_control, price_of
 from lacewing.tradeoff._answers import History, Waiting, answers, question
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
-from lacewing.tradeoff._families import difference, differences, families, untested
+from lacewing.tradeoff._families import difference, differences, families, family_of, untested
+from lacewing.tradeoff._frontier import Line, Recipe, lines, ordinary_frontier
 from lacewing.tradeoff._inits import attacks_over_inits, networks_over_inits
 from lacewing.tradeoff._matched import is_checkpoint_of, matches
 from lacewing.tradeoff._paper import BUTTERFLY, IMP, dominated, ordered
@@ -70,9 +71,11 @@ __all__ = [
     "Difference",
     "Explained",
     "History",
+    "Line",
     "Match",
     "Pair",
     "Point",
+    "Recipe",
     "Regressor",
     "Slope",
     "Spread",
@@ -85,11 +88,16 @@ __all__ = [
     "answers",
     "as_json",
     "attacks_over_inits",
+    "beside_control",
     "difference",
     "families",
+    "family_of",
     "is_checkpoint_of",
+    "lines",
     "networks_over_inits",
     "ordered",
+    "ordinary_frontier",
+    "price_of",
     "question",
     "show_change",
     "show_ratio",

@@ -46,28 +46,28 @@ def points_of(
         aside = {r.network.seed: r.network.population_accuracy for r in of_name}
         known = {s: value for s, value in aside.items() if value is not None}
         first = of_name[0].network
-        density = _spread({r.network.seed: r.network.density for r in of_name}, units)
+        density = spread_over({r.network.seed: r.network.density for r in of_name}, units)
         points.append(
             Point(
                 network=name,
                 method=first.method,
                 density=density,
-                test_accuracy=_spread({r.network.seed: r.network.test_accuracy for r in of_name}, units),
-                defence=_spread({r.network.seed: 2 * (1 - attack_accuracy(r)) for r in of_name}, units),
-                advantage=_spread({r.network.seed: 2 * attack_accuracy(r) - 1 for r in of_name}, units),
-                relative_loss=_spread({s: loss for s, (loss, _) in relative.items()}, units) if relative else None,
-                relative_gain=_spread({s: gain for s, (_, gain) in relative.items()}, units) if relative else None,
+                test_accuracy=spread_over({r.network.seed: r.network.test_accuracy for r in of_name}, units),
+                defence=spread_over({r.network.seed: 2 * (1 - attack_accuracy(r)) for r in of_name}, units),
+                advantage=spread_over({r.network.seed: 2 * attack_accuracy(r) - 1 for r in of_name}, units),
+                relative_loss=spread_over({s: loss for s, (loss, _) in relative.items()}, units) if relative else None,
+                relative_gain=spread_over({s: gain for s, (_, gain) in relative.items()}, units) if relative else None,
                 in_band=_in_band(density.mean, band),
                 family=family_of(first),
                 kind=kind_of(first),
-                population_accuracy=_spread(known, units) if known else None,
+                population_accuracy=spread_over(known, units) if known else None,
             )
         )
     methods = ordered(p.method for p in points)
     return tuple(sorted(points, key=lambda p: (methods.index(p.method), -p.density.mean, p.network)))
 
 
-def _spread(by_seed: Mapping[int, float], units: Units) -> Spread:
+def spread_over(by_seed: Mapping[int, float], units: Units) -> Spread:
     values = list(by_seed.values())
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     of = Units.of(by_seed, halves=units.unit == "cut")

@@ -229,6 +229,7 @@ class Choice:
     point: Point
     percent: float
     sentence: str
+    control: Point | None = None  # of most defence within the same loss, where ``point`` is sparse
 
 
 SHORT = ".3g"  # how sentences quote an estimate

@@ -22,7 +22,7 @@ from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
 HOSTILE = "<script>alert('x')</script>"
 FIGURES = {"tradeoff", "accuracy-density", "defence-density", "roc", "training-loss", "training-accuracy"}
-MORE = {"equal-accuracy"}  # where enough networks were attacked
+MORE = {"equal-accuracy", "families"}  # where enough networks were attacked
 
 
 class _Page(HTMLParser):

@@ -29,7 +29,7 @@ from lacewing.reporting import (
 )
 from lacewing.results import LABELS
 from lacewing.study.result import Result
-from lacewing.tradeoff import CHANGE, EXPLORATORY, as_json, show_change, show_ratio, show_slope
+from lacewing.tradeoff import CHANGE, EXPLORATORY, as_json, family_of, show_change, show_ratio, show_slope
 from lacewing.tradeoff.cautions import failures
 
 VERDICTS = re.compile("leaks? (less|more)|slope (not )?resolved", re.IGNORECASE)
@@ -199,7 +199,10 @@ def test_a_study_without_a_question_says_so_and_how_one_is_choices(plain: Any, t
 
 
 def test_the_table_has_every_difference_with_interval_p_and_detectable_difference(data: Any) -> None:
-    groups = {group.title: group.rows for group in _families.groups(data)}
+    groups = {
+        group.title: group.rows
+        for group in _families.groups(data, stopped=False) + _families.groups(data, stopped=True)
+    }
     for d in data.tradeoff.differences:
         note = " (description)" if d.at == "train accuracy" else ""
         rows = groups[f"{d.family} - {d.against}, at equal {d.at}{note}"]
@@ -223,6 +226,19 @@ def test_the_table_has_every_difference_with_interval_p_and_detectable_differenc
     assert "IMP 1" in groups[first][0].recipes
 
 
+def test_what_was_observed_in_mid_schedule_stands_apart_and_has_no_verdict(data: Any, page: str) -> None:
+    stops = {family_of(n) for n in data.networks if n.stopped}
+    assert stops
+    for stopped in (False, True):
+        for group in _families.groups(data, stopped=stopped):
+            assert any(name in group.title.partition(",")[0].split(" - ") for name in stops) is stopped
+    start, end = page.index('<section id="on-the-way"'), page.index('<section id="attacks"')
+    assert all(name in page[start:end] for name in stops)
+    assert not re.search(r"leaks (less|more)\b(?! otherwise)", page[start:end])
+    equal = page[page.index('<section id="equal"') : start]
+    assert "mid-schedule" not in equal
+
+
 def test_no_metric_with_a_value_is_folded_away(data: Any) -> None:
     d = data.tradeoff.differences[0]
     same = [
@@ -230,7 +246,12 @@ def test_no_metric_with_a_value_is_folded_away(data: Any) -> None:
     ]
     none = [dataclasses.replace(each, value=None) for each in same]
     shown = [
-        [row.metric for group in _families.groups(_with(data, differences=tuple(of))) for row in group.rows]
+        [
+            row.metric
+            for stopped in (False, True)
+            for group in _families.groups(_with(data, differences=tuple(of)), stopped=stopped)
+            for row in group.rows
+        ]
         for of in (same, none, [same[0], none[1]])
     ]
     assert shown == [["AUC", "Attack accuracy A"], ["every metric"], ["AUC", "Attack accuracy A"]]

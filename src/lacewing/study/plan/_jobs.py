@@ -157,6 +157,19 @@ class Plan:
         return found | {key: f"the probe ({kind}) of {job.id}" for job in self.networks for kind, key in job.probes}
 
     @property
+    def epochs(self) -> dict[str, int]:
+        """By network name: the epochs of training until it is there, with those of the networks that it starts from."""
+        spent: dict[str, int] = {}
+        for head, *rest in self.sequences:
+            spent.setdefault(head.network, head.train.epochs)
+            before = dict.fromkeys((job.entry for job in rest), head.train.epochs)
+            for job in rest:
+                if job.stop is None:
+                    before[job.entry] += job.train.epochs
+                spent.setdefault(job.network, before[job.entry] if job.stop is None else job.stop)
+        return spent
+
+    @property
     def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:
         """The sequences that are trained together, by the name of their stack."""
         found: dict[str, tuple[tuple[NetworkJob, ...], ...]] = {}

@@ -1,0 +1,108 @@
+"""Accuracy against leak, a line for each family: the figure behind the verdicts at equal accuracy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lacewing.config import Comparison
+from lacewing.reporting import _svg
+from lacewing.reporting._data import ReportData, leading_attack, n_text, percent, random_halves, seeds_of, seeds_text
+from lacewing.reporting._figures import Drawing
+from lacewing.reporting._looks import PALETTE
+from lacewing.reporting._svg import MUTED
+from lacewing.results import LABELS
+from lacewing.tradeoff import Line, Recipe, lines, ordinary_frontier
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def measured(data: ReportData) -> tuple[str, str] | None:
+    """The attack and the metric that are drawn: the primary question's, else the leading attack's."""
+    primary = next((answer for answer in data.answers if answer.primary), None)
+    if primary is not None:
+        asked = Comparison(family=primary.family, against=primary.against, metric=primary.metric)
+        return asked.attack, asked.column
+    lead = leading_attack(data)
+    if lead is None:
+        return None
+    decides = any(a.metrics.get("balanced_accuracy") is not None for a in data.attacks if a.attack == lead)
+    return lead, "balanced_accuracy" if decides else "auc"
+
+
+def figure(data: ReportData) -> Drawing | None:
+    """Every family of complete recipes; None where none has two recipes, so that there is no line to draw."""
+    what = measured(data)
+    if what is None:
+        return None
+    attack, metric = what
+    found = lines((a for a in data.attacks if a.attack == attack), metric, halves=random_halves(data))
+    if not any(len(line.recipes) > 1 for line in found):
+        return None
+    title = f"Accuracy against leak, by family: {LABELS[metric]} of {attack}"
+    front = ordinary_frontier(found)
+    with _svg.style():
+        fig = _svg.figure(6.4, 4.6)
+        ax = fig.add_subplot()
+        _frontier(ax, front)
+        tips: dict[str, str] = {}
+        for line, colour in zip(found, _colours(data, found), strict=True):
+            tips |= _draw(ax, data, line, colour, len(tips))
+        for axis in (ax.xaxis, ax.yaxis):
+            _svg.percent_axis(axis)
+        ax.set_xlabel("test accuracy")
+        ax.set_ylabel(f"{LABELS[metric]} of {attack}")
+        _svg.legend_above(ax, columns=3)
+        svg = _svg.to_svg(fig, title, tips)
+    return Drawing("families", title, f"{title}. {'; '.join(tips.values())}.", _caption(data), svg)
+
+
+def _colours(data: ReportData, found: Sequence[Line]) -> Iterator[str]:
+    """A family has its method's colour, where no family before it took that; else one of the palette."""
+    own = [data.look(line.recipes[0].method).colour for line in found]
+    free = itertools.cycle(colour for colour, _ in PALETTE if colour not in own)
+    taken: set[str] = set()
+    for colour in own:
+        yield next(free) if colour in taken else colour
+        taken.add(colour)
+
+
+def _draw(ax: Axes, data: ReportData, line: Line, colour: str, start: int) -> dict[str, str]:
+    x = [recipe.accuracy.mean for recipe in line.recipes]
+    y = [recipe.leak.mean for recipe in line.recipes]
+    low = [recipe.leak.low for recipe in line.recipes]
+    high = [recipe.leak.high for recipe in line.recipes]
+    if len(x) > 1 and None not in (*low, *high):
+        ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+    marker = data.look(line.recipes[0].method).marker
+    face = colour if line.kind == "sparse" else "none"
+    label = line.family if line.kind == "sparse" else f"{line.family} ({line.kind})"
+    style = {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": 6, "linewidth": 1.4}
+    ax.plot(x, y, label=label.replace("$", "").lstrip("_"), zorder=3, **style)  # type: ignore[arg-type]
+    tips = {}
+    for i, (recipe, at, leak) in enumerate(zip(line.recipes, x, y, strict=True), start):
+        gid = f"tip-family-{i}"
+        ax.plot([at], [leak], "o", markersize=11, alpha=0.0, gid=gid, zorder=5)
+        tips[gid] = (
+            f"{data.label(recipe.network, recipe.method)} ({line.family}): test accuracy {percent(at)}, leak "
+            f"{percent(leak)}"
+        )
+    return tips
+
+
+def _frontier(ax: Axes, front: Sequence[Recipe]) -> None:
+    if len(front) > 1:
+        x, y = [r.accuracy.mean for r in front], [r.leak.mean for r in front]
+        ax.step(x, y, where="pre", color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="ordinary frontier")
+
+
+def _caption(data: ReportData) -> str:
+    seeds = seeds_of(data)
+    bands = "bands: 95\u202f% intervals over seeds" if len(seeds) > 2 else "fewer than three seeds, so no bands"
+    return (
+        f"A mark is a recipe with its complete schedule, mean over {seeds_text(seeds)}; {bands}; {n_text(data)}. Lines "
+        "join the recipes of a family. Lower is less leak, further right more accurate. Dotted: the controls that no "
+        "other control beats. It is drawn and not tested, for the least of many noisy points is too low."
+    )

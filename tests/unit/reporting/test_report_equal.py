@@ -199,10 +199,8 @@ def test_a_study_without_a_question_says_so_and_how_one_is_choices(plain: Any, t
 
 
 def test_the_table_has_every_difference_with_interval_p_and_detectable_difference(data: Any) -> None:
-    groups = {
-        group.title: group.rows
-        for group in _families.groups(data, stopped=False) + _families.groups(data, stopped=True)
-    }
+    both = [group for stopped in (False, True) for group in _families.groups(data, stopped=stopped)]
+    groups = {group.title: group.rows for group in both}
     for d in data.tradeoff.differences:
         note = " (description)" if d.at == "train accuracy" else ""
         rows = groups[f"{d.family} - {d.against}, at equal {d.at}{note}"]

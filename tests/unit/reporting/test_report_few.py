@@ -235,9 +235,8 @@ def test_no_attack_of_an_unfinished_study_is_tested(open_: Any) -> None:
 def test_families_and_answers_of_an_unfinished_study_show_neither_interval_nor_p(open_: Any, tmp_path: Path) -> None:
     tested = [d for d in open_.tradeoff.differences if d.estimate is not None]
     assert tested
-    rows = [row for group in _families.groups(open_, stopped=False) for row in group.rows] + _families.answer_rows(
-        open_
-    )
+    groups = _families.groups(open_, stopped=False)
+    rows = [*(row for group in groups for row in group.rows), *_families.answer_rows(open_)]
     assert any(row.reason == "not finished" for row in rows)
     for row in rows:
         assert (row.p, row.detectable) == ("–", "–")

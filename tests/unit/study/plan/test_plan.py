@@ -407,3 +407,15 @@ def test_the_keys_of_the_shipped_studies_are_stable():
         keys = (sorted(f"{job.id} {job.key}" for job in jobs) for jobs in (plan.networks, plan.attacks))
         found[name] = tuple(hashlib.sha256("\n".join(of).encode()).hexdigest() for of in keys)
     assert found == golden
+
+
+def test_the_epochs_until_a_network_is_there_count_those_that_it_starts_from():
+    entries = [
+        *SMALL["networks"],
+        {"method": "early-stopped", "epochs": [2]},
+        {"method": "imp", "name": "long", "levels": 2, "fraction": 0.5, "train": {"epochs": 9}},
+    ]
+    assert _plan(networks=entries).epochs == {
+        "dense": 5, "imp-01": 10, "imp-02": 15, "butterfly-s2-l2": 5, "early-002": 2,
+        "long-00": 9, "long-01": 18, "long-02": 27,
+    }  # fmt: skip

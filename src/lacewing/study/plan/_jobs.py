@@ -158,16 +158,26 @@ class Plan:
 
     @property
     def epochs(self) -> dict[str, int]:
-        """By network name: the epochs of training until it is there, with those of the networks that it starts from."""
-        spent: dict[str, int] = {}
+        """By network name: the epochs of training until it is there, with those of the networks that it starts from.
+
+        Where two roles or seeds share a name they have one recipe, and so one number.
+        """
+        own: dict[str, int] = {}
+        needs: dict[str, set[str]] = {}
         for head, *rest in self.sequences:
-            spent.setdefault(head.network, head.train.epochs)
+            own.setdefault(head.network, head.train.epochs)
             before = dict.fromkeys((job.entry for job in rest), head.train.epochs)
             for job in rest:
                 if job.stop is None:
                     before[job.entry] += job.train.epochs
-                spent.setdefault(job.network, before[job.entry] if job.stop is None else job.stop)
-        return spent
+                own.setdefault(job.network, before[job.entry] if job.stop is None else job.stop)
+            for job in (head, *rest):
+                needs.setdefault(job.network, set()).update(need.network for need in (*head.needs, *job.needs))
+
+        def spent(network: str) -> int:
+            return own[network] + sum(map(spent, needs[network]))
+
+        return {network: spent(network) for network in own}
 
     @property
     def stacks(self) -> dict[str, tuple[tuple[NetworkJob, ...], ...]]:

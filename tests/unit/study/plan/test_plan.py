@@ -414,8 +414,9 @@ def test_the_epochs_until_a_network_is_there_count_those_that_it_starts_from():
         *SMALL["networks"],
         {"method": "early-stopped", "epochs": [2]},
         {"method": "imp", "name": "long", "levels": 2, "fraction": 0.5, "train": {"epochs": 9}},
+        {"method": "random-mask", "of": "imp-02", "train": {"epochs": 3}},
     ]
     assert _plan(networks=entries).epochs == {
         "dense": 5, "imp-01": 10, "imp-02": 15, "butterfly-s2-l2": 5, "early-002": 2,
-        "long-00": 9, "long-01": 18, "long-02": 27,
+        "long-00": 9, "long-01": 18, "long-02": 27, "random-mask-imp-02": 15 + 3,
     }  # fmt: skip

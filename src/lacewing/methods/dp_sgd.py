@@ -33,7 +33,7 @@ class DpSgd(Method):
     """A dense network trained by DP-SGD: each record's gradient is clipped, and noise is added to their sum."""
 
     role: ClassVar[Kind] = "control"
-    look: ClassVar[Look] = Look("DP-SGD", "#cc79a7", "*")
+    look: ClassVar[Look] = Look("DP-SGD", "#8b1e3f", "*")
     stackable: ClassVar[bool] = True
 
     method: str = "dp-sgd"

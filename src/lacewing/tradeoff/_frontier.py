@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lacewing.results import AttackResult, Kind
 from lacewing.tradeoff._families import Family, families
+from lacewing.tradeoff._inits import attacks_over_inits
 from lacewing.tradeoff._points import spread_over
 from lacewing.tradeoff._types import Spread
 from lacewing.tradeoff._units import Units
@@ -34,12 +35,15 @@ class Line:
 def lines(results: Iterable[AttackResult], metric: str, *, halves: bool) -> list[Line]:
     """The families of one attack's results on targets, sparse ones last; without networks observed in mid-schedule.
 
+    Initialisations of one split are averaged first.
+
     Args:
         results: of one attack; a recipe of which a result lacks the metric is left out.
         metric: as results name it, e.g. "auc" or "tpr_at_fpr_0.01".
         halves: whether seeds 2j and 2j + 1 share one cut of the records.
     """
-    found = [_line(family, metric, halves) for family in families(results).values() if not family.stopped]
+    there = families(attacks_over_inits(results))
+    found = [_line(family, metric, halves) for family in there.values() if not family.stopped]
     return sorted((line for line in found if line.recipes), key=lambda line: (line.kind == "sparse", line.family))
 
 

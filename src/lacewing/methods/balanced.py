@@ -31,7 +31,7 @@ class Balanced(Imp):
     it on with Adam for half as many epochs; here it is the global pruning, the rewinding and the SGD of `Imp`.
     """
 
-    look: ClassVar[Look] = Look("IMP with PPB", "#56b4e9", "P", sequence=True)
+    look: ClassVar[Look] = Look("IMP with PPB", "#882255", "p", sequence=True)
 
     method: str = "imp-balanced"
     balance: Annotated[float, Field(gt=0), at_most(1e6, "nothing is left of the labels under more")] = 4.0

@@ -59,6 +59,11 @@ def choices(data: ReportData) -> list[Declared]:
     recipe += f", lr {text_of(train.get('lr', '?'))} ({train.get('schedule', 'schedule not recorded')})"
     recipe += f", weight decay {text_of(train.get('weight_decay', '?'))}"
     recipe += f", augmentation {text_of(train.get('augment', []))}, {train.get('precision', 'precision not recorded')}"
+    recipe += "".join(
+        f", {name.replace('_', ' ')} {text_of(train[name])}"
+        for name in ("label_smoothing", "mixup", "dropout")
+        if train.get(name)
+    )
     found.append(Declared("Training", recipe, "ours"))
     found += _networks(data)
     if any(a.attack == PAPER_ATTACK for a in data.attacks) or PAPER_ATTACK in study.get("attacks", {}).get("names", ()):

@@ -82,6 +82,8 @@ def entry_name(data: ReportData, entry: Mapping[str, Any]) -> str:
 
 def _network_text(network: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in network.items() if k not in ("method", "name") and v not in ({}, None)}
+    if not rest.get("level_families"):
+        rest.pop("level_families", None)
     if network.get("method") == STOPPED and not network.get("epochs") and not network.get("shares"):
         rest["epochs"] = "about twenty, evenly spaced on a log scale"
     return text_of(rest) or "as above"

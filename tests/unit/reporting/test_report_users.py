@@ -159,3 +159,12 @@ def test_settings_of_a_users_method_and_what_differs_by_network_are_choices_as_o
     assert "narrow: lr 0.05" in here["Training that differs by network"].here
     assert "butterfly: lr 0.2, weight decay 0.0001" in here["Training that differs by network"].here
     assert {c.whose for name, c in here.items() if "differs" in name or "settings" in name} == {"ours"}
+
+
+def test_smoothing_mixup_and_dropout_of_the_study_are_told_where_they_are_used(data: Any) -> None:
+    def told(**train: float) -> str:
+        study = {**data.study, "train": {**data.study["train"], **train}}
+        return next(c.here for c in _choices.choices(dataclasses.replace(data, study=study)) if c.choice == "Training")
+
+    assert "smoothing" not in told(label_smoothing=0.0, mixup=0.0, dropout=0.0)
+    assert told(label_smoothing=0.1, mixup=0.2, dropout=0.0).endswith(", label smoothing 0.1, mixup 0.2")

@@ -97,11 +97,13 @@ class Privacy:
     noise: float  # standard deviation of the noise over the clipping norm
     epsilon: float | None = None  # None: no guarantee
     delta: float | None = None
+    trainings: int = 1  # on the same records, whose guarantees add up
 
     def __str__(self) -> str:
         if self.epsilon is None or self.delta is None:
             return "no guarantee: gradients are clipped, and no noise is added to them"
-        told = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g})"
+        told = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g}"
+        told += f", {self.trainings} trainings)" if self.trainings > 1 else ")"
         most = metrics.most_tpr(self.epsilon, self.delta, 0.01)
         limit = f"no attack exceeds {100 * most:.3g} % TPR at 1 % FPR" if most < 0.9995 else "no attack is ruled out"
         return f"{told}: a guarantee under the accountant's assumptions, under which {limit}"

@@ -27,6 +27,10 @@ METHODS = {  # name -> the [[networks]] entry, and how many networks it makes
     "butterfly in DeBut's order": ({"method": "butterfly", "segments": 3, "columns": "kernel-first"}, 1),
     "early-stopped": ({"method": "early-stopped", "epochs": [1]}, 2),
     "dp-sgd": ({"method": "dp-sgd", "noise": 0.5, "model": {"name": "mlp", "hidden": [8]}}, 1),
+    "dp-imp": (
+        {"method": "dp-imp", "noise": 0.5, "levels": 2, "fraction": 0.4, "model": {"name": "mlp", "hidden": [8]}},
+        3,
+    ),
     "a user's own": ({"method": "own_method:Halved", "share": 0.3}, 1),
     "ticket": ({"method": "ticket", "of": "imp-02", "train": {"epochs": 1}}, 1),
     "random-mask": ({"method": "random-mask", "of": "imp-02"}, 1),

@@ -12,6 +12,7 @@ from lacewing.methods._recorded import MethodRecord, RecordedMethod, check_own, 
 from lacewing.methods.balanced import Balanced
 from lacewing.methods.butterfly import Butterfly
 from lacewing.methods.dense import Dense
+from lacewing.methods.dp_imp import DpImp
 from lacewing.methods.dp_sgd import DpSgd
 from lacewing.methods.early_stopped import EarlyStopped
 from lacewing.methods.imp import Imp
@@ -30,6 +31,7 @@ __all__ = [
     "Balanced",
     "Butterfly",
     "Dense",
+    "DpImp",
     "DpSgd",
     "EarlyStopped",
     "Imp",
@@ -63,6 +65,7 @@ METHODS: dict[str, type[Method]] = {
     "shuffled-mask": ShuffledMask,
     "reinitialised": Reinitialised,
     "dp-sgd": DpSgd,
+    "dp-imp": DpImp,
 }
 _OTHER = "#009e73", "D"  # colour and marker of methods that choose none
 

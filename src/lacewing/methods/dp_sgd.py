@@ -48,14 +48,11 @@ class DpSgd(Method):
     def completed(cls, fields: Mapping[str, Any], train: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the settings of its preset, and in fp32 where the study leaves the precision open."""
         noise, preset = PRESETS.get(str(fields.get("preset")), (None, {}))
-        own = fields.get("train", {})
-        if not isinstance(own, Mapping):
-            return fields
-        added: dict[str, Any] = {**preset, **own}
-        if train.get("precision") == "auto":
-            added["precision"] = "fp32"
-        said = {"noise", "epsilon"} & {*fields}
-        return {**({} if noise is None or said else {"noise": noise}), **fields, **({"train": added} if added else {})}
+        if preset and isinstance(own := fields.get("train", {}), Mapping):
+            fields = {**fields, "train": {**preset, **own}}
+        if noise is not None and not {"noise", "epsilon"} & {*fields}:
+            fields = {**fields, "noise": noise}
+        return in_fp32(fields, train)
 
     @model_validator(mode="after")
     def _one_amount_of_noise(self) -> DpSgd:
@@ -70,8 +67,7 @@ class DpSgd(Method):
             raise BadTogether("noise: give noise (0: clipping alone), or epsilon and delta, or a preset")
         if self.epsilon is not None and self.delta is None:
             raise BadTogether("delta is missing: epsilon is told at a delta, which must be below 1 / records; add it")
-        if self.noise == 0 and self.delta is not None:
-            raise BadTogether("delta says something of a guarantee, and noise = 0 gives none; leave delta out")
+        check_delta(self.noise, self.delta)
         return self
 
     def default_name(self) -> str:
@@ -79,14 +75,8 @@ class DpSgd(Method):
         return "clipping" if self.noise == 0 else "dp-sgd"
 
     def check(self, train: Train) -> None:
-        """Refuse what breaks the accounting, which takes each record for a part of its own gradient alone."""
-        if train.precision == "bf16":
-            raise ValueError("train.precision: DP-SGD computes norms of gradients in fp32; set it to 'fp32'")
-        if train.mixup:
-            raise ValueError(
-                "train.mixup: it puts two records into one gradient, and DP-SGD bounds what a single record changes by "
-                "clipping its own; set it to 0"
-            )
+        """See `check_accounting`."""
+        check_accounting(train)
 
     def count(self, model: nn.Module, step: Step) -> int:
         """As many as the dense network; refuses a network that cannot be trained so."""
@@ -102,18 +92,8 @@ class DpSgd(Method):
         return PrivateSgd(self._noise(train, records), self.clip)
 
     def privacy(self, train: Train, records: int, step: Step) -> Privacy:
-        """By the RDP accountant of `lacewing.metrics.dp_epsilon`."""
-        if self.noise == 0:
-            return Privacy(0.0)
-        delta = DELTA if self.delta is None else self.delta
-        if delta >= 1 / records:
-            raise UsageError(
-                f"delta = {delta:g} is not below 1 / {records:,}, the share of a single record: publishing one record "
-                "would keep it; set a smaller delta."
-            )
-        noise = self._noise(train, records)
-        spent = dp_epsilon(noise, *_steps(train, records), delta)
-        return Privacy(noise, float(f"{spent:.6g}"), delta)  # last digits are those of the machine
+        """Of one training."""
+        return guaranteed(self._noise(train, records), self.delta, train, records)
 
     def _noise(self, train: Train, records: int) -> float:
         if self.noise is not None:
@@ -121,6 +101,54 @@ class DpSgd(Method):
         assert self.epsilon is not None
         assert self.delta is not None
         return dp_noise(self.epsilon, self.delta, *_steps(train, records))
+
+
+def check_delta(noise: float | None, delta: float | None) -> None:
+    """Refuse a delta of clipping alone."""
+    if noise == 0 and delta is not None:
+        raise BadTogether("delta says something of a guarantee, and noise = 0 gives none; leave delta out")
+
+
+def in_fp32(fields: Mapping[str, Any], train: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of an entry, in fp32 where the training that they and the study declare has no precision yet."""
+    own = fields.get("train", {})
+    if train.get("precision") != "auto" or not isinstance(own, Mapping):
+        return fields
+    return {**fields, "train": {**own, "precision": "fp32"}}
+
+
+def check_accounting(train: Train) -> None:
+    """Refuse what breaks the accounting, which holds for records that each have a clipped gradient of their own.
+
+    Raises:
+        ValueError: it begins with the name of the field.
+    """
+    if train.precision == "bf16":
+        raise ValueError("train.precision: DP-SGD computes norms of gradients in fp32; set it to 'fp32'")
+    if train.mixup:
+        raise ValueError(
+            "train.mixup: it puts two records into one gradient, and DP-SGD bounds what a single record changes by "
+            "clipping its own; set it to 0"
+        )
+
+
+def guaranteed(noise: float, delta: float | None, train: Train, records: int, trainings: int = 1) -> Privacy:
+    """What so many trainings with this noise, the mask of each learnt by those before it, guarantee each record.
+
+    Raises:
+        UsageError: delta is so large that publishing a record would keep it.
+    """
+    if noise == 0:
+        return Privacy(0.0)
+    delta = DELTA if delta is None else delta
+    if delta >= 1 / records:
+        raise UsageError(
+            f"delta = {delta:g} is not below 1 / {records:,}, the share of a single record: publishing one record "
+            "would keep it; set a smaller delta."
+        )
+    rate, steps = _steps(train, records)
+    spent = dp_epsilon(noise, rate, trainings * steps, delta)
+    return Privacy(noise, float(f"{spent:.6g}"), delta, trainings)  # last digits are those of the machine
 
 
 def _steps(train: Train, records: int) -> tuple[float, int]:

@@ -75,7 +75,7 @@ class Imp(Method):
         """``imp``."""
         return "imp"
 
-    def first(self) -> Dense:
+    def first(self) -> Method:
         """The dense network, trained alike."""
         return Dense.alike(self)
 

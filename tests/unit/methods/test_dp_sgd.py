@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lacewing import data, methods, models
 from lacewing.config import Model, Train
 from lacewing.errors import UsageError
 from lacewing.metrics import dp_epsilon
 from lacewing.results import NetworkResult, Privacy, read_results_csv, results_csv
+from lacewing.sparsify.masks import unpack
 from lacewing.study import jobs
 from lacewing.study.declared import load_study
 from lacewing.study.plan import fingerprints, make_plan
@@ -49,6 +51,9 @@ def _entry(**fields: Any) -> methods.Method:
         ({"noise": 1e4}, "at most 1000, since nothing is learnt under more"),
         ({"epsilon": 0.0, "delta": 1e-5}, "networks.0.epsilon = 0.0"),
         ({"epsilon": 1.0, "delta": 1.0}, "networks.0.delta = 1.0"),
+        ({"method": "dp-imp", "levels": 1, "noise": 0.0, "delta": 1e-5}, "noise = 0 gives none"),
+        ({"method": "dp-imp", "levels": 1}, "'networks.0.noise' is missing"),
+        ({"method": "dp-imp", "levels": 1, "noise": 1.0, "epsilon": 1.0}, "unknown field 'networks.0.epsilon'"),
         ({"preset": "high-utility"}, "leaves the learning rate to you"),
         ({"preset": "high-utility", "noise": 1.0, "train": {"lr": 1.0}}, "sets the noise itself"),
         ({"preset": "high", "train": {"lr": 1.0}}, "networks.0.preset = 'high'"),
@@ -161,12 +166,16 @@ def test_results_hold_epsilon_where_there_is_one(tmp_path: Any) -> None:
         read_results_csv(path)
 
 
-@pytest.mark.parametrize("stack", [1, 4])
-def test_trained_networks_record_what_they_guarantee(tmp_path: Any, stack: int) -> None:
+IMP = {"method": "dp-imp", "noise": 0.7, "levels": 2, "fraction": 0.5}
+
+
+@pytest.mark.parametrize(("entry", "stack"), [({"noise": 0.7}, 1), ({"noise": 0.7}, 4), (IMP, 1), (IMP, 4)])
+def test_trained_networks_record_what_they_guarantee(tmp_path: Any, entry: dict[str, Any], stack: int) -> None:
+    """A mask that earlier levels learnt from the same records costs their guarantees, too."""
     torch.set_num_threads(1)
     study = load_study(
         _study(
-            {"noise": 0.7},
+            entry,
             data={"dataset": "tiny", "split": "random-halves"},
             run={"seeds": [0, 1, 2, 3]},
             train={"epochs": 2, "batch_size": 8, "precision": "fp32", "stack": stack},
@@ -186,5 +195,20 @@ def test_trained_networks_record_what_they_guarantee(tmp_path: Any, stack: int) 
         for sequence in plan.sequences:
             jobs.run_sequence(work, sequence)
     for job in plan.networks:
-        found = jobs.load_network(work.store, job)
-        assert found.privacy == Privacy(0.7, pytest.approx(dp_epsilon(0.7, 8 / 36, 10, 1e-5), rel=1e-5), 1e-5)
+        found, spent = jobs.load_network(work.store, job), dp_epsilon(0.7, 8 / 36, 10 * (job.level + 1), 1e-5)
+        assert (found.dp_noise, found.epsilon, found.delta) == (0.7, pytest.approx(spent, rel=1e-5), 1e-5)
+        if job.level:
+            state = load_file(work.store.job(job.key) / "model.safetensors")
+            masks = unpack(load_file(work.store.job(job.key) / "masks.safetensors"))
+            assert sum(int((~mask).sum()) for mask in masks.values()) == found.parameters - found.nonzero > 0
+            assert all(not state[name][~mask].any() and state[name][mask].all() for name, mask in masks.items())
+
+
+def test_the_dry_run_composes_the_trainings_of_a_learnt_mask(tmp_path: Any) -> None:
+    notes = Prepared(_study({**IMP, "noise": 1.0, "levels": 5}, {"noise": 1.0}), out=tmp_path / "run").notes
+    spent = dp_epsilon(1.0, 16 / 449, 6 * 58, 1e-5)
+    told = [note for note in notes if note.startswith("dp-imp-05: ")]
+    assert [note.partition(":")[2][:60] for note in told] == [
+        f" epsilon {spent:.4g} at delta 1e-05 (noise multiplier 1, 6 trainings)"[:60]
+    ]
+    assert not any(note.startswith("dp-imp-00: ") for note in notes)  # it is the study's dp-sgd

@@ -27,7 +27,7 @@ class DpImp(Imp):
     Gradients are masked before they are clipped, and pruned weights get no noise.
     """
 
-    look: ClassVar[Look] = Look("IMP by DP-SGD", "#44aa99", "p", sequence=True)
+    look: ClassVar[Look] = Look("IMP by DP-SGD", "#332288", "H", sequence=True)
 
     method: str = "dp-imp"
     noise: Annotated[float, Field(ge=0), at_most(MOST_NOISE, "nothing is learnt under more")]  # 0: clipping alone

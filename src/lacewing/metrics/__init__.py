@@ -6,6 +6,7 @@ raises `UsageError` where scores are not finite, lengths differ, or members or n
 
 from lacewing.metrics._accountant import MOST_NOISE, dp_epsilon, dp_noise, most_tpr, renyi_sampled_gaussian
 from lacewing.metrics._checks import Bools, Estimate, Floats
+from lacewing.metrics._components import Components, variance_components
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
 from lacewing.metrics._epsilon import EpsilonAudit, epsilon_audit, epsilon_lower_bound, one_run_epsilon
 from lacewing.metrics._epsilon_more import (
@@ -41,6 +42,7 @@ __all__ = [
     "MOST_NOISE",
     "VERSION",
     "Bools",
+    "Components",
     "Detectable",
     "EpsilonAudit",
     "Estimate",
@@ -80,4 +82,5 @@ __all__ = [
     "seeds_to_detect",
     "summary",
     "tpr_at_fpr",
+    "variance_components",
 ]

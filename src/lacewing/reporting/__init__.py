@@ -24,12 +24,13 @@ from lacewing.reporting import (
     _parts,
     _settings,
     _slopes,
+    _stability,
     _table,
     _why,
 )
 from lacewing.reporting._audit_page import AuditLike, write_audit
 from lacewing.reporting._card import model_card
-from lacewing.reporting._data import MostVulnerable, ReportData, Runs, Slice, leading_attack, seeds_of
+from lacewing.reporting._data import MostVulnerable, ReportData, Runs, Slice, leading_attack, main_attack, seeds_of
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._glossary import GLOSSARY
 from lacewing.reporting._networks_figure import networks_figure
@@ -43,6 +44,7 @@ __all__ = [
     "ReportData",
     "Runs",
     "Slice",
+    "main_attack",
     "model_card",
     "networks_figure",
     "slope_sentence",
@@ -80,7 +82,8 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _training.training(data, "loss"),
         _training.training(data, "accuracy"),
     ]
-    drawn += [each for each in (_frontier.figure(data), _why.figure(data), _explained.figure(data)) if each is not None]
+    optional = (_frontier.figure(data), _why.figure(data), _stability.figure(data), _explained.figure(data))
+    drawn += [each for each in optional if each is not None]
     if _matched.matched(data) is not None:
         drawn.append(_matched.figure(data))
     if len({a.attack for a in data.attacks}) > 1:
@@ -126,6 +129,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         lead=leading_attack(data) or "",
         seeds_n=f"{len(seeds_of(data))} seed{'s' * (len(seeds_of(data)) != 1)}",
         equal=_equal(data),
+        stability=_stability.section(data),
         why=_why.section(data),
         why_not=data.mechanism if isinstance(data.mechanism, str) else "",
         on_the_way=_on_the_way(data),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lacewing.attacks import Attack
     from lacewing.attacks.selfchecks import SelfCheck
     from lacewing.mechanism import Mechanism
+    from lacewing.tradeoff.stability import Stability
 
 PAPER_ATTACK = "discriminator"
 SHOWN = 0.0005  # a share that one decimal of a per cent shows
@@ -90,6 +91,7 @@ class ReportData:
     copies: int | None = None  # records whose x equals another's; None: not counted
     show_records: bool = False  # ids and scores of single records are private data
     registry: Mapping[str, Attack] = field(default_factory=registered)
+    stability: Stability | None = None  # None: each seed has one initialisation
     runs: Runs = field(default_factory=Runs)  # empty: those above
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known

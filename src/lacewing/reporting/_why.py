@@ -302,7 +302,7 @@ def figure(data: ReportData) -> Drawing | None:
 
 def _areas(data: ReportData, attack: str | None) -> dict[str, float]:
     """The AUC of an attack by the ids of networks."""
-    every = {a.network.id: a.metrics.get("auc") for a in data.attacks if a.attack == attack}
+    every = {a.network.id: a.metrics.get("auc") for a in data.runs.attacks or data.attacks if a.attack == attack}
     return {name: estimate.value for name, estimate in every.items() if estimate is not None}
 
 

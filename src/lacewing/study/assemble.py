@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lacewing import data, risk
 from lacewing import mechanism as mechanisms
-from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, write
+from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, main_attack, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
 from lacewing.study.declared import Study
 from lacewing.study.folder import Recorded, attacks_of, damage, declaration, read_failed
 from lacewing.study.plan import AttackJob
 from lacewing.study.result import Result
+from lacewing.study.stability import stability
 from lacewing.study.store import Store
 from lacewing.study.why import mechanism
 from lacewing.support.files import write_atomically
@@ -99,6 +100,16 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             networks=networks_over_inits(networks),
             attacks=attacks_over_inits(attacks),
             runs=Runs(networks, attacks),
+            stability=stability(
+                store,
+                study,
+                done,
+                networks,
+                attacks,
+                attack=found.attack if found else main_attack(attacks),
+                classes=int(facts["classes"]),
+                failed=failed,
+            ),
             tradeoff=found,
             failures=signs,
             environment=_environment(devices, facts.get("precision")),

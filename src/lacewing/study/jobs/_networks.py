@@ -61,7 +61,7 @@ def rewinds(sequence: Iterable[NetworkJob]) -> list[int]:
 
 
 def drop_weights(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
-    """With ``--keep signals``: remove weights; masks stay where another network is to be trained under them."""
+    """With ``--keep signals``: remove weights; masks stay where others train under them, or inits are compared."""
     if work.keep != "signals":
         return
     names = ["model.safetensors", *(f"rewind-{epoch}.safetensors" for epoch in rewinds(sequence))]
@@ -70,7 +70,7 @@ def drop_weights(work: Workspace, sequence: Sequence[NetworkJob]) -> None:
     for job in sequence:
         for name in names:
             work.store.drop_file(job.key, name)
-        if not imposed and job.network not in taken:
+        if not imposed and job.network not in taken and work.study.run.inits == 1:
             work.store.drop_file(job.key, "masks.safetensors")
 
 

@@ -47,12 +47,13 @@ def sequences_of(
     }
     # Under random-halves every network is a target, and the others are its references.
     roles: tuple[Role, ...] = ("target", "shadow") if study.data.split == "four-way" else ("target",)
+    entries = in_order(study)
     return [
         sequence
         for seed in study.run.seeds
         for init in range(study.run.inits)
         for role in roles
-        for sequence in _sequences(study, common, models, role, seed, init)
+        for sequence in _sequences(study, entries, common, models, role, seed, init)
     ]
 
 
@@ -65,9 +66,18 @@ def _drawn(study: Study) -> dict[str, Any]:
 
 
 def _sequences(
-    study: Study, common: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], role: Role, seed: int, init: int
+    study: Study,
+    entries: Sequence[Method],
+    common: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    role: Role,
+    seed: int,
+    init: int,
 ) -> Iterator[tuple[NetworkJob, ...]]:
-    """Entries that start from a dense network share it where the study trains one alike, all in one sequence."""
+    """Entries that start from a dense network share it where the study trains one alike, all in one sequence.
+
+    ``entries``: those of the study, see `in_order`.
+    """
 
     named: dict[str, NetworkJob] = {}
 
@@ -102,7 +112,7 @@ def _sequences(
 
     sequences: dict[str, list[NetworkJob]] = {}
     names: dict[str, str] = {}  # by key
-    for entry in in_order(study):
+    for entry in entries:
         head, *rest = entry.steps(study.train_of(entry))
         head_job = job(entry, entry.first(), head)
         sequence = sequences.setdefault(head_job.key, [head_job])

@@ -278,9 +278,13 @@ def test_the_shipped_studies_stop_where_their_published_results_did():
 @pytest.mark.parametrize("epochs", [1, 2, 5, 10, 1000])
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
 def test_shipped_studies_can_be_made_shorter_and_longer(name, epochs):
+    if name == "controls" and epochs in (2, 5):  # it compares trainings of so many epochs with its own
+        with pytest.raises(UsageError, match=f"'imp' and 'brief-00{epochs}' are made alike"):
+            load_study(name, [f"train.epochs={epochs}"])
+        return
     study = load_study(name, [f"train.epochs={epochs}"])
     assert study.train.epochs == epochs
-    assert load_study(tomllib.loads(to_toml(study))) == study
+    assert load_study(tomllib.loads(to_toml(study))).as_dict() == study.as_dict()
 
 
 def test_imp_returns_to_the_end_of_epoch_1_or_of_a_single_epoch_to_the_initialisation():

@@ -403,6 +403,10 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "8e2901a274fa439abdd3a31e8b7bc7b4ed5c7ccef1ad77649b5f8dc74bf4cd87",
             "de668dc0bc73829988fd6df70e5d46725b866f428e0a7a53251dc68f31ab572c",
         ),
+        "stability": (
+            "b0c74f4ab4d731380575f7ee78f0a2d8cea4bd6ce87315d886147389a53d293c",
+            "6cba68781c0e375241993c012a00897cb939bf9d352ed7a6bce7657b4e945626",
+        ),
     }
     found = {}
     for name in builtin_studies():

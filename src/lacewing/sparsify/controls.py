@@ -36,12 +36,17 @@ def shuffle(masks: Mapping[str, Tensor], seed: int, *, within: Literal["outputs"
         masks: by parameter name; outputs along the first axis, inputs along the second.
         seed: of the permutations.
         within: "outputs" or "inputs", whose counts are kept.
+
+    Raises:
+        UsageError: another ``within``, or a weight without inputs.
     """
     if within not in ("outputs", "inputs"):
         raise UsageError(f"within {within!r} must be 'outputs' or 'inputs'.")
     axis = 0 if within == "outputs" else 1
     found: Masks = {}
     for name, mask in masks.items():
+        if mask.ndim < 2:
+            raise UsageError(f"weight '{name}' has one axis, and a mask is shuffled over inputs and outputs.")
         units = mask.movedim(axis, 0)
         shuffled = _permuted(units.reshape(len(units), -1), seed, name).view(units.shape)
         found[name] = shuffled.movedim(0, axis).contiguous()

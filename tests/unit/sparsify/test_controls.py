@@ -134,6 +134,12 @@ def test_counts_within_anything_else_are_refused(within):
         shuffle({"0.weight": _wide_mask()}, 0, within=within)
 
 
+@pytest.mark.parametrize("within", ["outputs", "inputs"])
+def test_a_weight_of_one_axis_has_nothing_to_shuffle_within(within):
+    with pytest.raises(UsageError, match=r"^weight 'gain' has one axis"):
+        shuffle({"gain": torch.ones(3, dtype=torch.bool)}, 0, within=within)
+
+
 def _factory():
     return nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Linear(16, 16))
 

@@ -17,7 +17,7 @@ STUDY: dict[str, Any] = {
     "train": {"epochs": 20, "batch_size": 20, "precision": "fp32", "stack": 6},
     "networks": [
         {"method": "dense"},
-        {"method": "dense", "name": "smooth", "train": {"label_smoothing": 0.2}},
+        {"method": "dense", "name": "smooth", "train": {"label_smoothing": 0.05}},
         {"method": "dense", "name": "short", "train": {"epochs": 2}},
     ],
     "attacks": {"names": ["lira-online", "loss"]},

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lacewing.metrics import Bools, Floats
 
 FEWEST_RECIPES = 5  # with one left out, four are left for the three coefficients of a quadratic
-RECIPE = "recipe"  # the quantity that stands for knowing the recipe itself: the most that any quantity can explain
+RECIPE = "recipe"  # the quantity that stands for knowing the recipe itself
 _EQUAL = 1e-12
 
 # Quantities computed from what an attack itself ranks, by the attack's family.

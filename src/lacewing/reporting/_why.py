@@ -40,8 +40,8 @@ READING = (
     "R squared is 1 minus the squared error of the prediction over that of the mean: 1 is perfect, 0 or less tells "
     "nothing. Each network is predicted from one quantity (of the count of parameters: its logarithm), by a straight "
     "line and by a quadratic that were fitted to other recipes on other draws of the records. The larger R squared is "
-    "shown, which favours every quantity alike; the pointer shows both. “The recipe itself” predicts by the same "
-    "recipe's networks on other draws: noise leaves no quantity more than that."
+    "shown, which favours every quantity alike; the pointer shows both. “The recipe itself” predicts by the mean of "
+    "the same recipe's networks on other draws: the rest is how networks of one recipe differ."
 )
 CIRCULAR = (
     "A dagger marks a quantity that is computed from what the attack itself ranks: that it predicts the attack is "
@@ -341,7 +341,7 @@ def _panel(ax: Axes, name: str, r2: float | None, *, left: bool) -> None:
     if name == "nonzero":
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
     elif name == "accuracy_gap":
         _svg.percent_axis(ax.xaxis)

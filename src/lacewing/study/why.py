@@ -38,7 +38,7 @@ NO_REFERENCES = (
 _TEMPERATURES = (0.5, 2.0)
 _LIRA, _OFFLINE, _LOSS = "lira-online", "lira-offline", "loss"  # attacks that score log-odds, and nothing else
 _FITTED_ON = 4  # networks that a temperature is fitted on
-_FITS = 0.05  # by how much a recipe of another confidence may fit its training records less than the dense network
+_FITS = 0.02  # by how much a recipe of another confidence may fit its training records less than the dense network
 
 
 def mechanism(

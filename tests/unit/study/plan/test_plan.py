@@ -395,6 +395,14 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "8f5e3264f3121674ac35add54386b5637fa21e74dd6810d6744a91bb8f4cd732",
             "19b3492693f328df3c7324654693ae0a2e875553c4936f50b34c2e099c3d8f2a",
         ),
+        "mechanism": (
+            "40b290f8f966cc21db5493e48cef7cbe92a6604892f847cfc5e25faf28786f0e",
+            "4aa69e8129d3492f59bd980babe93d1db0f97cb5e15d06410c1a78d3acfdb8ba",
+        ),
+        "mechanism-digits": (
+            "bd04b469329edc9af73bdcc0338554f15856432271c6684ba5f0041408d69866",
+            "1b3bd7767f5c1dc4a069ef94461d2dda9548dc24f46a76ba280e2cb2f2a94cd9",
+        ),
         "paper": (
             "9be17946351882d97fbd499999cc70751cacd98a74aca2a5d108666389c1c54f",
             "2784cd35ac388d30f0eff3952639304e71230416f6739b3c21a91aed3dae7169",

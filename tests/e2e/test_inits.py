@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from lacewing.results import read_results_csv
 from lacewing.study import jobs
 from lacewing.study.folder import recorded
 from lacewing.study.store import Store
+from lacewing.support.formats import seal
 
 OPTIONS: dict[str, Any] = {"quiet": True, "processes": 1, "device": "cpu"}
 SET = ["attacks.names=['loss', 'lira-offline']", "run.seeds=[0, 1]"]
@@ -82,6 +84,14 @@ def test_compare_counts_seeds_and_refuses_an_initialisation_that_is_not_there(fo
     assert found.n_members == 2 * one.n_members
     with pytest.raises(UsageError, match=r"dense/target/0\.2"):
         lw.compare(folder, "dense/target/0.2", "imp-02/target/0", attack="loss")
+
+
+def test_a_folder_of_schema_1_is_read(folder: Path, tmp_path: Path) -> None:
+    facts = json.loads((folder / "plan.json").read_text())
+    assert facts.pop("schema") == 2
+    del facts["sha256"], facts["study"]["run"]["inits"]
+    (tmp_path / "plan.json").write_text(seal({**facts, "schema": 1}))
+    assert lw.status(tmp_path)["networks"] == {"planned": 12, "done": 0}
 
 
 def test_fewer_initialisations_are_another_study(folder: Path) -> None:

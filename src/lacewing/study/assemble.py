@@ -170,7 +170,7 @@ def _history(study: Study, facts: Mapping[str, Any]) -> History:
         return History()
     now = declaration(study, late=False)
     extended = any(sorted(now[name]) != sorted(then[name]) for name in ("seeds", "families"))
-    extended |= now["recipes"] != then["recipes"]
+    extended |= now["recipes"] != then["recipes"] or now["inits"] != then.get("inits", 1)
     return History(bool(then["late"]), len(then["seeds"]) if extended else None)
 
 

@@ -47,6 +47,7 @@ class _Declaration(BaseModel):
 
     late: bool
     seeds: list[Annotated[int, Field(ge=0)]]
+    inits: Annotated[int, Field(ge=1)] = 1
     families: list[str]
     recipes: int
 
@@ -284,4 +285,10 @@ def damage(store: Store, study: Study, plan: Plan) -> tuple[str, ...]:
 def declaration(study: Study, *, late: bool) -> dict[str, Any]:
     """What plan.json keeps of the time when the study's questions were declared."""
     networks = sorted({name for network in study.networks for name in network.families})
-    return {"late": late, "seeds": list(study.run.seeds), "families": networks, "recipes": recipes(study.networks)}
+    return {
+        "late": late,
+        "seeds": list(study.run.seeds),
+        "inits": study.run.inits,
+        "families": networks,
+        "recipes": recipes(study.networks),
+    }

@@ -142,8 +142,8 @@ def _settled(answer: Answer, left: int, history: History) -> Answer:
     sentence = f"{_question(answer)} {_said(answer, verdict)} ({_numbers(answer)}{p})"
     if history.seeds_then is not None:
         sentence += (
-            f" The study was begun with {history.seeds_then} seeds or with other recipes and was extended since: a "
-            "5 % test does not allow for looking in between."
+            f" The study was begun with {history.seeds_then} seeds, other recipes or fewer inits and was extended "
+            "since: a 5 % test does not allow for looking in between."
         )
     return replace(answer, verdict=verdict, sentence=sentence)
 

@@ -187,3 +187,21 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(UsageError, match=named):
             call()
+
+
+def test_seeds_on_the_same_records_draw_them_once():
+    """Two copies of one seed say nothing more of its records; drawn apart, they would seem to."""
+    first, second, member = two_networks(60, np.random.default_rng(3))
+    single = metrics.paired(first, second, member, resamples=400)
+    twice = [[values, values] for values in (first, second, member)]
+    both = metrics.paired(*twice, groups=[0, 0], same_records=[7, 7], resamples=400)
+    assert both.difference == single.difference
+    apart = metrics.paired(*twice, groups=[0, 0], resamples=400)
+    width = single.difference.high - single.difference.low
+    assert apart.difference.high - apart.difference.low < 0.85 * width
+
+
+def test_the_same_records_have_the_same_members():
+    first, second, member = two_networks(10, np.random.default_rng(3))
+    with pytest.raises(UsageError, match="the membership of two seeds numbered 7 differs"):
+        metrics.paired([first, first], [second, second], [member, ~member], groups=[0, 0], same_records=[7, 7])

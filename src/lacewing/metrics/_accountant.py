@@ -10,8 +10,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.special import logsumexp
 
 from lacewing.errors import UsageError
 
@@ -33,6 +31,8 @@ def renyi_sampled_gaussian(rate: float, noise: float, order: float) -> float:
         noise: standard deviation of the noise over the clipping norm, above 0.
         order: of the divergence, above 1.
     """
+    from scipy.special import logsumexp
+
     if rate == 1:
         return order / (2 * noise**2)
     step, reach = _STEP * noise, _REACH * noise
@@ -85,6 +85,8 @@ def dp_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     Raises:
         UsageError: none of at most `MOST_NOISE` does; the sentence goes on from the name of the field.
     """
+
+    from scipy.optimize import brentq
 
     def excess(log_noise: float) -> float:
         return dp_epsilon(math.exp(log_noise), rate, steps, delta) - epsilon

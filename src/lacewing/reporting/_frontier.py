@@ -13,7 +13,7 @@ from lacewing.reporting._figures import Drawing
 from lacewing.reporting._looks import PALETTE
 from lacewing.reporting._svg import MUTED
 from lacewing.results import LABELS
-from lacewing.tradeoff import Line, Recipe, lines, ordinary_frontier
+from lacewing.tradeoff import Line, Recipe, Units, lines, ordinary_frontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +48,8 @@ def figure(data: ReportData) -> Drawing | None:
         ax = fig.add_subplot()
         _frontier(ax, front)
         tips: dict[str, str] = {}
-        for line, colour in zip(found, _colours(data, found), strict=True):
-            tips |= _draw(ax, data, line, colour, len(tips))
+        for line, (colour, marker, dashes) in _styles(data, found):
+            tips |= _draw(ax, data, line, len(tips), color=colour, marker=marker, linestyle=dashes)
         for axis in (ax.xaxis, ax.yaxis):
             _svg.percent_axis(axis)
         ax.set_xlabel("test accuracy")
@@ -59,28 +59,34 @@ def figure(data: ReportData) -> Drawing | None:
     return Drawing("families", title, f"{title}. {'; '.join(tips.values())}.", _caption(data), svg)
 
 
-def _colours(data: ReportData, found: Sequence[Line]) -> Iterator[str]:
-    """A family has its method's colour, where no family before it took that; else one of the palette."""
-    own = [data.look(line.recipes[0].method).colour for line in found]
-    free = itertools.cycle(colour for colour, _ in PALETTE if colour not in own)
-    taken: set[str] = set()
-    for colour in own:
-        yield next(free) if colour in taken else colour
-        taken.add(colour)
+def _styles(data: ReportData, found: Sequence[Line]) -> Iterator[tuple[Line, tuple[str, str, str]]]:
+    """Each family with colour, marker and line: its method's, where no other has them; else the next of the palette.
+
+    Sparse families choose first. Where the palette ends it begins again with broken lines.
+    """
+    own = {line.family: data.look(line.recipes[0].method) for line in found}
+    chosen: dict[str, tuple[str, str, str]] = {}
+    for line in reversed(found):
+        look = own[line.family]
+        if look.colour not in {colour for colour, _, _ in chosen.values()}:
+            chosen[line.family] = (look.colour, look.marker, "-")
+    colours = {colour for colour, _, _ in chosen.values()}
+    free = ((*pair, dashes) for dashes in itertools.cycle(("-", "--", ":")) for pair in PALETTE)
+    for line in found:
+        yield line, chosen.get(line.family) or next(style for style in free if style[0] not in colours)
 
 
-def _draw(ax: Axes, data: ReportData, line: Line, colour: str, start: int) -> dict[str, str]:
+def _draw(ax: Axes, data: ReportData, line: Line, start: int, **style: str) -> dict[str, str]:
     x = [recipe.accuracy.mean for recipe in line.recipes]
     y = [recipe.leak.mean for recipe in line.recipes]
     low = [recipe.leak.low for recipe in line.recipes]
     high = [recipe.leak.high for recipe in line.recipes]
     if len(x) > 1 and None not in (*low, *high):
-        ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
-    marker = data.look(line.recipes[0].method).marker
-    face = colour if line.kind == "sparse" else "none"
+        ax.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+    face = style["color"] if line.kind == "sparse" else "none"
     label = line.family if line.kind == "sparse" else f"{line.family} ({line.kind})"
-    style = {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": 6, "linewidth": 1.4}
-    ax.plot(x, y, label=label.replace("$", "").lstrip("_"), zorder=3, **style)  # type: ignore[arg-type]
+    name = label.replace("$", "").lstrip("_")
+    ax.plot(x, y, label=name, markerfacecolor=face, markersize=6, linewidth=1.4, zorder=3, **style)  # type: ignore[arg-type]
     tips = {}
     for i, (recipe, at, leak) in enumerate(zip(line.recipes, x, y, strict=True), start):
         gid = f"tip-family-{i}"
@@ -100,7 +106,8 @@ def _frontier(ax: Axes, front: Sequence[Recipe]) -> None:
 
 def _caption(data: ReportData) -> str:
     seeds = seeds_of(data)
-    bands = "bands: 95\u202f% intervals over seeds" if len(seeds) > 2 else "fewer than three seeds, so no bands"
+    units = Units.of(seeds, halves=random_halves(data))
+    bands = f"bands: 95\u202f% intervals over {units.text}" if units.enough else f"{units.text} are too few for bands"
     return (
         f"A mark is a recipe with its complete schedule, mean over {seeds_text(seeds)}; {bands}; {n_text(data)}. Lines "
         "join the recipes of a family. Lower is less leak, further right more accurate. Dotted: the controls that no "

@@ -19,6 +19,7 @@ from lacewing.study.folder import recorded
 from lacewing.study.store import Store
 from lacewing.support.formats import seal
 
+pytestmark = pytest.mark.slow
 OPTIONS: dict[str, Any] = {"quiet": True, "processes": 1, "device": "cpu"}
 SET = ["attacks.names=['loss', 'lira-offline']", "run.seeds=[0, 1]"]
 
@@ -99,7 +100,6 @@ def test_fewer_initialisations_are_another_study(folder: Path) -> None:
         lw.run(folder.parent / "small.toml", set=SET, out=folder, **OPTIONS)
 
 
-@pytest.mark.slow
 def test_a_study_that_stops_early_and_its_slices_end_in_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     study, change = folder.parent / "small.toml", [*SET, "run.inits=2"]
     stopped = tmp_path / "stopped"

@@ -84,7 +84,7 @@ def test_opens_offline_and_asks_for_nothing(opened: Opened, path: Path) -> None:
 
 def test_figures_show(opened: Opened) -> None:
     figures = opened.tab.locator("figure svg")
-    assert figures.count() == 7
+    assert figures.count() == 8
     for i in range(figures.count()):
         box = figures.nth(i).bounding_box()
         assert box["width"] > 300

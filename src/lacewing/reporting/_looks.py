@@ -16,7 +16,7 @@ _NO_LOOK = look_of(Method, "other")  # of methods that choose no colour and mark
 # Such methods get these in turn.
 PALETTE = (
     (_NO_LOOK.colour, _NO_LOOK.marker),
-    ("#c2527a", "v"),
+    ("#c2527a", ">"),
     ("#8a6d00", "P"),
     ("#5b9bd5", "X"),
     ("#7f3c8d", "p"),

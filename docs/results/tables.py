@@ -22,12 +22,16 @@ from lacewing.study.plan import make_plan
 from lacewing.tradeoff import (
     BUTTERFLY,
     IMP,
+    Answer,
     Difference,
+    Line,
+    Recipe,
     Slope,
     Spread,
     TradeOff,
     answers,
     as_json,
+    lines,
     show_slope,
     tradeoff,
     tradeoffs,
@@ -47,6 +51,7 @@ class Found:
     attacks: Sequence[AttackResult]
     tradeoffs: Mapping[str, TradeOff]
     halves: bool
+    declared: Sequence[Answer]
 
     @property
     def lead(self) -> TradeOff:
@@ -83,13 +88,15 @@ def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
     declared = answers(study.tradeoff, attacks, networks, halves=halves)
     lead, *others = by_attack
     document = as_json(by_attack[lead], declared, {name: by_attack[name] for name in others})
-    return Found(networks, attacks, by_attack, halves), document
+    return Found(networks, attacks, by_attack, halves, declared), document
 
 
 def with_tables(page: str, found: Found) -> str:
     """A page whose tables are those of the folder's results."""
     made: Mapping[str, Callable[[], str]] = {
         "networks": lambda: networks(found),
+        "declared": lambda: declared(found),
+        "recipes": lambda: recipes(found),
         "slopes": lambda: slopes(found.lead),
         "slopes-otherwise": lambda: slopes_otherwise(found),
         "differences": lambda: differences(found),
@@ -139,6 +146,35 @@ def networks(found: Found) -> str:
 def _halved(advantage: float | int | None) -> float | int | None:
     """A from 2 A - 1; the standard deviation and the count of a spread are not shown."""
     return advantage if advantage is None or isinstance(advantage, int) else (advantage + 1) / 2
+
+
+def declared(found: Found) -> str:
+    """The declared questions: a row for each family that one is compared with."""
+
+    def cells(answer: Answer, d: Difference, first: bool) -> Sequence[str]:
+        kind = "primary" if answer.primary else "declared"
+        corrected = "" if answer.p_corrected is None else f"p = {answer.p_corrected:.2g}"
+        asked = f"{answer.family}, {answer.metric} ({kind}): {answer.verdict} {corrected}".rstrip()
+        kept = f"{len(d.recipes)} and {len(d.against_recipes)} recipes" if d.value is not None else d.reason or ""
+        return asked if first else "", d.against, _difference(d), kept
+
+    rows = [cells(a, d, first=i == 0) for a in found.declared for i, d in enumerate(a.differences)]
+    return table(("question and answer", "against", "difference [95 %]", "kept, or why not"), rows)
+
+
+def recipes(found: Found) -> str:
+    """Every recipe of every family by accuracy: means over seeds with their interval, by the leading attack."""
+    of = [a for a in found.attacks if a.attack == found.lead.attack]
+    families = lines(of, "auc", halves=found.halves)
+    tails = {r.network: r.leak for line in lines(of, "tpr_at_fpr_0.01", halves=found.halves) for r in line.recipes}
+
+    def cells(line: Line, r: Recipe) -> Sequence[str]:
+        shown = (over_seeds(spread, ".3f") for spread in (r.accuracy, r.leak, tails[r.network]))
+        return line.family, line.kind, r.network, *shown
+
+    rows = [cells(line, r) for line in families for r in line.recipes]
+    lead = found.lead.attack
+    return table(("family", "kind", "recipe", "test accuracy", f"{lead}, AUC", f"{lead}, TPR at 1 %"), rows)
 
 
 def slopes(lead: TradeOff) -> str:

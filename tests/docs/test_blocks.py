@@ -36,10 +36,12 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "
 LANGUAGES = ("python", "toml", "console", "sh", "bash", "text", "yaml")
 SKIPPED = 2  # in all documents together: raise it only for a block that cannot run where the tests run
 SLOW = {  # documents whose blocks take more than some seconds
+    "README.md",
     "docs/benchmarks.md",
     "docs/own-model.md",
     "docs/python.md",
     "docs/results/cifar10-small/README.md",
+    "docs/results/controls/README.md",
     "docs/results/digits-halves/README.md",
     "docs/results/paper-short/README.md",
     "docs/scaling.md",

@@ -84,6 +84,7 @@ def test_damaged_scores_are_counted_and_named(run: Path, call: Call) -> None:
     assert f"{run}: jobs/{paths[2].parent.name}/scores.npz" in out
 
 
+@pytest.mark.slow
 def test_what_was_dropped_on_purpose_is_no_loss(run: Path, call: Call, small: ModuleType, study: Path) -> None:
     dropped = study.parent / "dropped"
     assert small.lacewing("run", study, "--out", dropped, "--keep", "signals").returncode == 0

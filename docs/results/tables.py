@@ -71,7 +71,8 @@ def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
     """What the folder's results.csv says, and tradeoff.json."""
     study = load_study(folder / "study.toml")
     networks, attacks = read_results_csv(folder / "results.csv")
-    jobs = {job.network: job for job in make_plan(study, data_digest="", models={"": {}}).networks}
+    models = {"": {}} | {entry.entry: {"entry": entry.entry} for entry in study.networks if entry.model}
+    jobs = {job.network: job for job in make_plan(study, data_digest="", models=models).networks}
 
     def known(network: NetworkResult) -> NetworkResult:
         """With its family and kind, and as many epochs as it was trained for, which early stops are ordered by."""

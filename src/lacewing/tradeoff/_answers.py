@@ -14,6 +14,7 @@ from lacewing.tradeoff._types import CHANGE, Answer, AnswerVerdict, Difference
 from lacewing.tradeoff._units import Units
 
 LEVEL = 0.05
+_LISTED = 3  # differences that a sentence quotes one by one
 
 
 class Waiting(NamedTuple):
@@ -181,7 +182,15 @@ def _question(answer: Answer) -> str:
 
 
 def _numbers(answer: Answer) -> str:
-    return "; ".join(map(_told, answer.differences)) or "no results of these families"
+    """The differences; of many the one that decides, with how many there are, since the report's table has all."""
+    tested = _tested(answer.differences)
+    if len(answer.differences) <= _LISTED or not tested:
+        return "; ".join(map(_told, answer.differences)) or "no results of these families"
+    less = _p_less(answer.differences) < _p_more(answer.differences)
+    deciding = max(tested, key=lambda d: d.p_less or 0.0) if less else min(tested, key=lambda d: d.p_more or 0.0)
+    others = [d.against for d in answer.differences if d not in tested]
+    which = f"the least sure of {len(tested)}" if less else f"the surest of {len(tested)}"
+    return f"{which}: {_told(deciding)}" + (f"; not compared: {', '.join(others)}" if others else "")
 
 
 def _told(d: Difference) -> str:

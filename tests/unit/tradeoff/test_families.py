@@ -195,6 +195,19 @@ def test_less_needs_every_control_family_and_more_a_single_one():
     assert min(less) < 0.025 < max(less)
 
 
+@pytest.mark.parametrize("shift", [-0.05, 0.05])
+def test_of_many_control_families_the_sentence_quotes_the_one_that_decides(shift):
+    (found,) = ask(study(shift=shift, families_of=("epochs", "decay", "width", "smooth")))
+    assert len(found.differences) == 4
+    sides = {d.against: d.p_less if shift < 0 else d.p_more for d in found.differences}
+    decides = max(sides, key=sides.get) if shift < 0 else min(sides, key=sides.get)
+    quoted = [d.against for d in found.differences if f"{d.estimate.value:+.3f} [" in found.sentence]
+    assert decides in quoted
+    assert found.sentence.count("imp - ") == 1
+    assert f"imp - {decides}: " in found.sentence
+    assert f"of 4: imp - {decides}" in found.sentence
+
+
 def test_networks_observed_in_mid_schedule_are_described_and_never_tested():
     results = study(shift=-0.05, method="early-stopped")
     (found,) = ask(results)

@@ -235,6 +235,11 @@ class Method(Part):
         """Train what is missing of the entry's networks: call ``training.fit`` once for each."""
         training.fit(*self.begin(training))
 
+    @property
+    def accounted(self) -> bool:
+        """Whether the method tells what its training guarantees, by a `privacy` of its own."""
+        return type(self).privacy is not Method.privacy
+
     def privacy(self, train: Train, records: int, step: Step) -> Privacy | None:
         """What the training of a network guarantees each record; None: nothing that an accountant could tell.
 

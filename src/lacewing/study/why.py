@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks import phi
+from lacewing.attacks._measure import first_of_groups, mean_by_group
 from lacewing.mechanism import (
     QUANTITIES,
     LogOdds,
@@ -150,8 +151,7 @@ def _predictors(
             if found is not None and number is not None:
                 leaks.setdefault((attack.attack, metric), [None] * len(rows))[number] = found.value
     values = {name: [getattr(row, name) for row in rows] for name in QUANTITIES}
-    if "nonzero" in values:  # counts differ by orders of magnitude
-        values["nonzero"] = [float(np.log(row.nonzero)) for row in rows]
+    values["nonzero"] = [float(np.log(row.nonzero)) for row in rows]  # counts differ by orders of magnitude
     known = {name: of_name for name, of_name in values.items() if any(value is not None for value in of_name)}
     return predictors(known, leaks, [row.network for row in rows], [unit[row.seed] for row in rows], families)
 
@@ -227,8 +227,8 @@ def _area(store: Store, job: AttackJob, phi_of: Mapping[str, Floats], in_of: Map
     scores = np.asarray(job.entry.function(evidence, seed=job.seed).scores_N)
     if "group_N" not in seen:
         return auc(scores, member).value
-    first, group = np.unique(seen["group_N"][rows], return_index=True, return_inverse=True)[1:]
-    return auc(np.bincount(group, scores) / np.bincount(group), member[first]).value
+    group = seen["group_N"][rows]
+    return auc(mean_by_group(scores, group), member[first_of_groups(group)]).value
 
 
 def _less_sure(rows: Sequence[NetworkRow], dense: str) -> str | None:

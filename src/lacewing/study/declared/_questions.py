@@ -50,13 +50,13 @@ def check_declared(
         ValueError: it names the field.
     """
     there = families(networks)
+    count = {name: sum(network.families[name] for network in of) for name, of in there.items()}
     for where, asked in tradeoff.declared():
         if asked.family == asked.against:
             raise ValueError(f"{where}.against: '{asked.against}' is the family itself; name another")
         for field, name in (("family", asked.family), ("against", asked.against)):
             if not (field == "against" and name == CONTROLS):
-                _check_family(there, f"{where}.{field}", name)
-        count = {name: sum(network.families[name] for network in of) for name, of in there.items()}
+                _check_family(there, count, f"{where}.{field}", name)
         against = [n for n, of in there.items() if _kind(of[0]) == "dense" and n != asked.family and count[n] > 1]
         if asked.against != CONTROLS:
             against = [asked.against]
@@ -79,7 +79,7 @@ def check_declared(
             )
 
 
-def _check_family(there: dict[str, list[Method]], where: str, name: str) -> None:
+def _check_family(there: dict[str, list[Method]], count: dict[str, int], where: str, name: str) -> None:
     if name not in there:
         raise ValueError(f"{where}: there is no family '{name}': {did_you_mean(name, there)}")
     if not there[name][0].complete:
@@ -87,7 +87,7 @@ def _check_family(there: dict[str, list[Method]], where: str, name: str) -> None
             f"{where}: '{name}' are networks observed in mid-schedule, which nobody would ship; they are described and "
             "never tested"
         )
-    if sum(network.families[name] for network in there[name]) < 2:
+    if count[name] < 2:
         raise ValueError(
             f"{where}: family '{name}' has one recipe, and a comparison at equal accuracy needs two; give several "
             "[[networks]] entries the same `family`"

@@ -84,8 +84,7 @@ def planned(
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks)
-        + ", what DP-SGD costs beside plain steps"
-        * any(job.method in ("dp-sgd", "dp-imp") for job in prepared.slice.networks),
+        + ", what DP-SGD costs beside plain steps" * any(job.spec.accounted for job in prepared.slice.networks),
         "here": None,
         "on": [],
     }

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from lacewing import data
 from lacewing.errors import DivergedError, UsageError
-from lacewing.methods import Method
 from lacewing.results import Epoch, NetworkResult, Privacy
 from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
@@ -48,7 +47,7 @@ def guarantee(work: Workspace, job: NetworkJob) -> Privacy | None:
     Raises:
         UsageError: its settings cannot be met with so many records.
     """
-    if type(job.spec).privacy is Method.privacy:
+    if not job.spec.accounted:
         return None  # without the split of its seed, which may take a second
     try:
         return job.spec.privacy(job.train, len(members(work, job)[0]), job.step)

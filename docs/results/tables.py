@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from descriptions import table
+from descriptions import tables as described
+
 from lacewing.metrics import Estimate
 from lacewing.results import STOPPED, AttackResult, Epoch, NetworkResult, read_results_csv
 from lacewing.study.declared import load_study
@@ -47,6 +50,7 @@ MARK = re.compile(r"<!-- table: (\S+) -->\n+(?:\|.*(?:\n|\Z))*\n*")
 class Found:
     """What a study found: its results, and the trade-off by each attack that decides, the leading one first."""
 
+    folder: Path
     networks: Sequence[NetworkResult]
     attacks: Sequence[AttackResult]
     tradeoffs: Mapping[str, TradeOff]
@@ -89,12 +93,13 @@ def read(folder: Path) -> tuple[Found, Mapping[str, object]]:
     declared = answers(study.tradeoff, attacks, networks, halves=halves)
     lead, *others = by_attack
     document = as_json(by_attack[lead], declared, {name: by_attack[name] for name in others})
-    return Found(networks, attacks, by_attack, halves, declared), document
+    return Found(folder, networks, attacks, by_attack, halves, declared), document
 
 
 def with_tables(page: str, found: Found) -> str:
     """A page whose tables are those of the folder's results."""
     made: Mapping[str, Callable[[], str]] = {
+        **described(found.folder),
         "networks": lambda: networks(found),
         "declared": lambda: declared(found),
         "recipes": lambda: recipes(found),
@@ -389,12 +394,6 @@ def percent(share: float) -> str:
 def unique(names: Iterable[str]) -> list[str]:
     """Each name once, in order."""
     return list(dict.fromkeys(names))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,17 @@ def test_the_report_tells_both_spreads_and_the_overlap_of_masks(folder: Path) ->
     assert 'id="overlap-table"' in page
     assert len(list(folder.glob("jobs/*/model.safetensors"))) == 12  # of the first run; masks stayed in both
     assert lw.status(folder)["networks"] == {"planned": 24, "done": 24}
-    means = {(r["attack"], r["network"]): r["seeds"] for r in lw.report(folder)._means()}
+    found = lw.report(folder)
+    written = json.loads((folder / "stability.json").read_text())
+    for table in ("spreads", "overlaps"):
+        assert found.to_frame(table).to_dict("records") == written[table]
+    accuracy = {n.id: n.test_accuracy for n in found.networks}
+    for row in written["spreads"]:
+        if row["measure"] == "test accuracy":
+            pairs = [[accuracy[f"{row['network']}/target/{seed}{init}"] for init in ("", ".1")] for seed in (0, 1)]
+            within = sum((first - second) ** 2 / 2 for first, second in pairs) / 2
+            assert row["sd_within"] == pytest.approx(within**0.5)
+    means = {(r["attack"], r["network"]): r["seeds"] for r in found._means()}
     assert set(means.values()) == {2}
 
 

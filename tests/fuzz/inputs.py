@@ -266,7 +266,9 @@ def alter(random: Random, run: Path) -> None:
     kind = random.randrange(10)
     if kind <= 4:
         documents = [
-            path for path in files if path.suffix == ".json" and path.name not in ("tradeoff.json", "mechanism.json")
+            path
+            for path in files
+            if path.suffix == ".json" and path.name not in ("tradeoff.json", "mechanism.json", "stability.json")
         ]
         picked = random.choice(documents)
         picked.write_bytes(json_text(random, picked.read_bytes()))

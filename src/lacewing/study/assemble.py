@@ -1,4 +1,4 @@
-"""From what is finished in a run folder: results.csv, tradeoff.json, mechanism.csv and .json, report, model card."""
+"""From what is finished in a run folder: its tables (CSV and JSON), the report and the model card."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ from lacewing.tradeoff import (
     tradeoffs,
 )
 from lacewing.tradeoff.cautions import failures
+from lacewing.tradeoff.stability import as_json as stability_json
 
 if TYPE_CHECKING:
     from lacewing.attacks.selfchecks import SelfCheck
 
 
 def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsewhere: Iterable[str] = ()) -> Result:
-    """From what is finished: results.csv, tradeoff.json, mechanism.csv and .json, figures, report, model card.
+    """From what is finished: results.csv, tradeoff.json, mechanism.csv and .json, stability.json, report, card.
 
     Args:
         folder: the run folder.
@@ -86,6 +87,18 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         write_atomically(folder / "mechanism.csv", mechanisms.as_csv(why), within=folder)
         document = mechanisms.as_json(why)
         write_atomically(folder / "mechanism.json", json.dumps(document, indent=1), within=folder)
+    spread = stability(
+        store,
+        study,
+        done,
+        networks,
+        attacks,
+        attack=found.attack if found else main_attack(attacks),
+        classes=int(facts["classes"]),
+        failed=failed,
+    )
+    if spread is not None:
+        write_atomically(folder / "stability.json", json.dumps(stability_json(spread), indent=1), within=folder)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     guarantees = {(n.network, n.privacy): None for n in networks if n.privacy is not None}
     signs = (*signs, *(f"The network '{network}' has {privacy}." for network, privacy in guarantees))
@@ -100,16 +113,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             networks=networks_over_inits(networks),
             attacks=attacks_over_inits(attacks),
             runs=Runs(networks, attacks),
-            stability=stability(
-                store,
-                study,
-                done,
-                networks,
-                attacks,
-                attack=found.attack if found else main_attack(attacks),
-                classes=int(facts["classes"]),
-                failed=failed,
-            ),
+            stability=spread,
             tradeoff=found,
             failures=signs,
             environment=_environment(devices, facts.get("precision")),
@@ -146,6 +150,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         declared,
         None if isinstance(why, str) else why,
         epochs,
+        spread,
     )
 
 

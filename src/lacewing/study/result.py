@@ -17,6 +17,7 @@ from lacewing.results import AttackResult, NetworkResult, repeat, with_ends
 from lacewing.support import frames
 from lacewing.support.text import entry, html_table
 from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford, attacks_over_inits
+from lacewing.tradeoff.stability import Stability, spread_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ class Result:
     answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
     mechanism: Mechanism | None = None  # why networks leak; None: no recipe has networks of several seeds
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
+    stability: Stability | None = None  # over initialisations of one split; None: each split has one
 
     @property
     def report(self) -> Path:
@@ -70,8 +72,10 @@ class Result:
                 role; "means": AUC and TPR at 1 % FPR by attack and network, as printed: means over seeds, None where a
                 seed has none; "mechanism": a row a target network with what it does to its records, as mechanism.csv;
                 "predictors": how much of each leak each quantity of that table predicts; "temperature": the dense
-                networks with their logits divided by a number; "answers": the declared questions, then what the slope
-                and the number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
+                networks with their logits divided by a number; "spreads": accuracy and AUC of each recipe, their spread
+                over splits and over initialisations; "collapsed": networks at chance or far below their recipe's
+                others; "overlaps": how much masks of two initialisations share; "answers": the declared questions, then
+                what the slope and the number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
 
         Raises:
             UsageError: there is no such table, or pandas is not installed.
@@ -87,6 +91,7 @@ class Result:
             "means": self._means(),
             "answers": answers,
             **{name: self._why(name) for name in ("mechanism", "predictors", "temperature")},
+            **self._stable(),
             "notes": [{"kind": kind, "note": text} for kind, text in said],
         }
         return frames.data_frame(frames.chosen(tables, of))
@@ -95,6 +100,12 @@ class Result:
         if self.mechanism is None:
             return []
         return [asdict(row) for row in getattr(self.mechanism, "networks" if table == "mechanism" else table)]
+
+    def _stable(self) -> dict[str, frames.Rows]:
+        found = self.stability
+        names = ("collapsed", "overlaps")
+        rows = {name: [asdict(row) for row in getattr(found, name)] if found is not None else [] for name in names}
+        return {"spreads": spread_rows(found) if found is not None else [], **rows}
 
     def plot(self, attack: str | None = None, most: int = 8) -> Figure:
         """ROC curves of ``attack`` on the first ``most`` networks, and its AUC over their test accuracy.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import fmean, median, stdev
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from lacewing.metrics import Components, variance_components
 from lacewing.results import AttackResult, NetworkResult
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]  # by parameter: which weights are kept
+SCHEMA = 1
 DROP = 0.05  # least drop in test accuracy below the others of a recipe that counts as a collapse
 DEVIATIONS = 5.0  # and by how many of their standard deviations
 _FEWEST = 3  # other networks that tell how far a recipe spreads
@@ -61,6 +63,25 @@ class Stability:
     diverged: tuple[str, ...]  # a sentence for each network that could not be trained
     overlaps: tuple[Overlap, ...]
     dropped: int  # masks that are not there any more
+
+
+def as_json(found: Stability) -> dict[str, Any]:
+    """stability.json: spreads, networks that collapsed or diverged, and the overlap of masks."""
+    return {
+        "schema": SCHEMA,
+        "inits": found.inits,
+        "attack": found.attack,
+        "spreads": spread_rows(found),
+        "collapsed": [asdict(each) for each in found.collapsed],
+        "diverged": list(found.diverged),
+        "overlaps": [asdict(each) for each in found.overlaps],
+        "dropped": found.dropped,
+    }
+
+
+def spread_rows(found: Stability) -> list[dict[str, Any]]:
+    """A row for each recipe and measure."""
+    return [{"network": each.network, "measure": each.measure, **each.spread._asdict()} for each in found.spreads]
 
 
 def spreads(

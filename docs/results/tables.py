@@ -117,7 +117,8 @@ def with_tables(page: str, found: Found) -> str:
     for mark in MARK.finditer(page):
         if mark[1] not in made:
             sys.exit(f"There is no table {mark[1]}; there are {', '.join(made)}.")
-    return MARK.sub(lambda mark: f"<!-- table: {mark[1]} -->\n\n{made[mark[1]]()}\n\n", page)
+    filled = MARK.sub(lambda mark: f"<!-- table: {mark[1]} -->\n\n{made[mark[1]]()}\n\n", page)
+    return filled.rstrip("\n") + "\n"
 
 
 def networks(found: Found) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lacewing.config import Comparison
 from lacewing.reporting import _svg
 from lacewing.reporting._data import ReportData, leading_attack, n_text, percent, random_halves, seeds_of, seeds_text
 from lacewing.reporting._figures import Drawing
-from lacewing.reporting._looks import PALETTE
+from lacewing.reporting._looks import family_styles
 from lacewing.reporting._svg import MUTED
 from lacewing.results import LABELS
 from lacewing.tradeoff import Line, Recipe, Units, lines, ordinary_frontier
@@ -48,7 +47,9 @@ def figure(data: ReportData) -> Drawing | None:
         ax = fig.add_subplot()
         _frontier(ax, front)
         tips: dict[str, str] = {}
-        for line, (colour, marker, dashes) in _styles(data, found):
+        styles = family_styles(data.networks, data.look)
+        for line in found:
+            colour, marker, dashes = styles[line.family]
             tips |= _draw(ax, data, line, len(tips), color=colour, marker=marker, linestyle=dashes)
         for axis in (ax.xaxis, ax.yaxis):
             _svg.percent_axis(axis)
@@ -57,23 +58,6 @@ def figure(data: ReportData) -> Drawing | None:
         _svg.legend_above(ax, columns=3)
         svg = _svg.to_svg(fig, title, tips)
     return Drawing("families", title, f"{title}. {'; '.join(tips.values())}.", _caption(data), svg)
-
-
-def _styles(data: ReportData, found: Sequence[Line]) -> Iterator[tuple[Line, tuple[str, str, str]]]:
-    """Each family with colour, marker and line: its method's, where no other has them; else the next of the palette.
-
-    Sparse families choose first. Where the palette ends it begins again with broken lines.
-    """
-    own = {line.family: data.look(line.recipes[0].method) for line in found}
-    chosen: dict[str, tuple[str, str, str]] = {}
-    for line in reversed(found):
-        look = own[line.family]
-        if look.colour not in {colour for colour, _, _ in chosen.values()}:
-            chosen[line.family] = (look.colour, look.marker, "-")
-    colours = {colour for colour, _, _ in chosen.values()}
-    free = ((*pair, dashes) for dashes in itertools.cycle(("-", "--", ":")) for pair in PALETTE)
-    for line in found:
-        yield line, chosen.get(line.family) or next(style for style in free if style[0] not in colours)
 
 
 def _draw(ax: Axes, data: ReportData, line: Line, start: int, **style: str) -> dict[str, str]:

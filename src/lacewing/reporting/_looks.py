@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from lacewing.methods import METHODS, Method, look_of, short_name
-from lacewing.results import STOPPED, Kind, Look
+from lacewing.results import STOPPED, Kind, Look, NetworkResult
 
 OWN: Final[Mapping[str, Look]] = {name: look_of(method, name) for name, method in METHODS.items()}
 _NO_LOOK = look_of(Method, "other")  # of methods that choose no colour and marker
@@ -81,3 +81,29 @@ def marks(looks: Iterable[Look]) -> str:
         shape = _SHAPES.get(look.marker, "square")
         said.append(f"{_WORDS.get(shape, f'{shape}s')}{' and line' * look.sequence}: {look.label}")
     return "; ".join(said)
+
+
+def family_styles(networks: Iterable[NetworkResult], look: Callable[[str], Look]) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and line of each family: its method's, where no other has them; else the next of the palette.
+
+    Sparse families choose first, early stops last. Where the palette ends it begins again with broken lines.
+    """
+    methods: dict[str, str] = {}
+    sparse: set[str] = set()
+    stopped: set[str] = set()
+    for network in networks:
+        family = network.family or network.network
+        methods.setdefault(family, network.method)
+        sparse |= {family} if network.kind == "sparse" else set()
+        stopped |= {family} if network.stopped else set()
+    order = sorted(methods, key=lambda family: (family not in stopped, family in sparse, family))
+    chosen: dict[str, tuple[str, str, str]] = {}
+    for family in reversed(order):
+        own = look(methods[family])
+        if own.colour not in {colour for colour, _, _ in chosen.values()}:
+            chosen[family] = (own.colour, own.marker, "-")
+    colours = {colour for colour, _, _ in chosen.values()}
+    places = ((*place, dashes) for dashes in itertools.cycle(("-", "--", ":")) for place in PALETTE)
+    free = (place for place in places if place[0] not in colours)
+    order.sort(key=lambda family: family in stopped)
+    return {family: chosen.get(family) or next(free) for family in order}

@@ -18,7 +18,7 @@ from lacewing.reporting._data import (
     seeds_text,
 )
 from lacewing.reporting._figures import Drawing
-from lacewing.reporting._looks import Key
+from lacewing.reporting._looks import Key, family_styles
 from lacewing.results import LABELS as METRICS
 from lacewing.tradeoff import Units
 
@@ -32,10 +32,6 @@ _REFERENCES = ("lira-online", "lira-offline", "rmia-online", "rmia-offline")  # 
 _LEGEND = 6  # columns
 _PLACE = {"left": 0.07, "right": 0.985, "bottom": 0.075, "top": 0.86, "wspace": 0.07, "hspace": 0.36}
 _PANELS = ("ratio", "gap", "member_confidence", "other_calibration_error", "nonzero", "accuracy_gap")
-_PALETTE = (  # families in turn
-    ("#1d2430", "s"), ("#0072b2", "o"), ("#d55e00", "^"), ("#009e73", "D"), ("#cc79a7", "v"), ("#b8860b", "P"),
-    ("#5b9bd5", "X"), ("#7f3c8d", "<"), ("#8a6d00", ">"), ("#a23b3b", "*"),
-)  # fmt: skip
 READING = (
     "R squared is 1 minus the squared error of the prediction over that of the mean: 1 is perfect, 0 or less tells "
     "nothing. Each network is predicted from one quantity (of the count of parameters: its logarithm), by a straight "
@@ -280,13 +276,14 @@ def figure(data: ReportData) -> Drawing | None:
     families: dict[str, list[NetworkRow]] = {}
     for row in rows:
         families.setdefault(row.family or row.network, []).append(row)
+    styles = family_styles(data.networks, data.look)
     tips: dict[str, str] = {}
     with _svg.style():
         fig = _svg.figure(9.6, 6.4, fitted=False)
         axes = fig.subplots(2, 3, sharey=True, gridspec_kw=_PLACE)
         for place, (ax, name) in enumerate(zip(axes.flat, _PANELS, strict=True)):
-            for number_, (family, of_family) in enumerate(families.items()):
-                tips |= _marks(ax, data, name, of_family, by_network, family, number_, len(tips))
+            for family, of_family in families.items():
+                tips |= _marks(ax, data, name, of_family, by_network, styles[family][:2], len(tips))
             _panel(ax, name, r2.get(name), left=place % 3 == 0)
         handles, labels = axes.flat[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="upper left", ncols=_LEGEND)
@@ -312,11 +309,10 @@ def _marks(
     name: str,
     rows: Sequence[NetworkRow],
     leak: Mapping[str, float],
-    family: str,
-    place: int,
+    style: tuple[str, str],
     start: int,
 ) -> dict[str, str]:
-    colour, marker = _PALETTE[place % len(_PALETTE)]
+    colour, marker = style
     x, y = [getattr(row, name) for row in rows], [leak[row.id] for row in rows]
     ax.plot(x, y, marker, color=colour, markersize=2.6, alpha=0.35, markeredgewidth=0)
     tips, recipes = {}, dict.fromkeys(row.network for row in rows)
@@ -326,7 +322,7 @@ def _marks(
         gid = f"tip-why-{start + i}"
         ax.plot(
             [at], [height], marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.6,
-            label=family.replace("$", "").lstrip("_") or "other" if i == 0 else None, gid=gid,
+            label=(mine[0].family or recipe).replace("$", "").lstrip("_") or "other" if i == 0 else None, gid=gid,
         )  # fmt: skip
         label = data.label(recipe, mine[0].method)
         tips[gid] = f"{label}: {LABELS[name]} {_text(name, at)}, AUC {number(height)}, mean of {len(mine)} networks"

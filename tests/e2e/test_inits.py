@@ -120,3 +120,25 @@ def test_a_study_that_stops_early_and_its_slices_end_in_the_same_bytes(folder: P
     lw.run(study, set=change, out=stopped, **OPTIONS)
     for name in ("results.csv", "tradeoff.json"):
         assert (stopped / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_networks_that_diverge_or_collapse_are_named(tmp_path: Path, small: ModuleType) -> None:
+    entry = "\n[[networks]]\nmethod = 'dense'\nname = '{}'\ntrain = {{ {} }}\n"
+    study = small.STUDY + entry.format("wild", "lr = 1e12") + entry.format("dead", "weight_decay = 9.0")
+    (tmp_path / "small.toml").write_text(study)
+    found = lw.run(
+        tmp_path / "small.toml",
+        set=["attacks.names=['loss']", "run.inits=2", "train.epochs=12"],
+        out=tmp_path / "run",
+        **OPTIONS,
+    )
+    written = json.loads((tmp_path / "run" / "stability.json").read_text())
+    assert sorted(line.partition(":")[0] for line in written["diverged"]) == sorted(
+        f"wild/{role}/0{init}" for role in ("target", "shadow") for init in ("", ".1")
+    )
+    dead = {n.id for n in found.networks if n.network == "dead" and n.test_accuracy <= 0.15}  # 10 classes
+    assert {each["id"] for each in written["collapsed"]} == dead
+    assert 2 <= len(dead) == len(found.to_frame("collapsed"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Diverged: 4 networks (wild/" in page
+    assert f"Collapsed: {len(dead)} networks (dead/" in page

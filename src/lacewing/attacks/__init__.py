@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 from lacewing.attacks import (
     _adaptive,
+    _base,
+    _calibration,
     _discriminator,
     _label_only,
     _lira,
+    _nig,
     _population,
     _quantile,
     _rmia,
@@ -16,9 +19,12 @@ from lacewing.attacks import (
     _thresholds,
     _white_box,
 )
+from lacewing.attacks._base import base
+from lacewing.attacks._calibration import difficulty_calibrated
 from lacewing.attacks._lira import lira
 from lacewing.attacks._logits import modified_entropy, phi
 from lacewing.attacks._measure import measure, missing, perform
+from lacewing.attacks._nig import lira_nig
 from lacewing.attacks._rmia import rmia
 from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
 from lacewing.attacks._users import Described, described, of_user, recorded
@@ -33,9 +39,12 @@ __all__ = [
     "Population",
     "References",
     "Scored",
+    "base",
     "chosen",
     "described",
+    "difficulty_calibrated",
     "lira",
+    "lira_nig",
     "measure",
     "missing",
     "modified_entropy",
@@ -54,7 +63,10 @@ _FAMILIES = (
     _population,
     _quantile,
     _lira,
+    _nig,
     _rmia,
+    _base,
+    _calibration,
     _label_only,
     _white_box,
 )

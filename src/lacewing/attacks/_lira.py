@@ -72,7 +72,7 @@ def lira(
     _check_name("variance", variance, Variance)
     _check_name("centre", centre, Centre)
     _check_name("offline_rule", offline_rule, OfflineRule)
-    target, reference = _checked_phi(target_phi_NQ, reference_phi_KNQ)
+    target, reference = checked_phi(target_phi_NQ, reference_phi_KNQ)
     in_KN = checked_membership(reference_in_KN, len(reference), len(target))
     if len(reference) == 1:
         raise UsageError("reference_phi_KNQ holds one network (K = 1): a spread needs at least two reference networks.")
@@ -114,7 +114,7 @@ def _normal(
         )
     if variance == "pooled" and single == len(count_N):
         raise UsageError(f"Every record has a single {kind} reference, which has no spread: use variance='global'.")
-    middle, mean, squares = _moments(reference, chosen_KN, median=centre == "median")
+    middle, mean, squares = moments(reference, chosen_KN, median=centre == "median")
     count = count_N[:, None].astype(np.float64)
     if variance == "per-record":
         std = np.sqrt(squares / count)
@@ -126,7 +126,7 @@ def _normal(
     return _Normal(middle, np.maximum(std, MIN_STD))
 
 
-def _moments(reference: npt.NDArray[np.floating], chosen_KN: Bools, *, median: bool) -> tuple[Floats, Floats, Floats]:
+def moments(reference: npt.NDArray[np.floating], chosen_KN: Bools, *, median: bool) -> tuple[Floats, Floats, Floats]:
     """Centre, mean and sum of squares about the mean, each (N, Q), over each record's chosen networks.
 
     Records with equally many chosen networks are gathered together, so that nothing is masked; sorting is done in the
@@ -188,7 +188,7 @@ def too_few(in_KN: Bools, mode: Mode) -> str | None:
     return None
 
 
-def _checked_phi(
+def checked_phi(
     target_phi_NQ: npt.ArrayLike, reference_phi_KNQ: npt.ArrayLike
 ) -> tuple[Floats, npt.NDArray[np.floating]]:
     target, reference = np.asarray(target_phi_NQ), np.asarray(reference_phi_KNQ)
@@ -227,12 +227,12 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
         raise UsageError(problem)
     no_shadow = _no_shadow(evidence.shadow, mode)
     held = [e for e in (evidence, None if no_shadow else evidence.shadow) if e is not None]
-    by_queries = all(_has_queries(e) for e in held)
+    by_queries = all(has_queries(e) for e in held)
     fewest = min(fewest_references(e, mode) for e in held)
     variance: Variance = "per-record" if fewest >= ENOUGH_FOR_PER_RECORD else "pooled"
 
     def score(e: Evidence) -> Floats:
-        target, reference, in_KN = _log_odds(e, by_queries)
+        target, reference, in_KN = log_odds(e, by_queries)
         return lira(target, reference, in_KN, mode=mode, variance=variance, offline_rule=offline_rule)
 
     if no_shadow is None:
@@ -244,7 +244,7 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode, offline_rule: OfflineR
     else:
         scores, decision, rule = score(evidence), None, f"none, since {no_shadow}"
     assert evidence.references is not None  # unusable() has said so
-    queries = len(_columns(evidence)) if by_queries else 1
+    queries = len(columns_of(evidence)) if by_queries else 1
     side = [offline_rule] if mode == "offline" else []
     size = [f"K = {len(evidence.references)}", "1 query" if queries == 1 else f"{queries} queries"]
     return Scored(
@@ -293,7 +293,7 @@ def fewest_references(evidence: Evidence, mode: Mode) -> int:
     return min(int(kind.sum(axis=0).min()) for kind in kinds)
 
 
-def _has_queries(evidence: Evidence) -> bool:
+def has_queries(evidence: Evidence) -> bool:
     return (
         evidence.observed.phi_NQ is not None
         and evidence.references is not None
@@ -301,20 +301,20 @@ def _has_queries(evidence: Evidence) -> bool:
     )
 
 
-def _columns(evidence: Evidence) -> list[int]:
+def columns_of(evidence: Evidence) -> list[int]:
     """The queries that the score is averaged over: those that training showed too, where that is known."""
     assert evidence.observed.phi_NQ is not None
     every = range(evidence.observed.phi_NQ.shape[1])
     return list(every if evidence.trained_queries is None else evidence.trained_queries)
 
 
-def _log_odds(evidence: Evidence, by_queries: bool) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], Bools]:
+def log_odds(evidence: Evidence, by_queries: bool) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], Bools]:
     seen, references = evidence.observed, evidence.references
     assert references is not None
     if by_queries and seen.phi_NQ is not None and references.phi_KNQ is not None:
         if seen.phi_NQ.shape[1] != references.phi_KNQ.shape[2]:  # lira() says what is wrong
             return seen.phi_NQ, references.phi_KNQ, references.in_KN
-        columns = _columns(evidence)
+        columns = columns_of(evidence)
         return seen.phi_NQ[:, columns], references.phi_KNQ[:, :, columns], references.in_KN
     reference = np.stack([phi(logits_NC, seen.label_N) for logits_NC in references.logits_KNC])
     return phi(seen.logits_NC, seen.label_N)[:, None], reference[:, :, None], references.in_KN

@@ -32,12 +32,14 @@ def phi(logits_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> Floats:
     return _log_odds(*_checked(logits_NC, labels_N))
 
 
-def log_true_class_probability(logits_NC: npt.ArrayLike, labels_N: npt.ArrayLike) -> Floats:
+def log_true_class_probability(logits_NC: npt.ArrayLike, labels_N: npt.ArrayLike, temperature: float = 1.0) -> Floats:
     """log p_y of the given label (minus the cross-entropy loss, in nats), from the log-odds: -log(1 + exp(-phi)).
 
-    Keeps its precision as p_y nears 1: -exp(-phi), where the log of a softmax would be 0.
+    Keeps its precision as p_y nears 1: -exp(-phi), where the log of a softmax would be 0. p is softmax(logits / T), T
+    the ``temperature``: above 1 it makes probabilities less sure.
     """
-    return _log_sigmoid(phi(logits_NC, labels_N))
+    logits, labels = _checked(logits_NC, labels_N)
+    return _log_sigmoid(_log_odds(logits / temperature, labels))
 
 
 def softmax(logits_NC: npt.ArrayLike) -> Floats:

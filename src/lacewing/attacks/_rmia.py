@@ -5,7 +5,9 @@ Zarifzadeh, Liu and Shokri, "Low-cost high-power membership inference attacks" (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,14 @@ import numpy.typing as npt
 from lacewing.attacks._lira import Mode, checked_membership, fewest_references, too_few, unusable
 from lacewing.attacks._logits import log_true_class_probability
 from lacewing.attacks._measure import calibrated
+from lacewing.attacks._tuning import decided, shadow_of, temperatures, tune
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Floats
 
 GAMMA = 1.0
 OFFLINE_A = 0.3
+TRIED_A = (OFFLINE_A, 0.0, 0.6)  # by the tuned entries, offline
 
 
 def rmia(
@@ -107,6 +111,11 @@ def _pair(target_p: npt.ArrayLike, reference_p: npt.ArrayLike, target: str, refe
 # The registry ---------------------------------------------------------------------------------------------------------
 
 
+class _Setting(NamedTuple):
+    temperature: float
+    offline_a: float
+
+
 def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
     """RMIA on what an attacker holds; ``seed`` is unused, nothing is drawn."""
     if (problem := _unusable(evidence, mode)) is not None:
@@ -114,22 +123,54 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
     no_shadow: str | None = "there is no shadow network"
     if evidence.shadow is not None and (no_shadow := _unusable(evidence.shadow, mode)) is not None:
         no_shadow = f"the shadow does not serve: {no_shadow}"
-    score = partial(_score, mode=mode)
+    score = partial(_score, setting=_Setting(1.0, OFFLINE_A), mode=mode)
     if no_shadow is None:
         scores, decision = calibrated(score, evidence)
         rule = "score above the shadow's best threshold"
     else:
         scores, decision, rule = score(evidence), None, f"none, since {no_shadow}"
-    assert evidence.references is not None  # _unusable() has said so
-    assert evidence.population is not None
-    constants = [f"gamma = {GAMMA:g}", *([f"a = {OFFLINE_A:g}"] if mode == "offline" else [])]
-    sizes = [f"K = {len(evidence.references)}", f"Z = {len(evidence.population)}", "1 query"]
     return Scored(
         scores,
         decision,
-        ", ".join([mode, *constants, *sizes]),
+        _variant(evidence, mode, [f"a = {OFFLINE_A:g}"] if mode == "offline" else []),
         {"decision": rule, "fewest_references": fewest_references(evidence, mode)},
     )
+
+
+def _tuned(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
+    """RMIA with temperature and offline ``a`` chosen on networks of known members; ``seed`` is unused."""
+    usable = partial(_unusable, mode=mode)
+    if (problem := usable(evidence)) is not None:
+        raise UsageError(problem)
+    settings = [
+        _Setting(t, a) for t in temperatures(evidence) for a in (TRIED_A if mode == "offline" else (OFFLINE_A,))
+    ]
+    score = partial(_score, mode=mode)
+    shadow = shadow_of(evidence, usable)
+    tuned = tune(score, settings, evidence, shadow, usable)
+    chosen = tuned.setting
+    scores = score(evidence, chosen)
+    decision, rule = decided(partial(score, setting=chosen), scores, shadow)
+    constants = [f"T = {chosen.temperature:g}", *([f"a = {chosen.offline_a:g}"] if mode == "offline" else [])]
+    return Scored(
+        scores,
+        decision,
+        _variant(evidence, mode, constants),
+        {
+            "temperature": chosen.temperature,
+            **({"offline_a": chosen.offline_a} if mode == "offline" else {}),
+            "temperature_source": tuned.source,
+            "decision": rule,
+            "fewest_references": fewest_references(evidence, mode),
+        },
+    )
+
+
+def _variant(evidence: Evidence, mode: Mode, constants: Sequence[str]) -> str:
+    assert evidence.references is not None  # _unusable() has said so
+    assert evidence.population is not None
+    sizes = [f"K = {len(evidence.references)}", f"Z = {len(evidence.population)}", "1 query"]
+    return ", ".join([mode, f"gamma = {GAMMA:g}", *constants, *sizes])
 
 
 def _unusable(evidence: Evidence, mode: Mode) -> str | None:
@@ -142,24 +183,29 @@ def _unusable(evidence: Evidence, mode: Mode) -> str | None:
     return unusable(evidence, mode, at_least=1)
 
 
-def _score(evidence: Evidence, *, mode: Mode) -> Floats:
+def _score(evidence: Evidence, setting: _Setting, *, mode: Mode) -> Floats:
     seen, references, population = evidence.observed, evidence.references, evidence.population
     assert references is not None
     assert population is not None
     assert population.reference_logits_KZC is not None
+    p = partial(_probabilities, temperature=setting.temperature)
     return rmia(
-        np.exp(log_true_class_probability(seen.logits_NC, seen.label_N)),
-        _probabilities(references.logits_KNC, seen.label_N),
+        p(seen.logits_NC[None], seen.label_N)[0],
+        p(references.logits_KNC, seen.label_N),
         references.in_KN,
-        np.exp(log_true_class_probability(population.logits_ZC, population.label_Z)),
-        _probabilities(population.reference_logits_KZC, population.label_Z),
+        p(population.logits_ZC[None], population.label_Z)[0],
+        p(population.reference_logits_KZC, population.label_Z),
         mode=mode,
+        offline_a=setting.offline_a,
     )
 
 
-def _probabilities(logits_KNC: npt.NDArray[np.floating], label_N: npt.NDArray[np.integer]) -> Floats:
+def _probabilities(
+    logits_KNC: npt.NDArray[np.floating], label_N: npt.NDArray[np.integer], *, temperature: float
+) -> Floats:
     # A network at a time: bounded memory.
-    return np.exp(np.stack([log_true_class_probability(logits_NC, label_N) for logits_NC in logits_KNC]))
+    logs = [log_true_class_probability(logits_NC, label_N, temperature) for logits_NC in logits_KNC]
+    return np.exp(np.stack(logs))
 
 
 ENTRIES: tuple[Attack, ...] = (
@@ -177,6 +223,22 @@ ENTRIES: tuple[Attack, ...] = (
         threat_model="The attacker queries the network for its probabilities, has references of the same recipe that "
         "did not train on the audited records, and a population of other records.",
         function=partial(_attack, mode="offline"),
+        needs=frozenset({"references", "population"}),
+    ),
+    Attack(
+        name="rmia-tuned-online",
+        family="rmia",
+        threat_model="The attacker queries the network for its logits, has references of the same recipe, some trained "
+        "on each record and some not, and a population of other records.",
+        function=partial(_tuned, mode="online"),
+        needs=frozenset({"references", "in-references", "population"}),
+    ),
+    Attack(
+        name="rmia-tuned-offline",
+        family="rmia",
+        threat_model="The attacker queries the network for its logits, has references of the same recipe that did not "
+        "train on the audited records, and a population of other records.",
+        function=partial(_tuned, mode="offline"),
         needs=frozenset({"references", "population"}),
     ),
 )

@@ -28,7 +28,13 @@ _REFERENCES: Literal["attacks with references"] = "attacks with references"
 PERMUTATIONS, HOLDING = 400, 360  # an interval of true coverage 94 % fails once in a thousand audits
 PLANTED = 3.0  # size of the planted leak, in standard deviations of the non-members' signal
 _MOST = 2000  # records of each kind that the first two checks look at, so that an audit takes seconds
-_READS_OUTPUTS = ("lira", "rmia")  # families that must see the planted leak, beside the attack "loss"
+_READS_OUTPUTS = (
+    "lira",
+    "nig-t",
+    "rmia",
+    "base",
+    "calibration",
+)  # families that must see the planted leak, beside the attack "loss"
 
 
 def selfchecks(
@@ -98,7 +104,7 @@ def overfitted_control(evidence: Evidence, results: Sequence[AttackResult], *, s
     and references, the log-odds of the given label are lowered by the non-members' median, so that no probability is
     saturated, and raised by three of their standard deviations for the records that this network trained on:
     memorisation, and nothing else that tells the halves apart. The attack "loss" and those of the audit's attacks that
-    read outputs alone (LiRA, RMIA) must see it.
+    read outputs of references (LiRA, RMIA and their like) must see it.
     """
     ran = {result.attack for result in results}
     known = registry.ATTACKS

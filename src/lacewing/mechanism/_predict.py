@@ -23,7 +23,10 @@ _CONFIDENCE = frozenset(
 _ANSWERS = frozenset({"train_accuracy", "test_accuracy", "accuracy_gap", "redrawn_fit"})
 _PART: Mapping[str, frozenset[str]] = {
     "lira": _LOG_ODDS,
+    "nig-t": _LOG_ODDS,
     "rmia": _LOG_ODDS,
+    "base": _LOG_ODDS,
+    "calibration": _LOG_ODDS,
     "threshold": _LOG_ODDS | _CONFIDENCE,
     "population": _LOG_ODDS | _CONFIDENCE,
     "quantile": _LOG_ODDS | _CONFIDENCE,

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from lacewing import attacks as registry
 from lacewing import metrics
-from lacewing.attacks import Observed, Scored, lira, measure, phi
+from lacewing.attacks import Observed, Scored, lira, lira_nig, measure, phi
 from lacewing.attacks._deciding import members_rank_above
 from lacewing.auditing import _answer
 from lacewing.auditing._read import NAMES, read
@@ -213,6 +213,18 @@ def test_one_reference_network_is_too_few_for_lira() -> None:
     assert "K = 1" in audit_scores(one).refused["lira-offline"]
     with pytest.raises(UsageError, match="K = 1"):
         audit_scores(one, attacks="lira-offline")
+
+
+def test_two_references_that_complement_each_other_are_enough_for_attacks_that_take_no_spread() -> None:
+    given = outputs()
+    inside = np.stack([np.arange(N) % 2 == 0, np.arange(N) % 2 == 1])
+    two = {name: values[:2] if "reference" in name else values for name, values in given.items()}
+    found = by_name({**two, "reference_in": inside}, attacks=["nig-t-online", "nig-t-offline", "base-online"])
+    target, reference = (phi(given[name], given["label"]) for name in ("logits", "reference_logits"))
+    expected = lira_nig(target[:, None], reference[:2, :, None], inside)
+    np.testing.assert_allclose(found["nig-t-online"].score_N, expected, atol=1e-9)
+    for one in found.values():
+        assert "default" in one.notes.get("kappa_source", one.notes.get("temperature_source"))
 
 
 def test_without_torch_what_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,8 +195,10 @@ def test_references_of_a_regression_sharpen_the_audit():
 
     target = refit(X[MEMBER], y[MEMBER], 99)
     found = lw.audit(target, *sides(y), task="regression", refit=refit, references=6, processes=1, progress=False)
-    assert {"loss", "lira-online", "lira-offline"} <= {one.attack for one in found.attacks}
+    with_references = {"lira-online", "lira-offline", "nig-t-online", "nig-t-offline", "calibrated-log-odds"}
+    assert with_references | {"loss"} <= {one.attack for one in found.attacks}
     assert auc_of(found, "lira-online") > 0.6
+    assert auc_of(found, "nig-t-online") > 0.6
     assert found.attacks[0].metrics["balanced_accuracy"] is not None
 
 

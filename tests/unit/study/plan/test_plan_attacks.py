@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "run": {"seeds": [0, 1]},
 }
 HALVES = ("data.split=random-halves", "run.seeds=[0,1,2,3,4,5]")
-HALVES_ALONE = {"lira-online", "rmia-online"}
+HALVES_ALONE = {name for name, attack in ATTACKS.items() if "in-references" in attack.needs}
 
 
 def _study(*overrides: str, attacks: Any = ("discriminator",)) -> Any:
@@ -149,6 +149,7 @@ def test_what_changes_a_question_changes_its_key_and_that_of_the_attacks_that_as
         ("lira-offline", ("run.seeds=[0]",), "needs 3 reference networks, and there are 1"),
         ("lira-online", ("data.split=random-halves", "run.seeds=[0,1,2,3]"), "needs 3 reference networks"),
         ("lira-online", ("data.split=random-halves", "run.seeds=[0,2,4,6,8]"), "complementary halves"),
+        ("nig-t-online", ("data.split=random-halves", "run.seeds=[0,1]"), "at least two networks that are no complem"),
         ("discriminator", ("data.split=random-halves",), "at least two networks that are no complements"),
     ],
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
+from lacewing.gradients import device_of, evaluation, gradient_norms, measuring, no_tf32
 
 NOISE_SIZES = (0.1, 0.2, 0.4, 0.8)
 _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not depend on the batch size
@@ -24,10 +23,6 @@ _SHIFTS = ((2, 2), (-2, -2), (2, -2), (-2, 2), (2, 0), (-2, 0), (0, 2), (0, -2))
 IMAGE_QUERIES = 2 + 2 * len(_SHIFTS)  # number of fixed queries of an image
 _QUERY_NOISE = 0.1  # of tabular queries, in standard deviations of each feature
 _FLIPPED = 0.02  # share of the binary features that a tabular query flips
-_GRADIENT_FLOATS = 8_000_000  # largest number of per-record gradient entries held at once: 32 MB
-# On a CPU 18 MB, or 16 records of ResNet-20, which fit its cache: 330 records a second on a core, 270 by 29 at once (in
-# channels-last layout 260 and 220).
-_CPU_GRADIENT_FLOATS = 4_500_000
 
 
 @torch.no_grad()
@@ -67,7 +62,7 @@ def observe(
     def answer(inputs: Tensor) -> Tensor:
         return _answers(model, inputs, batch_size).float()
 
-    with _evaluation(model), torch.autocast(device.type, enabled=False), _no_tf32():
+    with evaluation(model), torch.autocast(device.type, enabled=False), no_tf32():
         for start in range(0, len(x), _NOISE_BLOCK):
             block = slice(start, start + _NOISE_BLOCK)
             inputs = (torch.from_numpy(np.ascontiguousarray(x[block])).to(device).float() - mean) / std
@@ -156,7 +151,7 @@ def probe(
             belongs to another model.
     """
     _check_probe(x, queries)
-    device = _device(model)
+    device = device_of(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
     binary = torch.from_numpy(_binary(x)).to(device)
     variants = _queries(x, queries, binary)
@@ -216,96 +211,6 @@ def _noisy(inputs: Tensor, noise: Tensor, opposite: Tensor, raw: Tensor, binary:
     return torch.where(binary, torch.where(crossed, opposite, inputs), copies)
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def gradient_norms(
-    model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    *,
-    masks: Mapping[str, Tensor] | None = None,
-    batch_size: int | None = None,
-    loss: Loss = nn.functional.cross_entropy,
-) -> npt.NDArray[np.float32]:
-    """L2 norms of each record's own loss gradient over (kept weights, pruned weights), shape (N, 2).
-
-    The loss is ``loss`` at ``labels``; all floating-point parameters count, and those without a mask are
-    kept. Evaluation mode, fp32. Vectorised over records where the model allows it (`torch.func.vmap`), else a loop.
-
-    Args:
-        model: on its device; its mode, gradients and buffers do not change.
-        inputs: normalised inputs of the model.
-        labels: (N,) the given labels, 0..C-1.
-        masks: by parameter name, True for a kept weight.
-        batch_size: most records at once, None: 250; fewer where their gradients would take more than 32 MB (18 MB on
-            a CPU).
-        loss: of the model's answer to one record, (1, ...), and its label, (1, ...): a number.
-
-    Raises:
-        UsageError: a mask that belongs to another model.
-    """
-    device = _device(model)
-    weights = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.is_floating_point()}
-    keep = {name: mask.to(device) for name, mask in (masks or {}).items()}
-    for name, mask in keep.items():
-        if name not in weights or mask.shape != weights[name].shape:
-            raise UsageError(f"the mask of '{name}' matches no parameter of the model; it belongs to another model.")
-    state = {**{name: p.detach() for name, p in model.named_parameters()}, **dict(model.named_buffers())}
-
-    def loss_at(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
-        answer = torch.func.functional_call(model, {**state, **parameters}, (record[None],))
-        return loss(answer.float(), label[None])
-
-    def squares(gradient: dict[str, Tensor]) -> Tensor:
-        """(2,) sums of squares over kept and pruned weights."""
-        kept = [(g * keep[name] if name in keep else g).square().sum() for name, g in gradient.items()]
-        pruned = [(g * ~keep[name]).square().sum() for name, g in gradient.items() if name in keep]
-        return torch.stack(
-            [torch.stack(part).sum() if part else torch.zeros((), device=device) for part in (kept, pruned)]
-        )
-
-    def one(record: Tensor, label: Tensor) -> Tensor:
-        return squares(torch.func.grad(loss_at)(weights, record, label))
-
-    most = _CPU_GRADIENT_FLOATS if device.type == "cpu" else _GRADIENT_FLOATS
-    step = max(1, min(batch_size or _NOISE_BLOCK, most // max(1, sum(w.numel() for w in weights.values()))))
-    labels = labels.to(device)
-    with torch.enable_grad(), measuring(model), _computed_weights_kept(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # for operations with a slow vmap rule
-        try:
-            parts = [
-                torch.func.vmap(one)(inputs[i : i + step], labels[i : i + step]) for i in range(0, len(inputs), step)
-            ]
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):  # no vmap rule: a loop over records
-            parts = [_looped(loss_at, weights, squares, r, label) for r, label in zip(inputs, labels, strict=True)]
-    return torch.cat(parts).sqrt().cpu().numpy() if parts else np.empty((0, 2), np.float32)
-
-
-@contextmanager
-def _computed_weights_kept(model: nn.Module) -> Iterator[None]:
-    """Put back tensors that hooks compute in each forward pass, as torch's pruning does: those of vmap are not real."""
-    before = [(module, {k: v for k, v in vars(module).items() if isinstance(v, Tensor)}) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, tensors in before:
-            vars(module).update(tensors)
-
-
-def _looped(
-    loss: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor],
-    weights: dict[str, Tensor],
-    squares: Callable[[dict[str, Tensor]], Tensor],
-    record: Tensor,
-    label: Tensor,
-) -> Tensor:
-    """(1, 2) squared norms for one record by ordinary autograd."""
-    leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
-    found = torch.autograd.grad(loss(leaves, record, label), list(leaves.values()), allow_unused=True)
-    return squares({name: g for name, g in zip(leaves, found, strict=True) if g is not None})[None]
-
-
 Variant = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -360,38 +265,6 @@ def _phi(logits: Tensor, label: Tensor) -> Tensor:
     own = logits.gather(1, label[:, None])
     others = logits.scatter(1, label[:, None], -torch.inf).logsumexp(1)
     return own.squeeze(1) - others
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, fp32: no autocast, no TF32. Modes and settings are restored afterwards."""
-    with _evaluation(model), torch.autocast(_device(model).type, enabled=False), _no_tf32():
-        yield
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _no_tf32() -> Iterator[None]:
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
 
 
 def compact(logits_NC: npt.NDArray[np.floating]) -> npt.NDArray[np.float16]:

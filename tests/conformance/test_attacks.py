@@ -19,7 +19,10 @@ from lacewing.results import METRICS, NetworkResult
 NETWORK = NetworkResult("imp-02", "imp", "target", 0, 0.1, 0.1, 100, 10, 1.0, 0.5)
 C, K, Q, S, Z = 4, 8, 4, 3, 120
 REPEATS = 100
-LEARNED = sorted(name for name, attack in ATTACKS.items() if attack.family in ("adaptive", "discriminator", "samia"))
+LEARNED_FAMILIES = ("adaptive", "discriminator", "samia", "trajectory")
+LEARNED = sorted(name for name, attack in ATTACKS.items() if attack.family in LEARNED_FAMILIES)
+LEARNED.append("white-box-learned")
+NAMED_ALONE = {name for name in LEARNED if not ATTACKS[name].in_all}  # what "all" leaves out has its long tests apart
 QUICK = sorted(set(ATTACKS) - set(LEARNED))
 
 
@@ -39,7 +42,7 @@ def world(seed: int, leak: float, n: int = 120, scale: float = 1.0) -> Evidence:
     A record has a label, a difficulty of its own and, of each network, an answer; all that is observed follows from
     the answer's margin. ``scale`` multiplies the logits.
     """
-    rng = np.random.default_rng([seed, 11])
+    rng, more = (np.random.default_rng([seed, stream]) for stream in (11, 12))
 
     def records(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         return rng.integers(C, size=count), rng.normal(scale=1.5, size=count)
@@ -65,6 +68,9 @@ def world(seed: int, leak: float, n: int = 120, scale: float = 1.0) -> Evidence:
             right_NQ=phi_NQ > 0,
             right_NS=right_NS.mean(axis=2),
             gradient_N2=size[:, None] * np.exp(0.3 * rng.normal(size=(len(label), 2))),
+            boundary_N=np.maximum(margin, 0) * np.exp(0.3 * more.normal(size=len(label))),
+            asked_N=np.full(len(label), 900),
+            layer_NF=np.log(size)[:, None] + 0.3 * more.normal(size=(len(label), 5)),
         )
 
     def evidence(shadow: Evidence | None = None, **others: Evidence) -> Evidence:
@@ -119,7 +125,9 @@ def holds(estimate: Estimate | None) -> bool:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_planted_leak_is_found(name: str) -> None:
+def test_a_planted_leak_is_found(name: str, request: pytest.FixtureRequest) -> None:
+    if name in NAMED_ALONE:
+        request.getfixturevalue("small")
     result = perform(ATTACKS[name], world(1, leak=4.0, n=300), NETWORK, seed=0)
     area, accuracy = result.metrics["auc"], result.metrics["balanced_accuracy"]
     assert area is not None
@@ -146,7 +154,9 @@ def test_half_is_inside_the_intervals_of_90_in_100_nulls(name: str, nulls: Calla
     assert max(_misses(name, nulls)) <= 10
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in NAMED_ALONE)) for name in LEARNED]
+)
 @pytest.mark.usefixtures("small")
 def test_half_is_inside_the_intervals_of_90_in_100_nulls_learned(name: str, nulls: Callable[[int], Evidence]) -> None:
     assert max(_misses(name, nulls)) <= 10

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lacewing import signals
+from lacewing import gradients as of_records
 from lacewing.errors import UsageError
 from lacewing.signals import compact, gradient_norms, observe, probe
 
@@ -320,8 +320,8 @@ class Unmappable(nn.Module):
 @pytest.mark.parametrize("batch_size", [1, 4, 250])
 def test_gradient_norms_are_those_of_autograd_for_each_record(wrap, batch_size, monkeypatch):
     looped = []
-    loop = signals._looped
-    monkeypatch.setattr(signals, "_looped", lambda *a: looped.append(1) or loop(*a))
+    loop = of_records._looped
+    monkeypatch.setattr(of_records, "_looped", lambda *a: looped.append(1) or loop(*a))
     model = wrap(_network()).eval()
     inputs, labels = torch.randn(9, 2, 4, 4), torch.from_numpy(LABELS)
     masks = {n: torch.rand(p.shape) < 0.4 for n, p in model.named_parameters() if p.ndim > 1}

@@ -17,6 +17,7 @@ from lacewing.attacks import (
     _rmia,
     _samia,
     _thresholds,
+    _trajectory,
     _white_box,
 )
 from lacewing.attacks._base import base
@@ -69,6 +70,7 @@ _FAMILIES = (
     _calibration,
     _label_only,
     _white_box,
+    _trajectory,
 )
 ATTACKS: dict[str, Attack] = {attack.name: attack for family in _FAMILIES for attack in family.ENTRIES}
 

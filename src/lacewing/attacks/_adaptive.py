@@ -9,6 +9,8 @@ knowledge of the pruning vary in this way; the list here and its details are our
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lacewing.attacks._discriminator import USUAL, learned, usual
@@ -114,6 +116,13 @@ def _side_by_side(seen: Evidence, related: tuple[Observed, ...], role: str) -> l
     if not related:
         raise UsageError(f"The {role} has no related networks: give the denser versions of it, the dense one first.")
     blocks = [usual(seen.observed, role)]
+    for name, other in checked_related(seen, related, role):
+        blocks.append(usual(other, name)[:, other.classes :])
+    return blocks
+
+
+def checked_related(seen: Evidence, related: tuple[Observed, ...], role: str) -> Iterator[tuple[str, Observed]]:
+    """The related networks, named for messages. Raises `UsageError` where one was asked about other records."""
     for position, other in enumerate(related):
         name = f"{role}'s related network {position}"
         if not np.array_equal(other.record_N, seen.observed.record_N):
@@ -124,8 +133,7 @@ def _side_by_side(seen: Evidence, related: tuple[Observed, ...], role: str) -> l
             raise UsageError(
                 f"The {name} has {other.classes} classes and the {role} {seen.observed.classes}: give the same."
             )
-        blocks.append(usual(other, name)[:, other.classes :])
-    return blocks
+        yield name, other
 
 
 _BLACK_BOX = (

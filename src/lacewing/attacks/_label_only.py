@@ -2,7 +2,9 @@
 
 After Choquette-Choo, Tramèr, Carlini and Papernot, "Label-only membership inference attacks" (ICML 2021): members lie
 further from the decision boundary, and augmented copies of them were trained on. The paper feeds the answers under
-augmentations to a learned attack model; here they are counted, which needs a threshold only.
+augmentations to a learned attack model; here they are counted, which needs a threshold only. Their strongest form, and
+that of Li and Zhang, "Membership leakage in label-only exposures" (CCS 2021), is the distance to the decision boundary,
+measured by HopSkipJump (`lacewing.probes.boundary`).
 """
 
 from __future__ import annotations
@@ -92,6 +94,27 @@ def _noise(evidence: Evidence, *, seed: int) -> Scored:
     return Scored(scores, decision, f"area over no noise and S = {right_NS(evidence).shape[1]} sizes")
 
 
+def _boundary(evidence: Evidence, *, seed: int) -> Scored:
+    """The distance to the boundary, 0 where the record is answered wrong; threshold from the shadow.
+
+    ``seed`` is not used: the directions are drawn where the distance is measured.
+    """
+
+    def score(held: Evidence) -> Floats:
+        if held.observed.boundary_N is None:
+            raise UsageError(
+                "'label-boundary' needs the target's and the shadow's distances to the boundary: measure them."
+            )
+        return np.asarray(held.observed.boundary_N, np.float64)
+
+    scores, decision = calibrated(score, evidence)
+    asked = evidence.observed.asked_N
+    if asked is None:
+        return Scored(scores, decision, "L2 distance to the boundary")
+    notes = {"queries": {"mean": float(asked.mean()), "most": int(asked.max())}}
+    return Scored(scores, decision, f"HopSkipJump, L2, {asked.mean():.0f} queries a record", notes)
+
+
 ENTRIES: tuple[Attack, ...] = (
     Attack(
         name="label-augmentation",
@@ -110,5 +133,17 @@ ENTRIES: tuple[Attack, ...] = (
         alone="The attacker sees predicted classes alone and asks about copies of a record under growing noise.",
         function=_noise,
         needs=frozenset({"noise"}),
+    ),
+    Attack(
+        name="label-boundary",
+        family="label-only",
+        threat_model="The attacker sees predicted classes alone, asks hundreds of queries for each record to find how "
+        "far it is from the decision boundary, and takes one threshold from a shadow network of the same recipe whose "
+        "members are known.",
+        alone="The attacker sees predicted classes alone and asks hundreds of queries for each record to find how far "
+        "it is from the decision boundary.",
+        function=_boundary,
+        needs=frozenset({"boundary"}),
+        in_all=False,
     ),
 )

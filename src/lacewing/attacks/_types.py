@@ -1,7 +1,7 @@
 """What an attacker has seen, what an attack returns, and what the registry says about each attack.
 
 Axes: N audited records, C classes, K reference networks, Q fixed queries of a record, S noise sizes, Z records of the
-population. Rows are in the same order in all arrays of one `Evidence`.
+population, F numbers about a network's layers. Rows are in the same order in all arrays of one `Evidence`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ Need = Literal[
     "queries",  # Observed.phi_NQ (and References.phi_KNQ where references are needed too)
     "augmentation",  # Observed.right_NQ
     "noise",  # Observed.right_NS
+    "boundary",  # Observed.boundary_N
     "gradients",  # Observed.gradient_N2
+    "layers",  # Observed.layer_NF
     "shadow",  # a network of the target's recipe whose members are known
     "references",  # networks that did NOT train on a record, for every record
     "in-references",  # and networks that did, for every record
     "population",  # records that no network trained on and that are not audited
     "dense",  # Evidence.related[0] is the dense version of the attacked network
     "levels",  # Evidence.related are all denser versions of the attacked network, the dense one first
+    "checkpoints",  # Evidence.related are earlier states of the attacked network's training, the earliest first
     "dense-shadow",  # Evidence.other_shadows["dense"]
     "mismatched-shadow",  # Evidence.other_shadows["mismatched"]
     "imposed-shadow",  # Evidence.other_shadows["imposed"]
@@ -65,6 +68,9 @@ class Observed:
     # Regression: how much better the answer is than the best constant one. Multi-label: values whose mean over a side
     # is the mean AUC of its labels less 1/2, with its spread. None: argmax says whether an answer is right.
     benefit_N: npt.NDArray[np.floating] | None = None
+    boundary_N: npt.NDArray[np.floating] | None = None  # L2 distance to the decision boundary; 0: answered wrong
+    asked_N: npt.NDArray[np.integer] | None = None  # queries that the distance took
+    layer_NF: npt.NDArray[np.floating] | None = None  # what the loss gradient does in each layer
 
     def __post_init__(self) -> None:
         if self.logits_NC.ndim != 2 or self.logits_NC.shape[1] < 2:
@@ -72,15 +78,18 @@ class Observed:
         n, classes = self.logits_NC.shape
         columns: dict[str, npt.NDArray[Any]] = {"label": self.label_N, "member": self.member_N, "record": self.record_N}
         optional = {"sensitivity": self.sensitivity_N, "group": self.group_N, "benefit": self.benefit_N}
+        optional |= {"boundary": self.boundary_N, "asked": self.asked_N}
         columns |= {name: values for name, values in optional.items() if values is not None}
         for name, values in columns.items():
             if values.shape != (n,):
                 raise UsageError(f"{name} has shape {values.shape} beside {n} rows of logits: give one value a record.")
         tables = {"phi": self.phi_NQ, "right": self.right_NQ, "right_NS": self.right_NS, "gradient": self.gradient_N2}
+        tables["layer"] = self.layer_NF
         for name, table in tables.items():
             if table is not None and (table.ndim != 2 or len(table) != n):
                 raise UsageError(f"{name} has shape {table.shape} beside {n} rows of logits: give one row a record.")
-        for name, numbers in {"logits": self.logits_NC, "sensitivity": self.sensitivity_N, **tables}.items():
+        each = {"logits": self.logits_NC, "sensitivity": self.sensitivity_N, "boundary": self.boundary_N}
+        for name, numbers in {**each, **tables}.items():
             if numbers is not None and not np.isfinite(numbers).all():
                 raise UsageError(f"{name} hold NaN or infinite values: measure the network again in fp32.")
         if self.member_N.dtype != np.bool_ or self.member_N.all() or not self.member_N.any():
@@ -150,7 +159,8 @@ class Evidence:
     observed: Observed
     references: References | None = None
     population: Population | None = None
-    related: tuple[Observed, ...] = ()  # other versions of the attacked network, same records, the dense one first
+    # Other versions of the attacked network, same records: denser ones, the dense one first, or its checkpoints.
+    related: tuple[Observed, ...] = ()
     shadow: Evidence | None = None
     other_shadows: Mapping[str, Evidence] = field(default_factory=dict)  # "dense", "mismatched", "imposed"
     # Columns of phi whose variant of a record the training showed too; None: all. Others dilute what LiRA averages.
@@ -188,4 +198,5 @@ class Attack:
     fewest: int = 1  # references of a kind that at least some records must have: 2 where a spread is taken
     adaptive: str | None = None  # what it knows of the sparsity, in a few words; None: not an adaptive attack
     alone: str = ""  # the threat model where there is no shadow network to take a threshold from; empty: the same
+    in_all: bool = True  # whether "all" stands for it too; else it runs where it is named alone
     source: str | None = None  # of a user's attack: SHA-256 of its module's source, part of the keys of its results

@@ -2,7 +2,7 @@
 
 Nasr, Shokri and Houmansadr, "Comprehensive privacy analysis of deep learning" (IEEE S&P 2019) give gradients to a
 learned attack model; their norm alone, with a threshold, is the plain form. Training makes the gradient small at
-members.
+members. `white-box-learned` gives what the gradient does in each layer to a learned attack model.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.attacks._discriminator import USUAL, learned, usual
+from lacewing.attacks._logits import phi
 from lacewing.attacks._measure import calibrated
 from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
 
+CERTAIN = 100.0  # log-odds beyond which nothing more is told
 FLOOR = 1e-20  # smaller norms are rounding of fp32, whose squares underflow there
 
 
@@ -52,6 +55,36 @@ def _attack(support_only: bool, evidence: Evidence, *, seed: int) -> Scored:
     return Scored(scores, decision, f"-log L2 norm over {'the kept' if support_only else 'all'} weights")
 
 
+def learned_attack(evidence: Evidence, *, seed: int) -> Scored:
+    """The discriminators on the usual features, the log-odds phi, and the loss gradient in each layer.
+
+    Nasr et al. (section III) feed gradients, activations, outputs, loss and label to convolutions, one for each layer,
+    trained on records whose membership in the attacked network itself is known. Ours: they are trained on a shadow
+    network, whose neurons are in another order, so that each layer gives numbers which no order changes
+    (`lacewing.probes.layer_features`, over kept and pruned weights apart), and perceptrons read them.
+
+    Raises `UsageError` where the layers are missing or differ in number between shadow and target, and as
+    `discriminate` does.
+    """
+
+    def described(held: Evidence, role: str) -> list[Floats]:
+        layers = held.observed.layer_NF
+        if layers is None:
+            raise UsageError(f"The {role} has no gradients of layers: this attack needs them measured.")
+        widths.append(layers.shape[1])
+        if len(set(widths)) > 1:
+            raise UsageError(
+                f"The shadow has {widths[0]} numbers about its layers and the target {widths[1]}: give a shadow of the "
+                "target's architecture, with masks on the same weights."
+            )
+        odds = np.clip(phi(held.observed.logits_NC, held.observed.label_N), -CERTAIN, CERTAIN)
+        return [usual(held.observed, role), odds[:, None], np.asarray(layers, np.float64)]
+
+    widths: list[int] = []
+    shown = f"{USUAL}, log-odds, loss gradient in each layer: log norms on kept and pruned weights, cosine with weights"
+    return learned(described, evidence, evidence.shadow, seed=seed, shown=shown)
+
+
 ENTRIES: tuple[Attack, ...] = (
     Attack(
         name="gradient-norm",
@@ -74,5 +107,15 @@ ENTRIES: tuple[Attack, ...] = (
         function=partial(_attack, True),
         needs=frozenset({"gradients"}),
         about=frozenset({"masked"}),
+    ),
+    Attack(
+        name="white-box-learned",
+        family="white-box",
+        threat_model="The attacker holds the network's weights and its mask, computes what the loss gradient of a "
+        "record does in each layer, on kept and on pruned weights, sees its class probabilities, also near it, knows "
+        "its class, and trains an attack model on a shadow network of the same recipe whose members are known.",
+        function=learned_attack,
+        needs=frozenset({"layers", "sensitivity", "shadow"}),
+        in_all=False,
     ),
 )

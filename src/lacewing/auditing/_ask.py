@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,9 +16,13 @@ from lacewing.auditing import _outputs, _tasks
 from lacewing.auditing._call import BATCH, Array, Model, Standardised, alike, answered, as_tensor, check_model
 from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
-from lacewing.signals import gradient_norms, observe, probe
+from lacewing.gradients import gradient_norms
+from lacewing.probes import boundary, layer_features
+from lacewing.signals import observe, probe
 
-SIGNALS = frozenset({"sensitivity", "augmentation", "noise", "gradients"})  # as attacks name their needs
+SIGNALS = frozenset(
+    {"sensitivity", "augmentation", "noise", "boundary", "gradients", "layers"}
+)  # as attacks name their needs
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
 _AGAIN = 128  # records that are asked a second time
 
@@ -34,6 +38,9 @@ class Answers:
     right_NQ: Array | None = None
     right_NS: Array | None = None
     gradient_N2: Array | None = None
+    boundary_N: Array | None = None
+    asked_N: Array | None = None
+    layer_NF: Array | None = None
 
 
 class Asked(NamedTuple):
@@ -89,12 +96,16 @@ def ask(
         if task in CLASSES:
             found |= _of_copies(model, records, queries, signals, who, form)
         records = replace(records, x=records.x.astype(np.float32))
-    if isinstance(model, nn.Module) and "gradients" in signals:
+    ways = {"gradients": ("gradient_N2", gradient_norms), "layers": ("layer_NF", layer_features)}
+    for signal in sorted(ways.keys() & signals):
+        field, way = ways[signal]
+        if not isinstance(model, nn.Module):
+            break
         try:
-            found["gradient_N2"] = _gradients(model, records, task, form)
+            found[field] = _gradients(model, records, task, form, way)
         except Exception as error:  # of autograd, vmap or the model: whatever it is, the other attacks can run
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            unmeasured["gradients"] = f"The gradients of single records cannot be taken of {who} ({what})."
+            unmeasured[signal] = f"The gradients of single records cannot be taken of {who} ({what})."
     return Asked(Answers(logits, population_logits, **found), tuple(notes), unmeasured)
 
 
@@ -145,6 +156,9 @@ def _of_copies(
         found["sensitivity_N"] = observe(network, x, normalisation=scale, sensitivity_of=every, batch_size=batch_size)[
             1
         ]
+    if "boundary" in signals:
+        measured = boundary(network, x, records.y, normalisation=scale, of=every)
+        found |= {"boundary_N": measured.boundary_N, "asked_N": measured.asked_N}
     augmentation, noise = "augmentation" in signals, "noise" in signals
     wanted = queries if white_box and queries > 1 else 0
     if x.ndim not in (2, 4) or not (augmentation or noise or wanted):
@@ -168,8 +182,8 @@ def _of_copies(
     return found
 
 
-def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Form) -> Array:
-    """(N, 2), see `lacewing.signals.gradient_norms`; the loss is that of the task."""
+def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Form, way: Callable[..., Array]) -> Array:
+    """(N, F) of the loss gradients, by `gradient_norms` or `layer_features`; the loss is that of the task."""
     masks = _masks(model)
     labels = torch.from_numpy(records.y if task in CLASSES else records.y.astype(np.float32))
 
@@ -183,10 +197,7 @@ def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Fo
 
     blocks = np.array_split(np.arange(len(records)), -(-len(records) // BATCH))
     return np.concatenate(
-        [
-            gradient_norms(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss)
-            for rows in blocks
-        ]
+        [way(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss) for rows in blocks]
     )
 
 

@@ -25,8 +25,8 @@ def choose(attacks: Attacks) -> Chosen:
     """The attacks that an audit is asked for.
 
     Args:
-        attacks: names, attacks and functions, one or several. "all" stands for every attack of the registry; those of
-            it that are not named beside it need not run.
+        attacks: names, attacks and functions, one or several. "all" stands for every attack of the registry but those
+            that run only where they are named (`Attack.in_all`); what is not named beside it need not run.
 
     Raises:
         UsageError: a name is not known, something is neither a name nor an attack, or two have one name.
@@ -47,7 +47,8 @@ def choose(attacks: Attacks) -> Chosen:
         else:
             own[name] = registry.of_user(one, name, "attacks")
     required = named | own
-    every = (registry.ATTACKS if "all" in each else {}) | required
+    usual = {name: attack for name, attack in registry.ATTACKS.items() if attack.in_all}
+    every = (usual if "all" in each else {}) | required
     return Chosen(tuple(every.values()), frozenset(required))
 
 

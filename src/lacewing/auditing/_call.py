@@ -14,7 +14,7 @@ from lacewing.attacks._types import Task
 from lacewing.auditing import _outputs
 from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
-from lacewing.signals import measuring
+from lacewing.gradients import measuring
 from lacewing.support.user_code import user_code
 
 Array = npt.NDArray[Any]

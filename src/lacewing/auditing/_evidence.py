@@ -41,6 +41,9 @@ def of_network(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Tas
         right_NQ=answers.right_NQ,
         right_NS=answers.right_NS,
         gradient_N2=answers.gradient_N2,
+        boundary_N=answers.boundary_N,
+        asked_N=answers.asked_N,
+        layer_NF=answers.layer_NF,
         task=task,
         benefit_N=_tasks.quality(answers.logits_NC, y, member_N, task).benefit_N,
     )

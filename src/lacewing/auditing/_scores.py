@@ -130,7 +130,7 @@ def audit_scores(
         group = copies_of(arrays["score"][:, None], member, notes, tell=False)
     check_enough_groups(group, member)
     measured = [_as_given(arrays["score"], member, record, group, notes)]
-    refused = dict.fromkeys(registry.ATTACKS, why)
+    refused = {name: why for name, attack in registry.ATTACKS.items() if attack.in_all}
     return _result.finish(
         measured,
         None,

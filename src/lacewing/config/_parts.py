@@ -152,6 +152,7 @@ class Signals(Part):
         no_longer_than(100, _PATIENCE),
     ] = (0.1, 0.2, 0.4, 0.8)
     noise_draws: Annotated[int, Field(ge=1), at_most(1000, _PATIENCE)] = 2
+    boundary_queries: Annotated[int, Field(ge=150), at_most(100_000, _PATIENCE)] = 1000  # of HopSkipJump, most
 
 
 class Attacks(Part):

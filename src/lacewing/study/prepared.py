@@ -281,7 +281,8 @@ def _with_attacks(study: Study) -> Study:
     if len(named) == len(study.attacks.names):
         return study
     lacking = unavailable(study.model_copy(update={"attacks": Attacks(names=tuple(ATTACKS))}))
-    names = dict.fromkeys([*named, *(name for name in ATTACKS if name not in lacking)])
+    every = (name for name, attack in ATTACKS.items() if attack.in_all and name not in lacking)
+    names = dict.fromkeys([*named, *every])
     return study.model_copy(update={"attacks": Attacks(names=tuple(names))})
 
 

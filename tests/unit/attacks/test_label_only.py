@@ -33,6 +33,8 @@ def observed(seed, n=400, queries=6, sizes=4, leak=0.3):
         rng.permutation(9 * n)[:n],
         right_NQ=right_NQ,
         right_NS=rng.binomial(10, falling) / 10,
+        boundary_N=np.where(right_NQ[:, 0], rng.gamma(30 * firm[:, 0] ** 2), 0.0),
+        asked_N=np.where(right_NQ[:, 0], 900, 1),
     )
 
 
@@ -94,6 +96,7 @@ def test_order_membership_and_outputs_change_nothing(name):
         target.record_N[order],
         right_NQ=target.right_NQ[order],
         right_NS=target.right_NS[order],
+        boundary_N=target.boundary_N[order],
     )
     again = attack(name, moved, shadow)
     np.testing.assert_array_equal(again.scores_N, found.scores_N[order])
@@ -114,6 +117,10 @@ def test_what_does_not_fit_is_refused():
                 attack(name, *pair)
         with pytest.raises(UsageError, match=rf"{what}: \d for the shadow, \d for the target"):
             attack(name, target, shadow)
+    unmeasured = dataclasses.replace(target, boundary_N=None)
+    for pair in ((unmeasured, None), (target, unmeasured)):
+        with pytest.raises(UsageError, match="target's and the shadow's distances to the boundary"):
+            attack("label-boundary", *pair)
     for wrong in (np.zeros((4, 0), bool), np.full((4, 2), 0.5), np.zeros(4)):
         with pytest.raises(UsageError, match="one column of 0 and 1"):
             augmentation_score(wrong)
@@ -121,3 +128,11 @@ def test_what_does_not_fit_is_refused():
         noise_score([0, 1], [[0.5], [1.5]])
     with pytest.raises(UsageError, match=r"give \(N, S\)"):
         noise_score([0, 1, 1], [[0.5], [0.5]])
+
+
+def test_the_queries_of_the_distance_to_the_boundary_are_told():
+    found = attack("label-boundary", seen := observed(7))
+    assert found.notes["queries"] == {"mean": seen.asked_N.mean(), "most": 900}
+    assert f"{seen.asked_N.mean():.0f} queries a record" in found.variant
+    uncounted = attack("label-boundary", dataclasses.replace(seen, asked_N=None))
+    assert "queries" not in uncounted.variant

@@ -12,7 +12,8 @@ from lacewing.attacks._types import Evidence, Observed
 from lacewing.attacks._white_box import ENTRIES, gradient_norm_score
 from lacewing.errors import UsageError
 
-ATTACKS = {entry.name: entry for entry in ENTRIES}
+LEARNED = next(entry for entry in ENTRIES if entry.name == "white-box-learned")
+ATTACKS = {entry.name: entry for entry in ENTRIES if entry is not LEARNED}
 
 
 def observed(seed, n=400, leak=1.0, pruned_leak=1.0):

@@ -384,3 +384,29 @@ def test_bad_files_are_refused_by_name(files):
 
 def test_a_function_is_found_by_its_path():
     assert load_function("numpy:median", "refit") is np.median
+
+
+def test_attacks_outside_all_run_on_a_model_where_they_are_named():
+    x, y = records(60, 1)
+    inside, outside = (x[:30], y[:30]), (x[30:], y[30:])
+
+    def refit(x, y, seed):
+        torch.manual_seed(seed)
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for _ in range(30):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+            optimizer.step()
+        return model
+
+    model = refit(*inside, 5)
+    named = ["label-boundary", "white-box-learned", "loss"]
+    found = {a.attack: a for a in audit(model, *(inside, outside), refit=refit, references=2, attacks=named).attacks}
+    assert set(found) == set(named)
+    assert found["label-boundary"].notes["queries"]["most"] <= 1000
+    right = found["loss"].correct_N
+    assert ((found["label-boundary"].score_N > 0) == right).all()  # 0: answered wrong
+    for name, why in (("trajectory-checkpoints", "earlier checkpoints"), ("trajectory-levels", "sparse networks")):
+        with pytest.raises(UsageError, match=f"'{name}' cannot run.*{why}"):
+            audit(model, inside, outside, refit=refit, references=2, attacks=name, progress=False)

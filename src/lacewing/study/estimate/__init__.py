@@ -217,7 +217,8 @@ def _asked(prepared: Prepared) -> int:
     kinds, signals = probe_settings(study, prepared.work.attacks), study.signals
     noisy = len(signals.noise_sizes) * signals.noise_draws * ("noise" in kinds)
     answers += signals.queries * records * ("queries" in kinds)
-    answers += (noisy + _GRADIENT * ("gradients" in kinds)) * audited
+    noisy += signals.boundary_queries * ("boundary" in kinds)
+    answers += (noisy + _GRADIENT * len({"gradients", "layers"} & {*kinds})) * audited
     return answers + len(prepared.work.population) * ("population" in kinds)
 
 

@@ -122,7 +122,7 @@ def _answers(
 
     settings, answers = work.study.signals, dict[str, Arrays]()
     audited = _audited(work, job)
-    if {*kinds} != {"population"}:
+    if {"queries", "noise", "gradients"} & {*kinds}:
         found = signals.probe(
             model,
             work.records.x,
@@ -140,6 +140,11 @@ def _answers(
         answers["queries"] = {"phi_NQ": phi_NQ, "right_NQ": found.right_NQ}
         answers["noise"] = {"right_NS": found.right_NS}
         answers["gradients"] = {"gradient_N2": found.gradient_N2}
+    if "boundary" in kinds:
+        answers["boundary"] = _boundary(work, model, audited)
+    if "layers" in kinds:
+        answers["layers"] = {"layer_NF": _layers(work, model, masks, audited)}
+        _check_finite(job, answers["layers"]["layer_NF"][audited])
     if "population" in kinds:
         x, y = work.dataset.x[work.population], work.dataset.y[work.population]
         none = np.zeros(len(x), bool)
@@ -147,6 +152,41 @@ def _answers(
         _check_finite(job, logits)
         answers["population"] = {"population_logits_ZC": signals.compact(logits), "population_label_Z": y}
     return {kind: answers[kind] for kind in kinds}
+
+
+def _boundary(work: Workspace, model: nn.Module, audited: npt.NDArray[np.bool_]) -> Arrays:
+    from lacewing.probes import boundary
+
+    found = boundary(
+        model,
+        work.records.x,
+        work.records.y,
+        normalisation=work.normalisation,
+        of=audited,
+        queries=work.study.signals.boundary_queries,
+    )
+    return {"boundary_N": found.boundary_N, "asked_N": found.asked_N}
+
+
+def _layers(
+    work: Workspace, model: nn.Module, masks: Mapping[str, Tensor], audited: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """(N, F), see `lacewing.probes.layer_features`; NaN where a record is not audited."""
+    import torch
+
+    from lacewing.gradients import device_of
+    from lacewing.probes import layer_features
+
+    x, device = work.records.x, device_of(model)
+    mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in work.normalisation)
+    parts = []
+    for rows in np.array_split(np.flatnonzero(audited), -(-int(audited.sum()) // 1000)):
+        inputs = (torch.from_numpy(np.ascontiguousarray(x[rows])).to(device).float() - mean) / std
+        label = torch.from_numpy(np.ascontiguousarray(work.records.y[rows], np.int64)).to(device)
+        parts.append(layer_features(model, inputs, label, masks=masks))
+    found = np.full((len(x), parts[0].shape[1]), np.nan, np.float32)
+    found[audited] = np.concatenate(parts)
+    return found
 
 
 def _check_finite(job: NetworkJob, *answers: npt.NDArray[np.floating]) -> None:

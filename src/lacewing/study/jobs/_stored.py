@@ -25,7 +25,8 @@ _KINDS = {
     **dict.fromkeys(("member_N", "audited_N", "canary_N", "redrawn_N", "hit_N", "correct_N", "right_NQ"), "b"),
     **dict.fromkeys(("part_N", "label_N", "record_N", "group_N", "population_label_Z"), "iu"),
     **dict.fromkeys(("logits_NC", "sensitivity_N", "phi_NQ", "right_NS", "score_N", "confidence_N"), "f"),
-    "gradient_N2": "f",
+    **dict.fromkeys(("gradient_N2", "boundary_N", "layer_NF"), "f"),
+    "asked_N": "iu",
     "population_logits_ZC": "f",
 }
 POPULATION = 4  # in part_N

@@ -26,7 +26,9 @@ _ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of 
     "in-references": ("queries",),
     "augmentation": ("queries",),
     "noise": ("noise",),
+    "boundary": ("boundary",),
     "gradients": ("gradients",),
+    "layers": ("layers",),
     "population": ("population",),
 }
 
@@ -42,7 +44,8 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     Kinds apart from each other, so that an attack added later has networks asked only what is new.
     """
     signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
-    known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}}
+    known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}, "layers": {}}
+    known["boundary"] = {"queries": study.signals.boundary_queries}
     if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
         known["population"] = {"population": study.data.population}
     kinds = {kind for name in study.attacks.names for kind in asked(attacks[name])}
@@ -109,6 +112,14 @@ class Networks:
         kin = kin or self._alike["dense", of.role, of.seed, of.init]
         named = [j for j in kin if j.network == "dense"] or kin
         return (named[0],) if len(named) == 1 else ()
+
+    def checkpoints(self, of: NetworkJob) -> tuple[NetworkJob, ...]:
+        """Earlier states of a network's own training that the study observes, the earliest first."""
+        sequence = self._sequences[of.key]
+        if of is not sequence[0] and of.stop is None:
+            return ()  # a training of its own
+        stops = {j.stop: j for j in sequence if j.stop is not None and (of.stop is None or j.stop < of.stop)}
+        return tuple(stops[epoch] for epoch in sorted(stops))
 
     def other_shadow(self, kind: str, target: NetworkJob) -> NetworkJob | None:
         """A shadow that is not of the target's recipe: dense, of another density, or under the target's mask."""
@@ -179,10 +190,11 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
 
     def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:
         related = networks.denser(of) if needs & {"dense", "levels"} else ()
+        related = related if "levels" in needs else related[:1]
         return Side(
             of,
             networks.references(of, hidden) if needs & _REFERENCES else (),
-            related if "levels" in needs else related[:1],
+            networks.checkpoints(of) if "checkpoints" in needs else related,
         )
 
     known = side(target)
@@ -238,6 +250,8 @@ def _lacking(attack: Attack, networks: Networks, target: NetworkJob, shadow: Net
         return "it needs records that no network trains on: set data.population, e.g. to 0.1."
     if needs & {"dense", "levels"} and not networks.denser(target):
         return "it needs the dense network of the same seed: add a [[networks]] entry with method = 'dense'."
+    if "checkpoints" in needs and not networks.checkpoints(target):
+        return "it needs earlier states of the network's training: add a [[networks]] entry 'early-stopped' for it."
     for kind in ("dense", "mismatched", "imposed"):
         if f"{kind}-shadow" in needs and networks.other_shadow(kind, target) is None:
             return {

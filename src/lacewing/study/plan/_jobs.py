@@ -96,7 +96,7 @@ class Side:
 
     network: NetworkJob
     references: tuple[NetworkJob, ...] = ()
-    related: tuple[NetworkJob, ...] = ()  # denser versions of the network, the dense one first
+    related: tuple[NetworkJob, ...] = ()  # denser versions of the network, the dense one first; or its checkpoints
 
 
 @dataclass(frozen=True, slots=True)

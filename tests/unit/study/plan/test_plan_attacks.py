@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
 }
 HALVES = ("data.split=random-halves", "run.seeds=[0,1,2,3,4,5]")
 HALVES_ALONE = {name for name, attack in ATTACKS.items() if "in-references" in attack.needs}
+CHECKPOINTS = {"trajectory-checkpoints"}  # the study has none
 
 
 def _study(*overrides: str, attacks: Any = ("discriminator",)) -> Any:
@@ -38,7 +39,7 @@ def _plan(*overrides: str, attacks: Any = ("discriminator",)) -> Plan:
     return make_plan(_study(*overrides, attacks=attacks), data_digest="0" * 64, models={"": {"name": "resnet8"}})
 
 
-@pytest.mark.parametrize(("overrides", "without"), [((), HALVES_ALONE), (HALVES, set())])
+@pytest.mark.parametrize(("overrides", "without"), [((), HALVES_ALONE | CHECKPOINTS), (HALVES, CHECKPOINTS)])
 def test_every_attack_is_planned_and_no_two_jobs_share_an_id_or_a_key(
     overrides: tuple[str, ...], without: set[str]
 ) -> None:
@@ -99,6 +100,26 @@ def test_denser_versions_are_those_of_the_same_sequence_and_other_shadows_are_wh
             assert (mask.key, origin.role) == (target.key, "shadow")
 
 
+def test_checkpoints_are_earlier_states_of_the_same_training_the_earliest_first() -> None:
+    fields = {**copy.deepcopy(SMALL), "attacks": {"names": ["trajectory-checkpoints", "trajectory-levels"]}}
+    fields["networks"] += [{"method": "early-stopped", "epochs": [1, 3]}]
+    plan = make_plan(load_study(fields), data_digest="0" * 64, models={"": {"name": "resnet8"}})
+    held = {a.id.rpartition("/")[0]: a for a in plan.attacks if a.attack == "trajectory-checkpoints"}
+    assert {name.split()[-1] for name in held} == {"dense/target", "early-003/target"}
+    for name, before in (("dense", [1, 3]), ("early-003", [1])):
+        attack = held[f"trajectory-checkpoints on {name}/target"]
+        for side in (attack.side, attack.shadow):
+            assert side is not None
+            assert [job.stop for job in side.related] == before
+            assert {(job.role, job.seed) for job in side.related} == {(side.network.role, side.network.seed)}
+    assert "earlier states" in plan.refused["imp-02", "trajectory-checkpoints"]
+    levels = [a for a in plan.attacks if a.attack == "trajectory-levels"]
+    assert {a.target.network: [job.level for job in a.side.related] for a in levels} == {
+        "imp-01": [0],
+        "imp-02": [0, 1],
+    }
+
+
 def test_attacks_that_ask_more_change_no_network_but_what_is_asked_of_it() -> None:
     plain, queried, probed = (
         _plan(attacks=["discriminator", *more]) for more in ([], ["lira-offline"], ["gradient-norm"])
@@ -127,6 +148,8 @@ def test_an_attack_added_later_has_asked_only_what_is_new_and_leaves_the_others_
         ("label-augmentation", "signals.queries=6", {"queries"}),
         ("label-noise", "signals.queries=6", set()),
         ("label-noise", "signals.noise_draws=3", {"noise"}),
+        ("label-boundary", "signals.boundary_queries=200", {"boundary"}),
+        ("white-box-learned", "signals.boundary_queries=200", set()),
         ("rmia-offline", "data.population=0.3", {"population"}),
         ("gradient-norm", "signals.queries=6", set()),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 
 from lacewing.mechanism import LABELS, QUANTITIES, RECIPE
 from lacewing.results import read_results_csv
+from lacewing.study.declared import load_study
 from lacewing.tradeoff.stability import spreads
 
 SHOWN = (
@@ -101,7 +102,8 @@ def spread_table(folder: Path) -> str:
     """A row a recipe: accuracy and AUC, their spread over splits and over initialisations, from results.csv."""
     networks, attacks = read_results_csv(folder / "results.csv")
     attack = _json(folder / "stability.json")["attack"]
-    rows = spreads(networks, attacks, attack)
+    halves = load_study(folder / "study.toml").data.split == "random-halves"
+    rows = spreads(networks, attacks, attack, halves=halves)
     measures = ("test accuracy", "AUC")
     by_place = {(row.network, row.measure): row.spread for row in rows}
 

@@ -22,7 +22,9 @@ READING = (
     "Splits: the standard deviation over seeds, each of which draws the records anew; initialisations: that over other "
     "initialisations and orders of training on one split. Both are estimates of the one-way random-effects analysis "
     "of variance (method of moments; a negative variance is shown as 0), with their degrees of freedom. With few of "
-    "them an estimate may be far off. A study of several seeds with one initialisation each has both in its intervals."
+    "them an estimate may be far off. Two seeds that share one cut of the records are one split: no two networks of one "
+    "cut are compared, and the degrees of freedom count cuts. A study of several seeds with one initialisation each has "
+    "both in its intervals."
 )
 OVERLAP = (
     "Overlap: weights that both masks keep, of those that either keeps (Jaccard), over the initialisations of one "
@@ -111,22 +113,25 @@ def _sentences(data: ReportData, found: Stability) -> list[str]:
 
 
 def _larger(found: Stability) -> list[str]:
-    """Which of both spreads is the larger one, over recipes, as root mean squares."""
+    """Which of both spreads is the larger one, over recipes.
+
+    Variances are averaged before they are cut at 0: the mean of cut ones finds a spread where there is none.
+    """
     said = []
     for measure, show in (("test accuracy", percent), ("AUC", number)):
         both = [
-            (s.spread.sd_between, s.spread.sd_within)
+            (s.spread.variance_between, s.spread.sd_within**2)
             for s in found.spreads
-            if s.measure == measure and s.spread.sd_between is not None and s.spread.sd_within is not None
+            if s.measure == measure and s.spread.variance_between is not None and s.spread.sd_within is not None
         ]
         if not both:
             continue
-        between, within = (fmean(value**2 for value in values) ** 0.5 for values in zip(*both, strict=True))
+        between, within = (max(0.0, fmean(values)) ** 0.5 for values in zip(*both, strict=True))
         what = "Test accuracy" if measure == "test accuracy" else f"The AUC of “{found.attack}”"
         digits = 2 if show is percent else 4
         said.append(
             f"{what} spreads by {show(between, digits)} over splits and by {show(within, digits)} over initialisations "
-            f"of one split (root mean squares over {len(both)} recipes)."
+            f"of one split (roots of the mean variances over {len(both)} recipes)."
         )
     return said
 

@@ -44,7 +44,7 @@ def stability(
     return Stability(
         inits=study.run.inits,
         attack=attack,
-        spreads=spreads(networks, attacks, attack),
+        spreads=spreads(networks, attacks, attack, halves=study.data.split == "random-halves"),
         collapsed=collapsed(networks, classes),
         diverged=tuple(sentence for sentence in failed if "the loss became" in sentence or "with NaN" in sentence),
         overlaps=overlaps,

@@ -15,7 +15,7 @@ from lacewing.metrics import Components, variance_components
 from lacewing.results import AttackResult, NetworkResult
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]  # by parameter: which weights are kept
-SCHEMA = 1
+SCHEMA = 2  # 2: variance_between; under random halves the spread over splits is that over cuts
 DROP = 0.05  # least drop in test accuracy below the others of a recipe that counts as a collapse
 DEVIATIONS = 5.0  # and by how many of their standard deviations
 _FEWEST = 3  # other networks that tell how far a recipe spreads
@@ -85,9 +85,16 @@ def spread_rows(found: Stability) -> list[dict[str, Any]]:
 
 
 def spreads(
-    networks: Iterable[NetworkResult], attacks: Iterable[AttackResult], attack: str | None
+    networks: Iterable[NetworkResult], attacks: Iterable[AttackResult], attack: str | None, *, halves: bool
 ) -> tuple[RecipeSpread, ...]:
-    """Test accuracy and the AUC of ``attack`` of every recipe's targets, see `lacewing.metrics.variance_components`."""
+    """Test accuracy and the AUC of ``attack`` of every recipe's targets, see `lacewing.metrics.variance_components`.
+
+    Args:
+        networks: all networks.
+        attacks: results of all attacks.
+        attack: whose AUC is the leak.
+        halves: whether seeds 2j and 2j + 1 share one cut of the records, which then counts as one split.
+    """
     measured: dict[tuple[str, str], dict[int, list[float]]] = {}
     for n in networks:
         if n.role == "target" and not n.stopped:
@@ -98,11 +105,15 @@ def spreads(
             measured.setdefault((r.network.network, "AUC"), {}).setdefault(r.network.seed, []).append(auc.value)
     order = dict.fromkeys(network for network, _ in measured)
     return tuple(
-        RecipeSpread(network, measure, variance_components(list(measured[network, measure].values())))
+        RecipeSpread(network, measure, _components(measured[network, measure], halves=halves))
         for network in order
         for measure in ("test accuracy", "AUC")
         if (network, measure) in measured
     )
+
+
+def _components(by_seed: Mapping[int, Sequence[float]], *, halves: bool) -> Components:
+    return variance_components(list(by_seed.values()), cut=[seed // 2 for seed in by_seed] if halves else None)
 
 
 def collapsed(networks: Sequence[NetworkResult], classes: int) -> tuple[Collapse, ...]:

@@ -37,11 +37,20 @@ def test_a_recipe_that_spreads_widely_and_one_of_few_networks_have_not_collapsed
 def test_spreads_are_of_targets_by_recipe():
     networks = [*_networks([[0.6, 0.62], [0.5, 0.52]]), *_networks([[0.1, 0.9]], role="shadow")]
     networks += [replace(n, network="dense") for n in networks]
-    found = spreads(networks, [], None)
+    found = spreads(networks, [], None, halves=False)
     assert [(s.network, s.measure) for s in found] == [("imp-03", "test accuracy"), ("dense", "test accuracy")]
     assert found[0].spread.mean == pytest.approx(0.56)
     assert found[0].spread.sd_within == pytest.approx(0.02 / 2**0.5)
     assert found[0].spread.sd_between == pytest.approx(((0.1**2 / 2) - 0.02**2 / 4) ** 0.5)
+
+
+def test_under_random_halves_a_split_is_a_cut_and_not_a_seed():
+    cuts = [[0.60, 0.62], [0.60, 0.62], [0.50, 0.52], [0.50, 0.52]]  # seeds 0 and 1 share a cut, and 2 and 3
+    (found,) = spreads(_networks(cuts), [], None, halves=True)
+    assert (found.spread.df_between, found.spread.df_within) == (1, 4)
+    assert found.spread.sd_between == pytest.approx((0.1**2 / 2 - 0.02**2 / 4) ** 0.5)
+    (one,) = spreads(_networks(cuts[:2]), [], None, halves=True)
+    assert (one.spread.sd_between, one.spread.df_between) == (None, 0)
 
 
 def test_the_overlap_is_that_of_single_weights_and_random_masks_are_drawn_by_hand():

@@ -22,9 +22,9 @@ READING = (
     "Splits: the standard deviation over seeds, each of which draws the records anew; initialisations: that over other "
     "initialisations and orders of training on one split. Both are estimates of the one-way random-effects analysis "
     "of variance (method of moments; a negative variance is shown as 0), with their degrees of freedom. With few of "
-    "them an estimate may be far off. Two seeds that share one cut of the records are one split: no two networks of one "
-    "cut are compared, and the degrees of freedom count cuts. A study of several seeds with one initialisation each has "
-    "both in its intervals."
+    "them an estimate may be far off. Two seeds that share one cut of the records are one split: networks of one cut "
+    "are not compared, and the degrees of freedom count cuts. A study of several seeds with one initialisation each "
+    "has both in its intervals."
 )
 OVERLAP = (
     "Overlap: weights that both masks keep, of those that either keeps (Jaccard), over the initialisations of one "

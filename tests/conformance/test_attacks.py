@@ -12,12 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lacewing.attacks import ATTACKS, Evidence, Observed, Population, References, _discriminator, _samia, perform, phi
+from lacewing.attacks import (
+    ATTACKS,
+    Evidence,
+    FirstLayer,
+    Observed,
+    Population,
+    References,
+    _discriminator,
+    _samia,
+    perform,
+    phi,
+)
 from lacewing.metrics import Estimate
 from lacewing.results import METRICS, NetworkResult
 
 NETWORK = NetworkResult("imp-02", "imp", "target", 0, 0.1, 0.1, 100, 10, 1.0, 0.5)
 C, K, Q, S, Z = 4, 8, 4, 3, 120
+H, D = 40, 200  # of a first layer
 REPEATS = 100
 LEARNED_FAMILIES = ("adaptive", "discriminator", "samia", "trajectory")
 LEARNED = sorted(name for name, attack in ATTACKS.items() if attack.family in LEARNED_FAMILIES)
@@ -43,6 +55,15 @@ def world(seed: int, leak: float, n: int = 120, scale: float = 1.0) -> Evidence:
     the answer's margin. ``scale`` multiplies the logits.
     """
     rng, more = (np.random.default_rng([seed, stream]) for stream in (11, 12))
+    layers = np.random.default_rng([seed, 13])
+
+    def first_layer(member: Any) -> tuple[npt.NDArray[np.float64], FirstLayer]:
+        """Inputs of the records, and a layer that moved within the span of the members; without a leak, of others."""
+        inputs, others = layers.normal(size=(2, len(member), D))
+        trained_on = inputs[member] if leak else others[: member.sum()]
+        initial = layers.uniform(-1, 1, (H, D)) / np.sqrt(D)
+        weights = 0.9 * initial + layers.normal(size=(H, len(trained_on))) @ trained_on / 20
+        return inputs, FirstLayer(weights, np.ones((H, D), bool), len(trained_on), initial)
 
     def records(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         return rng.integers(C, size=count), rng.normal(scale=1.5, size=count)
@@ -57,6 +78,7 @@ def world(seed: int, leak: float, n: int = 120, scale: float = 1.0) -> Evidence:
         margin = np.clip(phi(logits, label), -50, 50)
         size = np.exp(-margin / 2)
         phi_NQ = margin[:, None] + np.r_[0.0, np.full(Q - 1, 0.5)] * rng.normal(size=(len(label), Q))
+        inputs, layer = first_layer(member)
         right_NS = (margin[:, None, None] + rng.normal(size=(len(label), S, 2)) * np.arange(1, S + 1)[:, None]) > 0
         return Observed(
             logits_NC=logits,
@@ -71,6 +93,8 @@ def world(seed: int, leak: float, n: int = 120, scale: float = 1.0) -> Evidence:
             boundary_N=np.maximum(margin, 0) * np.exp(0.3 * more.normal(size=len(label))),
             asked_N=np.full(len(label), 900),
             layer_NF=np.log(size)[:, None] + 0.3 * more.normal(size=(len(label), 5)),
+            inputs_ND=inputs,
+            first_layer=layer,
         )
 
     def evidence(shadow: Evidence | None = None, **others: Evidence) -> Evidence:

@@ -16,6 +16,7 @@ from lacewing.attacks import (
     _quantile,
     _rmia,
     _samia,
+    _span,
     _thresholds,
     _trajectory,
     _white_box,
@@ -27,7 +28,16 @@ from lacewing.attacks._logits import modified_entropy, phi
 from lacewing.attacks._measure import measure, missing, perform
 from lacewing.attacks._nig import lira_nig
 from lacewing.attacks._rmia import rmia
-from lacewing.attacks._types import Attack, Evidence, Observed, Population, References, Scored
+from lacewing.attacks._types import (
+    Attack,
+    Evidence,
+    FirstLayer,
+    Observed,
+    Population,
+    References,
+    Scored,
+    spans_everything,
+)
 from lacewing.attacks._users import Described, described, of_user, recorded
 from lacewing.support import loading
 
@@ -36,6 +46,7 @@ __all__ = [
     "Attack",
     "Described",
     "Evidence",
+    "FirstLayer",
     "Observed",
     "Population",
     "References",
@@ -54,6 +65,7 @@ __all__ = [
     "phi",
     "recorded",
     "rmia",
+    "spans_everything",
 ]
 
 _FAMILIES = (
@@ -71,6 +83,7 @@ _FAMILIES = (
     _label_only,
     _white_box,
     _trajectory,
+    _span,
 )
 ATTACKS: dict[str, Attack] = {attack.name: attack for family in _FAMILIES for attack in family.ENTRIES}
 

@@ -25,6 +25,8 @@ Need = Literal[
     "boundary",  # Observed.boundary_N
     "gradients",  # Observed.gradient_N2
     "layers",  # Observed.layer_NF
+    "first-layer",  # Observed.first_layer and Observed.inputs_ND
+    "initialisation",  # FirstLayer.initial_HD
     "shadow",  # a network of the target's recipe whose members are known
     "references",  # networks that did NOT train on a record, for every record
     "in-references",  # and networks that did, for every record
@@ -41,6 +43,48 @@ Need = Literal[
 Task = Literal["classification", "binary", "multi-label", "regression"]
 CLASSES: frozenset[Task] = frozenset({"classification", "binary"})  # tasks whose outputs are class probabilities
 EVERY_TASK: frozenset[Task] = CLASSES | {"multi-label", "regression"}
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """The weights of a fully connected first layer: H units, D inputs, fewer training records than inputs.
+
+    Raises `UsageError` where shapes differ, weights are not finite, or there are as many records as inputs.
+    """
+
+    weights_HD: npt.NDArray[np.floating]  # after training; zero where they were pruned
+    kept_HD: npt.NDArray[np.bool_]  # True: not pruned
+    records: int  # that the network was trained on
+    initial_HD: npt.NDArray[np.floating] | None = None  # before training; None: the attacker does not know it
+
+    def __post_init__(self) -> None:
+        if self.weights_HD.ndim != 2 or self.kept_HD.shape != self.weights_HD.shape:
+            raise UsageError(
+                f"first-layer weights have shape {self.weights_HD.shape} and their mask {self.kept_HD.shape}: give a "
+                "row a unit, a column an input."
+            )
+        if self.initial_HD is not None and self.initial_HD.shape != self.weights_HD.shape:
+            raise UsageError(
+                f"first-layer weights have shape {self.weights_HD.shape} and at initialisation {self.initial_HD.shape}."
+            )
+        if why := spans_everything(self.records, self.weights_HD.shape[1]):
+            raise UsageError(f"first layer: {why}.")
+        for weights in (self.weights_HD, self.initial_HD):
+            if weights is not None and not np.isfinite(weights).all():
+                raise UsageError("first-layer weights hold NaN or infinite values: measure the network again.")
+
+
+def spans_everything(records: int, inputs: int) -> str | None:
+    """Why so many training records leave no trace in the span of a first layer of so many inputs; None: they do.
+
+    The end of a sentence.
+    """
+    if records < inputs:
+        return None
+    return (
+        f"{records:,} training records span all {inputs:,} inputs, so that every record lies in their span; the span "
+        "attacks need fewer training records than inputs"
+    )
 
 
 @dataclass(frozen=True)
@@ -71,6 +115,8 @@ class Observed:
     boundary_N: npt.NDArray[np.floating] | None = None  # L2 distance to the decision boundary; 0: answered wrong
     asked_N: npt.NDArray[np.integer] | None = None  # queries that the distance took
     layer_NF: npt.NDArray[np.floating] | None = None  # what the loss gradient does in each layer
+    inputs_ND: npt.NDArray[np.floating] | None = None  # the records as the network sees them, flattened
+    first_layer: FirstLayer | None = None
 
     def __post_init__(self) -> None:
         if self.logits_NC.ndim != 2 or self.logits_NC.shape[1] < 2:
@@ -85,6 +131,7 @@ class Observed:
                 raise UsageError(f"{name} has shape {values.shape} beside {n} rows of logits: give one value a record.")
         tables = {"phi": self.phi_NQ, "right": self.right_NQ, "right_NS": self.right_NS, "gradient": self.gradient_N2}
         tables["layer"] = self.layer_NF
+        tables["inputs"] = self.inputs_ND
         for name, table in tables.items():
             if table is not None and (table.ndim != 2 or len(table) != n):
                 raise UsageError(f"{name} has shape {table.shape} beside {n} rows of logits: give one row a record.")
@@ -98,6 +145,11 @@ class Observed:
             raise UsageError(f"label holds values that are no class: give whole numbers from 0 to {classes - 1}.")
         if len(np.unique(self.record_N)) != n:
             raise UsageError("record holds an index twice: query each record once.")
+        if self.first_layer is not None:
+            inputs = self.first_layer.weights_HD.shape[1]
+            if self.inputs_ND is None or self.inputs_ND.shape[1] != inputs:
+                shape = None if self.inputs_ND is None else self.inputs_ND.shape
+                raise UsageError(f"inputs have shape {shape} beside a first layer of {inputs:,}: give one each.")
         if self.group_N is not None:
             both = np.intersect1d(self.group_N[self.member_N], self.group_N[~self.member_N]).size
             if both:

@@ -18,10 +18,11 @@ from lacewing.auditing._inputs import Form, RawData
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms
 from lacewing.probes import boundary, layer_features
+from lacewing.reconstruction import first_layer
 from lacewing.signals import observe, probe
 
 SIGNALS = frozenset(
-    {"sensitivity", "augmentation", "noise", "boundary", "gradients", "layers"}
+    {"sensitivity", "augmentation", "noise", "boundary", "gradients", "layers", "first-layer"}
 )  # as attacks name their needs
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
 _AGAIN = 128  # records that are asked a second time
@@ -41,6 +42,9 @@ class Answers:
     boundary_N: Array | None = None
     asked_N: Array | None = None
     layer_NF: Array | None = None
+    inputs_ND: Array | None = None
+    weights_HD: Array | None = None  # of the first layer
+    kept_HD: Array | None = None
 
 
 class Asked(NamedTuple):
@@ -106,6 +110,11 @@ def ask(
         except Exception as error:  # of autograd, vmap or the model: whatever it is, the other attacks can run
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             unmeasured[signal] = f"The gradients of single records cannot be taken of {who} ({what})."
+    if isinstance(model, nn.Module) and "first-layer" in signals:
+        try:
+            found |= _first_layer(model, records)
+        except UsageError as error:
+            unmeasured["first-layer"] = f"Span attacks did not run on {who}: {error}"
     return Asked(Answers(logits, population_logits, **found), tuple(notes), unmeasured)
 
 
@@ -199,6 +208,22 @@ def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Fo
     return np.concatenate(
         [way(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss) for rows in blocks]
     )
+
+
+def _first_layer(model: nn.Module, records: RawData) -> dict[str, Array]:
+    """The first layer and the records that it sees. Raises `UsageError`: there is no such layer."""
+    inputs = as_tensor(model, records.x)
+    if not inputs.is_floating_point():
+        raise UsageError("its records are whole numbers, which no linear layer takes.")
+    name = first_layer(model, inputs[:4])
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    kept = _masks(model).get(f"{name}.weight")
+    return {
+        "inputs_ND": inputs.flatten(1).float().cpu().numpy(),
+        "weights_HD": weight.detach().float().cpu().numpy(),
+        "kept_HD": np.ones(tuple(weight.shape), bool) if kept is None else kept.cpu().numpy(),
+    }
 
 
 def is_module(model: Model) -> bool:

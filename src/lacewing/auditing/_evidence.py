@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks._references import by_side
-from lacewing.attacks._types import Evidence, Observed, Population, References, Task
+from lacewing.attacks._types import Evidence, FirstLayer, Observed, Population, References, Task, spans_everything
 from lacewing.auditing import _tasks
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._records import Records
@@ -44,9 +44,19 @@ def of_network(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Tas
         boundary_N=answers.boundary_N,
         asked_N=answers.asked_N,
         layer_NF=answers.layer_NF,
+        inputs_ND=answers.inputs_ND,
+        first_layer=_first_layer(answers, member_N),
         task=task,
         benefit_N=_tasks.quality(answers.logits_NC, y, member_N, task).benefit_N,
     )
+
+
+def _first_layer(answers: Answers, member_N: Bools) -> FirstLayer | None:
+    """None also where so many records were trained on that their span tells nothing."""
+    weights, kept, records = answers.weights_HD, answers.kept_HD, int(member_N.sum())
+    if weights is None or kept is None or spans_everything(records, weights.shape[1]):
+        return None
+    return FirstLayer(weights, kept, records)
 
 
 def _population(answers: Answers, reserve: RawData | None, y: npt.NDArray[Any], task: Task) -> Population | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lacewing.attacks import _measure
 from lacewing.attacks._deciding import nonmembers_unseen
-from lacewing.attacks._types import CLASSES, Attack, Evidence, Task
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Task, spans_everything
 from lacewing.auditing import _cache, _evidence, _outputs, _pool, _records, _refit, _result, _tasks, _work
 from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
@@ -129,7 +129,12 @@ def audit(
     asked = _ask.ask(model, records.audited, records.population, **options, varying=augmented)
     if augmented:
         asked = _averaged(asked, model, records, read, options)
-    answers, refused = asked.answers, _unmeasured(chosen.attacks, asked.unmeasured)
+    answers, unasked = asked.answers, dict(asked.unmeasured)
+    if answers.inputs_ND is not None and (
+        why := spans_everything(int(records.member_N.sum()), answers.inputs_ND.shape[1])
+    ):
+        unasked["first-layer"] = f"Span attacks did not run: {why}."
+    refused = _unmeasured(chosen.attacks, unasked)
     notes += asked.notes
     unmeasured = _ask.unmeasured(records.audited)
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:

@@ -75,6 +75,7 @@ class Prepared:
         self.plan = make_plan(
             self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
         )
+        jobs.check_first_layers(self.work, self.plan.attacks)
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
         self.found = available(self.store, self.slice, others, weights=True)

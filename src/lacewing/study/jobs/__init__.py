@@ -2,6 +2,7 @@
 
 from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
+from lacewing.study.jobs._first_layer import check_first_layers
 from lacewing.study.jobs._networks import drop_weights, run_sequence
 from lacewing.study.jobs._observe import guarantee
 from lacewing.study.jobs._plain import plain_model, plain_state
@@ -21,6 +22,7 @@ __all__ = [
     "Workspace",
     "attacked",
     "check_count",
+    "check_first_layers",
     "drop_weights",
     "finished",
     "gather",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks import Evidence, Observed, Population, References, perform
+from lacewing.attacks import Evidence, FirstLayer, Observed, Population, References, perform
 from lacewing.study.jobs._stored import POPULATION, SCORES, load_network, load_probe, load_signals
 from lacewing.study.plan import AttackJob, NetworkJob, Side, asked
 from lacewing.study.store import Store
@@ -70,6 +70,7 @@ def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> O
     seen = load_signals(store, network)
     rows = seen["audited_N"]
     answers = {name: values for kind in kinds for name, values in load_probe(store, network, kind).items()}
+    layer = {name: answers.pop(name) for name in ("weights_HD", "kept_HD", "initial_HD") if name in answers}
     return Observed(
         logits_NC=seen["logits_NC"][rows],
         label_N=seen["label_N"][rows],
@@ -78,6 +79,7 @@ def _observed(store: Store, network: NetworkJob, *, kinds: Collection[str]) -> O
         record_N=seen["record_N"][rows],
         group_N=seen["group_N"][rows] if "group_N" in seen else None,
         **{name: values[rows] for name, values in answers.items()},
+        first_layer=FirstLayer(records=int(seen["member_N"].sum()), **layer) if layer else None,
     )
 
 

@@ -122,6 +122,10 @@ def _answers(
 
     settings, answers = work.study.signals, dict[str, Arrays]()
     audited = _audited(work, job)
+    if "first-layer" in kinds:
+        from lacewing.study.jobs._first_layer import observe_first_layer  # which trains, and so observes
+
+        answers["first-layer"] = observe_first_layer(work, job, model, masks, audited)
     if {"queries", "noise", "gradients"} & {*kinds}:
         found = signals.probe(
             model,

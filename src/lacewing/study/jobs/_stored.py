@@ -28,6 +28,8 @@ _KINDS = {
     **dict.fromkeys(("gradient_N2", "boundary_N", "layer_NF"), "f"),
     "asked_N": "iu",
     "population_logits_ZC": "f",
+    **dict.fromkeys(("inputs_ND", "weights_HD", "initial_HD"), "f"),
+    "kept_HD": "b",
 }
 POPULATION = 4  # in part_N
 _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lacewing import metrics
 from lacewing.attacks import Attack
 from lacewing.config import canonical_key
+from lacewing.models import is_own
 from lacewing.study.declared import Study
 from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
 
@@ -29,6 +30,7 @@ _ASKED: Mapping[str, tuple[str, ...]] = {  # by need of an attack: the kinds of 
     "boundary": ("boundary",),
     "gradients": ("gradients",),
     "layers": ("layers",),
+    "first-layer": ("first-layer",),
     "population": ("population",),
 }
 
@@ -46,6 +48,7 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
     known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}, "layers": {}}
     known["boundary"] = {"queries": study.signals.boundary_queries}
+    known["first-layer"] = {}
     if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
         known["population"] = {"population": study.data.population}
     kinds = {kind for name in study.attacks.names for kind in asked(attacks[name])}
@@ -182,6 +185,8 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
     """The job of an attack on a network, or why there is none."""
     if strange := sorted(attack.about - target.spec.traits):
         return Refusal(f"it is about {' and '.join(_ABOUT[trait] for trait in strange)}.", of_kind=True)
+    if "first-layer" in attack.needs and not (target.model.name == "mlp" or is_own(target.model)):
+        return Refusal("it needs a fully connected first layer, and a ResNet begins with a convolution.", of_kind=True)
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:

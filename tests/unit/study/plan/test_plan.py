@@ -23,7 +23,7 @@ SMALL = {
     ],
     "run": {"seeds": [0, 1]},
 }
-NOT_HERE = {name for name, attack in ATTACKS.items() if attack.needs & {"in-references", "checkpoints"}}
+NOT_HERE = {name for name, attack in ATTACKS.items() if attack.needs & {"in-references", "checkpoints", "first-layer"}}
 DIGEST, MODEL = "0" * 64, {"name": "resnet8"}
 
 

@@ -27,7 +27,9 @@ SMALL: dict[str, Any] = {
 }
 HALVES = ("data.split=random-halves", "run.seeds=[0,1,2,3,4,5]")
 HALVES_ALONE = {name for name, attack in ATTACKS.items() if "in-references" in attack.needs}
-CHECKPOINTS = {"trajectory-checkpoints"}  # the study has none
+# The study has no early stops, and no perceptrons.
+NOT_HERE = {"trajectory-checkpoints"} | {n for n, attack in ATTACKS.items() if attack.family == "span"}
+PERCEPTRONS_ALONE = {name for name, attack in ATTACKS.items() if attack.family == "span"}
 
 
 def _study(*overrides: str, attacks: Any = ("discriminator",)) -> Any:
@@ -39,7 +41,10 @@ def _plan(*overrides: str, attacks: Any = ("discriminator",)) -> Plan:
     return make_plan(_study(*overrides, attacks=attacks), data_digest="0" * 64, models={"": {"name": "resnet8"}})
 
 
-@pytest.mark.parametrize(("overrides", "without"), [((), HALVES_ALONE | CHECKPOINTS), (HALVES, CHECKPOINTS)])
+@pytest.mark.parametrize(
+    ("overrides", "without"),
+    [((), HALVES_ALONE | NOT_HERE), (HALVES, NOT_HERE)],
+)
 def test_every_attack_is_planned_and_no_two_jobs_share_an_id_or_a_key(
     overrides: tuple[str, ...], without: set[str]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lacewing.reporting._data import LEAST_GAIN, ReportData, density_text, percent, span_text, spread_text
 from lacewing.reporting._headline import loss_text, moved
-from lacewing.tradeoff import TradeOff, afford, beside_control, price_of
+from lacewing.tradeoff import TradeOff, afford, beside_it, price_of
 
 PERCENTS = (0, 1, 2, 5, 10, 20)  # of relative accuracy loss, answered without JavaScript too
 
@@ -64,22 +64,19 @@ def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
         return AffordRow(p, "none", "–", "–", "–", "–", nothing)
     point, loss, gain = choice.point, choice.point.relative_loss, choice.point.relative_gain
     name = data.label(point.network, point.method)
+    many = f"(means over {point.defence.n} seed{'s' * (point.defence.n > 1)})"
     if point.kind == "dense":
-        sentence = "The dense network itself: no sparse network within that loss has more defence."
+        sentence = "The dense network itself."
     elif point.control:
-        sentence = (
-            f"This control {moved(loss.mean)} and gains {percent(gain.mean)} of its defence (means over "
-            f"{point.defence.n} seed{'s' * (point.defence.n > 1)}); no sparse network within that loss has more."
-        )
+        sentence = f"This control {moved(loss.mean)} and gains {percent(gain.mean)} of its defence {many}."
     else:
         sentence = (
             f"It keeps {density_text(point.density.mean)} of the parameters, {moved(loss.mean)} and gains "
-            f"{percent(gain.mean)} of its defence (means over "
-            f"{point.defence.n} seed{'s' * (point.defence.n > 1)})."
+            f"{percent(gain.mean)} of its defence {many}."
         )
-    if (control := choice.control) is not None:
-        sentence += f" {beside_control(point, control, data.label(control.network, control.method))}"
-    sentence += price_of(point, choice.control, data.epochs)
+    other = choice.beside
+    sentence += f" {beside_it(point, other, data.label(other.network, other.method) if other is not None else '')}"
+    sentence += price_of(point, other, data.epochs)
     return AffordRow(
         p,
         name,

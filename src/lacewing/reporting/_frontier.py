@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lacewing.config import Comparison
 from lacewing.reporting import _svg
-from lacewing.reporting._data import ReportData, leading_attack, n_text, percent, random_halves, seeds_of, seeds_text
+from lacewing.reporting._data import (
+    ReportData,
+    n_text,
+    percent,
+    random_halves,
+    seeds_of,
+    seeds_text,
+)
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._looks import family_styles
+from lacewing.reporting._picks import family_lines, measured
 from lacewing.reporting._svg import MUTED
 from lacewing.results import LABELS
-from lacewing.tradeoff import Line, Recipe, Units, lines, ordinary_frontier
+from lacewing.tradeoff import Line, Recipe, Units, control_frontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def measured(data: ReportData) -> tuple[str, str] | None:
-    """The attack and the metric that are drawn: the primary question's, else the leading attack's."""
-    primary = next((answer for answer in data.answers if answer.primary), None)
-    if primary is not None:
-        asked = Comparison(family=primary.family, against=primary.against, metric=primary.metric)
-        return asked.attack, asked.column
-    lead = leading_attack(data)
-    if lead is None:
-        return None
-    decides = any(a.metrics.get("balanced_accuracy") is not None for a in data.attacks if a.attack == lead)
-    return lead, "balanced_accuracy" if decides else "auc"
 
 
 def figure(data: ReportData) -> Drawing | None:
@@ -37,11 +31,11 @@ def figure(data: ReportData) -> Drawing | None:
     if what is None:
         return None
     attack, metric = what
-    found = lines((a for a in data.attacks if a.attack == attack), metric, halves=random_halves(data))
+    found = family_lines(data, attack, metric)
     if not any(len(line.recipes) > 1 for line in found):
         return None
     title = f"Accuracy against leak, by family: {LABELS[metric]} of {attack}"
-    front = ordinary_frontier(found)
+    front = control_frontier(found)
     with _svg.style():
         fig = _svg.figure(6.4, 4.6)
         ax = fig.add_subplot()
@@ -85,7 +79,7 @@ def _draw(ax: Axes, data: ReportData, line: Line, start: int, **style: str) -> d
 def _frontier(ax: Axes, front: Sequence[Recipe]) -> None:
     if len(front) > 1:
         x, y = [r.accuracy.mean for r in front], [r.leak.mean for r in front]
-        ax.step(x, y, where="pre", color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="ordinary frontier")
+        ax.step(x, y, where="pre", color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="frontier of controls")
 
 
 def _caption(data: ReportData) -> str:

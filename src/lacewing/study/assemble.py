@@ -150,6 +150,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         declared,
         None if isinstance(why, str) else why,
         epochs,
+        halves,
         spread,
     )
 

@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lacewing.config import Comparison, validated
+from lacewing.errors import UsageError, did_you_mean
 from lacewing.mechanism import Mechanism
 from lacewing.metrics import Estimate
 from lacewing.reporting import networks_figure, slope_sentence
-from lacewing.results import AttackResult, NetworkResult, repeat, with_ends
+from lacewing.results import LABELS, AttackResult, NetworkResult, repeat, with_ends
 from lacewing.support import frames
 from lacewing.support.text import entry, html_table
-from lacewing.tradeoff import EXPLORATORY, Answer, Choice, TradeOff, afford, attacks_over_inits
+from lacewing.tradeoff import EXPLORATORY, Answer, Choice, Pick, TradeOff, afford, attacks_over_inits, lines, pick
 from lacewing.tradeoff.stability import Stability, spread_rows
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Result:
     answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
     mechanism: Mechanism | None = None  # why networks leak; None: no recipe has networks of several seeds
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
+    halves: bool = False  # whether seeds 2j and 2j + 1 share one cut of the records
     stability: Stability | None = None  # over initialisations of one split; None: each split has one
 
     @property
@@ -55,6 +58,33 @@ class Result:
         a sparse network the choice names the control of most defence within the loss, and what both take in epochs.
         """
         return afford(self.tradeoff, percent, self.epochs) if self.tradeoff else None
+
+    def pick(self, accuracy: float, metric: str | None = None) -> Pick | None:
+        """The recipe of least leak, sparse or not, whose mean test accuracy is at least ``accuracy``; None: none is.
+
+        Beside it stands the best of the other side, sparse or not, with what both take in epochs. Every complete recipe
+        competes. A description: the least of several noisy means is too low on average.
+
+        Args:
+            accuracy: wanted, a share.
+            metric: ``"lira-online.auc"``, ``"discriminator.balanced_accuracy"``, ``"rmia-offline.tpr@0.01"``; default:
+                that of the primary question, else the first attack's balanced accuracy or AUC.
+
+        Raises:
+            UsageError: ``accuracy`` is no share, or the study has no such attack or metric.
+        """
+        primary = next((answer.metric for answer in self.answers if answer.primary), None)
+        first = self.tradeoff.attack if self.tradeoff else next((a.attack for a in self.attacks), None)
+        if first is None:
+            return None
+        asked = metric or primary or f"{first}.{'balanced_accuracy' if self.tradeoff else 'auc'}"
+        question = validated(Comparison, {"family": "any", "metric": asked})
+        mine = [result for result in self.attacks if result.attack == question.attack]
+        if not mine:
+            known = did_you_mean(question.attack, {result.attack for result in self.attacks})
+            raise UsageError(f"metric = '{asked}': that attack has no result here; {known}")
+        of = lines(mine, question.column, halves=self.halves)
+        return pick(of, accuracy, metric=f"{LABELS[question.column]} of {question.attack}", epochs=self.epochs)
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack and network: name, seed, init, density, accuracies, and metrics with their intervals.

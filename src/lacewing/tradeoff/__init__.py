@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, advantage
 from lacewing.results import SCHEMA, AttackResult, NetworkResult
-from lacewing.tradeoff._afford import afford, beside_control, price_of
+from lacewing.tradeoff._afford import afford, beside_it, price_of
 from lacewing.tradeoff._answers import History, Waiting, answers, question
 from lacewing.tradeoff._draws import attack_accuracy, check_same_records, draws_over_records
 from lacewing.tradeoff._explained import explained
 from lacewing.tradeoff._families import difference, differences, families, family_of, untested
-from lacewing.tradeoff._frontier import Line, Recipe, lines, ordinary_frontier
+from lacewing.tradeoff._frontier import Line, Recipe, control_frontier, lines
 from lacewing.tradeoff._inits import attacks_over_inits, networks_over_inits
 from lacewing.tradeoff._matched import is_checkpoint_of, matches
 from lacewing.tradeoff._paper import BUTTERFLY, IMP, dominated, ordered
+from lacewing.tradeoff._pick import Pick, pick
 from lacewing.tradeoff._points import pair_of, pareto, points_of
 from lacewing.tradeoff._power import power_of
 from lacewing.tradeoff._slope import slope_of
@@ -74,6 +75,7 @@ __all__ = [
     "Line",
     "Match",
     "Pair",
+    "Pick",
     "Point",
     "Recipe",
     "Regressor",
@@ -88,7 +90,8 @@ __all__ = [
     "answers",
     "as_json",
     "attacks_over_inits",
-    "beside_control",
+    "beside_it",
+    "control_frontier",
     "difference",
     "families",
     "family_of",
@@ -96,7 +99,7 @@ __all__ = [
     "lines",
     "networks_over_inits",
     "ordered",
-    "ordinary_frontier",
+    "pick",
     "price_of",
     "question",
     "show_change",
@@ -205,7 +208,7 @@ class _Compared(NamedTuple):
     baselines: Mapping[int, AttackResult]  # on the dense network of the seeds that have one
     others: Mapping[int, Sequence[AttackResult]]  # of these seeds, without early stops
     dense: Mapping[int, AttackResult]  # of `baselines` those that losses and gains can be relative to
-    sparse: Mapping[str, frozenset[str]]  # the names of the sparse networks: of "all", then of each method
+    sparse: Mapping[str, frozenset[str]]  # the names of those that slopes are of: of "all", then of each method
     notes: Sequence[str]
 
 
@@ -219,10 +222,21 @@ def _compared(chosen: Sequence[AttackResult]) -> _Compared:
     dense = {s: baseline for s, baseline in baselines.items() if _usable(s, baseline, notes)}
     notes += _unrelated_stops(by_seed, dense)
     networks = [r.network for s in dense for r in others[s] if r.network.sparse]
+    if apart := frozenset(n.network for n in networks if _other_length(n, dense[n.seed].network)):
+        notes.append(
+            f"Trained for another number of epochs than the dense network, and so left out of the slope: "
+            f"{', '.join(sorted(apart))}."
+        )
+    networks = [n for n in networks if n.network not in apart]
     sparse = {"all": frozenset(n.network for n in networks)}
     for method in ordered(n.method for n in networks):
         sparse[method] = frozenset(n.network for n in networks if n.method == method)
     return _Compared(by_seed, baselines, others, dense, sparse, notes)
+
+
+def _other_length(network: NetworkResult, dense: NetworkResult) -> bool:
+    """Whether it was trained for more or fewer epochs than the dense one; results.csv alone does not tell."""
+    return bool(network.curve and dense.curve) and network.curve[-1].epoch != dense.curve[-1].epoch
 
 
 def _unrelated_stops(by_seed: Mapping[int, Sequence[AttackResult]], dense: Mapping[int, AttackResult]) -> Iterable[str]:

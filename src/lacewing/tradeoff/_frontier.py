@@ -1,4 +1,4 @@
-"""Each family's recipes by accuracy and leak, and the ordinary ones that no other ordinary one beats: to be drawn."""
+"""Each family's recipes by accuracy and leak, and the controls that no other control beats: to be drawn."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def _line(family: Family, metric: str, halves: bool) -> Line:
     return Line(family.name, family.kind, tuple(sorted(recipes, key=lambda r: (r.accuracy.mean, r.network))))
 
 
-def ordinary_frontier(of: Sequence[Line]) -> list[Recipe]:
+def control_frontier(of: Sequence[Line]) -> list[Recipe]:
     """The recipes of controls, the dense network among them, that no other one beats in accuracy and leak, by accuracy.
 
     The least of many noisy points is too low on average, so that nothing is tested against this frontier.
     """
-    ordinary = [recipe for line in of if line.kind != "sparse" for recipe in line.recipes]
+    controls = [recipe for line in of if line.kind != "sparse" for recipe in line.recipes]
     front: list[Recipe] = []
-    for recipe in sorted(ordinary, key=lambda r: (-r.accuracy.mean, r.leak.mean, r.network)):
+    for recipe in sorted(controls, key=lambda r: (-r.accuracy.mean, r.leak.mean, r.network)):
         if not front or recipe.leak.mean < front[-1].leak.mean:
             front.append(recipe)
     return front[::-1]

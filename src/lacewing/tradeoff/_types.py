@@ -229,7 +229,7 @@ class Choice:
     point: Point
     percent: float
     sentence: str
-    control: Point | None = None  # of most defence within the same loss, where ``point`` is sparse
+    beside: Point | None = None  # the best within the same loss of the other side: of sparse families, or of all others
 
 
 SHORT = ".3g"  # how sentences quote an estimate

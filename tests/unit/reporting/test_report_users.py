@@ -132,7 +132,7 @@ def test_a_control_of_most_defence_is_named_as_a_control(data: Any) -> None:
     choice = afford(alone.tradeoff, 20)
     assert choice is not None
     assert choice.point.control
-    assert "no sparse network within that loss has a higher one" in choice.sentence
+    assert "No sparse network loses as little." in choice.sentence
     row = _afford.affordable(alone, [20])[0]
     assert row.sentence.startswith("This control loses")
     assert "dense network itself" not in row.sentence

@@ -66,3 +66,18 @@ def test_the_figure_has_a_curve_and_a_mean_for_each_network(found: Result) -> No
         found.plot("los")
     with pytest.raises(UsageError, match="No attack has run"):
         Result(found.folder, found.networks, (), None, (), (), (), 0).plot()
+
+
+def test_a_pick_takes_the_metric_that_is_asked_for(found: Result) -> None:
+    by_default, by_name = found.pick(0.1), found.pick(0.1, "discriminator.balanced_accuracy")
+    assert by_default == by_name
+    area = found.pick(0.1, "loss.auc")
+    assert area is not None
+    assert area.metric == "AUC of loss"
+    means = found.to_frame("means").set_index(["attack", "network"])
+    assert area.recipe.leak.mean == pytest.approx(means.loc["loss"].auc.min())
+    assert found.pick(1.0) is None
+    with pytest.raises(UsageError, match=r"metric = 'los\.auc': that attack has no result here; did you mean 'loss'"):
+        found.pick(0.5, "los.auc")
+    with pytest.raises(UsageError, match=r"^metric = 'loss\.defence': write ATTACK\.auc"):
+        found.pick(0.5, "loss.defence")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing.errors import UsageError
-from lacewing.results import AttackResult, Estimate
+from lacewing.results import AttackResult, Epoch, Estimate
 from lacewing.tradeoff import afford, as_json, tradeoff
 from lacewing.tradeoff.cautions import failures
 
@@ -50,6 +50,25 @@ def test_a_second_dense_network_has_its_pairs_and_no_slope():
     assert [s.method for s in found.slopes] == ["imp", "butterfly"]
     assert {p.network for p in found.pairs} >= {"dense-decay"}
     assert found.slope.ratio == tradeoff(study((0, 1)), resamples=100).slope.ratio
+
+
+def test_networks_of_another_length_of_training_are_no_part_of_the_slope():
+    results, epochs = study((0, 1, 2), rng=np.random.default_rng(0)), {"dense": 20, "imp-0": 20, "imp-2": 20}
+
+    def trained(found, last):
+        curve = tuple(Epoch(epoch, 1.0, 0.5, 0.1) for epoch in range(1, last + 1))
+        return dataclasses.replace(found, network=dataclasses.replace(found.network, curve=curve))
+
+    mixed = [trained(r, epochs.get(r.network.network, 4)) for r in results]
+    found = tradeoff(mixed, resamples=100)
+    without = [trained(r, 20) for r in results if r.network.network != "butterfly-1"]
+    assert found.slope == tradeoff(without, resamples=100).slope
+    assert [s.method for s in found.slopes] == ["imp"]
+    (note,) = [note for note in found.notes if "another number of epochs" in note]
+    assert note.endswith(": butterfly-1.")
+    assert {p.network for p in found.points} == {"dense", "imp-0", "butterfly-1", "imp-2"}
+    short = tradeoff([trained(r, 20 if r.network.network == "dense" else 4) for r in results], resamples=100)
+    assert short.slope.verdict == "no network in the band"
 
 
 def _of_kind(found, kind):
@@ -353,7 +372,7 @@ def test_points_carry_the_spread_over_seeds():
 def test_afford_takes_the_best_defence_within_the_loss():
     found = tradeoff(study(losses=(0.05, 0.1, 0.2)), resamples=100)
     assert afford(found, 4.9).point.network == "dense"
-    assert "no sparse network" in afford(found, 4.9).sentence
+    assert "No sparse network loses as little." in afford(found, 4.9).sentence
     assert afford(found, 5).point.network == "imp-0"
     assert afford(found, 19.9).point.network == "butterfly-1"
     assert afford(found, 100).point.network == "imp-2"
@@ -362,8 +381,9 @@ def test_afford_takes_the_best_defence_within_the_loss():
     assert "butterfly-1" in choice.sentence
     assert "10%" in choice.sentence
     assert "2 seeds" in choice.sentence
-    with pytest.raises(UsageError, match="percent"):
-        afford(found, math.nan)
+    for wrong in (math.nan, math.inf, "5", None, True, [5], 10**400):
+        with pytest.raises(UsageError, match=r"^percent = .* such as 2\.$"):
+            afford(found, wrong)
 
 
 def test_afford_gives_ties_to_the_lower_density():

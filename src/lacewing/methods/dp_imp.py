@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lacewing.config import Train, at_most
 from lacewing.methods._base import Step
-from lacewing.methods.dp_sgd import DpSgd, check_accounting, check_delta, guaranteed, in_fp32
+from lacewing.methods.dp_sgd import DRAWS, DpSgd, check_accounting, check_delta, guaranteed, in_fp32
 from lacewing.methods.imp import Imp
 from lacewing.metrics import MOST_NOISE
 from lacewing.results import Look, Privacy
@@ -60,7 +60,7 @@ class DpImp(Imp):
     def steps(self, train: Train) -> tuple[Step, ...]:
         """As of `Imp`; pruned networks depend on all settings of DP-SGD."""
         head, *levels = super().steps(train)
-        own = self.model_dump(mode="json", include={"noise", "delta", "clip"})
+        own = {**self.model_dump(mode="json", include={"noise", "delta", "clip"}), "draws": DRAWS}
         return head, *(dataclasses.replace(step, key={**step.key, **own}) for step in levels)
 
     def count(self, model: nn.Module, step: Step) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from lacewing.training.private import PrivateSgd
 
+DRAWS = 2  # in keys: raised whenever networks draw batches and noise in another way
 DELTA = 1e-5  # at which epsilon is told where the entry names the noise alone
 # Aerni, Zhang & Tramer 2024 (arXiv 2404.17399), their scripts for CIFAR-10: noise, then fields of [train]. They clip at
 # 1 without momentum, weight decay and schedule; ours have no augmentation multiplicity and no average of weights.
@@ -73,6 +75,11 @@ class DpSgd(Method):
     def default_name(self) -> str:
         """``dp-sgd``; ``clipping`` without noise."""
         return "clipping" if self.noise == 0 else "dp-sgd"
+
+    def steps(self, train: Train) -> tuple[Step, ...]:
+        """A single network."""
+        (step,) = super().steps(train)
+        return (dataclasses.replace(step, key={**step.key, "draws": DRAWS}),)
 
     def check(self, train: Train) -> None:
         """See `check_accounting`."""

@@ -83,7 +83,7 @@ class Imp(Method):
         """``imp-00``, the dense network, and the levels ``imp-01``, ``imp-02``, ..."""
         shared = self.model_dump(mode="json", include={"method", "fraction", "rewind"})
         levels = (Step(f"{self.entry}-{n:02d}", {**shared, "level": n}, n) for n in range(1, self.levels + 1))
-        return (Step(f"{self.entry}-00", self.first().settings()), *levels)
+        return (Step(f"{self.entry}-00", self.first().steps(train)[0].key), *levels)
 
     @property
     def recipes(self) -> int:

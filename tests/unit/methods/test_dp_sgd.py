@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,11 @@ from lacewing.results import NetworkResult, Privacy, read_results_csv, results_c
 from lacewing.sparsify.masks import unpack
 from lacewing.study import jobs
 from lacewing.study.declared import load_study
-from lacewing.study.plan import fingerprints, make_plan
+from lacewing.study.jobs import _networks
+from lacewing.study.plan import Plan, fingerprints, make_plan
 from lacewing.study.prepared import Prepared
 from lacewing.study.store import Store
+from lacewing.training.private import PrivateSgd
 
 
 def _study(*entries: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -169,31 +173,33 @@ def test_results_hold_epsilon_where_there_is_one(tmp_path: Any) -> None:
 IMP = {"method": "dp-imp", "noise": 0.7, "levels": 2, "fraction": 0.5}
 
 
-@pytest.mark.parametrize(("entry", "stack"), [({"noise": 0.7}, 1), ({"noise": 0.7}, 4), (IMP, 1), (IMP, 4)])
-def test_trained_networks_record_what_they_guarantee(tmp_path: Any, entry: dict[str, Any], stack: int) -> None:
-    """A mask that earlier levels learnt from the same records costs their guarantees, too."""
+def _run(folder: Path, *entries: dict[str, Any], stack: int, **train: Any) -> tuple[jobs.Workspace, Plan]:
+    """Networks of four seeds, trained one after another or in a stack of four."""
     torch.set_num_threads(1)
     study = load_study(
         _study(
-            entry,
+            *entries,
             data={"dataset": "tiny", "split": "random-halves"},
             run={"seeds": [0, 1, 2, 3]},
-            train={"epochs": 2, "batch_size": 8, "precision": "fp32", "stack": stack},
+            train={"epochs": 2, "batch_size": 8, "precision": "fp32", "stack": stack, **train},
         )
     )
     rng = np.random.default_rng(0)
     dataset = data.make_dataset("tiny", rng.normal(size=(80, 6)).astype(np.float32), rng.integers(0, 3, 80), 3)
     records = data.prepare(dataset, records=None, label_noise=0.0)
-    work = jobs.Workspace(
-        study, Store(tmp_path), dataset, records, data.normalisation(records.x), np.empty(0, np.int64)
-    )
+    work = jobs.Workspace(study, Store(folder), dataset, records, data.normalisation(records.x), np.empty(0, np.int64))
     plan = make_plan(study, data_digest=dataset.digest, models=fingerprints(study))
-    if stack > 1:
-        (sequences,) = plan.stacks.values()
+    for sequences in plan.stacks.values():
         jobs.run_stack(work, sequences)
-    else:
-        for sequence in plan.sequences:
-            jobs.run_sequence(work, sequence)
+    for sequence in plan.sequences if stack == 1 else ():
+        jobs.run_sequence(work, sequence)
+    return work, plan
+
+
+@pytest.mark.parametrize(("entry", "stack"), [({"noise": 0.7}, 1), ({"noise": 0.7}, 4), (IMP, 1), (IMP, 4)])
+def test_trained_networks_record_what_they_guarantee(tmp_path: Path, entry: dict[str, Any], stack: int) -> None:
+    """A mask that earlier levels learnt from the same records costs their guarantees, too."""
+    work, plan = _run(tmp_path, entry, stack=stack)
     for job in plan.networks:
         found, spent = jobs.load_network(work.store, job), dp_epsilon(0.7, 8 / 36, 10 * (job.level + 1), 1e-5)
         assert (found.dp_noise, found.epsilon, found.delta) == (0.7, pytest.approx(spent, rel=1e-5), 1e-5)
@@ -202,6 +208,70 @@ def test_trained_networks_record_what_they_guarantee(tmp_path: Any, entry: dict[
             masks = unpack(load_file(work.store.job(job.key) / "masks.safetensors"))
             assert sum(int((~mask).sum()) for mask in masks.values()) == found.parameters - found.nonzero > 0
             assert all(not state[name][~mask].any() and state[name][mask].all() for name, mask in masks.items())
+
+
+@pytest.mark.parametrize("stack", [1, 4])
+def test_noise_is_independent_between_levels_and_between_entries(tmp_path: Path, stack: int) -> None:
+    """Guarantees compose only then. The gradients are nothing beside the noise, so that weights show it alone."""
+    noise = {"noise": 100.0, "clip": 1e-3}
+    entries = [
+        {**IMP, **noise, "fraction": 0.2, "rewind": "init"},
+        {**noise, "clip": 1.001e-3},
+        {**noise, "delta": 1e-6},
+    ]
+    plain = {"epochs": 1, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "lr": 1.0}
+    work, plan = _run(tmp_path, *({"name": str(n), **each} for n, each in enumerate(entries)), stack=stack, **plain)
+    found = {}
+    for job in (job for job in plan.networks if job.seed == 0):
+        state = load_file(work.store.job(job.key) / "model.safetensors")
+        start = {name: p.detach() for name, p in _networks.build(work, job).named_parameters()}
+        found[job.network] = torch.cat([(state[name] - start[name]).flatten() for name in start])
+        found[job.network][torch.cat([state[name].flatten() for name in start]) == 0] = torch.nan
+    assert sorted(found) == ["0-00", "0-01", "0-02", "1", "2"]
+    for one, other in itertools.combinations(found.values(), 2):
+        both = ~(one.isnan() | other.isnan())
+        assert both.sum() > 50
+        assert abs(float(torch.corrcoef(torch.stack([one[both], other[both]]))[0, 1])) < 0.4  # 1.0 if shared
+
+
+def test_batches_and_noise_are_drawn_alike_alone_and_in_a_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every network has a seed of its own for each epoch, from which `PrivateSgd` draws both."""
+    alone, together = list[int](), list[int]()
+    one, many = PrivateSgd.epoch, PrivateSgd.stack_epoch
+    monkeypatch.setattr(PrivateSgd, "epoch", lambda *a: (alone.append(a[4]), one(*a))[1])
+    monkeypatch.setattr(PrivateSgd, "stack_epoch", lambda *a: (together.extend(a[7]), many(*a))[1])
+    for stack in (1, 4):
+        _run(tmp_path / str(stack), IMP, {"noise": 0.7}, {"name": "more", "noise": 0.8}, stack=stack)
+    assert sorted(alone) == sorted(together)
+    assert len({*alone}) == len(alone) == 4 * 4 * 2  # seeds, dp-imp's three networks (one is dp-sgd's) and more, epochs
+
+
+def test_other_methods_keep_the_streams_that_they_had() -> None:
+    entries = [{"method": "dense"}, {"method": "imp", "levels": 1}, {"noise": 0.5}]
+    study = load_study(_study(*entries, run={"seeds": [3], "inits": 2}))
+    for job in make_plan(study, data_digest="0" * 64, models=fingerprints(study)).networks:
+        init = [job.init] if job.init else []
+        assert job.stream("init") == (3, job.role, "init", *init)
+        assert (job.stream("train") == (3, job.role, "train", *init)) == (job.method != "dp-sgd")
+
+
+def test_networks_that_shared_their_noise_have_other_keys() -> None:
+    """The keys are those of the version before."""
+    study = load_study(_study({"noise": 0.7, "name": "own"}, IMP))
+    plan = make_plan(study, data_digest="0" * 64, models={"": {}})
+    found = {job.network: dict(job.step.key) for job in plan.networks}
+    assert {found[name].pop("draws") for name in ("own", "dp-imp-01", "dp-imp-02")} == {2}
+    assert found["dp-imp-01"] == {
+        "method": "dp-imp",
+        "fraction": 0.5,
+        "rewind": "epoch 1",
+        "level": 1,
+        "noise": 0.7,
+        "delta": None,
+        "clip": 1.0,
+    }
 
 
 def test_the_dry_run_composes_the_trainings_of_a_learnt_mask(tmp_path: Any) -> None:

@@ -36,6 +36,7 @@ class NetworkJob:
     kind: Kind | None = None
     name: str = ""  # where it is not the step's: a shadow under an imposed mask
     init: int = 0  # which initialisation and order of training on the seed's split
+    own: str = ""  # what its key is made from, but for stacks: no other network shares it
 
     @property
     def network(self) -> str:
@@ -80,9 +81,12 @@ class NetworkJob:
     def stream(self, use: str) -> tuple[Any, ...]:
         """What names a random stream of the network: seed, role and use; and, from the second on, its initialisation.
 
-        The records that it trains on follow from the seed alone.
+        The records that it trains on follow from the seed alone. Networks of one seed and role share streams, so that
+        they differ by their recipes alone. The training of a network with a guarantee has a stream of its own, since
+        guarantees compose only where noise and batches are independent.
         """
-        return (self.seed, self.role, use, *([self.init] if self.init else []))
+        names = (self.seed, self.role, use, *([self.init] if self.init else []))
+        return (*names, self.own) if use == "train" and self.spec.accounted else names
 
     @property
     def last_epoch(self) -> int:

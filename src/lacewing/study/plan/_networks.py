@@ -90,6 +90,7 @@ def _sequences(
             config["init"] = init
         if mask is not None:
             config["mask"] = mask.key
+        own = canonical_key({**config, "train": train.model_copy(update={"stack": 1}).identity()})
         if train.stack > 1:
             place = study.run.seeds.index(seed) * study.run.inits + init
             number, config["place"] = divmod(place, train.stack)
@@ -108,6 +109,7 @@ def _sequences(
             family=entry.family_of(step),
             kind=kind_of(study, entry) if of is entry else "control",
             init=init,
+            own=own,
         )
 
     sequences: dict[str, list[NetworkJob]] = {}
@@ -142,7 +144,7 @@ def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]])
             key = canonical_key({**config, "train": target.train.identity()})
             # Under random-halves one network is the shadow of several targets.
             name = f"{target.network}-imposed" + (f"-{target.seed}" if shadow.seed != target.seed else "")
-            job = replace(target, key=key, name=name, role="shadow", seed=shadow.seed, stack=None)
+            job = replace(target, key=key, own=key, name=name, role="shadow", seed=shadow.seed, stack=None)
             found.append((replace(job, mask=target, origin=origin),))
     return found
 

@@ -381,8 +381,8 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "673d2883bef69e2cd936da2fb14fe6156e663500563c07a0df5e2e8cbd3590c4",
         ),
         "controls": (
-            "1ccb5136de1df85ac19ee2ff56ed1d420d2d5172ff9851cc9ef8f96c5da1d0c0",
-            "5746137f8e9e64eaf67d91fcc5f3fbc6ec0b5faaee0952f580bd1849a1667d31",
+            "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",
+            "d33eb7a26d9483fa131a0d37788425e40c948e2105d914f26d033141a899d55c",
         ),
         "digits": (
             "f23c9de167ce28f2c2c1e3ae251186c040fbf7d7f0b234dd9cd74f2b3dc526d6",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from lacewing.auditing import Audit as Audit
     from lacewing.auditing import audit as audit
+    from lacewing.auditing import audit_attribute as audit_attribute
     from lacewing.auditing import audit_scores as audit_scores
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audit": "auditing",
+    "audit_attribute": "auditing",
     "audit_scores": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",

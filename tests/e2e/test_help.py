@@ -100,7 +100,7 @@ def test_version_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        (["au"], ["audit"]),
+        (["sp"], ["sparsify"]),
         (["run", "--e"], ["--engine", "--estimate"]),
         (["data", ""], ["check", "fetch", "list"]),
         (["--v"], ["--version"]),

@@ -6,12 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lacewing.auditing._attribute import AttributeAudit as AttributeAudit
+    from lacewing.auditing._attribute import audit_attribute as audit_attribute
+    from lacewing.auditing._files import audit_attribute_files as audit_attribute_files
     from lacewing.auditing._files import audit_model_files as audit_model_files
     from lacewing.auditing._model import audit as audit
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
 
-_HOMES = {"audit": "_model", "audit_model_files": "_files", "audit_scores": "_scores", "Audit": "_result"}
+_HOMES = {
+    "audit": "_model",
+    "audit_attribute": "_attribute",
+    "audit_attribute_files": "_files",
+    "audit_model_files": "_files",
+    "audit_scores": "_scores",
+    "Audit": "_result",
+    "AttributeAudit": "_attribute",
+}
 __all__ = sorted(_HOMES)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from lacewing import models
 from lacewing.attacks._types import Task
 from lacewing.auditing import _inputs, _outputs
 from lacewing.auditing._attacks import Attacks
+from lacewing.auditing._attribute import AttributeAudit, Column, audit_attribute
 from lacewing.auditing._model import audit
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._result import Audit
@@ -21,6 +22,9 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.models._weights import load_weights
 from lacewing.support.formats import array_names, read_arrays
 from lacewing.support.loading import load_function
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _NAMES = ("x", "y", "member", "group", "population_x", "population_y")
 
@@ -52,6 +56,59 @@ def audit_model_files(
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
     """
+    given = _read(model, weights, data, task, outputs)
+    return audit(
+        given.network,
+        given.members,
+        given.nonmembers,
+        refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
+        references=references,
+        population=given.population,
+        attacks=attacks,
+        task=task,
+        outputs=outputs,
+        groups=given.groups,
+        out=out,
+        **options,
+    )
+
+
+def audit_attribute_files(
+    *,
+    model: str,
+    weights: Path | str,
+    data: Path | str,
+    column: Column,
+    task: Task = "classification",
+    outputs: Outputs | None = None,
+    **options: Any,
+) -> AttributeAudit:
+    """``audit_attribute`` of a model in files; arguments and errors as for `audit_model_files`."""
+    given = _read(model, weights, data, task, outputs)
+    return audit_attribute(
+        given.network,
+        given.members,
+        given.nonmembers,
+        column=column,
+        population=given.population,
+        task=task,
+        outputs=outputs,
+        groups=given.groups,
+        **options,
+    )
+
+
+class _Given(NamedTuple):
+    """A model and its records, as they were read from files."""
+
+    network: nn.Module
+    members: tuple[Any, Any]
+    nonmembers: tuple[Any, Any]
+    population: tuple[Any, Any] | None
+    groups: tuple[Any, Any] | None
+
+
+def _read(model: str, weights: Path | str, data: Path | str, task: Task, outputs: Outputs | None) -> _Given:
     arrays = _arrays(Path(data))
     member = arrays["member"]
     _outputs.check(task, outputs)
@@ -67,19 +124,12 @@ def audit_model_files(
     count = {"classification": int(every.y.max()) + 1, "binary": 1}.get(task) or every.y.shape[1]
     network = models.build(Model(factory=model), every.x.shape[1:], count)
     load_weights(network, Path(weights))
-    return audit(
+    return _Given(
         network,
         (every.x[flags], labels[flags]),
         (every.x[~flags], labels[~flags]),
-        refit=load_function(refit, "refit") if isinstance(refit, str) else refit,
-        references=references,
-        population=reserve,
-        attacks=attacks,
-        task=task,
-        outputs=outputs,
-        groups=None if group is None else (group[flags], group[~flags]),
-        out=out,
-        **options,
+        reserve,
+        None if group is None else (group[flags], group[~flags]),
     )
 
 

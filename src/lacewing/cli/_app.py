@@ -45,6 +45,7 @@ for _command in (
     _study.merge,
     _study.export,
     _model.audit,
+    _model.audit_attribute,
     _study.compare,
     _model.sparsify,
     _study.init,

@@ -14,7 +14,7 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def _benchmarks(context: typer.Context) -> None:
-    """Measure how much time sparsity costs and saves on this machine."""
+    """Measure how much time sparsity costs and saves here."""
     need_command(context)
 
 

@@ -31,9 +31,10 @@ def need_command(context: typer.Context) -> None:
         raise UsageError(f"name a command: {context.command_path} COMMAND.")
 
 
-def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    """Positive whole numbers separated by commas. Raises `UsageError` that shows ``example``."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8}){0,99}", text):
+def whole_numbers(option: str, text: str, example: str, *, least: int = 1) -> tuple[int, ...]:
+    """Whole numbers from 1, or from 0, separated by commas. Raises `UsageError` that shows ``example``."""
+    one = "[1-9][0-9]{0,8}" if least else "(0|[1-9][0-9]{0,8})"
+    if not re.fullmatch(f"{one}(,{one}){{0,99}}", text):
         raise UsageError(f"{option} {text[:60]!r} must be whole numbers separated by commas, e.g. {example}.")
     return tuple(int(number) for number in text.split(","))
 

@@ -84,6 +84,30 @@ def audit(
     _print_audit(found, gates, as_json, junit)
 
 
+def audit_attribute(
+    model: Annotated[str, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")],
+    weights: Annotated[Path, typer.Option(help="The model's weights, .safetensors.")],
+    data: Annotated[Path, typer.Option(help=".npz with x (N, D), y and member (0 or 1).")],
+    column: Annotated[
+        str,
+        typer.Option(help="The sensitive column of x, its place from 0; 3,4,5 for one attribute in one-hot columns."),
+    ],
+    task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
+    outputs: Annotated[
+        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of imputation.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit what your model tells of a column of its table."""
+    from lacewing import auditing
+
+    options: dict[str, Any] = {"task": task, "outputs": outputs, "seed": seed}
+    places = whole_numbers("--column", column, "3, or 3,4,5", least=0)
+    found = auditing.audit_attribute_files(model=model, weights=weights, data=data, column=places, **options)
+    print_found(found, as_json)
+
+
 def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
     """The audit of a file of scores or outputs, or of a model, by which options are given; errors name options."""
     try:
@@ -132,7 +156,7 @@ def sparsify(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initialisation and of random scores.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Prune a model in one shot, or project it onto butterfly factors.
+    """Prune a model, or project it onto butterfly factors.
 
     Nothing is trained. The output lists what was done to each layer.
     """

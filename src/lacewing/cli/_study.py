@@ -114,7 +114,7 @@ def export(
     network: Annotated[str, typer.Argument(help="The network, e.g. imp-03 or imp-03/target/0.")],
     to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
 ) -> None:
-    """Write a network as a plain PyTorch checkpoint, or as ONNX.
+    """Write a network as a PyTorch checkpoint, or as ONNX.
 
     Butterfly factors are multiplied into dense weights. The input is standardised records, as in training. ONNX needs
     an extra; in a clone of the project: pip install -c constraints.txt '.[onnx]'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lacewing as lw
+from lacewing.study.folder import recorded
 
 STUDY: dict[str, Any] = {
     "schema": 1,
@@ -48,6 +50,17 @@ def test_temperatures_change_confidence_and_at_one_give_the_attacks_own_areas(fo
     fitted = table[(table.as_sure_as == "smooth") & (table.attack == "lira-online")].iloc[0]
     assert fitted.member_confidence == pytest.approx(rows.loc["smooth", "member_confidence"], abs=0.01)
     assert set(table.as_sure_as) == {"", "smooth"}
+
+
+def test_a_report_of_fewer_networks_leaves_no_table_of_an_earlier_one(found: lw.Result, tmp_path: Path) -> None:
+    folder = tmp_path / "fewer"
+    shutil.copytree(found.folder, folder)
+    assert {"mechanism.csv", "mechanism.json"} <= {path.name for path in folder.iterdir()}
+    _, plan, _ = recorded(folder)
+    for job in [*plan.attacks, *(job for job in plan.networks if job.seed)]:
+        shutil.rmtree(folder / "jobs" / job.key)
+    assert lw.report(folder).mechanism is None
+    assert not {"mechanism.csv", "mechanism.json", "tradeoff.json"} & {path.name for path in folder.iterdir()}
 
 
 def test_canaries_are_redrawn_labels(found: lw.Result) -> None:

@@ -48,7 +48,7 @@ def shuffle(masks: Mapping[str, Tensor], seed: int, *, within: Literal["outputs"
         if mask.ndim < 2:
             raise UsageError(f"weight '{name}' has one axis, and a mask is shuffled over inputs and outputs.")
         units = mask.movedim(axis, 0)
-        shuffled = _permuted(units.reshape(len(units), -1), seed, name).view(units.shape)
+        shuffled = _permuted(units.flatten(1), seed, name).view(units.shape)
         found[name] = shuffled.movedim(0, axis).contiguous()
     return found
 

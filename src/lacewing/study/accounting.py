@@ -97,10 +97,10 @@ def _check_same_weights(network: str, model: nn.Module, other: str, its: nn.Modu
     )
     for name in {**mine, **theirs}:
         if mine.get(name) != theirs.get(name):
-            told = [f"of shape {tuple(found[name])}" if name in found else "not there" for found in (mine, theirs)]
+            told = [f"of shape {tuple(found[name])}" if name in found else "missing" for found in (mine, theirs)]
             raise UsageError(
-                f"network '{network}' takes the mask of '{other}', and their models differ: '{name}' is {told[0]} here "
-                f"and {told[1]} there; give both the same model."
+                f"network '{network}' takes the mask of '{other}', and their models differ: '{name}' is {told[0]} in "
+                f"'{network}' and {told[1]} in '{other}'; give both the same model."
             )
 
 

@@ -79,14 +79,11 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     failed = read_failed(folder)
     missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
     write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
-    if found or declared:
-        document = as_json(found, declared, {name: each for name, each in by_attack.items() if each is not found})
-        write_atomically(folder / "tradeoff.json", json.dumps(document, indent=1), within=folder)
+    others = {name: each for name, each in by_attack.items() if each is not found}
+    _write(folder, "tradeoff.json", as_json(found, declared, others) if found or declared else None)
     why = mechanism(store, done, networks, ran, attacks, halves=halves)
-    if not isinstance(why, str):
-        write_atomically(folder / "mechanism.csv", mechanisms.as_csv(why), within=folder)
-        document = mechanisms.as_json(why)
-        write_atomically(folder / "mechanism.json", json.dumps(document, indent=1), within=folder)
+    _write(folder, "mechanism.csv", None if isinstance(why, str) else mechanisms.as_csv(why))
+    _write(folder, "mechanism.json", None if isinstance(why, str) else mechanisms.as_json(why))
     spread = stability(
         store,
         study,
@@ -97,8 +94,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         classes=int(facts["classes"]),
         failed=failed,
     )
-    if spread is not None:
-        write_atomically(folder / "stability.json", json.dumps(stability_json(spread), indent=1), within=folder)
+    _write(folder, "stability.json", None if spread is None else stability_json(spread))
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     guarantees = {(n.network, n.privacy): None for n in networks if n.privacy is not None}
     signs = (*signs, *(f"The network '{network}' has {privacy}." for network, privacy in guarantees))
@@ -153,6 +149,15 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         halves,
         spread,
     )
+
+
+def _write(folder: Path, name: str, content: str | Mapping[str, Any] | None) -> None:
+    """Write a file of the run folder; None: remove the one of an earlier report, which had more results."""
+    if content is None:
+        (folder / name).unlink(missing_ok=True)
+        return
+    text = content if isinstance(content, str) else json.dumps(content, indent=1)
+    write_atomically(folder / name, text, within=folder)
 
 
 def _again(folder: Path, name: str, facts: Mapping[str, Any], *, whole: bool) -> str:

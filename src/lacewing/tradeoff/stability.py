@@ -163,6 +163,8 @@ def overlap(network: str, splits: Iterable[Sequence[Masks]]) -> Overlap | None:
                 if first[name].size
             )
             kept = _kept(first) + _kept(second)
+            if not kept:  # two masks that keep nothing share nothing that could be told
+                continue
             shared.append(both / (kept - both))
             chance.append(expected / (kept - expected))
     if not shared:

@@ -144,6 +144,12 @@ def _factory():
     return nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Linear(16, 16))
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 3, 2, 2)])
+@pytest.mark.parametrize("within", ["outputs", "inputs"])
+def test_a_layer_without_units_is_shuffled_into_itself(shape, within):
+    assert shuffle({"weight": torch.ones(shape, dtype=torch.bool)}, 0, within=within)["weight"].shape == shape
+
+
 def test_redraw_is_the_mask_on_other_weights_that_come_from_the_seed():
     torch.manual_seed(5)
     masks = {"0.weight": _wide_mask(), "2.weight": ~_wide_mask()}

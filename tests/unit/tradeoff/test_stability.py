@@ -74,5 +74,13 @@ def test_the_overlap_is_that_of_single_weights_and_random_masks_are_drawn_by_han
     assert found.density == pytest.approx(np.mean([sum(m[k].sum() for k in "ab") / 680 for m in (*masks, masks[0])]))
 
 
+def test_masks_that_keep_nothing_have_no_overlap():
+    nothing = {"weight": np.zeros((3, 4), bool)}
+    assert overlap("imp-09", [[nothing, nothing]]) is None
+    some = {"weight": np.eye(3, 4, dtype=bool)}
+    found = overlap("imp-09", [[nothing, nothing], [some, some]])
+    assert (found.pairs, found.jaccard) == (1, 1.0)
+
+
 def test_a_single_initialisation_has_no_overlap():
     assert overlap("imp-01", [[{"a": np.ones(3, bool)}], [{"a": np.ones(3, bool)}]]) is None

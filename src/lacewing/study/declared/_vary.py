@@ -70,7 +70,10 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         count *= len(values)
     if count > MOST:
         raise UsageError(f"{where}.vary makes {count:,} networks: at most {MOST}; name fewer values.")
-    base = entry.get("name") or short_name(str(entry.get("method", "")))
+    for name in ("name", "family"):
+        if name in entry and not (isinstance(entry[name], str) and entry[name]):
+            raise UsageError(f"{where}.{name} = {shown(entry[name])}: give text, in quotes.")
+    base = entry.get("name", short_name(str(entry.get("method", ""))))
     levels = entry.get("levels", 1) != 1
     along = entry.get("along", "levels" if levels else next(iter(vary)))
     if along not in (*vary, *["levels"] * levels):
@@ -88,10 +91,10 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
             else:
                 network[field] = value
         told = {path: _text(value, where) for path, value in zip(vary, values, strict=True)}
-        network["name"] = "-".join([str(base), *told.values()])
+        network["name"] = "-".join([base, *told.values()])
         if "family" not in entry or "along" in entry:
             others = [text for path, text in told.items() if path != along]
-            network["family"] = "-".join([str(entry.get("family", base)), *others])
+            network["family"] = "-".join([entry.get("family", base), *others])
             if levels and along != "levels":
                 network.setdefault("level_families", True)
         made.append(network)

@@ -97,7 +97,7 @@ def test_a_model_of_other_shapes_is_refused_before_training():
     plan = make_plan(found, data_digest="0" * 64, models={"": {}})
     message = (
         r"network 'ticket-imp-01' takes the mask of 'imp-01', and their models differ: '1.weight' is of shape "
-        r"\(4, 64\) here and of shape \(8, 64\) there; give both the same model"
+        r"\(4, 64\) in 'ticket-imp-01' and of shape \(8, 64\) in 'imp-01'; give both the same model"
     )
     with pytest.raises(UsageError, match=message):
         count_networks(found, plan, (64,), 10)

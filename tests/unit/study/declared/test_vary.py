@@ -182,6 +182,13 @@ def test_another_model_takes_no_option_of_the_study_s():
             "networks.1.along = 'levels': name a field of vary, along",
         ),
         ({"vary": {"train.epochs": [4]}, "along": 3}, "networks.1.along = 3: name a field of vary, along"),
+        ({"vary": {"train.epochs": [4]}, "name": 3}, "networks.1.name = 3: give text, in quotes."),
+        ({"vary": {"train.epochs": [4]}, "name": ""}, "networks.1.name = '': give text, in quotes."),
+        ({"vary": {"train.epochs": [4]}, "name": []}, "networks.1.name = []: give text, in quotes."),
+        (
+            {"vary": {"train.epochs": [4]}, "family": 3, "along": "train.epochs"},
+            "networks.1.family = 3: give text, in quotes.",
+        ),
         ({"along": "train.lr"}, "networks.1.along is of an entry with vary; leave it out."),
         (
             {"level_families": True},

@@ -12,7 +12,6 @@ from typing import Any
 from lacewing.mechanism import LABELS, QUANTITIES, RECIPE
 from lacewing.results import read_results_csv
 from lacewing.study.declared import load_study
-from lacewing.study.declared import load_study
 from lacewing.tradeoff.stability import spreads
 
 SHOWN = (

@@ -136,7 +136,8 @@ def check_private(model: nn.Module) -> None:
     """Refuse a network that DP-SGD cannot train.
 
     Raises:
-        UsageError: it mixes records (batch norm), changes activations in place, or needs Opacus, which is missing.
+        UsageError: it mixes records (batch norm), keeps statistics of records, changes activations in place, or needs
+            Opacus, which is missing.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -150,17 +151,36 @@ def check_private(model: nn.Module) -> None:
                 f"DP-SGD reads what each layer gets and gives, which {type(module).__name__} ('{name}') overwrites; "
                 "set its inplace to False."
             )
-    if not is_perceptron(model) and find_spec("opacus") is None:
-        raise needs_extra("DP-SGD of a network that is no perceptron", "opacus", "dp")
+    if is_perceptron(model):
+        return
+    for name, module in model.named_modules():
+        trained = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        if (trained or getattr(module, "track_running_stats", False)) and any(True for _ in module.buffers()):
+            raise UsageError(
+                f"DP-SGD protects parameters alone, and {type(module).__name__} ('{name}') keeps buffers beside them, "
+                "such as statistics of the records; use a layer without buffers."
+            )
+    if find_spec("opacus") is None:
+        network = "DP-SGD of other networks than Flatten and then Linear layers with ReLU or Dropout between them"
+        raise needs_extra(network, "opacus", "dp")
 
 
 def is_perceptron(model: nn.Module) -> bool:
-    """Whether the closed form holds: linear layers in a row, each once, with only ReLU and dropout between them."""
-    if type(model) is not nn.Sequential:
+    """Whether the closed form holds: Flatten, then linear layers in a row, with only ReLU and dropout between them.
+
+    Without the first Flatten a linear layer may get several rows of each record, and its gradient sums over them. No
+    parameter may stand in two layers.
+    """
+    if type(model) is not nn.Sequential or len(model) == 0:
         return False
-    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
     plain = all(type(layer) in (nn.Flatten, nn.Linear, nn.ReLU, nn.Dropout) for layer in model)
-    return plain and len({*linear}) == len(linear) and all(p.requires_grad for p in model.parameters())
+    flat = [(layer.start_dim, layer.end_dim) == (1, -1) for layer in model if isinstance(layer, nn.Flatten)]
+    parameters = [parameter for layer in model for parameter in layer.parameters()]
+    return (
+        (plain and isinstance(model[0], nn.Flatten) and all(flat))
+        and len({id(parameter) for parameter in parameters}) == len(parameters)
+        and all(parameter.requires_grad for parameter in parameters)
+    )
 
 
 def squared_norms(
@@ -204,7 +224,8 @@ def _clipping(
 ) -> Iterator[Callable[[Tensor, Tensor], Sums]]:
     """The function that sums clipped gradients of a batch; within, the model may have Opacus' hooks."""
     if is_perceptron(model):
-        layers = dict(model.named_children())
+        # Not `named_children`, which leaves out repetitions: an activation may stand in several places.
+        layers = [(name, layer) for name, layer in model._modules.items() if layer is not None]
         yield lambda inputs, labels: _perceptron_sums(layers, inputs, labels, pruned, clip, smoothing)
         return
     from opacus import GradSampleModule
@@ -240,7 +261,7 @@ def _closed_form(
 
 
 def _perceptron_sums(
-    layers: Mapping[str, nn.Module],
+    layers: Sequence[tuple[str, nn.Module]],
     x: Tensor,
     labels: Tensor,
     pruned: Mapping[str, Tensor],
@@ -249,7 +270,7 @@ def _perceptron_sums(
 ) -> Sums:
     seen, names = list[tuple[Tensor, Tensor]](), list[str]()
     kept, biased = list[Tensor | None](), list[bool]()
-    for name, layer in layers.items():
+    for name, layer in layers:
         got, x = x, layer(x)
         if isinstance(layer, nn.Linear):
             mask = pruned.get(f"{name}.weight")
@@ -289,9 +310,14 @@ def _opacus_sums(
     clip: float,
     smoothing: float,
 ) -> Sums:
-    """In parts, since the gradient of each record is held. A Poisson batch may be empty."""
+    """In parts, since the gradient of each record is held. A Poisson batch may be empty.
+
+    Raises:
+        UsageError: gradients of single records do not add up to that of all.
+    """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     sums = {name: torch.zeros_like(p, requires_grad=False) for name, p in trained.items()}
+    model.zero_grad()
     size = max(1, _HELD // sum(p.numel() for p in trained.values()))
     found, right = [x.new_zeros(0)], [x.new_zeros(0)]
     for start in range(0, len(x), size):
@@ -301,7 +327,7 @@ def _opacus_sums(
         losses.sum().backward()  # type: ignore[no-untyped-call]
         gradients = dict[str, Tensor]()
         for name, parameter in trained.items():
-            each = parameter.grad_sample  # type: ignore[attr-defined]
+            each = _single(name, parameter, len(inputs))
             gradients[name] = each.masked_fill(pruned[name], 0) if name in pruned else each
             parameter.grad_sample = parameter.grad = None  # type: ignore[attr-defined]
         squares = torch.stack([each.flatten(1).square().sum(1) for each in gradients.values()]).sum(0)
@@ -311,6 +337,21 @@ def _opacus_sums(
         found.append(recorded)
         right.append(objective.right(answer, wanted).float())
     return sums, torch.cat(found), torch.cat(right)
+
+
+def _single(name: str, parameter: nn.Parameter, count: int) -> Tensor:
+    """The gradient of each record as Opacus found it. It sees a parameter only where its own layer is called."""
+    each, whole = getattr(parameter, "grad_sample", None), parameter.grad
+    if each is None and whole is None:  # the answers do not depend on it
+        return parameter.new_zeros((count, *parameter.shape))
+    if isinstance(each, Tensor) and whole is not None and each.shape == (count, *parameter.shape):
+        apart, size = (each.sum(0) - whole).norm(), each.flatten(1).norm(dim=1).sum()
+        if not apart > 0.01 * size + _FLOOR:  # NaN is told by the loss
+            return each
+    raise UsageError(
+        f"DP-SGD: the gradients of single records of '{name}' do not add up to that of the batch; have the model use "
+        "it in its own layer alone, called on records along the first dimension."
+    )
 
 
 def _step(optimizer: torch.optim.Optimizer, lr: float) -> None:

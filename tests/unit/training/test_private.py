@@ -244,27 +244,67 @@ def test_no_clipped_gradient_is_longer_than_the_clip():
     assert clip_factors(norms.square(), 1.0)[2] == 1
 
 
-class _Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
-    def forward(self, x):
-        return self.layer(self.layer(x))
-
-
 def test_which_networks_have_a_closed_form():
-    shared = nn.Linear(4, 4)
+    shared, flat = nn.Linear(4, 4), nn.Flatten()
     assert is_perceptron(_mlp())
-    assert is_perceptron(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)))
-    assert not is_perceptron(nn.Sequential(shared, nn.ReLU(), shared))
-    assert not is_perceptron(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)))
-    assert not is_perceptron(_Twice())
+    assert is_perceptron(_shared_relu())
+    assert is_perceptron(nn.Sequential(flat, nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.5), flat, nn.Linear(4, 2)))
+    assert not is_perceptron(nn.Sequential(flat, shared, nn.ReLU(), shared))
+    assert not is_perceptron(nn.Sequential(flat, nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)))
+    assert not is_perceptron(nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)))
+    assert not is_perceptron(nn.Sequential())
+    assert not is_perceptron(_tied())
+    assert not is_perceptron(_rows())
+    assert not is_perceptron(_Unseen(False))
+
+
+def _shared_relu():
+    torch.manual_seed(4)
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Flatten(), nn.Linear(D, 8), relu, nn.Linear(8, 5), relu, nn.Linear(5, C))
+
+
+def _tied():
+    torch.manual_seed(4)
+    layers = [nn.Linear(D, D, bias=False) for _ in range(2)]
+    layers[1].weight = layers[0].weight
+    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Linear(D, C))
+
+
+def _rows():
+    """Linear on the last axis, so that the gradient of a record sums over its rows."""
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(D // 2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(8, C))
+
+
+def _check_sums(model, x, y, masks):
+    """The sums of clipped gradients of a batch, some of which are clipped and some not, against autograd."""
+    oracle = _gradients(model, x, y, masks)
+    clip = sorted(map(_norm, oracle))[len(oracle) // 2]
+    with _clipping(model, {name: ~mask for name, mask in masks.items()}, clip, 0.0) as clipped:
+        sums, losses, right = clipped(x, y)
+    assert sums.keys() == dict(model.named_parameters()).keys()
+    for name, total in sums.items():
+        wanted = sum(each[name] * min(1.0, clip / _norm(each)) for each in oracle)
+        kept = masks.get(name, torch.ones_like(wanted, dtype=torch.bool))
+        torch.testing.assert_close(total * kept, wanted, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(losses, F.cross_entropy(model(x), y, reduction="none").detach())
+    assert right.tolist() == (model(x).argmax(1) == y).tolist()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_activation_may_stand_in_several_places(masked):
+    model = _shared_relu()
+    _check_sums(model, torch.randn(12, D), torch.randint(0, C, (12,)), _masks(model) if masked else {})
 
 
 @pytest.mark.parametrize(
     ("layer", "said"),
-    [(nn.BatchNorm1d(4), "BatchNorm1d ('1') mixes the records"), (nn.ReLU(inplace=True), "set its inplace to False")],
+    [
+        (nn.BatchNorm1d(4), "BatchNorm1d ('1') mixes the records"),
+        (nn.ReLU(inplace=True), "set its inplace to False"),
+        (nn.InstanceNorm1d(4, track_running_stats=True), "InstanceNorm1d ('1') keeps buffers"),
+    ],
 )
 def test_networks_that_cannot_be_trained_privately_are_refused(layer, said):
     with pytest.raises(UsageError, match="DP-SGD") as told:
@@ -276,7 +316,7 @@ def test_other_networks_need_the_extra(monkeypatch):
     monkeypatch.setattr("lacewing.training.private.find_spec", lambda name: None)
     check_private(_mlp())
     with pytest.raises(UsageError, match=r"needs the package opacus.*\[dp\]"):
-        check_private(_Twice())
+        check_private(_Unseen(False))
 
 
 # ------------------------------------------------------------------------------------------------------- with Opacus
@@ -298,25 +338,36 @@ def opacus():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_sums_of_other_networks_are_those_of_autograd(opacus, monkeypatch, masked):
+@pytest.mark.parametrize("network", ["resnet", "tied", "rows"])
+def test_sums_of_other_networks_are_those_of_autograd(opacus, monkeypatch, network, masked):
     """In parts, too, since a large batch does not fit into memory at once."""
-    model = _resnet()
+    made, shape = {"resnet": (_resnet, (3, 8, 8)), "tied": (_tied, (D,)), "rows": (_rows, (2, D // 2))}[network]
+    model = made()
     size = sum(p.numel() for p in model.parameters())
-    masks = _masks(model) if masked else {}
-    x, y = torch.randn(7, 3, 8, 8), torch.randint(0, C, (7,))
-    oracle = _gradients(model, x, y, masks)
-    clip = sorted(map(_norm, oracle))[3]  # some are clipped, and some are not
     for held in (2**26, 2 * size):
         monkeypatch.setattr("lacewing.training.private._HELD", held)
-        with _clipping(model, {name: ~mask for name, mask in masks.items()}, clip, 0.0) as clipped:
-            sums, losses, right = clipped(x, y)
-        assert sums.keys() == dict(model.named_parameters()).keys()
-        for name, total in sums.items():
-            wanted = sum(each[name] * min(1.0, clip / _norm(each)) for each in oracle)
-            torch.testing.assert_close(total, wanted, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(losses, F.cross_entropy(model(x), y, reduction="none").detach())
-        assert right.tolist() == (model(x).argmax(1) == y).tolist()
+        _check_sums(model, torch.randn(7, *shape), torch.randint(0, C, (7,)), _masks(model) if masked else {})
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+
+
+class _Unseen(nn.Module):
+    """Uses a weight outside its layer, or calls a layer on rows of all records at once; hooks of layers see neither."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.layer = rows, nn.Linear(D // 2, C) if rows else nn.Linear(D, D)
+
+    def forward(self, x):
+        if self.rows:
+            return self.layer(x.reshape(-1, D // 2)).view(len(x), 2, C).sum(1)
+        return F.linear(self.layer(x), self.layer.weight)[:, :C]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_opacus_cannot_take_apart_is_refused(opacus, rows):
+    """Opacus itself would clip a part of the gradient, or rows instead of records."""
+    with pytest.raises(UsageError, match=r"gradients of single records of 'layer\.\w+' do not add up"):
+        _trained(_Unseen(rows), PrivateSgd(0.0, 1.0))
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")

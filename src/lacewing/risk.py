@@ -35,6 +35,19 @@ class PartResult:
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """What an attack finds of records that were mislabelled on purpose. None: too few other non-members, or members."""
+
+    n_members: int
+    n_nonmembers: int
+    found: Estimate | None  # share of the members above the threshold of the given FPR among the other records
+    false: int | None  # non-members above it
+    guesses: int  # for epsilon: the quarter of highest scores as members, that of lowest scores as non-members
+    correct: int
+    epsilon: float  # lower bound of the one training, see `canaries`
+
+
+@dataclass(frozen=True)
 class RecordRisks:
     """R records over the networks that one attack was run on; each array has one entry per record."""
 
@@ -129,6 +142,39 @@ def subset(result: AttackResult, ids: Iterable[int], *, fprs: Sequence[float] = 
         metrics=metrics.summary(scores, member, None if decision is None else decision[within], fprs=fprs),
         **{name: values[within] if len(values) else values for name, values in arrays.items()},
     )
+
+
+def canaries(
+    result: AttackResult, *, fpr: float = 0.01, delta: float = 1e-5, confidence: float = 0.95
+) -> Canaries | None:
+    """The attack on the canaries alone, at a low false-positive rate; None where the audited records hold none.
+
+    The threshold comes from the non-members that are no canaries: the lowest that at most a share ``fpr`` of them
+    exceed. So the canaries' own rates are single rates, with Clopper-Pearson intervals, however few canaries there are.
+
+    ``epsilon`` is `metrics.one_run_epsilon` of as many guesses as are fixed before the scores are seen: of m canaries
+    the floor(m / 4) that score highest are said to be members, as many that score lowest non-members. It takes the
+    canaries' memberships as independent fair coins, which parts of fixed size are nearly where canaries are few among
+    the records. It is of ONE attack, chosen without its results; the largest of several holds at a lower confidence.
+
+    Raises `UsageError` where the result holds no scores.
+    """
+    scores = _scores(result)
+    if not result.canary_N.any():
+        return None
+    of, member = result.canary_N, result.member_N
+    m, n = int((of & member).sum()), int((of & ~member).sum())
+    others = np.sort(scores[~of & ~member])[::-1]
+    found, false = None, None
+    if metrics.resolves(fpr, len(others)) and m:
+        above = of & (scores > others[math.floor(fpr * len(others) + 1e-9)])
+        hits, false = int((above & member).sum()), int((above & ~member).sum())
+        found = Estimate(hits / m, *metrics.clopper_pearson(hits, m, confidence))
+    side = (m + n) // 4
+    order = np.argsort(scores[of], kind="stable")
+    right = int((~member[of][order[:side]]).sum() + member[of][order[len(order) - side :]].sum())
+    epsilon = metrics.one_run_epsilon(2 * side, right, m + n, delta, confidence)
+    return Canaries(m, n, found, false, 2 * side, right, epsilon)
 
 
 def records(results: Sequence[AttackResult], *, fpr: float | None = None) -> RecordRisks:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lacewing import metrics, risk
 from lacewing.errors import UsageError
@@ -194,3 +195,42 @@ def test_records_do_not_depend_on_the_order_of_records_or_results():
 def test_bad_input_is_named(call, named):
     with pytest.raises(UsageError, match=named):
         call()
+
+
+def of_canaries(seed, leak, count=60, n=1000):
+    """Canaries whose members score higher by ``leak`` standard deviations, among records that leak nothing."""
+    rng = np.random.default_rng(seed)
+    plain = result(seed, n=n, leak=0.0)
+    of = np.isin(np.arange(len(plain.member_N)), rng.choice(len(plain.member_N), count, replace=False))
+    scores = rng.normal(size=len(of)) + leak * (of & plain.member_N)
+    return dataclasses.replace(plain, canary_N=of, score_N=scores)
+
+
+def test_canaries_are_found_above_the_threshold_of_the_other_records():
+    one = of_canaries(0, leak=3.0)
+    found = risk.canaries(one)
+    others = np.sort(one.score_N[~one.canary_N & ~one.member_N])[::-1]
+    bar = others[int(0.01 * len(others))]
+    assert (others > bar).mean() <= 0.01
+    mine = one.score_N[one.canary_N & one.member_N]
+    k = int((mine > bar).sum())
+    exact = stats.binomtest(k, len(mine)).proportion_ci(method="exact")
+    assert found.found == pytest.approx((k / len(mine), exact.low, exact.high))
+    assert found.false == int((one.score_N[one.canary_N & ~one.member_N] > bar).sum())
+    assert found.n_members + found.n_nonmembers == 60
+    ranked = sorted(zip(one.score_N[one.canary_N], one.member_N[one.canary_N], strict=True))
+    right = sum(not member for _, member in ranked[:15]) + sum(member for _, member in ranked[-15:])
+    assert (found.guesses, found.correct) == (30, right)
+    assert found.epsilon == metrics.one_run_epsilon(30, right, 60, 1e-5, 0.95)
+    assert found.epsilon > 0.5
+
+
+def test_canaries_without_a_leak_seldom_bound_epsilon_and_few_records_say_nothing():
+    exceeding = sum(risk.canaries(of_canaries(seed, leak=0.0)).epsilon > 0 for seed in range(200))
+    assert exceeding <= 18  # at most 5 % each: more happens once in 200 times
+    assert risk.canaries(result(0)) is None
+    small = of_canaries(1, leak=9.0, n=60)
+    assert risk.canaries(small).found is None  # too few other non-members for a rate of 1 %
+    alone = dataclasses.replace(small, canary_N=np.arange(len(small.member_N)) == np.flatnonzero(~small.member_N)[0])
+    assert risk.canaries(alone).found is None
+    assert risk.canaries(alone).epsilon == 0.0

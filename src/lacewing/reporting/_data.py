@@ -28,7 +28,8 @@ SEEDS_LISTED = 4  # of more seeds than these a report gives the range
 class Slice:
     """The attack's success on a part of the records, e.g. name "class", value "3". AUC None: too few of a kind.
 
-    The name "canaries" is for mislabelled records that the study injected: they have a table of their own.
+    The name "canaries" is for mislabelled records that the study injected: they have a table of their own, of ``found``
+    and ``false`` (see `lacewing.risk.canaries`).
     """
 
     name: str
@@ -38,6 +39,8 @@ class Slice:
     auc: Estimate | None
     network: str = ""
     attack: str = ""
+    found: Estimate | None = None
+    false: int | None = None
 
 
 @dataclass(frozen=True)

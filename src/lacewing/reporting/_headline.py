@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lacewing.metrics import FEWEST_SEEDS
 from lacewing.reporting import _slopes
+from lacewing.reporting._canaries import canary_sentences, epsilon_detail, epsilon_text, on_canaries
 from lacewing.reporting._data import (
     LEAST_GAIN,
     SHOWN,
@@ -52,7 +53,7 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
     a0 = found.dense_balanced_accuracy if found is not None else None
     if found is None or a0 is None:
         first, more = _ranked_headline(data) or _no_headline(data)
-        return first, [*primary, *more]
+        return first, [*primary, *more, *canary_sentences(data)]
     if a0.low > 0.5:
         first = (
             f"The dense network gives away which records it was trained on: an attacker is right "
@@ -73,7 +74,8 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
         f"({_a0_interval(found, a0)}; {n_text(data)})."
     )
     best = [_best_sentence(data, found)] if a0.low > 0.5 else []
-    return first, [*primary, second, *_stronger_sentence(data, found.attack), *best, *conclusions(found)]
+    stronger = _stronger_sentence(data, found.attack)
+    return first, [*primary, second, *stronger, *canary_sentences(data), *best, *conclusions(found)]
 
 
 def conclusions(found: TradeOff) -> list[str]:
@@ -227,6 +229,9 @@ def tiles(data: ReportData) -> list[Tile]:
         defence = Estimate(*(2 * (1 - min(max(a, 0.0), 1.0)) for a in (a0.value, a0.high, a0.low)))
         detail = f"{_a0_interval(found, defence)}; 100\u202f% is no leak measured"
         made.append(Tile("Defence, dense", percent(defence.value), detail))
+    if (canaries := on_canaries(data)) is not None:
+        detail = f"{canaries.result.attack}, seed {canaries.result.network.seed}: {epsilon_detail(canaries.found)}"
+        made.append(Tile("One-run epsilon, dense", epsilon_text(canaries.found), detail))
     best = best_sparse(found)
     if best is not None and best.relative_loss is not None and best.relative_gain is not None:
         loss = best.relative_loss.mean

@@ -12,6 +12,7 @@ from lacewing.reporting._data import (
     in_order,
     number,
     percent,
+    percent_range,
     series,
 )
 
@@ -63,10 +64,10 @@ def slices(data: ReportData, *, canaries: bool) -> list[SliceTable]:
         networks = sorted(dict.fromkeys(p.network for p in parts), key=[*labels, ""].index if labels else str)
         by_cell = {(p.value, p.network): p for p in parts}
         rows = [
-            (value, [_cell(by_cell.get((value, network))) for network in networks])
+            (value, [(_canary_cell if canaries else _cell)(by_cell.get((value, network))) for network in networks])
             for value in dict.fromkeys(p.value for p in parts)
         ]
-        title = f"AUC by {name}" if not canaries else "Canaries: records mislabelled on purpose"
+        title = f"AUC by {name}" if not canaries else "Canaries, mislabelled on purpose: members found at 1\u202f% FPR"
         title += f", attack “{attack}”" if attack else ""
         tables.append(SliceTable(title, name, [labels.get(n, n) or "AUC" for n in networks], rows))
     return tables
@@ -80,6 +81,16 @@ def _cell(part: Slice | None) -> SliceCell:
         return SliceCell("–", f"n {part.n_members:,} + {part.n_nonmembers:,}", f"too few of a kind: {n}")
     ends = f"{number(part.auc.low)}–{number(part.auc.high)}"
     return SliceCell(number(part.auc.value), f"{ends}; n {part.n_members:,} + {part.n_nonmembers:,}", n)
+
+
+def _canary_cell(part: Slice | None) -> SliceCell:
+    if part is None:
+        return SliceCell("–", "", "not measured")
+    n = f"n {part.n_members:,} + {part.n_nonmembers:,}"
+    if part.found is None:
+        return SliceCell("–", n, "too few members among the canaries, or other non-members for a rate of 1 %")
+    false = f"{part.false} of {part.n_nonmembers:,} canaries that are no members lie above the threshold"
+    return SliceCell(percent(part.found.value), f"{percent_range(part.found.low, part.found.high)}; {n}", false)
 
 
 def vulnerable(data: ReportData) -> list[VulnerableRow]:

@@ -203,10 +203,9 @@ def _slices(results: Sequence[AttackResult]) -> list[Slice]:
     ]
     for result in results:
         same_training = (result.network.seed, result.network.init) == (first.network.seed, first.network.init)
-        if same_training and result.canary_N.any():
-            alone = risk.subset(result, result.record_N[result.canary_N])
-            n, auc = (alone.n_members, alone.n_nonmembers), alone.metrics["auc"]
-            found.append(Slice("canaries", "mislabelled", *n, auc, result.network.network, result.attack))
+        if same_training and (alone := risk.canaries(result)) is not None:
+            n, what = (alone.n_members, alone.n_nonmembers), (result.network.network, result.attack)
+            found.append(Slice("canaries", "mislabelled", *n, None, *what, found=alone.found, false=alone.false))
     return found
 
 

@@ -306,7 +306,8 @@ def test_parts_of_the_records_stand_by_network_and_canaries_apart(data: Any) -> 
     parts = [
         Slice("class", "3", 50, 40, e, "imp-01", "loss"),
         Slice("class", "3", 50, 40, None, "dense", "loss"),
-        Slice("canaries", "wrong label", 9, 8, e, "dense", "loss"),
+        Slice("canaries", "wrong label", 9, 8, None, "dense", "loss", e, 2),
+        Slice("canaries", "wrong label", 9, 8, None, "imp-01", "loss"),
     ]
     cut = dataclasses.replace(data, slices=parts)
     (table,) = _parts.slices(cut, canaries=False)
@@ -315,6 +316,30 @@ def test_parts_of_the_records_stand_by_network_and_canaries_apart(data: Any) -> 
     assert "0.600–0.800; n 50 + 40" in table.rows[0][1][1].small
     (canaries,) = _parts.slices(cut, canaries=True)
     assert "mislabelled" in canaries.title
+    shown, none = canaries.rows[0][1]
+    assert shown.text == "70.0\u202f%"
+    assert "n 9 + 8" in shown.small
+    assert "2 of 8" in shown.title
+    assert none.text == "–"
+
+
+def test_canaries_are_told_at_the_top_by_an_attack_that_was_fixed_before(reports: ModuleType) -> None:
+    data = reports.report_data(names=("discriminator", "lira-online"), halves=True, seeds=range(4), n=400, levels=1)
+    assert not [s for s in _headline.headline(data)[1] if "canaries" in s]
+    plain = data.attacks
+    marked = []
+    for one in plain:
+        of = np.arange(len(one.member_N)) % 10 == 0
+        sure = np.where(of & one.member_N, 99.0, one.score_N) if one.attack == "lira-online" else one.score_N
+        marked.append(dataclasses.replace(one, canary_N=of, score_N=sure))
+    data = dataclasses.replace(data, attacks=marked)
+    found, bound = (s for s in _headline.headline(data)[1] if "canaries" in s)
+    assert "Of 40 canaries among its members" in found
+    assert "“lira-online” on the dense network of seed 0 finds 100.0\u202f%" in found
+    epsilon = metrics.one_run_epsilon(40, 40, 80)
+    assert f"at least {epsilon:.2f}; 40 of 40 guesses about 80 canaries right" in bound
+    (tile,) = (t for t in _headline.tiles(data) if "epsilon" in t.title)
+    assert tile.value == f"at least {epsilon:.2f}"
 
 
 def test_twenty_attacks_on_twelve_networks_stay_below_three_megabytes(reports: ModuleType, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lacewing.metrics import Bools, Floats
 
 TAIL = 0.05  # settings are compared by the mean true-positive rate over false-positive rates up to this
 TEMPERATURES = (2.0, 1.0, 4.0)  # of the softmax, tried; the first is that of LeakPro's BASE, without networks to try on
-_MOST = 8  # references that take the place of the target in turn
+_MOST = 4  # references that take the place of the target in turn
 
 Setting = TypeVar("Setting")
 Usable = Callable[[Evidence], str | None]  # why evidence does not serve, as a sentence; None: it does
@@ -102,7 +102,7 @@ def temperatures(evidence: Evidence) -> tuple[float, ...]:
 
 
 def references_as_targets(evidence: Evidence, usable: Usable) -> list[Evidence]:
-    """References with members and non-members, each as the target of the others; at most the first eight that serve."""
+    """References with members and non-members, each as the target of the others; at most the first four that serve."""
     references, population = evidence.references, evidence.population
     if references is None:
         return []

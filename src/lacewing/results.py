@@ -104,9 +104,12 @@ class Privacy:
             return "no guarantee: gradients are clipped, and no noise is added to them"
         told = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g}"
         told += f", {self.trainings} trainings)" if self.trainings > 1 else ")"
-        most = metrics.most_tpr(self.epsilon, self.delta, 0.01)
-        limit = f"no attack exceeds {100 * most:.3g} % TPR at 1 % FPR" if most < 0.9995 else "no attack is ruled out"
-        return f"{told}: a guarantee under the accountant's assumptions, under which {limit}"
+        # An audit's members and non-members are of training sets of one size, so that a record is replaced.
+        most = metrics.most_tpr(*metrics.dp_replaced(self.epsilon, self.delta), 0.01)
+        limit = f"at 1 % FPR it allows an attack a TPR of at most {100 * most:.3g} %"
+        if most >= 0.9995:
+            limit = "it is too large to exclude any attack: at 1 % FPR it allows a TPR of 100 %"
+        return f"{told}, a guarantee under the accountant's assumptions; {limit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Conventions: N records; ``scores_N`` is higher for members; ``member_N`` is True
 raises `UsageError` where scores are not finite, lengths differ, or members or non-members are missing.
 """
 
-from lacewing.metrics._accountant import MOST_NOISE, dp_epsilon, dp_noise, most_tpr, renyi_sampled_gaussian
+from lacewing.metrics._accountant import MOST_NOISE, dp_epsilon, dp_noise, dp_replaced, most_tpr, renyi_sampled_gaussian
 from lacewing.metrics._checks import Bools, Estimate, Floats
 from lacewing.metrics._components import Components, variance_components
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
@@ -59,6 +59,7 @@ __all__ = [
     "detectable",
     "dp_epsilon",
     "dp_noise",
+    "dp_replaced",
     "epsilon_audit",
     "epsilon_gaussian_dp",
     "epsilon_hull_bonferroni_split",

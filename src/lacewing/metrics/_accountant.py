@@ -69,6 +69,15 @@ def dp_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
     return max(float(found.min()), 0.0)
 
 
+def dp_replaced(epsilon: float, delta: float) -> tuple[float, float]:
+    """Epsilon and delta for data sets in which one record is replaced, from those for one that is added or removed.
+
+    A replacement is a removal and an addition: (2 epsilon, (1 + e^epsilon) delta), by the definition twice (group
+    privacy; for delta = 0 theorem 2.2 of Dwork and Roth 2014).
+    """
+    return 2 * epsilon, 1.0 if epsilon > 700 else min(1.0, (1 + math.exp(epsilon)) * delta)
+
+
 def most_tpr(epsilon: float, delta: float, fpr: float) -> float:
     """The largest true positive rate that (epsilon, delta)-differential privacy allows an attack at ``fpr``.
 

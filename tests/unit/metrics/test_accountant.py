@@ -1,14 +1,17 @@
 """The accountant of DP-SGD against exact sums, published values, and Opacus where it is installed."""
 
 import math
+import re
 import warnings
 
 import numpy as np
 import pytest
 from scipy.special import gammaln, logsumexp
+from scipy.stats import norm
 
 from lacewing.errors import UsageError
-from lacewing.metrics import dp_epsilon, dp_noise, most_tpr, renyi_sampled_gaussian
+from lacewing.metrics import dp_epsilon, dp_noise, dp_replaced, most_tpr, renyi_sampled_gaussian
+from lacewing.results import Privacy
 
 CASES = [(256 / 60000, 1.1), (64 / 2500, 0.6), (0.01, 1.0), (0.9, 0.2), (0.5, 5.0), (0.3, 40.0), (0.0256, 0.00625)]
 
@@ -77,3 +80,31 @@ def test_the_largest_tpr_is_that_of_the_best_test():
     assert most_tpr(math.log(9), 0.0, 0.05) == pytest.approx(0.45)
     assert most_tpr(math.log(9), 0.0, 0.55) == pytest.approx(0.95)
     assert most_tpr(1e6, 1e-5, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("noise", [1.5, 2.0, 3.0, 5.0, 8.0])
+def test_the_largest_tpr_holds_where_a_record_is_replaced(noise):
+    """The best attack on one step over all records: the clipped sums differ by 2, Gaussians of distance 2 / noise."""
+    best = norm.cdf(norm.ppf(0.01) + 2 / noise)
+    epsilon = dp_epsilon(noise, 1.0, 1, 1e-5)
+    assert best <= most_tpr(*dp_replaced(epsilon, 1e-5), 0.01)
+    told = re.search("TPR of (?:at most )?([0-9.]+) %", str(Privacy(noise, epsilon, 1e-5)))
+    assert told is not None
+    assert 100 * best <= float(told[1])
+
+
+def test_a_replacement_costs_what_two_neighbours_in_a_row_cost():
+    """The probability of an event goes from the first data set to the one between them, and from there to the last."""
+    epsilon, delta = 0.4, 0.01
+    between = 0.1  # of an event on the data set without the record
+    most = math.exp(epsilon) * (math.exp(epsilon) * between + delta) + delta
+    found = dp_replaced(epsilon, delta)
+    assert math.exp(found[0]) * between + found[1] == pytest.approx(most)
+    assert dp_replaced(1e6, 1e-5) == (2e6, 1.0)
+
+
+def test_an_epsilon_that_excludes_nothing_is_said_to_be_too_large():
+    assert str(Privacy(1.0, 8.0, 1e-5)).endswith(
+        "; it is too large to exclude any attack: at 1 % FPR it allows a TPR of 100 %"
+    )
+    assert str(Privacy(9.0, 0.5, 1e-5)).endswith("; at 1 % FPR it allows an attack a TPR of at most 2.72 %")

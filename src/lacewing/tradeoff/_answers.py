@@ -161,10 +161,11 @@ def _verdict(answer: Answer) -> AnswerVerdict:
 def _said(answer: Answer, verdict: AnswerVerdict) -> str:
     tested, every = len(_tested(answer.differences)), len(answer.differences)
     which = "" if tested == every else f" than the {tested} of {every} control families that have a common accuracy"
+    few = "" if tested == every else f" from the {tested} of {every} control families that have a common accuracy"
     return {
         "leaks less": f"It leaks less{which}.",
         "leaks more": f"It leaks more{' than at least one control family' if tested > 1 else ''}.",
-        "no measurable difference": "No difference is established.",
+        "no measurable difference": f"No difference{few} is established.",
         "no common accuracy": "No answer.",
         "no verdict": "No verdict.",
     }[verdict]

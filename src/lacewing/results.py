@@ -102,7 +102,8 @@ class Privacy:
     def __str__(self) -> str:
         if self.epsilon is None or self.delta is None:
             return "no guarantee: gradients are clipped, and no noise is added to them"
-        told = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g}"
+        epsilon = metrics.rounded_up(self.epsilon, 4)
+        told = f"epsilon {epsilon:.4g} at delta {self.delta:g} (noise multiplier {self.noise:.4g}"
         told += f", {self.trainings} trainings)" if self.trainings > 1 else ")"
         # An audit's members and non-members are of training sets of one size, so that a record is replaced.
         most = metrics.most_tpr(*metrics.dp_replaced(self.epsilon, self.delta), 0.01)
@@ -139,6 +140,7 @@ class NetworkResult:
     dp_noise: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    dp_trainings: int = 1  # on the same records, which epsilon composes
     curve: tuple[Epoch, ...] = ()
 
     @property
@@ -159,7 +161,7 @@ class NetworkResult:
     @property
     def privacy(self) -> Privacy | None:
         """What its training guarantees; None: it was not trained by DP-SGD."""
-        return None if self.dp_noise is None else Privacy(self.dp_noise, self.epsilon, self.delta)
+        return None if self.dp_noise is None else Privacy(self.dp_noise, self.epsilon, self.delta, self.dp_trainings)
 
     @property
     def id(self) -> str:
@@ -248,7 +250,7 @@ _ABOUT = (
 )
 _ATTACK = ("attack", "variant", "threat_model", "n_members", "n_nonmembers")
 _LATER = ("clean_test_accuracy", "holdout_accuracy", "population_accuracy", "family", "kind", "init")
-_PRIVACY = ("dp_noise", "epsilon", "delta")  # where a network was trained by DP-SGD
+_PRIVACY = ("dp_noise", "epsilon", "delta", "dp_trainings")  # where a network was trained by DP-SGD
 _COUNTED = (*_ABOUT[3:], *_LATER[:3], "init", *_PRIVACY)  # columns of numbers
 _NETWORK = TypeAdapter(NetworkResult)
 _ROUNDING = 1e-9  # of the ends of intervals
@@ -263,8 +265,8 @@ def results_csv(networks: Iterable[NetworkResult], attacks: Iterable[AttackResul
     """results.csv: a row per network and attack; a network that no attack was run on has a row of its own.
 
     It holds no times, paths or machine facts, so that equal runs give equal bytes. Where a network was trained by
-    DP-SGD there are the columns dp_noise, epsilon and delta. Words that a spreadsheet would
-    compute as a formula begin with an apostrophe.
+    DP-SGD there are the columns dp_noise, epsilon, delta and dp_trainings. Words that a spreadsheet
+    would compute as a formula begin with an apostrophe.
     """
     measured = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
     by_network: dict[str, list[AttackResult]] = {}
@@ -346,6 +348,8 @@ def impossible(network: NetworkResult) -> str | None:
         return "nonzero"
     if network.delta is not None and not 0 < network.delta < 1:
         return "delta"
+    if network.dp_trainings < 1:
+        return "dp_trainings"
     return next((name for name in ("seed", "init", "dp_noise", "epsilon") if (getattr(network, name) or 0) < 0), None)
 
 

@@ -41,6 +41,17 @@ def at_most(most: float, why: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def at_least(least: float, why: str, *, or_zero: bool = False) -> AfterValidator:
+    """Refuse a number below ``least``, but for 0 with ``or_zero``; ``why`` ends the sentence "at least ..., since"."""
+
+    def check(value: float) -> float:
+        if value < least and not (or_zero and value == 0):
+            raise BadValue(f"{'0 or ' * or_zero}at least {least:g}, since {why}")
+        return value
+
+    return AfterValidator(check)
+
+
 def no_longer_than(most: int, why: str) -> AfterValidator:
     """Refuse a list or text of more than ``most`` items or characters."""
 

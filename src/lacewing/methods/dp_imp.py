@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from lacewing.config import Train, at_most
+from lacewing.config import Train
 from lacewing.methods._base import Step
-from lacewing.methods.dp_sgd import DRAWS, DpSgd, check_accounting, check_delta, guaranteed, in_fp32
+from lacewing.methods.dp_sgd import DRAWS, Clip, DpSgd, Noise, check_accounting, check_delta, guaranteed, in_fp32
 from lacewing.methods.imp import Imp
-from lacewing.metrics import MOST_NOISE
 from lacewing.results import Look, Privacy
 
 if TYPE_CHECKING:
@@ -30,9 +29,9 @@ class DpImp(Imp):
     look: ClassVar[Look] = Look("IMP by DP-SGD", "#332288", "H", sequence=True)
 
     method: str = "dp-imp"
-    noise: Annotated[float, Field(ge=0), at_most(MOST_NOISE, "nothing is learnt under more")]  # 0: clipping alone
+    noise: Noise  # 0: clipping alone
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    clip: Annotated[float, Field(gt=0), at_most(1e30, "the 32-bit numbers of training end soon after")] = 1.0
+    clip: Clip = 1.0
 
     @classmethod
     def completed(cls, fields: Mapping[str, Any], train: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lacewing.config import BadTogether, Train, at_most
+from lacewing.config import BadTogether, Train, at_least, at_most
 from lacewing.errors import UsageError
 from lacewing.methods._base import Method, Step
-from lacewing.metrics import MOST_NOISE, dp_epsilon, dp_noise
+from lacewing.metrics import LEAST_NOISE, MOST_NOISE, dp_epsilon, dp_noise, rounded_up
 from lacewing.results import Kind, Look, Privacy
 
 if TYPE_CHECKING:
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 DRAWS = 2  # in keys: raised whenever networks draw batches and noise in another way
 DELTA = 1e-5  # at which epsilon is told where the entry names the noise alone
+Noise = Annotated[
+    float,
+    Field(ge=0),
+    at_least(LEAST_NOISE, "no epsilon below 10^5 is reached under less; 0 clips alone", or_zero=True),
+    at_most(MOST_NOISE, "nothing is learnt under more"),
+]
+Clip = Annotated[
+    float,
+    at_least(1e-30, "the 32-bit numbers of training end soon before"),
+    at_most(1e30, "the 32-bit numbers of training end soon after"),
+]
 # Aerni, Zhang & Tramer 2024 (arXiv 2404.17399), their scripts for CIFAR-10: noise, then fields of [train]. They clip at
 # 1 without momentum, weight decay and schedule; ours have no augmentation multiplicity and no average of weights.
 _PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
@@ -41,10 +53,10 @@ class DpSgd(Method):
     method: str = "dp-sgd"
     preset: Literal["medium-utility", "high-utility", "very-high-utility"] | None = None
     # Standard deviation of the noise over `clip`; 0: clipping alone.
-    noise: Annotated[float, Field(ge=0), at_most(MOST_NOISE, "nothing is learnt under more")] | None = None
+    noise: Noise | None = None
     epsilon: Annotated[float, Field(gt=0), at_most(1e9, "that is no guarantee")] | None = None  # instead of the noise
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    clip: Annotated[float, Field(gt=0), at_most(1e30, "the 32-bit numbers of training end soon after")] = 1.0
+    clip: Clip = 1.0
 
     @classmethod
     def completed(cls, fields: Mapping[str, Any], train: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -143,7 +155,7 @@ def guaranteed(noise: float, delta: float | None, train: Train, records: int, tr
     """What so many trainings with this noise, the mask of each learnt by those before it, guarantee each record.
 
     Raises:
-        UsageError: delta is so large that publishing a record would keep it.
+        UsageError: delta is so large that publishing a record would keep it, or no finite epsilon is known.
     """
     if noise == 0:
         return Privacy(0.0)
@@ -155,7 +167,11 @@ def guaranteed(noise: float, delta: float | None, train: Train, records: int, tr
         )
     rate, steps = _steps(train, records)
     spent = dp_epsilon(noise, rate, trainings * steps, delta)
-    return Privacy(noise, float(f"{spent:.6g}"), delta, trainings)  # last digits are those of the machine
+    if not math.isfinite(spent):
+        raise UsageError(
+            f"noise = {noise:g}: no finite epsilon is known at so little noise; give more, or 0 for clipping."
+        )
+    return Privacy(noise, rounded_up(spent, 6), delta, trainings)  # further digits are those of the machine
 
 
 def _steps(train: Train, records: int) -> tuple[float, int]:

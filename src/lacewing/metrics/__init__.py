@@ -4,7 +4,16 @@ Conventions: N records; ``scores_N`` is higher for members; ``member_N`` is True
 raises `UsageError` where scores are not finite, lengths differ, or members or non-members are missing.
 """
 
-from lacewing.metrics._accountant import MOST_NOISE, dp_epsilon, dp_noise, dp_replaced, most_tpr, renyi_sampled_gaussian
+from lacewing.metrics._accountant import (
+    LEAST_NOISE,
+    MOST_NOISE,
+    dp_epsilon,
+    dp_noise,
+    dp_replaced,
+    most_tpr,
+    renyi_sampled_gaussian,
+    rounded_up,
+)
 from lacewing.metrics._checks import Bools, Estimate, Floats
 from lacewing.metrics._components import Components, variance_components
 from lacewing.metrics._decisions import advantage, balanced_accuracy, best_threshold_accuracy, defence
@@ -39,6 +48,7 @@ VERSION = 2  # part of the keys of attacks: raise it when a stored metric is com
 __all__ = [
     "EPSILON_ASSUMED",
     "FEWEST_SEEDS",
+    "LEAST_NOISE",
     "MOST_NOISE",
     "VERSION",
     "Bools",
@@ -80,6 +90,7 @@ __all__ = [
     "resampled_means",
     "resolves",
     "roc",
+    "rounded_up",
     "seeds_to_detect",
     "summary",
     "tpr_at_fpr",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lacewing.errors import UsageError
 
 MOST_NOISE = 1e3  # noise multiplier: under more, nothing is learnt
+LEAST_NOISE = 1e-3  # under less, epsilon exceeds 10^5
 _ORDERS = (1.01, 1.02, 1.05, *(1 + i / 10 for i in range(1, 100)), *range(11, 64), 80, 96, 128, 192, 256, 512, 1024)
 _REACH, _STEP = 12.0, 1 / 8  # of the nodes of an integral, in standard deviations of the noise
 _MOST_NODES = 20_000
@@ -87,6 +88,15 @@ def most_tpr(epsilon: float, delta: float, fpr: float) -> float:
     return near_one if epsilon > 700 else min(1.0, math.exp(epsilon) * fpr + delta, near_one)
 
 
+def rounded_up(value: float, digits: int) -> float:
+    """An upper bound with so many significant digits: ``value`` or a little more."""
+    if not (math.isfinite(value) and value):
+        return value
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - digits + 1)
+    found = float(f"{math.ceil(value / unit) * unit:.{digits}g}")
+    return found if found >= value else float(f"{found + unit:.{digits}g}")
+
+
 @functools.cache
 def dp_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """The least noise multiplier of four digits with which `dp_epsilon` is at most ``epsilon``.
@@ -100,7 +110,7 @@ def dp_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     def excess(log_noise: float) -> float:
         return dp_epsilon(math.exp(log_noise), rate, steps, delta) - epsilon
 
-    least, most = math.log(1e-3), math.log(MOST_NOISE)
+    least, most = math.log(LEAST_NOISE), math.log(MOST_NOISE)
     if excess(most) > 0:
         raise UsageError(
             f"epsilon = {epsilon:g} at delta = {delta:g} cannot be met in {steps:,} steps that take each record with a "

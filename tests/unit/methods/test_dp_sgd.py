@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def _entry(**fields: Any) -> methods.Method:
         ({"noise": 0.0, "delta": 1e-5}, "noise = 0 gives none"),
         ({"noise": -1.0}, "networks.0.noise = -1.0"),
         ({"noise": 1.0, "clip": 0.0}, "networks.0.clip = 0.0"),
+        ({"noise": 1e-300}, "noise = 1e-300: 0 or at least 0.001, since"),
+        ({"noise": 1.0, "clip": 1e-300}, "clip = 1e-300: at least 1e-30, since"),
+        ({"method": "dp-imp", "levels": 1, "noise": 9e-4}, "noise = 0.0009: 0 or at least 0.001, since"),
         ({"noise": 1e4}, "at most 1000, since nothing is learnt under more"),
         ({"epsilon": 0.0, "delta": 1e-5}, "networks.0.epsilon = 0.0"),
         ({"epsilon": 1.0, "delta": 1.0}, "networks.0.delta = 1.0"),
@@ -159,12 +163,14 @@ def test_group_norm_is_an_option_of_resnets(model: dict[str, str]) -> None:
 def test_results_hold_epsilon_where_there_is_one(tmp_path: Any) -> None:
     plain = NetworkResult("dense", "dense", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, kind="dense")
     noisy = NetworkResult("a", "dp-sgd", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, dp_noise=1.0, epsilon=7.5, delta=1e-5)
+    noisy = dataclasses.replace(noisy, dp_trainings=3)
     clipped = NetworkResult("b", "dp-sgd", "target", 0, 1.0, 1.0, 10, 10, 1.0, 0.5, dp_noise=0.0)
     assert "epsilon" not in results_csv([plain], [])
     path = tmp_path / "results.csv"
     path.write_text(results_csv([plain, noisy, clipped], []))
     found, _ = read_results_csv(path)
-    assert [network.privacy for network in found] == [None, Privacy(1.0, 7.5, 1e-5), Privacy(0.0)]
+    assert [network.privacy for network in found] == [None, Privacy(1.0, 7.5, 1e-5, 3), Privacy(0.0)]
+    assert "3 trainings" in str(found[1].privacy)
     path.write_text(path.read_text().replace("7.5", "-7.5"))
     with pytest.raises(UsageError, match="epsilon"):
         read_results_csv(path)
@@ -203,6 +209,9 @@ def test_trained_networks_record_what_they_guarantee(tmp_path: Path, entry: dict
     for job in plan.networks:
         found, spent = jobs.load_network(work.store, job), dp_epsilon(0.7, 8 / 36, 10 * (job.level + 1), 1e-5)
         assert (found.dp_noise, found.epsilon, found.delta) == (0.7, pytest.approx(spent, rel=1e-5), 1e-5)
+        assert found.epsilon is not None
+        assert found.epsilon >= spent  # it is an upper bound
+        assert found.dp_trainings == job.level + 1
         if job.level:
             state = load_file(work.store.job(job.key) / "model.safetensors")
             masks = unpack(load_file(work.store.job(job.key) / "masks.safetensors"))

@@ -10,7 +10,7 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import norm
 
 from lacewing.errors import UsageError
-from lacewing.metrics import dp_epsilon, dp_noise, dp_replaced, most_tpr, renyi_sampled_gaussian
+from lacewing.metrics import dp_epsilon, dp_noise, dp_replaced, most_tpr, renyi_sampled_gaussian, rounded_up
 from lacewing.results import Privacy
 
 CASES = [(256 / 60000, 1.1), (64 / 2500, 0.6), (0.01, 1.0), (0.9, 0.2), (0.5, 5.0), (0.3, 40.0), (0.0256, 0.00625)]
@@ -108,3 +108,10 @@ def test_an_epsilon_that_excludes_nothing_is_said_to_be_too_large():
         "; it is too large to exclude any attack: at 1 % FPR it allows a TPR of 100 %"
     )
     assert str(Privacy(9.0, 0.5, 1e-5)).endswith("; at 1 % FPR it allows an attack a TPR of at most 2.72 %")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "wanted"), [(5861.2, 4, 5862), (8.0, 4, 8), (0.14301, 3, 0.144), (0, 4, 0)]
+)
+def test_an_upper_bound_is_rounded_up(value, digits, wanted):
+    assert rounded_up(value, digits) == wanted

@@ -259,6 +259,7 @@ def _observe(
         dp_noise=privacy.noise if privacy is not None else None,
         epsilon=privacy.epsilon if privacy is not None else None,
         delta=privacy.delta if privacy is not None else None,
+        dp_trainings=privacy.trainings if privacy is not None else 1,
         curve=curve,
     )
     arrays = {

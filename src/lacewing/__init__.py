@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from lacewing.auditing import Audit as Audit
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_attribute as audit_attribute
+    from lacewing.auditing import audit_ranges as audit_ranges
     from lacewing.auditing import audit_scores as audit_scores
+    from lacewing.auditing import audit_usage as audit_usage
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
     from lacewing.sparsify import KSLinear as KSLinear
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "audit": "auditing",
     "audit_attribute": "auditing",
+    "audit_ranges": "auditing",
     "audit_scores": "auditing",
+    "audit_usage": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",
     "run": "study.run",
@@ -47,7 +51,7 @@ _HOMES = {
     "KSConv2d": "sparsify",
     "KSLinear": "sparsify",
 }
-_MODULES = ("attacks", "data", "metrics", "risk", "sparsify")
+_MODULES = ("attacks", "data", "metrics", "risk", "sets", "sparsify")
 __all__ = sorted([*_HOMES, *_MODULES])
 
 

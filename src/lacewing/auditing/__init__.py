@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from lacewing.auditing._model import audit as audit
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
+    from lacewing.auditing._sets import audit_ranges as audit_ranges
+    from lacewing.auditing._sets import audit_usage as audit_usage
 
 _HOMES = {
     "audit": "_model",
     "audit_attribute": "_attribute",
     "audit_attribute_files": "_files",
     "audit_model_files": "_files",
+    "audit_ranges": "_sets",
     "audit_scores": "_scores",
+    "audit_usage": "_sets",
     "Audit": "_result",
     "AttributeAudit": "_attribute",
 }

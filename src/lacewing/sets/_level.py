@@ -1,0 +1,121 @@
+"""Is any of a person's records a member? Scores of records, put together for each person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing import metrics
+from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Estimate, Floats
+
+RATES = (0.01, 0.001)
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """How well sets with a member are told from those without. Sets are the units of all intervals."""
+
+    what: str  # "groups", "ranges"
+    variant: str
+    score_S: Floats  # higher for sets with a member; private data, as scores of records are
+    member_S: Bools  # whether any of its records is a member
+    size_S: npt.NDArray[np.int64]  # records of each set
+    metrics: Mapping[str, Estimate | None]  # as `lacewing.metrics.summary`, without decisions
+    by_size: Estimate  # the AUC of the size alone: what a set's size gives away without a network
+
+    @property
+    def sentence(self) -> str:
+        """What was found, with n and intervals."""
+        auc = self.metrics["auc"]
+        assert auc is not None
+        n = f"n = {int(self.member_S.sum())} {self.what} with a member and {int((~self.member_S).sum())} without"
+        size = (
+            ""
+            if self.by_size.low <= 0.5 <= self.by_size.high
+            else (f" Their size alone has an AUC of {self.by_size.text()}, which no network gave away.")
+        )
+        if auc.low > 0.5:
+            return f"Leakage found: {self.what} with a member are told with an AUC of {auc.text()}; {n}.{size}"
+        return f"No leakage found above an AUC of {max(auc.high, 0.5):.3f} at {n}; other attacks may find more.{size}"
+
+
+def group_level(
+    score_N: npt.ArrayLike,
+    member_N: npt.ArrayLike,
+    group_N: npt.ArrayLike,
+    *,
+    how: Literal["any", "mean"] = "any",
+    null_Z: npt.ArrayLike | None = None,
+    mixed: Literal["refuse", "member"] = "refuse",
+) -> SetResult:
+    """Is any of a person's records a member? One score a group, from an attack's scores of its records.
+
+    "any" looks for one member among others: the smallest p-value of the group's records, corrected for their number
+    (Sidak), as -log(1 - (1 - p)^size), so that a large group has no higher score by its size. "mean" is the mean score,
+    which `lacewing.audit` takes for ``groups``; it is stronger where all records of a person were used.
+
+    Args:
+        score_N: higher for members.
+        member_N: whether each record was trained on.
+        group_N: whose each record is: whole numbers or words.
+        how: see above.
+        null_Z: for "any", scores of the same attack of records that the network did not train on, which the attacker
+            knows, such as those of a shadow network's non-members; the p-value of a score is the share of them that
+            reach it, one added to both. None: scores are standard normal at non-members, as those of ``lira-offline``.
+        mixed: groups with members and non-members: "refuse" them, or count each as "member", since one record is.
+
+    Raises:
+        UsageError: lengths differ, scores are not finite, a group is on both sides and ``mixed`` is "refuse", or one
+            kind of groups is missing.
+    """
+    score, member = np.asarray(score_N, np.float64), np.asarray(member_N)
+    group = np.asarray(group_N)
+    if not score.shape == member.shape == group.shape or score.ndim != 1:
+        raise UsageError(
+            f"scores {score.shape}, member {member.shape} and group {group.shape}: give one each a record."
+        )
+    if not np.isfinite(score).all():
+        raise UsageError("scores hold NaN or infinite values: give finite ones.")
+    _, code = np.unique(group, return_inverse=True)
+    size = np.bincount(code)
+    inside = np.bincount(code, member.astype(bool))
+    both = int(((inside > 0) & (inside < size)).sum())
+    if both and mixed != "member":
+        raise UsageError(
+            f"group: {both} groups hold members and non-members: keep each on one side, or say mixed='member', which "
+            "counts a group as a member as soon as one of its records is."
+        )
+    if how == "mean":
+        return of_sets("groups", "mean score", np.bincount(code, score) / size, inside > 0, size)
+    p = _p_values(score, null_Z)
+    least = np.ones(len(size))
+    np.minimum.at(least, code, p)
+    corrected = -np.expm1(size * np.log1p(-np.minimum(least, 1 - 1e-16)))
+    return of_sets("groups", "smallest p-value, Sidak", -np.log(np.maximum(corrected, 1e-300)), inside > 0, size)
+
+
+def of_sets(what: str, variant: str, score_S: Floats, member_S: Bools, size_S: npt.NDArray[Any]) -> SetResult:
+    """The success of one score a set. Raises `UsageError` where sets with, or without, a member are missing."""
+    if member_S.all() or not member_S.any():
+        raise UsageError(f"{int(member_S.sum())} of {len(member_S)} {what} hold a member: both kinds are needed.")
+    found = metrics.summary(score_S, member_S, None, fprs=RATES)
+    by_size = metrics.auc(size_S.astype(np.float64), member_S)
+    return SetResult(what, variant, score_S, member_S, size_S.astype(np.int64), found, by_size)
+
+
+def _p_values(score: Floats, null_Z: npt.ArrayLike | None) -> Floats:
+    """One-sided: how rarely a record that was not trained on reaches each score."""
+    if null_Z is None:
+        from scipy.special import ndtr
+
+        return np.asarray(ndtr(-score), np.float64)
+    null = np.sort(np.asarray(null_Z, np.float64))
+    if null.ndim != 1 or not len(null) or not np.isfinite(null).all():
+        raise UsageError(f"null_Z has shape {null.shape}: give finite scores of records that were not trained on.")
+    reached = len(null) - np.searchsorted(null, score, side="left")
+    return np.asarray((1 + reached) / (1 + len(null)), np.float64)

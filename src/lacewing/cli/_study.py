@@ -181,6 +181,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     if as_json:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
+        document["property"] = prepared.worlds()
         document |= {"precision": prepared.facts.get("precision"), "estimate": found, "notes": prepared.notes}
         print_json(document)
         return
@@ -198,6 +199,13 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     stops = sum(row["method"] == STOPPED for row in table)
     counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
     say(f"{counted}, {done} done; {len(prepared.slice.attacks)} attacks; folder {prepared.folder}")
+    if (worlds := prepared.worlds()) is not None:
+        say(
+            f"property '{worlds['of']}': {worlds['networks']:,} more networks, {worlds['done']:,} done, of "
+            f"{worlds['records']:,} records each; for every network and seed {worlds['each']} of each share of "
+            f"{', '.join(f'{share:g}' for share in worlds['shares'])}; {worlds['comparisons']} pairs of worlds to tell "
+            "apart"
+        )
     for note in prepared.notes:
         say(f"note: {note}")
     say(_estimate.as_text(found))

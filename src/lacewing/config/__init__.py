@@ -16,6 +16,7 @@ from lacewing.config._bounds import (
 from lacewing.config._checked import validated
 from lacewing.config._parts import Attacks, Data, Model, Part, Run, Signals, Train, canonical_key
 from lacewing.config._plain import DEEPEST, LONGEST_TEXT, plain
+from lacewing.config._property import REDRAWN, Property, PropertyOf
 from lacewing.config._tradeoff import CONTROLS, FEWEST_RECIPES, FEWEST_SEEDS, Comparison, Tradeoff
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FEWEST_RECIPES",
     "FEWEST_SEEDS",
     "LONGEST_TEXT",
+    "REDRAWN",
     "Attacks",
     "BadField",
     "BadLength",
@@ -33,6 +35,8 @@ __all__ = [
     "Data",
     "Model",
     "Part",
+    "Property",
+    "PropertyOf",
     "Run",
     "Signals",
     "Tradeoff",

@@ -19,6 +19,7 @@ from lacewing.data._groups import (
 )
 from lacewing.data._registry import Info, check, default_root, describe, load, names
 from lacewing.data._split import (
+    ROLES,
     Halves,
     Records,
     Role,
@@ -30,14 +31,17 @@ from lacewing.data._split import (
     random_halves,
     unused,
 )
+from lacewing.data._worlds import Pools, having, pools, world
 
 __all__ = [
     "DUPLICATES",
     "NO_ID",
+    "ROLES",
     "Dataset",
     "Facts",
     "Halves",
     "Info",
+    "Pools",
     "Records",
     "Role",
     "Split",
@@ -53,16 +57,19 @@ __all__ = [
     "four_way",
     "group_codes",
     "groups_of",
+    "having",
     "holdout",
     "load",
     "make_dataset",
     "merge_groups",
     "names",
     "normalisation",
+    "pools",
     "prepare",
     "random_halves",
     "row_hashes",
     "signs",
     "told",
     "unused",
+    "world",
 ]

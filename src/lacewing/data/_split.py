@@ -13,6 +13,7 @@ from lacewing.data._groups import Codes, deal, group_codes, pick
 from lacewing.errors import DataError
 
 Role = Literal["target", "shadow"]
+ROLES: tuple[Role, ...] = ("target", "shadow")
 Indices = npt.NDArray[np.int64]
 
 # Each use of randomness has a stream of its own, so that equal seeds never make two draws depend on each other.

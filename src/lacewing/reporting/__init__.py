@@ -23,6 +23,7 @@ from lacewing.reporting import (
     _page,
     _parts,
     _picks,
+    _property,
     _settings,
     _slopes,
     _stability,
@@ -83,7 +84,13 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
         _training.training(data, "loss"),
         _training.training(data, "accuracy"),
     ]
-    optional = (_frontier.figure(data), _why.figure(data), _stability.figure(data), _explained.figure(data))
+    optional = (
+        _frontier.figure(data),
+        _why.figure(data),
+        _property.figure(data),
+        _stability.figure(data),
+        _explained.figure(data),
+    )
     drawn += [each for each in optional if each is not None]
     if _matched.matched(data) is not None:
         drawn.append(_matched.figure(data))
@@ -133,6 +140,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         equal=_equal(data),
         stability=_stability.section(data),
         why=_why.section(data),
+        property=_property.section(data),
         why_not=data.mechanism if isinstance(data.mechanism, str) else "",
         on_the_way=_on_the_way(data),
         exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lacewing.attacks import Attack
     from lacewing.attacks.selfchecks import SelfCheck
     from lacewing.mechanism import Mechanism
+    from lacewing.property import PropertyFindings
     from lacewing.tradeoff.stability import Stability
 
 PAPER_ATTACK = "discriminator"
@@ -97,6 +98,7 @@ class ReportData:
     stability: Stability | None = None  # None: each seed has one initialisation
     runs: Runs = field(default_factory=Runs)  # empty: those above
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
+    property: PropertyFindings | None = None  # what networks tell of [property]
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
     again: str = ""  # the command that continues this very folder; empty: the one above

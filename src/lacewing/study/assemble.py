@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lacewing import data, risk
 from lacewing import mechanism as mechanisms
+from lacewing import property as inference
 from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, main_attack, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
 from lacewing.study.declared import Study
 from lacewing.study.folder import Recorded, attacks_of, damage, declaration, read_failed
-from lacewing.study.plan import AttackJob
+from lacewing.study.plan import AttackJob, Plan
+from lacewing.study.properties import properties
 from lacewing.study.result import Result
 from lacewing.study.stability import stability
 from lacewing.study.store import Store
@@ -55,7 +57,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     """
     study, plan, facts = known
     store = Store(folder)
-    done = [job for job in plan.networks if jobs.finished(store, job)]
+    done = [job for job in plan.audited if jobs.finished(store, job)]
     networks = [jobs.load_network(store, job) for job in done]
     damaged = (*elsewhere, *damage(store, study, plan))
     ran = [job for job in plan.attacks if jobs.attacked(store, job) and jobs.trained(store, job.target)]
@@ -77,7 +79,8 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     if counted is not None:
         signs = (*data.signs(counted, study.data.groups or ()), *signs)
     failed = read_failed(folder)
-    missing = len(plan.networks) - len(done) + len(plan.attacks) - len(attacks)
+    missing = len(plan.audited) - len(done) + len(plan.attacks) - len(attacks)
+    missing += _missing_of_property(store, plan)
     write_atomically(folder / "results.csv", results_csv(networks, attacks), within=folder)
     others = {name: each for name, each in by_attack.items() if each is not found}
     _write(folder, "tradeoff.json", as_json(found, declared, others) if found or declared else None)
@@ -95,6 +98,9 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         failed=failed,
     )
     _write(folder, "stability.json", None if spread is None else stability_json(spread))
+    told = properties(store, study, plan)
+    _write(folder, "property.csv", None if told is None else inference.as_csv(told.seeds))
+    _write(folder, "property.json", None if told is None else inference.as_json(told))
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     guarantees = {(n.network, n.privacy): None for n in networks if n.privacy is not None}
     signs = (*signs, *(f"The network '{network}' has {privacy}." for network, privacy in guarantees))
@@ -119,7 +125,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             again=_again(folder, study.name, facts, whole=not any(file.startswith("study.toml") for file in damaged)),
             data_digest=facts["data_digest"],
             looks={method: Look(**look) for method, look in facts.get("looks", {}).items()},
-            missing=len(plan.networks) - len(done),
+            missing=len(plan.audited) - len(done),
             tradeoffs=by_attack,
             answers=declared,
             refused=plan.refused,
@@ -130,6 +136,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             show_records=show_records,
             copies=counted.copies if counted is not None else None,
             mechanism=why,
+            property=told,
             epochs=epochs,
         ),
     )
@@ -148,6 +155,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         epochs,
         halves,
         spread,
+        property=told,
     )
 
 
@@ -158,6 +166,12 @@ def _write(folder: Path, name: str, content: str | Mapping[str, Any] | None) -> 
         return
     text = content if isinstance(content, str) else json.dumps(content, indent=1)
     write_atomically(folder / name, text, within=folder)
+
+
+def _missing_of_property(store: Store, plan: Plan) -> int:
+    """Networks and attacks of [property] that are not done."""
+    worlds = [job for job in plan.networks if job.world is not None and not jobs.trained(store, job)]
+    return len(worlds) + sum(not jobs.attacked(store, job) for job in plan.properties)
 
 
 def _again(folder: Path, name: str, facts: Mapping[str, Any], *, whole: bool) -> str:

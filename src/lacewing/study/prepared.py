@@ -71,6 +71,7 @@ class Prepared:
         self.work = replace(work, study=self.study)
         models = fingerprints(self.study)
         self.records = _facts(self.work)
+        _check_worlds(self.work)
         self.facts = self._facts(models)
         self.plan = make_plan(
             self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
@@ -140,7 +141,7 @@ class Prepared:
         Raises:
             UsageError: its settings cannot be met with so many records.
         """
-        found = ((job.network, jobs.guarantee(self.work, job)) for job in self.plan.networks)
+        found = ((job.network, jobs.guarantee(self.work, job)) for job in self.plan.audited)
         return [*dict.fromkeys(f"{network}: {privacy}." for network, privacy in found if privacy is not None)]
 
     @property
@@ -156,7 +157,7 @@ class Prepared:
         """
         _, old, facts = found
         store = Store(place)
-        keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.attacks)]
+        keys = [*(job.key for job in self.plan.networks), *(job.key for job in self.plan.readers)]
         if not any(store.read_job(key) for key in keys):
             alike = self.study.model_copy(update={"attacks": old.attacks, "run": old.run})  # these change no network
             why = unlike(self.facts, facts) or difference(old, alike) or "its seeds differ"
@@ -247,8 +248,24 @@ class Prepared:
                 "done": self.trained(job)
                 and all(probe in self.found or self.store.done(probe, "probe.npz") for _, probe in job.probes),
             }
-            for job in self.slice.networks
+            for job in self.slice.audited
         ]
+
+    def worlds(self) -> dict[str, Any] | None:
+        """What [property] adds to the plan, in numbers; None where the study declares none."""
+        declared = self.study.property
+        if declared is None:
+            return None
+        networks = [job for job in self.slice.networks if job.world is not None]
+        return {
+            "of": declared.of,
+            "shares": list(declared.worlds),
+            "records": declared.records,
+            "each": declared.networks,
+            "networks": len(networks),
+            "done": sum(self.trained(job) for job in networks),
+            "comparisons": len(self.slice.properties),
+        }
 
 
 def _facts(work: jobs.Workspace) -> data.Facts:
@@ -268,6 +285,23 @@ def _facts(work: jobs.Workspace) -> data.Facts:
     if records.group_N is not None:
         found = replace(found, groups=len(np.unique(records.group_N)))
     return found
+
+
+def _check_worlds(work: jobs.Workspace) -> None:
+    """Refuse a [property] whose training sets these records cannot make.
+
+    Raises:
+        UsageError: it names the field.
+    """
+    declared = work.study.property
+    if declared is None:
+        return
+    what = declared.what
+    for seed in work.study.run.seeds:
+        pools = data.pools(work.records, what.kind, what.number, seed, asked=declared.asked)
+        for role in data.ROLES:
+            for share in declared.worlds:
+                data.world(pools, role, share, declared.records, seed, 0)
 
 
 def _only(plan: Plan, terms: Mapping[str, str] | None) -> Plan:

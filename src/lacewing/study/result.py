@@ -14,6 +14,7 @@ from lacewing.config import Comparison, validated
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.mechanism import Mechanism
 from lacewing.metrics import Estimate
+from lacewing.property import PropertyFindings
 from lacewing.reporting import networks_figure, slope_sentence
 from lacewing.results import LABELS, AttackResult, NetworkResult, repeat, with_ends
 from lacewing.support import frames
@@ -104,8 +105,9 @@ class Result:
                 "predictors": how much of each leak each quantity of that table predicts; "temperature": the dense
                 networks with their logits divided by a number; "spreads": accuracy and AUC of each recipe, their spread
                 over splits and over initialisations; "collapsed": networks at chance or far below their recipe's
-                others; "overlaps": how much masks of two initialisations share; "answers": the declared questions, then
-                what the slope and the number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
+                others; "overlaps": how much masks of two initialisations share; "property": a row a recipe, pair of
+                worlds and attack, as property.json; "answers": the declared questions, then what the slope and the
+                number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
 
         Raises:
             UsageError: there is no such table, or pandas is not installed.
@@ -120,6 +122,7 @@ class Result:
             "networks": networks,
             "means": self._means(),
             "answers": answers,
+            "property": [] if self.property is None else [asdict(row) for row in self.property.rows],
             **{name: self._why(name) for name in ("mechanism", "predictors", "temperature")},
             **self._stable(),
             "notes": [{"kind": kind, "note": text} for kind, text in said],
@@ -229,6 +232,9 @@ class Result:
         lines += [f"FAILED: {entry(sentence)}" for sentence in self.failed]
         lines += lost_or_damaged(self.damaged)
         return "\n".join(lines)
+
+    # What networks tell of [property]; None: the study declares none. Below the methods, since it hides the built-in.
+    property: PropertyFindings | None = None
 
 
 def lost_or_damaged(damaged: Sequence[str]) -> list[str]:

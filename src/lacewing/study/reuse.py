@@ -27,7 +27,7 @@ def available(store: Store, plan: Plan, sources: Sequence[Store], *, weights: bo
     found = _available_networks(store, plan, sources, weights=weights)
     further: list[tuple[str, tuple[str, ...], tuple[NetworkJob, ...]]] = []
     further += [(probe, ("probe.npz",), (job,)) for job in plan.networks for _, probe in job.probes]
-    further += [(job.key, jobs.ATTACK_FILES, job.networks) for job in plan.attacks]
+    further += [(job.key, jobs.ATTACK_FILES, job.networks) for job in plan.readers]
     for key, files, networks in further:
         if store.done(key, *files):
             continue

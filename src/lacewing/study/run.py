@@ -163,7 +163,7 @@ def _drop_stale(prepared: Prepared) -> None:
 def _progress(prepared: Prepared) -> Progress:
     """The view of a run that starts, or goes on from what is finished and saved."""
     store, networks = prepared.store, prepared.slice.networks
-    attacks = [job for job in prepared.slice.attacks if not jobs.attacked(store, job)]
+    attacks = [job for job in prepared.slice.readers if not jobs.attacked(store, job)]
     trained = {job.key for job in networks if jobs.trained(store, job)}
     reached = jobs.reached(prepared.slice.sequences, trained, dict(store.unfinished()))
     begun = {job.id: reached[job.key][0] for job in networks}
@@ -283,7 +283,7 @@ def _run_attacks(store: Store, plan: Plan, before: Collection[str]) -> set[str]:
         A sentence for each attack that fails, but for those about which ``before`` has one.
     """
     failed = set()
-    for job in plan.attacks:
+    for job in plan.readers:
         if not jobs.attacked(store, job) and all(jobs.finished(store, network) for network in job.networks):
             try:
                 jobs.run_attack(store, job)
@@ -344,9 +344,9 @@ def _exportable(store: Store, plan: Plan, network: str) -> NetworkJob:
         UsageError: there is no such network, it is not trained yet, or its weights are gone.
     """
     name, *place = network.split("/")
-    found = [j for j in plan.networks if j.network == name and [j.role, j.repeat][: len(place)] == place]
+    found = [j for j in plan.audited if j.network == name and [j.role, j.repeat][: len(place)] == place]
     if not found or len(place) > 2:
-        known = {j.network for j in plan.networks} if not place else {j.id for j in plan.networks}
+        known = {j.network for j in plan.audited} if not place else {j.id for j in plan.audited}
         raise UsageError(f"no network '{network}' in {store.folder}; {did_you_mean(network, known)}")
     job = found[0]
     if not jobs.finished(store, job):

@@ -40,7 +40,7 @@ def status(folder: Path) -> dict[str, Any]:
         probe for j in plan.networks for _, probe in j.probes if probe in published and store.done(probe, "probe.npz")
     }
     done = [j for j in plan.networks if j.key in trained and all(probe in asked for _, probe in j.probes)]
-    attacked = [job for job in plan.attacks if job.key in published and store.done(job.key, *jobs.ATTACK_FILES)]
+    attacked = [job for job in plan.readers if job.key in published and store.done(job.key, *jobs.ATTACK_FILES)]
     saved = {key: progress for key, progress in store.unfinished() if key not in trained}
     running = under_way(folder)
     reached = jobs.reached(plan.sequences, trained, saved)
@@ -50,7 +50,7 @@ def status(folder: Path) -> dict[str, Any]:
         "study": study.name,
         "running": running,
         "networks": {"planned": len(plan.networks), "done": len(done)},
-        "attacks": {"planned": len(plan.attacks), "done": len(attacked)},
+        "attacks": {"planned": len(plan.readers), "done": len(attacked)},
         "epochs": {"planned": epochs_planned, "done": epochs_done},
         "methods": _by_method(plan.networks, done),
         "in_work": [{**progress, "age": _age(progress)} for progress in saved.values()],

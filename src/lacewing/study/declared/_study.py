@@ -14,6 +14,7 @@ from lacewing.config import (
     Data,
     Model,
     Part,
+    Property,
     Run,
     Signals,
     Tradeoff,
@@ -49,6 +50,7 @@ class Study(Part):
     signals: Signals = Signals()
     attacks: Attacks = Attacks()
     tradeoff: Tradeoff = Tradeoff()
+    property: Property | None = None
     run: Run = Run()
     _places: tuple[int, ...] = PrivateAttr(default=())
 
@@ -134,6 +136,7 @@ class Study(Part):
                     f"train.stack = {train.stack} needs networks with as many records each, and data.groups makes "
                     "their numbers differ; set train.stack to 1, or leave data.groups out"
                 )
+        self._worlds_stack(network, train, model, where)
         if network.level_families and "levels" not in network.traits:
             raise ValueError(
                 f"{where}.level_families: networks of method '{network.method}' have no levels; leave it out"
@@ -148,6 +151,7 @@ class Study(Part):
         """Refuse, before a plan is made, one of more networks than any study has; ``each``: of a seed and a role."""
         seeds = len(self.run.seeds)
         planned = each * seeds * self.run.inits * (2 if self.data.split == "four-way" else 1)
+        self._worlds_fit(planned, each)
         if planned > MOST_NETWORKS:
             repeats = "run.seeds" if self.run.inits == 1 else "run.seeds and run.inits"
             raise ValueError(
@@ -158,6 +162,35 @@ class Study(Part):
             raise ValueError(
                 f"run.seeds: {planned:,} networks of {seeds:,} seeds make {planned * seeds:,} pairs of a network and "
                 f"a reference: at most {MOST_PAIRS:,}, since attacks read them all; name fewer seeds"
+            )
+
+    def _worlds_fit(self, planned: int, each: int) -> None:
+        """Refuse worlds of more networks than any study has, or that cannot be drawn."""
+        found = self.property
+        if found is None:
+            return
+        worlds = each * len(self.run.seeds) * len(found.worlds) * found.networks
+        if planned + worlds > MOST_NETWORKS:
+            raise ValueError(
+                f"property.networks: {worlds:,} networks ({found.networks} of each of {len(found.worlds)} worlds, seed "
+                f"and recipe) beside {planned:,} others: at most {MOST_NETWORKS:,}; lower it, or name fewer shares, "
+                "seeds or networks"
+            )
+        if self.data.groups:
+            raise ValueError(
+                "property: training sets of a given share are drawn record by record, and data.groups keeps records "
+                "together; leave one of them out"
+            )
+
+    def _worlds_stack(self, network: Method, train: Train, model: Model, where: str) -> None:
+        """Refuse stacks of networks of [property] that this entry's training does not allow."""
+        asked = self.property.stack if self.property is not None else None
+        if asked is None or asked == 1 or not network.stackable:
+            return
+        if network.source is not None or model.name != "mlp" or train.precision == "bf16" or train.augment:
+            raise ValueError(
+                f"property.stack = {asked} needs model.name = 'mlp', fp32 and no train.augment, which {where} has not; "
+                "leave it out"
             )
 
     def model_of(self, network: Method, where: str = "model") -> Model:

@@ -49,7 +49,7 @@ class Performer:
         plan = make_plan(work.study, data_digest=work.digest, models=found, attacks=work.attacks)
         self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
-        self.attacks = {job.key: job for job in plan.attacks}
+        self.attacks = {job.key: job for job in plan.readers}
 
     def perform(self, task: dict[str, Any]) -> Event:
         """Do a task, ``{"kind": ..., "keys": ...}``; returns the event of its end: done, stopped or failed."""
@@ -109,6 +109,7 @@ def reporter(send: Callable[[Event], None]) -> jobs.Report:
                 "epochs": job.last_epoch,
                 "loss": epoch.loss,
                 "accuracy": epoch.accuracy,
+                "many": job.world is not None,
             }
         )
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lacewing import errors
 from lacewing.study import jobs
-from lacewing.study.plan import AttackJob, NetworkJob, Plan
+from lacewing.study.plan import AttackJob, NetworkJob, Plan, PropertyJob
 from lacewing.study.store import Store
 
 Event = dict[str, Any]
@@ -105,7 +105,7 @@ class Pool:
         """Do everything that is not done yet; returns when nothing more can be done."""
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
-        self.waiting = [*self._sequences(plan), *self._attacks(plan.attacks)]
+        self.waiting = [*self._sequences(plan), *self._attacks(plan.readers)]
         self.names = plan.names
         self._note_damage(self.store.damaged)
         if not self.waiting:
@@ -147,7 +147,7 @@ class Pool:
                 tasks.append(Task(kind, tuple(job.key for job in networks), missing[0].id, cost, needs))
         yield from sorted(tasks, key=lambda task: -task.cost)  # the longest first, so that none is left for the end
 
-    def _attacks(self, attacks: Sequence[AttackJob]) -> Iterator[Task]:
+    def _attacks(self, attacks: Sequence[AttackJob | PropertyJob]) -> Iterator[Task]:
         for job in attacks:
             if not jobs.attacked(self.store, job):
                 yield Task("attack", (job.key,), job.id, 0, frozenset(network.key for network in job.networks))

@@ -90,7 +90,7 @@ class Progress:
         if self.live:
             self.live.network(event["job"], event["epoch"], event["epochs"], figures)
             self.live.overall(self.done, left)
-        elif event["epoch"] == event["epochs"] or self.clock() - self.said > _SILENCE:
+        elif (event["epoch"] == event["epochs"] and not event.get("many")) or self.clock() - self.said > _SILENCE:
             self.said = self.clock()
             share = min(self.done / max(self.epochs, 1), 1.0)
             self._say(

@@ -83,7 +83,7 @@ def pool(
         actor = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
-        keys = frozenset(job.key for job in plan.networks) | {job.key for job in plan.attacks}
+        keys = frozenset(job.key for job in plan.networks) | {job.key for job in plan.readers}
         setup = {"study": study.as_dict(), "device": device, "keep": keep, "keys": keys}
         shared = ray.put(dataset)
         store = Store(folder)
@@ -199,7 +199,7 @@ class _Remote:
     def __init__(self, ray: Any, actor: Any, store: Store, plan: Plan) -> None:
         self.ray, self.actor, self.store = ray, actor, store
         self.networks = {job.key: job for job in plan.networks}
-        self.attacks = {job.key: job for job in plan.attacks}
+        self.attacks = {job.key: job for job in plan.readers}
         self.events: Any = None
         self.why: str | None = None
 

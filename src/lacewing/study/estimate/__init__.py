@@ -151,12 +151,13 @@ def _seconds_here(
     """From a network to the seconds that it takes here: its training, and its answers at ``forward`` seconds each."""
     from lacewing.study.estimate._calibrate import Kind
 
-    members, asked = _members(prepared), _asked(prepared)
+    asked = _asked(prepared)
 
     def seconds(job: NetworkJob) -> float:
-        kind = Kind.of(job)
+        kind, members = Kind.of(job), _members(prepared, job)
         steps = math.ceil(members * (1 - job.train.holdout) / kind.batch_size)
-        return left[job.key] * steps * step_of[kind] + asked * forward
+        answers = asked if job.world is None else members + _asked_of_worlds(prepared)
+        return left[job.key] * steps * step_of[kind] + answers * forward
 
     return seconds
 
@@ -173,7 +174,7 @@ def _there(
     from lacewing.study.estimate import _machines
     from lacewing.study.estimate._calibrate import Kind
 
-    machine, facts, members = _machines.MACHINES[name], prepared.facts, _members(prepared)
+    machine, facts = _machines.MACHINES[name], prepared.facts
     met: dict[Kind, tuple[float, str]] = {}
 
     def precision(job: NetworkJob) -> str:
@@ -181,7 +182,7 @@ def _there(
         return "bf16" if asked != "fp32" and job.train.stack == 1 and "bf16" in machine.peaks.flops else "fp32"
 
     def seconds(job: NetworkJob) -> float:
-        kind = replace(Kind.of(job), precision=precision(job), pruned=False)
+        kind, members = replace(Kind.of(job), precision=precision(job), pruned=False), _members(prepared, job)
         batch = min(kind.batch_size, members)
         if kind not in costs:
             costs[kind] = _machines.count(kind, prepared.study, facts["shape"], facts["classes"], batch)
@@ -203,10 +204,19 @@ def _there(
     }
 
 
-def _members(prepared: Prepared) -> int:
-    """The records that each network is trained on, those held out for tuning with them."""
+def _members(prepared: Prepared, job: NetworkJob | None = None) -> int:
+    """The records that a network is trained on, those held out for tuning with them; None: one of the study's split."""
+    declared = prepared.study.property
+    if job is not None and job.world is not None and declared is not None:
+        return declared.records
     first = prepared.slice.networks[0]
     return len(prepared.work.split(first.seed).members(first.role))
+
+
+def _asked_of_worlds(prepared: Prepared) -> int:
+    """How many records a network of [property] is asked that none of its seed is trained on."""
+    declared = prepared.study.property
+    return 0 if declared is None else round(declared.asked * len(prepared.work.records))
 
 
 def _asked(prepared: Prepared) -> int:

@@ -9,10 +9,11 @@ from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
 from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.study.jobs._stack import run_stack
-from lacewing.study.jobs._stored import load_attacks, load_network, load_signals
+from lacewing.study.jobs._stored import load_attacks, load_network, load_signals, load_told, load_world
 from lacewing.study.jobs._trial import try_networks
 from lacewing.study.jobs._weights import check_count, mask_file
 from lacewing.study.jobs._workspace import Keep, Report, Workspace
+from lacewing.study.jobs._worlds import tell_apart, world_members
 
 __all__ = [
     "ATTACK_FILES",
@@ -30,6 +31,8 @@ __all__ = [
     "load_attacks",
     "load_network",
     "load_signals",
+    "load_told",
+    "load_world",
     "mask_file",
     "own_epochs",
     "plain_model",
@@ -38,6 +41,8 @@ __all__ = [
     "run_attack",
     "run_sequence",
     "run_stack",
+    "tell_apart",
     "trained",
     "try_networks",
+    "world_members",
 ]

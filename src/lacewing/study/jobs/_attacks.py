@@ -14,14 +14,17 @@ import numpy.typing as npt
 
 from lacewing.attacks import Evidence, FirstLayer, Observed, Population, References, perform
 from lacewing.study.jobs._stored import POPULATION, SCORES, load_network, load_probe, load_signals
-from lacewing.study.plan import AttackJob, NetworkJob, Side, asked
+from lacewing.study.jobs._worlds import tell_apart
+from lacewing.study.plan import AttackJob, NetworkJob, PropertyJob, Side, asked
 from lacewing.study.store import Store
 
 FILES = ("metrics.json", "scores.npz")  # what an attack leaves
 
 
-def run_attack(store: Store, job: AttackJob) -> None:
+def run_attack(store: Store, job: AttackJob | PropertyJob) -> None:
     """Run an attack on the stored signals of its target and the networks beside it, and publish metrics and scores."""
+    if isinstance(job, PropertyJob):
+        return tell_apart(store, job)
     target = load_network(store, job.target)
     result = perform(job.entry, gather(store, job), target, seed=job.seed)
     seen = load_signals(store, job.target)
@@ -61,7 +64,7 @@ def gather(store: Store, job: AttackJob) -> Evidence:
     )
 
 
-def attacked(store: Store, job: AttackJob) -> bool:
+def attacked(store: Store, job: AttackJob | PropertyJob) -> bool:
     """Whether an attack's results are there, unaltered."""
     return store.done(job.key, *FILES)
 

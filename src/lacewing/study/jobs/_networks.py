@@ -303,10 +303,11 @@ def _train(
     from lacewing.training.loop import stream, train
 
     kept, _, _ = members(work, job)
+    records = work.records_of(job)
     return train(
         model,
-        work.records.x[kept],
-        work.records.y[kept],
+        records.x[kept],
+        records.y[kept],
         job.train,
         normalisation=work.normalisation,
         seed=stream(*job.stream("train")),

@@ -20,6 +20,7 @@ from lacewing.errors import DivergedError, UsageError
 from lacewing.results import Epoch, NetworkResult, Privacy
 from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
+from lacewing.study.jobs._worlds import observe_world, world_members
 from lacewing.study.plan import NetworkJob
 
 if TYPE_CHECKING:
@@ -33,8 +34,14 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 def members(
     work: Workspace, job: NetworkJob
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], data.Split | data.Halves]:
-    """Records that the network trains on, those held out of them for tuning, and the whole split."""
+    """Records that the network trains on, those held out of them for tuning, and the whole split.
+
+    Those of a network of [property] are indices into `Workspace.records_of`, and no part of the split.
+    """
     split = work.split(job.seed)
+    if job.world is not None:
+        kept, held = data.holdout(world_members(work, job), job.train.holdout, job.seed)
+        return kept, held, split
     inside, codes = split.members(job.role), work.records.group_N
     groups = None if codes is None else codes[inside]
     kept, held = data.holdout(inside, job.train.holdout, job.seed, groups=groups)
@@ -82,7 +89,8 @@ def publish(
     from lacewing.training.checkpoints import load_sealed, save_tensors
 
     folder = work.store.work(job.key)
-    result, arrays = _observe(work, job, model, tuple(curve), guard)
+    observed = _observe if job.world is None else observe_world
+    result, arrays = observed(work, job, model, tuple(curve), guard)
 
     def write(folder_: Path) -> None:
         save_tensors(folder_ / "model.safetensors", model.state_dict())

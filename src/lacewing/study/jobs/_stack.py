@@ -138,12 +138,13 @@ def _train(
 
     states = _checkpoints(work, jobs, models)
     members_KM = np.stack([members(work, jobs[place])[0] for place in places])
+    records = work.records_of(jobs[0])  # a stack of [property] is of one seed
     trainer = jobs[0].spec.trainer(train, members_KM.shape[1])
     assert trainer is None or isinstance(trainer, StackTrainer)  # of a method that is stackable
     found = train_stack(
         stacked,  # type: ignore[arg-type]
-        work.records.x,
-        work.records.y,
+        records.x,
+        records.y,
         members_KM,
         train,
         normalisation=work.normalisation,

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lacewing.errors import FolderError, UsageError
 from lacewing.metrics import Estimate
+from lacewing.property import Measured
 from lacewing.results import METRICS, AttackResult, NetworkResult, impossible
-from lacewing.study.plan import AttackJob, NetworkJob
+from lacewing.study.plan import AttackJob, NetworkJob, PropertyJob
 from lacewing.study.store import Store
 from lacewing.support.files import read_bounded
 from lacewing.support.formats import JSON_BYTES, Arrays, read_arrays
@@ -23,6 +24,8 @@ from lacewing.support.formats import JSON_BYTES, Arrays, read_arrays
 # The arrays that jobs publish: the kinds of their elements. The letters after the last underscore are the axes.
 _KINDS = {
     **dict.fromkeys(("member_N", "audited_N", "canary_N", "redrawn_N", "hit_N", "correct_N", "right_NQ"), "b"),
+    **dict.fromkeys(("has_N", "second_M"), "b"),
+    **dict.fromkeys(("weights_W", "fixed_F", "layers_L", "hidden_H", "inputs_I", "classes_K", "score_AM"), "f"),
     **dict.fromkeys(("part_N", "label_N", "record_N", "group_N", "population_label_Z"), "iu"),
     **dict.fromkeys(("logits_NC", "sensitivity_N", "phi_NQ", "right_NS", "score_N", "confidence_N"), "f"),
     **dict.fromkeys(("gradient_N2", "boundary_N", "layer_NF"), "f"),
@@ -53,6 +56,48 @@ class _Attack(BaseModel):
     n_nonmembers: _Count
     metrics: dict[str, tuple[float, float, float] | None]
     notes: dict[str, Any]
+
+
+class _Told(BaseModel):
+    """What metrics.json of a job of [property] says of one attack."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    attack: Annotated[str, Field(max_length=200)]
+    chosen: Annotated[str, Field(max_length=200)]
+    first: Annotated[int, Field(ge=1, lt=2**31)]
+    second: Annotated[int, Field(ge=1, lt=2**31)]
+    first_said: Annotated[float, Field(ge=0)]
+    second_said: Annotated[float, Field(ge=0)]
+    auc: Annotated[float, Field(ge=0, le=1)]
+
+
+class Property(BaseModel):
+    """metrics.json of a job of [property]."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    told: list[_Told]
+    density: Annotated[float, Field(gt=0)]
+    train_accuracy: Annotated[float, Field(ge=0, le=1)]
+    test_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+    def counts(self) -> list[tuple[str, str, Measured]]:
+        """The attack, what it looked at, and its decisions."""
+        return [(t.attack, t.chosen, Measured(**t.model_dump(exclude={"attack", "chosen"}))) for t in self.told]
+
+
+def load_told(store: Store, job: PropertyJob) -> Property:
+    """The result of a finished job of [property]. Raises `FolderError`, see ``load_network``."""
+    path = store.need(job.key, "metrics.json")
+    try:
+        found = Property.model_validate_json(read_bounded(path, JSON_BYTES))
+    except (ValidationError, UsageError) as error:
+        raise _foreign(path, error) from None
+    sizes = (len(job.first), len(job.second))
+    if any((t.first, t.second) != sizes or t.first_said > t.first or t.second_said > t.second for t in found.told):
+        raise FolderError(f"{path} does not fit {job.id}; {_MEND}")
+    return found
 
 
 def load_network(store: Store, job: NetworkJob) -> NetworkResult:
@@ -133,6 +178,12 @@ def load_signals(store: Store, network: NetworkJob) -> Mapping[str, npt.NDArray[
     """What a finished network answered. Raises `FolderError`, see ``load_network``."""
     needed = ("part_N", "member_N", "audited_N", "label_N", "record_N", "logits_NC", "sensitivity_N")
     return _cached(store.need(network.key, "signals.npz"), needed)
+
+
+def load_world(store: Store, network: NetworkJob) -> Arrays:
+    """What a finished network of [property] answered. Raises `FolderError`, see ``load_network``."""
+    needed = ("record_N", "label_N", "has_N", "logits_NC", "weights_W", "fixed_F")
+    return _arrays(store.need(network.key, "signals.npz"), needed)
 
 
 def load_probe(store: Store, network: NetworkJob, kind: str) -> Mapping[str, npt.NDArray[Any]]:

@@ -43,6 +43,7 @@ class Workspace:
     recordings: Recordings | None = None  # of training steps; None: these run one operation after another
     groups: npt.NDArray[np.int64] | None = None  # codes of the data set's records; None: the study has no groups
     _splits: dict[int, data.Split | data.Halves] = field(default_factory=dict)  # by seed, those that were made
+    _pools: dict[int, data.Pools] = field(default_factory=dict)
 
     @classmethod
     def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
@@ -88,11 +89,33 @@ class Workspace:
         """
         drawn, n, groups = self.study.data, len(self.records), self.records.group_N
         if seed not in self._splits:
-            while len(self._splits) >= _KEPT:
-                del self._splits[next(iter(self._splits))]
+            _forget(self._splits)
             self._splits[seed] = (
                 data.four_way(n, seed, groups=groups)
                 if drawn.split == "four-way"
                 else data.random_halves(n, seed, population=drawn.population, data_seed=drawn.seed, groups=groups)
             )
         return self._splits[seed]
+
+    def pools(self, seed: int) -> data.Pools:
+        """The records that networks of [property] of one seed are trained on, and those that they are asked.
+
+        Raises:
+            UsageError: the records cannot be cut so.
+        """
+        declared = self.study.property
+        assert declared is not None
+        if seed not in self._pools:
+            _forget(self._pools)
+            what = declared.what
+            self._pools[seed] = data.pools(self.records, what.kind, what.number, seed, asked=declared.asked)
+        return self._pools[seed]
+
+    def records_of(self, job: NetworkJob) -> data.Records:
+        """The records that a network's members are indices into: the study's, or those of its seed's pools."""
+        return self.records if job.world is None else self.pools(job.seed).records
+
+
+def _forget(made: dict[int, Any]) -> None:
+    while len(made) >= _KEPT:
+        del made[next(iter(made))]

@@ -9,15 +9,18 @@ from lacewing.attacks import ATTACKS, Attack
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
 from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings
-from lacewing.study.plan._jobs import AttackJob, NetworkJob, Plan, Side
-from lacewing.study.plan._networks import fingerprints, imposed_sequences, probed, sequences_of
+from lacewing.study.plan._jobs import AttackJob, NetworkJob, Plan, PropertyJob, Side, World
+from lacewing.study.plan._networks import fingerprints, imposed_sequences, probed, sequences_of, world_sequences
 from lacewing.study.plan._only import only
+from lacewing.study.plan._worlds import property_jobs
 
 __all__ = [
     "AttackJob",
     "NetworkJob",
     "Plan",
+    "PropertyJob",
     "Side",
+    "World",
     "asked",
     "fingerprints",
     "make_plan",
@@ -67,7 +70,8 @@ def make_plan(
         for target, each in zip(targets, found, strict=True):
             if isinstance(each, Refusal):
                 refused[target.network, name] = each.why
-    return Plan(tuple(sequences), tuple(planned), refused)
+    worlds = world_sequences(study, data_digest=data_digest, models=models)
+    return Plan((*sequences, *worlds), tuple(planned), refused, tuple(property_jobs(study, worlds)))
 
 
 def unavailable(study: Study) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lacewing.attacks import Attack
 from lacewing.config import Model, Train
@@ -12,6 +12,13 @@ from lacewing.methods import Method, Step
 from lacewing.results import Kind, Role, repeat
 
 KEYS = 1  # in every job key; raised whenever an old job would mean something else
+
+
+class World(NamedTuple):
+    """Where the training records of a network of [property] come from: the share of the property, and which draw."""
+
+    share: float
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class NetworkJob:
     name: str = ""  # where it is not the step's: a shadow under an imposed mask
     init: int = 0  # which initialisation and order of training on the seed's split
     own: str = ""  # what its key is made from, but for stacks: no other network shares it
+    world: World | None = None  # of [property]: its records are no split's; the attacker's own are shadows
 
     @property
     def network(self) -> str:
@@ -71,7 +79,8 @@ class NetworkJob:
     @property
     def id(self) -> str:
         """As in results: ``imp-03/target/0``, of a later initialisation ``imp-03/target/0.1``."""
-        return f"{self.network}/{self.role}/{self.repeat}"
+        found = f"{self.network}/{self.role}/{self.repeat}"
+        return found if self.world is None else f"{found}/{self.world.share:g}-{self.world.number}"
 
     @property
     def repeat(self) -> str:
@@ -81,11 +90,13 @@ class NetworkJob:
     def stream(self, use: str) -> tuple[Any, ...]:
         """What names a random stream of the network: seed, role and use; and, from the second on, its initialisation.
 
-        The records that it trains on follow from the seed alone. Networks of one seed and role share streams, so that
-        they differ by their recipes alone. The training of a network with a guarantee has a stream of its own, since
-        guarantees compose only where noise and batches are independent.
+        The records that it trains on follow from the seed alone, and from its world if it has one. Networks of one seed
+        and role share streams, so that they differ by their recipes alone. The training of a network with a guarantee
+        has a stream of its own, since guarantees compose only where noise and batches are independent.
         """
-        names = (self.seed, self.role, use, *([self.init] if self.init else []))
+        more: list[Any] = [self.init] if self.init else []
+        more += ["world", *self.world] if self.world is not None else []
+        names = (self.seed, self.role, use, *more)
         return (*names, self.own) if use == "train" and self.spec.accounted else names
 
     @property
@@ -139,6 +150,37 @@ class AttackJob:
 
 
 @dataclass(frozen=True, slots=True)
+class PropertyJob:
+    """Tell two worlds of a recipe and seed apart: by the attacker's own networks of both, for those that are attacked.
+
+    Its networks have one recipe and one seed; ``pair`` holds the shares of the first and the second world.
+    """
+
+    key: str
+    seed: int
+    pair: tuple[float, ...]
+    own_first: tuple[NetworkJob, ...]
+    own_second: tuple[NetworkJob, ...]
+    first: tuple[NetworkJob, ...]
+    second: tuple[NetworkJob, ...]
+
+    @property
+    def networks(self) -> tuple[NetworkJob, ...]:
+        """Every network whose answers it reads."""
+        return (*self.own_first, *self.own_second, *self.first, *self.second)
+
+    @property
+    def network(self) -> str:
+        """The name of the recipe's networks."""
+        return self.first[0].network
+
+    @property
+    def id(self) -> str:
+        """As progress names it: ``property 0.1/0.2 of imp-03, seed 0``."""
+        return f"property {self.pair[0]:g}/{self.pair[1]:g} of {self.network}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Sequences of networks (the levels of IMP behind the dense network, or a single network), and the attacks on them.
 
@@ -148,6 +190,7 @@ class Plan:
     sequences: tuple[tuple[NetworkJob, ...], ...]
     attacks: tuple[AttackJob, ...]
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    properties: tuple[PropertyJob, ...] = ()
 
     @property
     def networks(self) -> tuple[NetworkJob, ...]:
@@ -155,9 +198,19 @@ class Plan:
         return tuple(job for sequence in self.sequences for job in sequence)
 
     @property
+    def audited(self) -> tuple[NetworkJob, ...]:
+        """The networks that results.csv and the attacks are about: all but those of [property]."""
+        return tuple(job for job in self.networks if job.world is None)
+
+    @property
+    def readers(self) -> tuple[AttackJob | PropertyJob, ...]:
+        """The jobs that read what networks answered."""
+        return (*self.attacks, *self.properties)
+
+    @property
     def names(self) -> dict[str, str]:
         """What people call each job, by its key: networks, the questions to them, attacks."""
-        found = {job.key: job.id for job in self.networks} | {job.key: job.id for job in self.attacks}
+        found = {job.key: job.id for job in self.networks} | {job.key: job.id for job in self.readers}
         return found | {key: f"the probe ({kind}) of {job.id}" for job in self.networks for kind, key in job.probes}
 
     @property

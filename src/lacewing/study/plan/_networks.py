@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lacewing.config import canonical_key
+from lacewing.config import Train, canonical_key
 from lacewing.errors import UsageError
 from lacewing.methods import Method, Step
 from lacewing.models import fingerprint
 from lacewing.results import Role
 from lacewing.study.declared import Study, in_order, kind_of
 from lacewing.study.plan._attacks import Networks
-from lacewing.study.plan._jobs import KEYS, NetworkJob
+from lacewing.study.plan._jobs import KEYS, NetworkJob, World
+from lacewing.study.plan._worlds import world_config, worlds_of
 
 
 def fingerprints(study: Study) -> dict[str, dict[str, Any]]:
@@ -39,12 +40,7 @@ def sequences_of(
     ``models`` holds by name of an entry what identifies its model, see `lacewing.models.fingerprint`; "" is the
     study's, which serves all entries that are not named.
     """
-    common = {
-        "schema": KEYS,
-        "kind": "network",
-        "data": {**_drawn(study), "digest": data_digest},
-        "signals": study.signals.model_dump(mode="json", include={"noise", "draws"}),
-    }
+    common = _common(study, data_digest)
     # Under random-halves every network is a target, and the others are its references.
     roles: tuple[Role, ...] = ("target", "shadow") if study.data.split == "four-way" else ("target",)
     entries = in_order(study)
@@ -55,6 +51,34 @@ def sequences_of(
         for role in roles
         for sequence in _sequences(study, entries, common, models, role, seed, init)
     ]
+
+
+def world_sequences(
+    study: Study, *, data_digest: str, models: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[NetworkJob, ...]]:
+    """The sequences of the networks of [property]: those that are attacked, and the attacker's own as shadows."""
+    if study.property is None:
+        return []
+    common = _common(study, data_digest)
+    roles: tuple[Role, ...] = ("target", "shadow")
+    entries, worlds = in_order(study), worlds_of(study.property)
+    return [
+        sequence
+        for seed in study.run.seeds
+        for role in roles
+        for place, world in enumerate(worlds)
+        for sequence in _sequences(study, entries, common, models, role, seed, 0, (place, world))
+    ]
+
+
+def _common(study: Study, data_digest: str) -> dict[str, Any]:
+    """What the keys of all networks are made from."""
+    return {
+        "schema": KEYS,
+        "kind": "network",
+        "data": {**_drawn(study), "digest": data_digest},
+        "signals": study.signals.model_dump(mode="json", include={"noise", "draws"}),
+    }
 
 
 def _drawn(study: Study) -> dict[str, Any]:
@@ -73,16 +97,17 @@ def _sequences(
     role: Role,
     seed: int,
     init: int,
+    of_world: tuple[int, World] | None = None,
 ) -> Iterator[tuple[NetworkJob, ...]]:
     """Entries that start from a dense network share it where the study trains one alike, all in one sequence.
 
-    ``entries``: those of the study, see `in_order`.
+    ``entries``: those of the study, see `in_order`; ``of_world``: of networks of [property], and its place among them.
     """
 
     named: dict[str, NetworkJob] = {}
 
     def job(entry: Method, of: Method, step: Step, stack: str | None = None) -> NetworkJob:
-        train, mask = study.train_of(of), None if of.mask_of is None else named[of.mask_of]
+        train, mask = _train_of(study, of, of_world), None if of.mask_of is None else named[of.mask_of]
         method = dict(step.key) if of.source is None else {**step.key, "source": of.source}
         model = models.get(entry.entry, models[""])
         config = {**common, "model": model, "method": method, "train": train.identity(), "role": role, "seed": seed}
@@ -90,11 +115,13 @@ def _sequences(
             config["init"] = init
         if mask is not None:
             config["mask"] = mask.key
+        if of_world is not None and study.property is not None:
+            config["world"] = world_config(study.property, of_world[1])
         own = canonical_key({**config, "train": train.model_copy(update={"stack": 1}).identity()})
         if train.stack > 1:
-            place = study.run.seeds.index(seed) * study.run.inits + init
+            place = study.run.seeds.index(seed) * study.run.inits + init if of_world is None else of_world[0]
             number, config["place"] = divmod(place, train.stack)
-            stack = stack or f"{step.network}/{role}/{number}"
+            stack = stack or f"{step.network}/{role}/{number}" + f"/property/{seed}" * (of_world is not None)
         return NetworkJob(
             canonical_key(config),
             role,
@@ -110,6 +137,7 @@ def _sequences(
             kind=kind_of(study, entry) if of is entry else "control",
             init=init,
             own=own,
+            world=None if of_world is None else of_world[1],
         )
 
     sequences: dict[str, list[NetworkJob]] = {}
@@ -128,6 +156,13 @@ def _sequences(
                     "step a key of its own."
                 )
     yield from (tuple(sequence) for sequence in sequences.values())
+
+
+def _train_of(study: Study, entry: Method, of_world: tuple[int, World] | None) -> Train:
+    """An entry's training; networks of [property] may be trained in larger stacks."""
+    train = study.train_of(entry)
+    stack = None if of_world is None or study.property is None else study.property.stack
+    return train if stack is None else train.model_copy(update={"stack": stack if entry.stackable else 1})
 
 
 def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]]) -> list[tuple[NetworkJob, ...]]:

@@ -42,7 +42,9 @@ def only(plan: Plan, terms: Mapping[str, str]) -> Plan:
     # A slice needs nothing of others: a mask to impose comes from a network of its own or the network waits.
     sequences = [c for c in sequences if not c[0].imposed or {job.key for job in c[0].needs} <= keys]
     keys = {job.key for sequence in sequences for job in sequence}
-    return Plan(tuple(sequences), tuple(a for a in plan.attacks if all(job.key in keys for job in a.networks)))
+    attacks = tuple(a for a in plan.attacks if all(job.key in keys for job in a.networks))
+    properties = tuple(p for p in plan.properties if all(job.key in keys for job in p.networks))
+    return Plan(tuple(sequences), attacks, properties=properties)
 
 
 def _sequences(plan: Plan, asked: Container[str]) -> list[tuple[NetworkJob, ...]]:

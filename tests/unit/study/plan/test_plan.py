@@ -412,6 +412,14 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "8e2901a274fa439abdd3a31e8b7bc7b4ed5c7ccef1ad77649b5f8dc74bf4cd87",
             "de668dc0bc73829988fd6df70e5d46725b866f428e0a7a53251dc68f31ab572c",
         ),
+        "property": (
+            "95545c525e0c7c3db7eb1719529ee4772d65324730c2e53e1c22f70c9ee5f857",
+            "1a7bff9151267503feb517e3a664f679c9f4cb5363f0c1e23f676eb8de47f2d7",
+        ),
+        "property-digits": (
+            "4ea65a85c53a04307593c45c01523f41ce55533eca4b2f5aa6e1b8c7b2683d2b",
+            "d6e98b18ba97463f981684052bd510e600f958c0fc3155299dd5955b86d38a02",
+        ),
         "stability": (
             "b0c74f4ab4d731380575f7ee78f0a2d8cea4bd6ce87315d886147389a53d293c",
             "6cba68781c0e375241993c012a00897cb939bf9d352ed7a6bce7657b4e945626",

@@ -1,0 +1,204 @@
+"""[property] in a run: what is planted is found, killed runs end in the same bytes, bad worlds are refused at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lacewing as lw
+from lacewing.errors import UsageError
+from lacewing.study import jobs
+from lacewing.study.prepared import Prepared
+
+STUDY: dict[str, Any] = {
+    "schema": 1,
+    "name": "told",
+    "data": {"dataset": "digits", "records": 800},
+    "model": {"name": "mlp", "hidden": [16]},
+    "train": {"epochs": 6, "batch_size": 20, "precision": "fp32"},
+    "networks": [{"method": "dense"}, {"method": "imp", "levels": 1, "fraction": 0.7}],
+    "attacks": {"names": ["loss"]},
+    "property": {"of": "class 3", "shares": [[0.02, 0.4]], "networks": 8, "records": 60, "stack": 4},
+    "run": {"seeds": [0]},
+}
+TOML = """
+[property]
+of = "redrawn labels"
+shares = [[0.0, 0.5]]
+networks = 4
+records = 60
+stack = 2
+"""
+
+
+def varied(**property_: Any) -> dict[str, Any]:
+    return {**STUDY, "property": {**STUDY["property"], **property_}}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> lw.Result:
+    return lw.run(STUDY, out=tmp_path_factory.mktemp("told") / "run", processes=1, quiet=True)
+
+
+def test_a_share_that_shifts_the_answers_is_found(found: lw.Result) -> None:
+    assert found.property is not None
+    assert found.missing == 0
+    assert [each.id for each in found.networks] == [
+        "dense/target/0",
+        "imp-01/target/0",
+        "dense/shadow/0",
+        "imp-01/shadow/0",
+    ]
+    by_attack = {(row.network, row.attack): row for row in found.property.rows}
+    for network in ("dense", "imp-01"):
+        assert by_attack[network, "log-odds"].found
+        assert by_attack[network, "outputs"].accuracy == 1
+        assert by_attack[network, "log-odds"].attacked == 8
+    assert {attack for network, attack in by_attack if network == "dense"} == {
+        "log-odds", "kl", "outputs", "weights", "fixed"
+    }  # fmt: skip
+    assert ("imp-01", "mask") in by_attack
+    with (found.folder / "property.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in found.property.seeds]
+    document = json.loads((found.folder / "property.json").read_text())
+    assert len(document["rows"]) == len(by_attack) == len(found.to_frame("property"))
+
+
+@pytest.mark.slow
+def test_worlds_change_nothing_of_what_is_about_membership(found: lw.Result, tmp_path: Path) -> None:
+    without = {name: value for name, value in STUDY.items() if name != "property"}
+    alone = lw.run(without, out=tmp_path / "run", processes=1, quiet=True)
+    assert alone.property is None
+    assert (alone.folder / "results.csv").read_bytes() == (found.folder / "results.csv").read_bytes()
+    assert not (alone.folder / "property.csv").exists()
+
+
+def test_the_report_shows_every_recipe_and_attack(found: lw.Result) -> None:
+    page = found.report.read_text()
+    assert 'id="property-table"' in page
+    assert (found.folder / "figures" / "property.svg").is_file()
+    assert page.count("2\u202f% or 40\u202f%") >= 2
+    assert "mask alone" in page
+
+
+def test_the_records_of_a_world_are_those_of_its_share(found: lw.Result) -> None:
+    prepared = Prepared(STUDY, out=found.folder)
+    seen: dict[tuple[str, float], set[int]] = {}
+    for job in (job for job in prepared.plan.networks if job.world is not None):
+        assert job.world is not None
+        members = jobs.world_members(prepared.work, job)
+        assert len(members) == 60
+        assert (prepared.work.records.y[members] == 3).sum() == round(job.world.share * 60)
+        seen.setdefault((job.role, job.world.share), set()).update(members.tolist())
+        asked = jobs.load_world(prepared.store, job)["record_N"]
+        assert not set(prepared.work.records.id[members].tolist()) & set(asked.tolist())
+    for share in (0.02, 0.4):  # the attacker's records are never those of the attacked networks
+        assert not seen["shadow", 0.02] & seen["target", share]
+    table = prepared.table()
+    assert len(table) == 4
+    worlds = prepared.worlds()
+    assert worlds is not None
+    assert worlds["networks"] == worlds["done"] == 2 * 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"of": "class 77"}, r"property.of: there is no class 77; the classes are 0 to 9"),
+        ({"of": "feature 0"}, r"property.of = 'feature 0': no record has it"),
+        ({"of": "age"}, r"property.of = 'age': write 'class 3'"),
+        ({"shares": [[0.2, 0.2]]}, r"the worlds 0.2 and 0.2 are the same"),
+        ({"shares": [[0.1, 0.2], [0.2, 0.1]]}, r"names a pair twice"),
+        ({"shares": [[0.1, 0.9]]}, r"a world of 0.9 needs 54 records with the property"),
+        ({"networks": 1}, r"property.networks = 1"),
+        ({"networks": 5}, r"give an even number"),
+        ({"records": 600}, r"records without the property for property.records = 600"),
+        ({"asked": 0.001}, r"property.asked = 0.001"),
+        ({"share": 0.1}, r"unknown field 'property.share'"),
+        ({"networks": 2000, "shares": [[0.1, 0.2], [0.3, 0.4]]}, r"property.networks: 24,000 networks"),
+    ],
+)
+def test_worlds_that_cannot_be_made_are_refused_before_anything_is_trained(
+    changed: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        lw.run(varied(**changed), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_and_worlds_are_refused_together(tmp_path: Path) -> None:
+    study = {**STUDY, "data": {**STUDY["data"], "groups": ["duplicates"]}}
+    with pytest.raises(UsageError, match=r"data\.groups keeps records together"):
+        lw.run(study, out=tmp_path / "run", quiet=True)
+
+
+def test_keys_of_worlds_depend_on_what_they_are_drawn_by_and_others_do_not() -> None:
+    def keys(**changed: Any) -> tuple[set[str], set[str]]:
+        plan = Prepared(varied(**changed), out="nowhere").plan
+        return {job.key for job in plan.audited}, {job.key for job in plan.networks if job.world is not None}
+
+    audited, worlds = keys()
+    assert len(worlds) == 32
+    for changed in ({"of": "class 4"}, {"records": 61}, {"asked": 0.3}, {"stack": 2}):
+        other, theirs = keys(**changed)
+        assert other == audited
+        assert not worlds & theirs
+    assert worlds < keys(shares=[[0.02, 0.4], [0.4, 0.5]])[1]  # a pair more keeps what is there
+    without = Prepared({name: value for name, value in STUDY.items() if name != "property"}, out="nowhere").plan
+    assert {job.key for job in without.networks} == audited
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_bytes(small: ModuleType, study: Path, tmp_path: Path) -> None:
+    study.write_text(study.read_text().replace("epochs = 3", "epochs = 12") + TOML)
+    done = small.lacewing("run", study, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    killed = tmp_path / "killed"
+    for word in ("dense/target/0/0", "imp-01/shadow/0/0"):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "lacewing", "run", str(study), "--out", str(killed), "--processes", "1"],
+            env=small.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stderr is not None
+        assert any(line.startswith(word) for line in run.stderr)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    status = small.lacewing("status", killed, "--json")
+    assert json.loads(status.stdout)["networks"]["planned"] > json.loads(status.stdout)["networks"]["done"]
+    done = small.lacewing("run", study, "--out", killed)
+    assert done.returncode == 0, done.stderr
+    for name in ("results.csv", "property.csv", "property.json"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list(killed.glob("work/*"))
+    slices = [tmp_path / "targets", tmp_path / "shadows"]
+    for role, folder in zip(("target", "shadow"), slices, strict=True):
+        done = small.lacewing("run", study, "--out", folder, "--only", f"role={role}")
+        assert done.returncode == 0, done.stderr
+    done = small.lacewing("merge", tmp_path / "merged", *slices)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "merged" / "property.csv").read_bytes() == (tmp_path / "whole" / "property.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_redrawn_labels_are_told_by_networks_that_learned_them(tmp_path: Path) -> None:
+    study = {**varied(of="redrawn labels", shares=[[0.0, 0.8]]), "run": {"seeds": [0, 1]}}
+    study["train"] = {**STUDY["train"], "epochs": 20}
+    found = lw.run(study, out=tmp_path / "run", quiet=True)
+    assert found.property is not None
+    rows = {(row.network, row.attack): row for row in found.property.rows}
+    assert rows["dense", "log-odds"].found
+    assert rows["dense", "log-odds"].seeds == 2
+    assert np.isfinite(rows["dense", "log-odds"].p)

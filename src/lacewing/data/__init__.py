@@ -31,7 +31,7 @@ from lacewing.data._split import (
     random_halves,
     unused,
 )
-from lacewing.data._worlds import Pools, having, pools, world
+from lacewing.data._worlds import Pools, doubled, having, pools, redrawn, world
 
 __all__ = [
     "DUPLICATES",
@@ -51,6 +51,7 @@ __all__ = [
     "default_root",
     "describe",
     "digest_with",
+    "doubled",
     "duplicate_groups",
     "facts",
     "fetch",
@@ -67,6 +68,7 @@ __all__ = [
     "pools",
     "prepare",
     "random_halves",
+    "redrawn",
     "row_hashes",
     "signs",
     "told",

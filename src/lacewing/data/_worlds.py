@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.data._dataset import digest_of
+from lacewing.data._dataset import Labels, digest_of
 from lacewing.data._split import Indices, Records, Role
 from lacewing.errors import UsageError
 
@@ -19,24 +20,29 @@ _FEWEST = 2  # records with the property, and without it, that are asked
 class Pools:
     """Disjoint records that the attacker's networks, those that are attacked, and nobody is trained on.
 
-    ``records`` are what networks are trained on, and ``has_N`` says which of them have the property. Where the
-    property is a redrawn label, each record stands there twice: at i with its own label, at i + ``twin`` with a redrawn
-    one; else ``twin`` is None.
+    ``has_N`` says which records have the property. Where the property is a redrawn label, each record stands there
+    twice: at i with its own label, at i + ``twin`` with a redrawn one; else ``twin`` is None.
     """
 
-    records: Records
     has_N: npt.NDArray[np.bool_]
     attacker: Indices
     attacked: Indices
     asked: Indices
     twin: int | None = None
 
+    @property
+    def asked_has(self) -> npt.NDArray[np.bool_]:
+        """Which of the asked records have the property; all where it is a redrawn label, which any could have."""
+        return np.ones(len(self.asked), bool) if self.twin is not None else self.has_N[self.asked]
+
     def of(self, role: Role) -> Indices:
         """The pool that networks of a role are trained on: a shadow is the attacker's own."""
         return self.attacked if role == "target" else self.attacker
 
 
-def having(records: Records, kind: str, number: int, field: str = "property.of") -> npt.NDArray[np.bool_]:
+def having(
+    x: npt.NDArray[Any], y: Labels, classes: int, kind: str, number: int, field: str = "property.of"
+) -> npt.NDArray[np.bool_]:
     """(N,) which records have the property: a class, or a value of a feature above its median.
 
     A feature that is only ever 0 or 1 counts where it is 1.
@@ -44,12 +50,12 @@ def having(records: Records, kind: str, number: int, field: str = "property.of")
     Raises:
         UsageError: there is no such class or feature, or no record, or every record, has it.
     """
-    flat = records.x.reshape(len(records), -1)
+    flat = x.reshape(len(x), -1)
     has: npt.NDArray[np.bool_]
     if kind == "class":
-        if number >= records.classes:
-            raise UsageError(f"{field}: there is no class {number}; the classes are 0 to {records.classes - 1}.")
-        has = records.y == number
+        if number >= classes:
+            raise UsageError(f"{field}: there is no class {number}; the classes are 0 to {classes - 1}.")
+        has = y == number
     else:
         if number >= flat.shape[1]:
             raise UsageError(f"{field}: there is no feature {number}; the features are 0 to {flat.shape[1] - 1}.")
@@ -63,47 +69,23 @@ def having(records: Records, kind: str, number: int, field: str = "property.of")
     return has
 
 
-def pools(records: Records, kind: str, number: int, seed: int, *, asked: float, field: str = "property") -> Pools:
-    """Cut the records into three pools, anew for each seed, each with about the same share of the property.
-
-    Args:
-        records: of the study.
-        kind: "class", "feature" or "redrawn".
-        number: of the class or feature.
-        seed: redraws the pools; for "redrawn" the labels too, uniform over the other classes.
-        asked: share of the records that no network trains on; the rest is halved.
-        field: what errors call the property.
+def redrawn(y: Labels, classes: int, seed: int, field: str = "property.of") -> Labels:
+    """Another label for each record, uniform over the other classes.
 
     Raises:
-        UsageError: see `having`; too few records are left to ask or to train on.
+        UsageError: there is one class.
     """
-    n, rng = len(records), np.random.default_rng([_POOLS, seed])
-    if kind == "redrawn":
-        if records.classes < 2:
-            raise UsageError(f"{field}.of = 'redrawn labels': the records have one class; there is no other label.")
-        parts = [np.arange(n)]
-    else:
-        has = having(records, kind, number, f"{field}.of")
-        parts = [np.flatnonzero(has), np.flatnonzero(~has)]
-    cut: list[list[Indices]] = [[], [], []]
-    for part in parts:
-        order = rng.permutation(part).astype(np.int64)
-        ask = round(asked * len(order))
-        half = (len(order) - ask) // 2
-        if ask < _FEWEST or half < 1:
-            raise UsageError(
-                f"{field}.asked = {asked:g} of {len(order)} records of one kind leaves {ask} to ask and {half} to "
-                f"train on in each pool; {_FEWEST} and 1 are needed: change it or use more records."
-            )
-        for place, some in enumerate((order[:ask], order[ask : ask + half], order[ask + half : ask + 2 * half])):
-            cut[place].append(some)
-    ask_, first, second = (np.sort(np.concatenate(each)) for each in cut)
-    if kind != "redrawn":
-        return Pools(records, has, first, second, ask_)
-    draw = np.random.default_rng([_LABELS, seed]).integers(1, records.classes, size=n)
-    y = np.concatenate([records.y, (records.y + draw) % records.classes])
+    if classes < 2:
+        raise UsageError(f"{field} = 'redrawn labels': the records have one class, so there is no other label.")
+    other: Labels = (y + np.random.default_rng([_LABELS, seed]).integers(1, classes, size=len(y))) % classes
+    return other
+
+
+def doubled(records: Records, seed: int) -> Records:
+    """The records, and behind them each once more with a redrawn label. Raises `UsageError`, see `redrawn`."""
     x = np.concatenate([records.x, records.x])
-    twice = replace(
+    y = np.concatenate([records.y, redrawn(records.y, records.classes, seed)])
+    return replace(
         records,
         x=x,
         y=y,
@@ -112,13 +94,45 @@ def pools(records: Records, kind: str, number: int, seed: int, *, asked: float, 
         digest=digest_of(x, y),
         canary_N=np.concatenate([records.canary_N] * 2),
     )
-    return Pools(twice, np.repeat([False, True], n), first, second, ask_, twin=n)
+
+
+def pools(has_N: npt.NDArray[np.bool_] | None, n: int, seed: int, *, asked: float, field: str = "property.") -> Pools:
+    """Cut n records into three pools, anew for each seed, each with about the same share of the property.
+
+    Args:
+        has_N: which have it; None: it is a redrawn label, which any record can have.
+        n: records.
+        seed: redraws the pools.
+        asked: share of the records that no network trains on; the rest is halved.
+        field: what comes before the names of arguments in errors.
+
+    Raises:
+        UsageError: too few records are left to ask or to train on.
+    """
+    rng = np.random.default_rng([_POOLS, seed])
+    parts = [np.arange(n)] if has_N is None else [np.flatnonzero(has_N), np.flatnonzero(~has_N)]
+    cut: list[list[Indices]] = [[], [], []]
+    for part in parts:
+        order = rng.permutation(part).astype(np.int64)
+        ask = round(asked * len(order))
+        half = (len(order) - ask) // 2
+        if ask < _FEWEST or half < 1:
+            raise UsageError(
+                f"{field}asked = {asked:g} of {len(order)} records of one kind leaves {ask} to ask and {half} to train "
+                f"on in each pool; {_FEWEST} and 1 are needed: change it or use more records."
+            )
+        for place, some in enumerate((order[:ask], order[ask : ask + half], order[ask + half : ask + 2 * half])):
+            cut[place].append(some)
+    ask_, first, second = (np.sort(np.concatenate(each)) for each in cut)
+    if has_N is None:
+        return Pools(np.repeat([False, True], n), first, second, ask_, twin=n)
+    return Pools(has_N, first, second, ask_)
 
 
 def world(
     found: Pools, role: Role, share: float, size: int, seed: int, number: int, field: str = "property"
 ) -> Indices:
-    """The training records of network ``number`` of a world: sorted indices into ``found.records``.
+    """The training records of network ``number`` of a world: sorted indices into ``found.has_N``.
 
     round(share * size) of them have the property; drawn without replacement from the role's pool, anew for each number.
 
@@ -131,7 +145,7 @@ def world(
     rng = np.random.default_rng([_WORLD, seed, role == "target", code, number])
     if found.twin is not None:
         if size > len(pool):
-            raise UsageError(f"{field}.records = {size}: a pool of this data set has {len(pool)} records; lower it.")
+            raise UsageError(f"{field}records = {size}: a pool of this data set has {len(pool)} records; lower it.")
         drawn = rng.permutation(pool)[:size]
         return np.sort(np.concatenate([drawn[:with_it] + found.twin, drawn[with_it:]]))
     has = found.has_N[pool]
@@ -139,8 +153,8 @@ def world(
     for name, want, there in (("with", with_it, pool[has]), ("without", size - with_it, pool[~has])):
         if want > len(there):
             raise UsageError(
-                f"{field}.shares: a world of {share:g} needs {want} records {name} the property for {field}.records = "
-                f"{size}, and a pool has {len(there)}; lower {field}.records or choose another share."
+                f"{field}shares: a world of {share:g} needs {want} records {name} the property for {field}records = "
+                f"{size}, and a pool has {len(there)}; lower {field}records or choose another share."
             )
         drawn_parts.append(rng.permutation(there)[:want])
     return np.sort(np.concatenate(drawn_parts))

@@ -296,9 +296,8 @@ def _check_worlds(work: jobs.Workspace) -> None:
     declared = work.study.property
     if declared is None:
         return
-    what = declared.what
     for seed in work.study.run.seeds:
-        pools = data.pools(work.records, what.kind, what.number, seed, asked=declared.asked)
+        pools, _ = work.pools(seed)
         for role in data.ROLES:
             for share in declared.worlds:
                 data.world(pools, role, share, declared.records, seed, 0)

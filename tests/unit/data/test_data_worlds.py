@@ -16,10 +16,15 @@ def records(n: int = 400, classes: int = 4) -> data.Records:
     return data.prepare(data.make_dataset("some", x, y, classes), records=None, label_noise=0.0)
 
 
+def pools_of(known: data.Records, kind: str, number: int, seed: int, asked: float = 0.2) -> data.Pools:
+    has = None if kind == "redrawn" else data.having(known.x, known.y, known.classes, kind, number)
+    return data.pools(has, len(known), seed, asked=asked)
+
+
 @pytest.mark.parametrize(("kind", "number"), [("class", 2), ("feature", 1), ("feature", 5), ("redrawn", 0)])
 def test_worlds_have_their_share_and_keep_to_their_pool(kind: str, number: int) -> None:
     known = records()
-    pools = data.pools(known, kind, number, 3, asked=0.2)
+    pools = pools_of(known, kind, number, 3)
     n = len(known)
     parts = [set((part % n).tolist()) for part in (pools.attacker, pools.attacked, pools.asked)]
     assert not parts[0] & parts[1]
@@ -42,14 +47,15 @@ def test_worlds_have_their_share_and_keep_to_their_pool(kind: str, number: int) 
 
 def test_redrawn_labels_are_wrong_and_of_the_same_records() -> None:
     known = records()
-    pools = data.pools(known, "redrawn", 0, 0, asked=0.2)
-    n = len(known)
-    assert pools.twin == n
-    assert (pools.records.x[:n] == pools.records.x[n:]).all()
-    assert (pools.records.y[:n] == known.y).all()
-    assert (pools.records.y[n:] != known.y).all()
-    other = data.pools(known, "redrawn", 0, 1, asked=0.2)
-    assert (other.records.y[n:] != pools.records.y[n:]).any()
+    twice, n = data.doubled(known, 0), len(known)
+    assert pools_of(known, "redrawn", 0, 0).twin == n
+    assert (twice.x[:n] == twice.x[n:]).all()
+    assert (twice.y[:n] == known.y).all()
+    assert (twice.y[n:] != known.y).all()
+    assert set(twice.y[n:]) == set(range(4))
+    assert (data.doubled(known, 1).y[n:] != twice.y[n:]).any()
+    with pytest.raises(UsageError, match="one class"):
+        data.redrawn(np.zeros(9, np.int64), 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -65,17 +71,17 @@ def test_a_property_that_no_world_can_have_is_refused(kind: str, number: int, me
     known = records()
     known.x[:, 0], known.x[:, 2] = 1, 0
     with pytest.raises(UsageError, match=message):
-        data.pools(known, kind, number, 0, asked=0.2)
+        pools_of(known, kind, number, 0)
 
 
 def test_shares_that_the_pool_cannot_make_are_refused() -> None:
-    pools = data.pools(records(), "class", 1, 0, asked=0.2)
+    pools = pools_of(records(), "class", 1, 0)
     with pytest.raises(UsageError, match=r"a world of 0\.9 needs 90 records with the property"):
         data.world(pools, "target", 0.9, 100, 0, 0)
     with pytest.raises(UsageError, match=r"needs 150 records without the property"):
         data.world(pools, "shadow", 0.0, 150, 0, 0)
-    redrawn = data.pools(records(), "redrawn", 0, 0, asked=0.2)
+    redrawn = pools_of(records(), "redrawn", 0, 0)
     with pytest.raises(UsageError, match="a pool of this data set has 160"):
         data.world(redrawn, "target", 0.5, 161, 0, 0)
     with pytest.raises(UsageError, match=r"property.asked = 0.001"):
-        data.pools(records(), "class", 1, 0, asked=0.001)
+        pools_of(records(), "class", 1, 0, asked=0.001)

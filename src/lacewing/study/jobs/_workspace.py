@@ -43,7 +43,7 @@ class Workspace:
     recordings: Recordings | None = None  # of training steps; None: these run one operation after another
     groups: npt.NDArray[np.int64] | None = None  # codes of the data set's records; None: the study has no groups
     _splits: dict[int, data.Split | data.Halves] = field(default_factory=dict)  # by seed, those that were made
-    _pools: dict[int, data.Pools] = field(default_factory=dict)
+    _pools: dict[int, tuple[data.Pools, data.Records]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
@@ -97,23 +97,25 @@ class Workspace:
             )
         return self._splits[seed]
 
-    def pools(self, seed: int) -> data.Pools:
-        """The records that networks of [property] of one seed are trained on, and those that they are asked.
+    def pools(self, seed: int) -> tuple[data.Pools, data.Records]:
+        """The pools of [property] of one seed, and the records that they are indices into.
 
         Raises:
             UsageError: the records cannot be cut so.
         """
-        declared = self.study.property
+        declared, records = self.study.property, self.records
         assert declared is not None
         if seed not in self._pools:
             _forget(self._pools)
-            what = declared.what
-            self._pools[seed] = data.pools(self.records, what.kind, what.number, seed, asked=declared.asked)
+            kind, number = declared.what
+            has = None if kind == "redrawn" else data.having(records.x, records.y, records.classes, kind, number)
+            found = data.pools(has, len(records), seed, asked=declared.asked)
+            self._pools[seed] = found, records if has is not None else data.doubled(records, seed)
         return self._pools[seed]
 
     def records_of(self, job: NetworkJob) -> data.Records:
         """The records that a network's members are indices into: the study's, or those of its seed's pools."""
-        return self.records if job.world is None else self.pools(job.seed).records
+        return self.records if job.world is None else self.pools(job.seed)[1]
 
 
 def _forget(made: dict[int, Any]) -> None:

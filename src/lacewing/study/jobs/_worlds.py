@@ -55,8 +55,8 @@ def observe_world(
     from lacewing.sparsify import composed_state
     from lacewing.study.accounting import dense_model, describe
 
-    pools = work.pools(job.seed)
-    records, asked, kept = pools.records, pools.asked, world_members(work, job)
+    pools, records = work.pools(job.seed)
+    asked, kept = pools.asked, world_members(work, job)
     rows = np.concatenate([asked, kept])
     x, y = records.x[rows], records.y[rows]
     none = np.zeros(len(x), bool)
@@ -89,7 +89,7 @@ def observe_world(
     arrays = {
         "record_N": records.id[asked].astype(np.int32),
         "label_N": records.y[asked].astype(np.int32),
-        "has_N": np.ones(len(asked), bool) if pools.twin is not None else pools.has_N[asked],
+        "has_N": pools.asked_has,
         "logits_NC": logits[~inside],
         **{_STATISTICS[name]: values.astype(np.float32) for name, values in statistics.items()},
     }
@@ -105,8 +105,8 @@ def world_members(work: Workspace, job: NetworkJob) -> npt.NDArray[np.int64]:
     declared, world = work.study.property, job.world
     assert declared is not None
     assert world is not None
-    found = work.pools(job.seed)
-    return data.world(found, job.role, world.share, declared.records, job.seed, world.number)
+    pools, _ = work.pools(job.seed)
+    return data.world(pools, job.role, world.share, declared.records, job.seed, world.number)
 
 
 def tell_apart(store: Store, job: PropertyJob) -> None:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lacewing.auditing import Audit as Audit
+    from lacewing.auditing import Worlds as Worlds
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_attribute as audit_attribute
     from lacewing.auditing import audit_ranges as audit_ranges
+    from lacewing.auditing import audit_property as audit_property
     from lacewing.auditing import audit_scores as audit_scores
     from lacewing.auditing import audit_usage as audit_usage
     from lacewing.sparsify import Chain as Chain
@@ -36,6 +38,8 @@ _HOMES = {
     "audit_ranges": "auditing",
     "audit_scores": "auditing",
     "audit_usage": "auditing",
+    "audit_property": "auditing",
+    "Worlds": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",
     "run": "study.run",

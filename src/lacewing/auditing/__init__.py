@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from lacewing.auditing._files import audit_attribute_files as audit_attribute_files
     from lacewing.auditing._files import audit_model_files as audit_model_files
     from lacewing.auditing._model import audit as audit
+    from lacewing.auditing._property import PropertyAudit as PropertyAudit
+    from lacewing.auditing._property import PropertyCost as PropertyCost
+    from lacewing.auditing._property import Worlds as Worlds
+    from lacewing.auditing._property import audit_property as audit_property
+    from lacewing.auditing._property import audit_property_files as audit_property_files
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
     from lacewing.auditing._sets import audit_ranges as audit_ranges
@@ -26,6 +31,11 @@ _HOMES = {
     "audit_usage": "_sets",
     "Audit": "_result",
     "AttributeAudit": "_attribute",
+    "audit_property": "_property",
+    "audit_property_files": "_property",
+    "PropertyAudit": "_property",
+    "PropertyCost": "_property",
+    "Worlds": "_property",
 }
 __all__ = sorted(_HOMES)
 

@@ -45,6 +45,13 @@ class Answers:
     inputs_ND: Array | None = None
     weights_HD: Array | None = None  # of the first layer
     kept_HD: Array | None = None
+    # Numbers of its weights and of its mask, see `lacewing.property`; asked of the networks of `audit_property` alone.
+    weights_W: Array | None = None
+    fixed_F: Array | None = None
+    layers_L: Array | None = None
+    hidden_H: Array | None = None
+    inputs_I: Array | None = None
+    classes_K: Array | None = None
 
 
 class Asked(NamedTuple):

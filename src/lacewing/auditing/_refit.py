@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
@@ -24,6 +25,7 @@ from lacewing.attacks._types import CLASSES
 from lacewing.auditing import _cache, _pool
 from lacewing.auditing._bytecode import names
 from lacewing.auditing._cache import Stored
+from lacewing.auditing._statistics import of_module
 from lacewing.auditing._work import Work, address_of, can_be_written, write_work
 from lacewing.errors import UsageError
 from lacewing.support.machine import usable_cores
@@ -40,7 +42,7 @@ _WORTH_WORKERS = 20.0  # seconds of training left below which starting worker pr
 
 def references(
     work: Work,
-    target: Answers,
+    target: Answers | None,
     *,
     unchanged: Callable[[], bool],
     folder: Path | None,
@@ -55,7 +57,8 @@ def references(
 
     Args:
         work: what to train and ask.
-        target: what the audited model answered; each reference is compared with it as soon as it is there.
+        target: what the audited model answered; each reference is compared with it as soon as it is there. None: no
+            model is audited, and references are compared with each other.
         unchanged: whether the audited model is still as it was given; asked after each training here.
         folder: see above; None: nothing is kept.
         version: of the user's, part of the keys.
@@ -69,7 +72,7 @@ def references(
     notes: list[str] = []
     keys, why = None, ""
     if folder is not None:
-        keys, why = _keys(work, version)
+        keys, why = keys_of(work, version)
         notes += [why] * bool(why)
     with TemporaryDirectory() as aside:
         place = Path(aside) if keys is None or folder is None else folder / "references"
@@ -100,22 +103,23 @@ def references(
         if todo and fresh:
             first = todo.pop(0)
             say(f"training reference 1 of {len(work)}")
-            with _threads(1 if _cores(processes) > 1 and address_of(work.refit) else None):
+            with threads(1 if cores(processes) > 1 and address_of(work.refit) else None):
                 train_one(work, first, paths[first])
             trained(first, here=True)
         if todo:
             each = max(stored.seconds for stored in found.values())
-            _train_rest(work, todo, paths, each, _cores(processes), say, notes, trained, fresh=fresh)
+            _train_rest(work, todo, paths, each, cores(processes), say, notes, trained, fresh=fresh)
     notes += _cache.sizes_differ([found[k].size for k in range(len(work))], work.size)
     notes += _refuse_twins(work, target, found)
     return [found[k].answers for k in range(len(work))], notes
 
 
-def _refuse_twins(work: Work, target: Answers, found: Mapping[int, Stored], latest: str | None = None) -> list[str]:
+def _refuse_twins(
+    work: Work, target: Answers | None, found: Mapping[int, Stored], latest: str | None = None
+) -> list[str]:
     """See `refuse_twins`: among the references, and between them and the model."""
-    named = {"the model": target.logits_NC} | {
-        f"reference {k + 1}": stored.answers.logits_NC for k, stored in sorted(found.items())
-    }
+    named = {} if target is None else {"the model": target.logits_NC}
+    named |= {f"reference {k + 1}": stored.answers.logits_NC for k, stored in sorted(found.items())}
     return refuse_twins(
         named,
         mend="refit must train a new model on the records that it gets, and neither return nor load one that is there.",
@@ -125,14 +129,15 @@ def _refuse_twins(work: Work, target: Answers, found: Mapping[int, Stored], late
     )
 
 
-def _refuse_unlike(work: Work, k: int, stored: Stored, target: Answers, others: Mapping[int, Stored]) -> None:
+def _refuse_unlike(work: Work, k: int, stored: Stored, target: Answers | None, others: Mapping[int, Stored]) -> None:
     """Refuse a reference that answers other classes than the model, or is the model or another reference."""
-    logits = stored.answers.logits_NC
-    if logits.shape != target.logits_NC.shape:
+    first = next(iter(others.values()), stored).answers if target is None else target
+    classes, theirs = stored.answers.logits_NC.shape[1], first.logits_NC.shape[1]
+    if classes != theirs:
+        who = "reference 1" if target is None else "model"
         raise UsageError(
-            f"reference {k + 1} answers {logits.shape[1]} classes and model "
-            f"{target.logits_NC.shape[1]}: refit must give every "
-            "model the same classes, in the same order."
+            f"reference {k + 1} answers {classes} classes and {who} {theirs}: refit must give every model the same "
+            "classes, in the same order."
         )
     _refuse_twins(work, target, {**others, k: stored}, latest=f"reference {k + 1}")
 
@@ -221,6 +226,7 @@ def train_one(work: Work, k: int, path: Path) -> float:
             )
         _refuse_again(work, k, model)
         size = _cache.size(model)
+        numbers = of_module(model) if work.statistics else {}
         if not work.white_box and isinstance(model, nn.Module):
             model = _as_function(model)
         answers = _ask.ask(
@@ -233,6 +239,7 @@ def train_one(work: Work, k: int, path: Path) -> float:
             task=work.task,
             outputs=work.outputs,
         ).answers
+    answers = replace(answers, **numbers)
     seconds = time.perf_counter() - started
     _cache.write(
         path,
@@ -297,7 +304,7 @@ def _held(function: FunctionType) -> Iterator[Any]:
             yield value
 
 
-def _keys(work: Work, version: str | None) -> tuple[list[str] | None, str]:
+def keys_of(work: Work, version: str | None) -> tuple[list[str] | None, str]:
     return _cache.keys(
         work.refit,
         version,
@@ -307,6 +314,7 @@ def _keys(work: Work, version: str | None) -> tuple[list[str] | None, str]:
             "white_box": work.white_box,
             "task": work.task,
             "outputs": work.outputs,
+            **({"statistics": True} if work.statistics else {}),
         },
         in_KN=work.in_KN,
         seed_K=work.seed_K,
@@ -321,7 +329,7 @@ def _signals(work: Work, k: int) -> frozenset[str]:
 # ----------------------------------------------------------------------------------------------------------- running
 
 
-def _cores(processes: int | None) -> int:
+def cores(processes: int | None) -> int:
     return usable_cores() if processes is None else processes
 
 
@@ -356,7 +364,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Set torch to the threads of a worker, so that the time of the first reference predicts that of the others."""
     import torch
 

@@ -40,6 +40,7 @@ class Work:
     size: Size  # of the audited model
     task: Task = "classification"
     outputs: Outputs | None = None
+    statistics: bool = False  # of weights and masks, where refit returns torch modules
     returned: list[list[Any]] = field(default_factory=list)  # by refit, in this process: weak references to its parts
 
     def __len__(self) -> int:
@@ -102,6 +103,7 @@ def write_work(folder: Path, work: Work) -> None:
         "size": vars(work.size),
         "task": work.task,
         "outputs": work.outputs,
+        "statistics": work.statistics,
     }
     (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -125,6 +127,7 @@ def read_work(folder: Path, refit: Refit) -> Work:
             size=Size(**about["size"]),
             task=about["task"],
             outputs=about["outputs"],
+            statistics=about["statistics"],
         )
 
 

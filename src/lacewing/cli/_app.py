@@ -46,6 +46,7 @@ for _command in (
     _study.export,
     _model.audit,
     _model.audit_attribute,
+    _model.audit_property,
     _study.compare,
     _model.sparsify,
     _study.init,

@@ -108,6 +108,60 @@ def audit_attribute(
     print_found(found, as_json)
 
 
+def audit_property(
+    refit: Annotated[str, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")],
+    data: Annotated[Path, typer.Option(help=".npz with x and y, and property (0 or 1) for --of property.")],
+    of: Annotated[str, typer.Option(help="'class 3', 'feature 17', 'redrawn labels' or property.")],
+    shares: Annotated[str, typer.Option(help="The shares of the two worlds, e.g. 0.1,0.2.")],
+    records: Annotated[int, typer.Option(min=2, help="Records in each training set.")],
+    networks: Annotated[int, typer.Option(min=4, help="Networks of each world, half of them the attacker's own.")] = 16,
+    pools: Annotated[int, typer.Option(min=1, help="How often the pools of records are redrawn.")] = 1,
+    asked: Annotated[float, typer.Option(help="Share of the records that no network trains on.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the networks.")] = 0,
+    version: Annotated[
+        str | None, typer.Option(help="Change it when files or settings change that refit reads.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of worker processes (default: one per core).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results and finished networks; continues there.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train one network and print what all would take.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure whether your training tells a property of its records.
+
+    Networks of two worlds are trained, whose training records have the property in two shares; attacks tell them apart.
+    """
+    from lacewing import auditing
+
+    found = auditing.audit_property_files(
+        refit=refit,
+        data=data,
+        of=of,
+        shares=_pair(shares),
+        records=records,
+        networks=networks,
+        pools=pools,
+        asked=asked,
+        seed=seed,
+        version=version,
+        processes=processes,
+        out=out,
+        dry_run=dry_run,
+    )
+    print_found(found, as_json)
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--shares {text[:60]!r} must be two numbers, e.g. 0.1,0.2.") from None
+    return first, second
+
+
 def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
     """The audit of a file of scores or outputs, or of a model, by which options are given; errors name options."""
     try:

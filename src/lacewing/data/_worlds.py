@@ -130,7 +130,7 @@ def pools(has_N: npt.NDArray[np.bool_] | None, n: int, seed: int, *, asked: floa
 
 
 def world(
-    found: Pools, role: Role, share: float, size: int, seed: int, number: int, field: str = "property"
+    found: Pools, role: Role, share: float, size: int, seed: int, number: int, field: str = "property."
 ) -> Indices:
     """The training records of network ``number`` of a world: sorted indices into ``found.has_N``.
 

@@ -17,6 +17,7 @@ import pytest
 import lacewing as lw
 from lacewing.errors import UsageError
 from lacewing.study import jobs
+from lacewing.study.declared import difference, load_study
 from lacewing.study.prepared import Prepared
 
 STUDY: dict[str, Any] = {
@@ -70,6 +71,7 @@ def test_a_share_that_shifts_the_answers_is_found(found: lw.Result) -> None:
     with (found.folder / "property.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in found.property.seeds]
+    assert "0.02 or 0.4 of class 3" in str(found)
     document = json.loads((found.folder / "property.json").read_text())
     assert len(document["rows"]) == len(by_attack) == len(found.to_frame("property"))
 
@@ -154,8 +156,13 @@ def test_keys_of_worlds_depend_on_what_they_are_drawn_by_and_others_do_not() -> 
         assert other == audited
         assert not worlds & theirs
     assert worlds < keys(shares=[[0.02, 0.4], [0.4, 0.5]])[1]  # a pair more keeps what is there
-    without = Prepared({name: value for name, value in STUDY.items() if name != "property"}, out="nowhere").plan
+    alone = {name: value for name, value in STUDY.items() if name != "property"}
+    without = Prepared(alone, out="nowhere").plan
     assert {job.key for job in without.networks} == audited
+    assert difference(load_study(alone), load_study(STUDY)) is None
+    assert difference(load_study(STUDY), load_study(alone)) is not None
+    changed = difference(load_study(STUDY), load_study(varied(records=61)))
+    assert changed == "property.records is 61 now and 60 in the folder"
 
 
 @pytest.mark.slow

@@ -213,6 +213,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
 
 def _print_result(result: Any, as_json: bool) -> None:
     if as_json:
+        from lacewing.property import as_json as property_json
         from lacewing.tradeoff import as_json as tradeoff_json
 
         print_json(
@@ -228,6 +229,7 @@ def _print_result(result: Any, as_json: bool) -> None:
                 "damaged": result.damaged,
                 "missing": result.missing,
                 "precision": result.precision,
+                "property": None if result.property is None else property_json(result.property),
             }
         )
     else:

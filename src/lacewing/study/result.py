@@ -223,6 +223,7 @@ class Result:
         rows = self._rows(stops=False, averaged=True)
         lines += _matrix(rows, "AUC, mean of seeds", "auc")
         lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
+        lines += self._told()
         lines += ["", *said] if (said := self._answers()) else []
         if self.tradeoff:
             choice = self.afford(5)
@@ -232,6 +233,16 @@ class Result:
         lines += [f"FAILED: {entry(sentence)}" for sentence in self.failed]
         lines += lost_or_damaged(self.damaged)
         return "\n".join(lines)
+
+    def _told(self) -> list[str]:
+        """How well attacks tell two shares of [property] apart, of each network."""
+        found = self.property
+        rows = [] if found is None else [asdict(row) for row in found.rows]
+        lines: list[str] = []
+        for first, second in dict.fromkeys((row["first"], row["second"]) for row in rows):
+            of = [row for row in rows if (row["first"], row["second"]) == (first, second)]
+            lines += _matrix(of, f"{first:g} or {second:g} of {found.of if found else ''}", "accuracy")
+        return lines
 
     # What networks tell of [property]; None: the study declares none. Below the methods, since it hides the built-in.
     property: PropertyFindings | None = None

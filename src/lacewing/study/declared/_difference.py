@@ -11,13 +11,15 @@ from lacewing.study.declared._study import Study
 def difference(old: Study, new: Study) -> str | None:
     """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
 
-    Seeds, initialisations, networks, IMP levels, epochs to stop early at and attacks may be added, and a population
-    outside the four sets where there was none; nothing else may change. Initialisations of stacked networks may not be
-    added: they have their places among those of other seeds.
+    Seeds, initialisations, networks, IMP levels, epochs to stop early at and attacks may be added, a population outside
+    the four sets where there was none, and [property] where there was none; nothing else may change. Initialisations of
+    stacked networks may not be added: they have their places among those of other seeds.
     """
     before, after = old.as_dict(), new.as_dict()
     if old.data.split == new.data.split == "four-way" and not old.data.population:
         before["data"]["population"] = after["data"]["population"]  # no network depends on it
+    if old.property is None:
+        after.pop("property", None)  # its networks are their own
     for path in ("run.seeds", "attacks.names"):
         part, name = path.split(".")
         gone = [item for item in before[part].pop(name) if item not in after[part][name]]

@@ -48,7 +48,7 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
         kind = (job.model, shape, trainer, train.precision, train.channels_last, train.dropout)
         alike.setdefault(repr(kind), []).append(job)
     for jobs in alike.values():
-        recipes = {(o.seed, o.role, o.train.holdout, o.train.batch_size): o for o in jobs}
+        recipes = {(o.seed, o.role, o.world is None, o.train.holdout, o.train.batch_size): o for o in jobs}
         lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
         if lonely or models.is_own(jobs[0].model) or jobs[0].spec.source is not None:
             with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):

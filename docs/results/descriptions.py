@@ -1,4 +1,4 @@
-"""Tables of a results page from what a run folder describes: mechanism.csv, mechanism.json and stability.json."""
+"""Tables of a results page from what a run folder describes: mechanism, stability and property, .csv and .json."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def tables(folder: Path) -> Mapping[str, Callable[[], str]]:
         "temperature": lambda: temperature(folder),
         "spreads": lambda: spread_table(folder),
         "overlaps": lambda: overlaps(folder),
+        "property": lambda: told(folder),
     }
 
 
@@ -134,6 +135,24 @@ def overlaps(folder: Path) -> str:
         for row in rows
     )
     return table(("recipe", "density", "overlap (range)", "random masks", "pairs"), shown)
+
+
+def told(folder: Path) -> str:
+    """A row a pair of shares and recipe: the accuracy of each attack with its interval."""
+    rows = _json(folder / "property.json")["rows"]
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    by_place = {(row["first"], row["second"], row["network"], row["attack"]): row for row in rows}
+
+    def cells(first: float, second: float, network: str) -> Iterable[str]:
+        of = [by_place.get((first, second, network, attack)) for attack in attacks]
+        density = next(row["density"] for row in of if row is not None)
+        yield from (f"{first:g} or {second:g}", network, f"{100 * density:.1f} %")
+        yield from (
+            "-" if row is None else f"{row['accuracy']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for row in of
+        )
+
+    places = dict.fromkeys((row["first"], row["second"], row["network"]) for row in rows)
+    return table(("shares", "recipe", "density", *attacks), (tuple(cells(*place)) for place in places))
 
 
 def _json(path: Path) -> Mapping[str, Any]:

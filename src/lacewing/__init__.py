@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lacewing.auditing import Worlds as Worlds
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_attribute as audit_attribute
-    from lacewing.auditing import audit_ranges as audit_ranges
     from lacewing.auditing import audit_property as audit_property
+    from lacewing.auditing import audit_ranges as audit_ranges
     from lacewing.auditing import audit_scores as audit_scores
     from lacewing.auditing import audit_usage as audit_usage
     from lacewing.sparsify import Chain as Chain

@@ -494,6 +494,7 @@ CHANGES = [  # one for every field of a study that may change no network once it
     "signals.queries=2",
     "signals.noise_sizes=[0.5]",
     "signals.noise_draws=3",
+    "signals.boundary_queries=200",
     "data.canaries=5",
 ]
 

@@ -42,7 +42,8 @@ FURTHER = (  # tables that a study may have, too
     '[[networks]]\nmethod = "imp-balanced"\nlevels = 1\nfraction = 0.5\nbalance = 4.0\n',
     '[[networks]]\nmethod = "dense"\nname = "short"\nvary = { "train.epochs" = [1, 2] }\n',
     '[tradeoff]\nprimary = { family = "imp", against = "controls", metric = "loss.auc" }\n',
-    "[signals]\nnoise = 0.1\ndraws = 2\nqueries = 2\nnoise_sizes = [0.1, 0.2]\nnoise_draws = 1\nboundary_queries = 200\n",
+    "[signals]\nnoise = 0.1\ndraws = 2\nqueries = 2\nnoise_sizes = [0.1, 0.2]\nnoise_draws = 1\n"
+    "boundary_queries = 200\n",
 )
 FIELDS = {
     "schema": "1",

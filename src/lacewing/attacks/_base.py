@@ -2,8 +2,8 @@
 
 Lassila, Oestman, Ngo and Graell i Amat, "Practical Bayes-optimal membership inference attacks" (NeurIPS 2025), arXiv
 2505.24089: the optimal rule compares the loss with a log-sum-exp over networks drawn from the posterior (Sablayrolles
-et al. 2019), for which reference networks stand in. Temperature and offline form are those of the authors' group in
-LeakPro (`AttackBASE`: softmax temperature 2, offline scale 0.33).
+et al. 2019), for which reference networks stand in. Temperature and offline form are those of LeakPro
+(`AttackBASE`: softmax temperature 2, offline scale 0.33).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Floats
 
-SCALES = (1 / 3, 2 / 3, 1.0)  # offline, tried: the authors' group takes .33
+SCALES = (1 / 3, 2 / 3, 1.0)  # offline, tried: LeakPro takes .33
 
 
 def base(

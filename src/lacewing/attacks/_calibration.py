@@ -1,7 +1,7 @@
 """Difficulty calibration: the loss compared with that of one reference network, so that easy records do not stand out.
 
 Watson, Guo, Cormode and Sablayrolles, "On the importance of difficulty calibration in membership inference attacks"
-(ICLR 2022), arXiv 2111.08440, section 3: s_cal(h, z) = s(h, z) - E_g[s(g, z)], g trained without z.
+(ICLR 2022), arXiv 2111.08440: s_cal(h, z) = s(h, z) - E_g[s(g, z)], g trained without z.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 "nig-t, after BaVarIA": Braennvall, "Exponential-family membership inference: from LiRA and RMIA to BaVarIA" (2026),
 arXiv 2603.11799, puts a conjugate normal-inverse-gamma prior on a record's mean and variance, so that its predictive
-law is a Student t. Posterior and predictive: Murphy, "Conjugate Bayesian analysis of the Gaussian distribution" (2007),
-sections 6.3 and 6.5. The values of the prior and the offline score are ours.
+law is a Student t. Posterior and predictive: Murphy, "Conjugate Bayesian analysis of the Gaussian distribution" (2007).
+The values of the prior and the offline score are ours.
 """
 
 from __future__ import annotations

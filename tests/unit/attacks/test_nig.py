@@ -25,7 +25,7 @@ def simulated(seed, records=10, references=6, queries=2, leak=2.0):
 
 
 def by_hand(target, reference, inside, mode, kappa, nu):
-    """Murphy (2007), equations 86 to 89 and 100 and the following, in plain loops."""
+    """The normal-inverse-gamma posterior and its predictive law, in plain loops."""
     scores = np.zeros(len(target))
     for q in range(target.shape[1]):
         values = [[reference[side[:, n], n, q] for n in range(len(target))] for side in (inside, ~inside)]

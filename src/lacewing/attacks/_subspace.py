@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from lacewing.metrics import Bools, Floats
 
@@ -39,6 +38,8 @@ def share_left(weights_HD: Floats, initial_HD: Floats, rank: int) -> float:
     It makes the singular values of weights - c initialisation beyond the first ``rank``, the number of training
     records, smallest: they vanish at the true c. Where ``rank`` is not below H and D it is that of least squares.
     """
+    from scipy.optimize import minimize_scalar  # here, since a report loads no scipy
+
     square = float((initial_HD**2).sum())
     if square == 0.0:
         return 0.0

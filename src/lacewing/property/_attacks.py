@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.attacks import phi
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
 
@@ -84,7 +83,7 @@ def threshold_scores(first_M: npt.ArrayLike, second_M: npt.ArrayLike, attacked_M
     """Signed distance of one number a network from the threshold that tells the attacker's own networks apart best.
 
     Of equally good thresholds the middle one; above 0 on the side on which most of the second world's networks are.
-    Suri and Evans (arXiv 2109.06024), section 5.1, "threshold test", with log-odds instead of accuracy.
+    After the threshold test of Suri and Evans (arXiv 2109.06024), with log-odds instead of accuracy.
     """
     low, high = np.asarray(first_M, np.float64), np.asarray(second_M, np.float64)
     values = np.unique(np.concatenate([low, high]))
@@ -102,8 +101,9 @@ def kl_votes(first: Known, second: Known, attacked: Known) -> Floats:
     """Share of pairs of the attacker's networks of both worlds that vote for the second, minus a half.
 
     A pair votes for the world whose network's answers are nearer: KL(own || attacked), averaged over the asked records.
-    The KL attack of Suri, Lu, Chen and Evans, "Dissecting distribution inference" (SaTML 2023, arXiv 2212.07591,
-    section 4), with every pair instead of a random part of them, and softmax over all classes.
+    The KL attack of Suri, Lu, Chen and Evans, "Dissecting distribution inference" (SaTML 2023, arXiv 2212.07591), as
+    the authors' code has it (KL(own || attacked), votes of pairs, a half as threshold), with every pair instead of a
+    random part of them, and softmax over all classes.
     """
     theirs_MAC = _log_softmax(attacked.logits_MAC)
     near = [_divergence(_log_softmax(known.logits_MAC), theirs_MAC) for known in (first, second)]
@@ -180,12 +180,15 @@ def _best(candidates: Sequence[tuple[str, Ridge]]) -> Inferred:
 
 
 def _log_odds(first: Known, second: Known, attacked: Known) -> Inferred:
-    means = [phi(known.logits_MAC, _labels(known))[:, known.has_A].mean(axis=1) for known in (first, second, attacked)]
+    means = [_odds(known)[:, known.has_A].mean(axis=1) for known in (first, second, attacked)]
     return Inferred(threshold_scores(*means), "log-odds")
 
 
-def _labels(known: Known) -> npt.NDArray[np.integer]:
-    return np.broadcast_to(known.label_A, known.logits_MAC.shape[:2])
+def _odds(known: Known) -> Floats:
+    """(M, A): the log-odds of each record's label."""
+    from lacewing.attacks import phi  # here, since a report needs nothing of what attacks load
+
+    return phi(known.logits_MAC, np.broadcast_to(known.label_A, known.logits_MAC.shape[:2]))
 
 
 def _kl(first: Known, second: Known, attacked: Known) -> Inferred:
@@ -195,7 +198,7 @@ def _kl(first: Known, second: Known, attacked: Known) -> Inferred:
 def _outputs(first: Known, second: Known, attacked: Known) -> Inferred:
     """Over each record's log-odds, and over mean log-probabilities of classes, of records with and without it."""
     views: dict[str, Callable[[Known], Floats]] = {
-        "log-odds of each record": lambda known: phi(known.logits_MAC, _labels(known)),
+        "log-odds of each record": _odds,
         "mean log-probabilities": _means,
     }
     return _best([(name, ridge_scores(view(first), view(second), view(attacked))) for name, view in views.items()])

@@ -30,10 +30,11 @@ class TableRow(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Column titles, each with whether it is numeric, and the rows."""
+    """Column titles, each with whether it is numeric, the rows, and the attack's variant where all rows share it."""
 
     columns: list[tuple[str, bool]]
     rows: list[TableRow]
+    variant: str
 
 
 def networks(data: ReportData) -> Table:
@@ -43,7 +44,14 @@ def networks(data: ReportData) -> Table:
     """
     clean = any(n.clean_test_accuracy is not None for n in data.networks)
     holdout = any(n.holdout_accuracy is not None for n in data.networks)
-    columns = [("Network", False), ("Role", False), ("Seed", True), ("Density", True), ("Test accuracy", True)]
+    inits = any(n.init for n in data.runs.networks)
+    columns = [
+        ("Network", False),
+        ("Role", False),
+        ("Seed.init" if inits else "Seed", True),
+        ("Density", True),
+        ("Test accuracy", True),
+    ]
     columns += [(title, True) for title in LABELS.values()]
     columns += [("Train accuracy", True)]
     population = any(n.population_accuracy is not None for n in data.networks)
@@ -62,12 +70,15 @@ def networks(data: ReportData) -> Table:
     # Target and shadow sets of a study have the same sizes, so any attack on the seed tells n.
     sizes = {a.network.seed: (a.n_members, a.n_nonmembers) for a in data.attacks}
     methods = ordered(n.method for n in every)
+    variants = {result.variant for of in attacked.values() for result in of}
     rows = []
     for network in sorted(every, key=lambda n: _place(n, methods)):
         for result in attacked.get(network.id, [None]):
             cells = _cells(data, network, result, sizes.get(network.seed), clean, holdout, population, private)
             rows.append(TableRow(network.role, data.key(network.method, network.kind), cells))
-    return Table(columns, rows)
+    if len(variants) != 1:
+        return Table(columns, rows, "")
+    return Table(columns[:-1], [row._replace(cells=row.cells[:-1]) for row in rows], *variants)
 
 
 def _place(n: NetworkResult, methods: Sequence[str]) -> tuple[bool, bool, int, bool, str, int, int]:
@@ -97,7 +108,7 @@ def _cells(
         ),
         Cell(network.role, sort=network.role),
         Cell(seed := repeat(network.seed, network.init), sort=seed),
-        Cell(density_text(network.density), sort=repr(network.density)),
+        Cell(density_text(network.density), sort=_sorted(network.density)),
         _share(network.test_accuracy, n_test),
     ]
     cells += [Cell("–") if result is None else _estimate(result, m) for m in LABELS]
@@ -105,7 +116,7 @@ def _cells(
     cells += [_share(network.clean_test_accuracy, n_test)] * clean + [_share(network.holdout_accuracy, None)] * holdout
     cells += [_share(network.population_accuracy, None)] * population
     cells += [_epsilon(network)] * private
-    cells.append(Cell(density_text(network.density_prunable), sort=repr(network.density_prunable)))
+    cells.append(Cell(density_text(network.density_prunable), sort=_sorted(network.density_prunable)))
     cells.append(Cell(f"{network.nonzero:,}", f"of {network.parameters:,}", str(network.nonzero)))
     if result is None:
         return [*cells, Cell("–"), Cell("–")]
@@ -114,16 +125,21 @@ def _cells(
     return [*cells, Cell(result.attack, result.variant, f"{result.attack} {result.variant}")]
 
 
+def _sorted(value: float) -> str:
+    """A number as its column sorts it."""
+    return f"{value:.7g}"
+
+
 def _estimate(result: AttackResult, metric: str) -> Cell:
     estimate = result.metrics.get(metric)
     if estimate is None:
         return Cell("–", "n too small" if metric.startswith("tpr_at_fpr") else "no decisions")
     value, low, high = estimate
     if metric == "auc":
-        return Cell(number(value), f"{number(low)} to {number(high)}", repr(float(value)))
+        return Cell(number(value), f"{number(low)} to {number(high)}", _sorted(value))
     ends = f"{_digits(low)} to {_digits(high)}"
     reached = realised({result.network.seed: result}, metric).removeprefix(", ")
-    return Cell(percent(value), ends, repr(float(value)), f"realised {reached}" if reached else "")
+    return Cell(percent(value), ends, _sorted(value), f"realised {reached}" if reached else "")
 
 
 def _epsilon(network: NetworkResult) -> Cell:
@@ -132,7 +148,7 @@ def _epsilon(network: NetworkResult) -> Cell:
         return Cell("–")
     if network.epsilon is None:
         return Cell("none", "clipping alone", tip=str(network.privacy))
-    return Cell(f"{network.epsilon:.4g}", f"at delta {network.delta:g}", repr(network.epsilon), str(network.privacy))
+    return Cell(f"{network.epsilon:.4g}", f"at delta {network.delta:g}", _sorted(network.epsilon), str(network.privacy))
 
 
 def _digits(share: float) -> str:
@@ -147,4 +163,4 @@ def _share(share: float | None, n: int | None) -> Cell:
     if n:
         low, high = clopper_pearson(round(share * n), n)
         interval = f"{_digits(low)} to {_digits(high)}"
-    return Cell(percent(share), interval, repr(float(share)))
+    return Cell(percent(share), interval, _sorted(share))

@@ -137,7 +137,7 @@ def test_every_number_of_the_results_is_in_the_table(data: Any, html: str) -> No
     for network in data.networks:
         assert f"{network.nonzero:,}" in text
         for share in (network.density, network.density_prunable, network.train_accuracy, network.test_accuracy):
-            assert repr(float(share)) in values
+            assert f"{share:.7g}" in values
     for attack in data.attacks:
         row = next(
             r
@@ -151,7 +151,7 @@ def test_every_number_of_the_results_is_in_the_table(data: Any, html: str) -> No
             if estimate is None:
                 assert any(cell.interval == "n too small" for cell in row.cells)
                 continue
-            interval = shown[repr(float(estimate.value))]
+            interval = shown[f"{estimate.value:.7g}"]
             scale, digits = (1, 3) if name == "auc" else (100, 1)
             ends = [float(end.replace("\u2212", "-")) for end in interval.split(" to ")]
             assert ends == [round(scale * estimate.low, digits), round(scale * estimate.high, digits)]

@@ -178,7 +178,7 @@ def test_population_accuracy_is_a_column_where_a_network_has_one(reports: Module
     titles = [title for title, _ in _table.networks(data).columns]
     place = titles.index("Population accuracy")
     shown = {row.cells[place].sort for row in _table.networks(data).rows}
-    assert {repr(n.population_accuracy) for n in data.networks} == shown
+    assert {f"{n.population_accuracy:.7g}" for n in data.networks} == shown
     assert "Population accuracy" not in [
         title for title, _ in _table.networks(reports.report_data(n=60, levels=1)).columns
     ]

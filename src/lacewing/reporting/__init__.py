@@ -109,7 +109,7 @@ def _equal(data: ReportData) -> dict[str, Any] | None:
         "answered": _families.answered(data),
         "answers": _families.answer_rows(data),
         "picks": _picks.picks(data),
-        "differences": _families.groups(data, stopped=False),
+        "families": _families.shown(data, stopped=False),
         "alone": _families.alone(data.tradeoff),
         "explained": "" if explained is None else explained.sentence,
     }
@@ -117,10 +117,10 @@ def _equal(data: ReportData) -> dict[str, Any] | None:
 
 def _on_the_way(data: ReportData) -> dict[str, Any] | None:
     """The section about networks observed in mid-schedule, and about single points; None where there are none."""
-    matched, differences = _matched.matched(data), _families.groups(data, stopped=True)
-    if matched is None and not differences:
+    matched, families = _matched.matched(data), _families.shown(data, stopped=True)
+    if matched is None and not families:
         return None
-    return {"attack": leading_attack(data) or "", "differences": differences, "matched": matched}
+    return {"attack": leading_attack(data) or "", "families": families, "matched": matched}
 
 
 def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, str]]) -> str:

@@ -26,6 +26,7 @@ UNDECLARED = (
     f'[tradeoff] primary = {{family = "{IMP}", against = "controls", metric = "discriminator.balanced_accuracy"}}.'
 )
 _EVERY = ""
+_DESCRIBED = " (description)"
 ALONE = "Families of one recipe"  # how the trade-off's note on these begins
 
 
@@ -47,6 +48,23 @@ class DifferenceGroup(NamedTuple):
 
     title: str
     rows: list[DifferenceRow]
+    family: str
+    against: str
+    compared: bool  # in some metric
+
+
+class Uncompared(NamedTuple):
+    """A family, and those with which it cannot be compared: by the reason in short, each with its whole reason."""
+
+    family: str
+    others: dict[str, list[tuple[str, str]]]
+
+
+class Shown(NamedTuple):
+    """What a section shows of families: differences in tables, and what cannot be compared, a line a family."""
+
+    compared: list[DifferenceGroup]
+    uncompared: list[Uncompared]
 
 
 class AnswerRow(NamedTuple):
@@ -55,7 +73,8 @@ class AnswerRow(NamedTuple):
     question: str
     against: str
     difference: str
-    reason: str
+    reason: str  # in short where there is no difference
+    whole_reason: str
     p: str
     p_corrected: str  # of the whole comparison
     verdict: str
@@ -71,10 +90,23 @@ def answered(data: ReportData) -> list[str]:
 
 
 def answer_rows(data: ReportData) -> list[AnswerRow]:
-    """The numbers behind the declared answers: a row for each family that one is compared with."""
-    return [
-        _answer_row(data, answer, d, first=i == 0) for answer in data.answers for i, d in enumerate(answer.differences)
-    ]
+    """The numbers behind the declared answers: a row for each family that one is compared with.
+
+    Families with which there is no comparison share a row where the reason is the same.
+    """
+    rows = []
+    for answer in data.answers:
+        together: dict[tuple[bool, str], list[Difference]] = {}
+        for d in answer.differences:
+            known = d.value is not None
+            together.setdefault((known, d.against if known else _short(d.reason)), []).append(d)
+        rows += [_answer_row(data, answer, same, first=i == 0) for i, same in enumerate(together.values())]
+    return rows
+
+
+def _short(reason: str | None) -> str:
+    """A reason without its numbers."""
+    return (reason or "").partition(" (")[0]
 
 
 def _untested(d: Difference) -> Difference:
@@ -82,24 +114,43 @@ def _untested(d: Difference) -> Difference:
     return d if d.estimate is None else untested(d, NOT_FINISHED)
 
 
-def _answer_row(data: ReportData, answer: Answer, d: Difference, *, first: bool) -> AnswerRow:
+def _answer_row(data: ReportData, answer: Answer, same: Sequence[Difference], *, first: bool) -> AnswerRow:
+    d = same[0]
     # An answer without a p has differences with one only where some attack of it has not run.
     row = _row(data, _untested(d) if answer.p is None else d)
     corrected = "" if answer.p_corrected is None else f"{answer.p_corrected:.2g}{'' if answer.primary else ' (Holm)'}"
     kind = "primary" if answer.primary else "declared"
     return AnswerRow(
         question=f"{answer.family}, {answer.metric} ({kind})" if first else "",
-        against=d.against,
+        against=", ".join(each.against for each in same),
         difference=row.difference,
-        reason=row.reason,
+        reason=row.reason if d.value is not None else _short(row.reason),
+        whole_reason="; ".join(f"{each.against}: {each.reason}" for each in same if each.reason),
         p=row.p,
         p_corrected=corrected if first else "",
         verdict=answer.verdict if first else "",
         seeds=row.seeds,
         detectable=row.detectable,
-        kept=row.kept,
-        recipes=row.recipes,
+        kept=row.kept if len(same) == 1 else "",
+        recipes=row.recipes if len(same) == 1 else "",
     )
+
+
+def shown(data: ReportData, *, stopped: bool) -> dict[str, Shown]:
+    """Those of `groups` by what is held equal, where there are any."""
+    every = groups(data, stopped=stopped)
+    found = {}
+    for at, described in (("test", False), ("train", True)):
+        of = [group for group in every if group.title.endswith(_DESCRIBED) is described]
+        lines: dict[str, Uncompared] = {}
+        for group in (g for g in of if not g.compared):
+            reasons = {row.reason: None for row in group.rows}
+            line = lines.setdefault(group.family, Uncompared(group.family, {}))
+            short = "; ".join(dict.fromkeys(map(_short, reasons)))
+            line.others.setdefault(short, []).append((group.against, "; ".join(reasons)))
+        if of:
+            found[at] = Shown([group for group in of if group.compared], list(lines.values()))
+    return found
 
 
 def groups(data: ReportData, *, stopped: bool) -> list[DifferenceGroup]:
@@ -115,10 +166,14 @@ def groups(data: ReportData, *, stopped: bool) -> list[DifferenceGroup]:
     for every in found.values():
         every[:] = _together([_untested(d) for d in every] if unfinished(data) else every)
     order = sorted(found, key=lambda key: (all(d.descriptive for d in found[key]), key[2] != "test accuracy"))
-    described = {"test accuracy": "", "train accuracy": " (description)"}
+    described = {"test accuracy": "", "train accuracy": _DESCRIBED}
     return [
         DifferenceGroup(
-            f"{family} - {against}, at equal {at}{described[at]}", [_row(data, d) for d in found[family, against, at]]
+            f"{family} - {against}, at equal {at}{described[at]}",
+            [_row(data, d) for d in found[family, against, at]],
+            family,
+            against,
+            any(d.value is not None for d in found[family, against, at]),
         )
         for family, against, at in order
     ]

@@ -221,7 +221,7 @@ def test_the_table_has_every_difference_with_interval_p_and_detectable_differenc
     first = next(iter(groups))
     assert first == "imp - weight-decay, at equal test accuracy"  # what can be tested stands before the descriptions
     assert any(d.estimate is not None for d in data.tradeoff.differences)
-    assert "IMP 1" in groups[first][0].recipes
+    assert "imp-01" in groups[first][0].recipes
 
 
 def test_what_was_observed_in_mid_schedule_stands_apart_and_has_no_verdict(data: Any, page: str) -> None:
@@ -253,6 +253,26 @@ def test_no_metric_with_a_value_is_folded_away(data: Any) -> None:
         for of in (same, none, [same[0], none[1]])
     ]
     assert shown == [["AUC", "Attack accuracy A"], ["every metric"], ["AUC", "Attack accuracy A"]]
+
+
+def test_what_cannot_be_compared_takes_a_line_a_family_and_a_row_a_question(data: Any) -> None:
+    d = next(d for d in data.tradeoff.differences if (d.family, d.at) == ("imp", "test accuracy"))
+    none = dataclasses.replace(d, value=None, estimate=None, p=None, detectable=None)
+    two = [dataclasses.replace(none, against=name, reason=f"no common accuracy ({name})") for name in ("a", "b")]
+    few = dataclasses.replace(none, against="c", reason="too few recipes (2)")
+    found = _families.shown(_with(data, differences=(d, *two, few)), stopped=False)["test"]
+    assert [group.against for group in found.compared] == [d.against]
+    (line,) = found.uncompared
+    assert line.family == "imp"
+    assert line.others == {
+        "no common accuracy": [("a", "no common accuracy (a)"), ("b", "no common accuracy (b)")],
+        "too few recipes": [("c", "too few recipes (2)")],
+    }
+    answer = dataclasses.replace(data.answers[0], differences=(d, *two, few))
+    rows = _families.answer_rows(dataclasses.replace(data, answers=[answer]))
+    assert [row.against for row in rows] == [d.against, "a, b", "c"]
+    assert rows[1].whole_reason == "a: no common accuracy (a); b: no common accuracy (b)"
+    assert [bool(row.question) for row in rows] == [True, False, False]
 
 
 def _with(data: Any, **changes: Any) -> Any:

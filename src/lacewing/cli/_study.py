@@ -173,7 +173,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
-    from lacewing.results import STOPPED, repeat
+    from lacewing.results import STOPPED
     from lacewing.study import estimate as _estimate
 
     prepared, found = _estimate.planned(study, **options)
@@ -185,16 +185,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         document |= {"precision": prepared.facts.get("precision"), "estimate": found, "notes": prepared.notes}
         print_json(document)
         return
-    say(
-        f"{'network':<20} {'role':<7} {'seed':>4} {'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} "
-        "epochs"
-    )
-    for row in table:
-        seed = repeat(row["seed"], row["init"])
-        say(
-            f"{row['name']:<20} {row['role']:<7} {seed:>4} {row['parameters']:>10,} {row['nonzero']:>9,} "
-            f"{row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{'  done' * row['done']}"
-        )
+    _print_networks(table)
     done = sum(row["done"] for row in table)
     stops = sum(row["method"] == STOPPED for row in table)
     counted = f"{len(table) - stops} networks" + f" and {stops} early stops" * bool(stops)
@@ -209,6 +200,29 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
     for note in prepared.notes:
         say(f"note: {note}")
     say(_estimate.as_text(found))
+
+
+def _print_networks(table: list[dict[str, Any]]) -> None:
+    """A line a network, or, where there are many, a line a recipe and role."""
+    from lacewing.results import repeat
+    from lacewing.study.result import MOST_ROWS, seed_title
+
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in table:
+        key = (row["name"], row["role"])
+        groups.setdefault(key if len(table) > MOST_ROWS else (*key, row["seed"], row["init"]), []).append(row)
+    names = max([20, *(len(row["name"]) for row in table)])
+    title = "networks" if len(table) > MOST_ROWS else seed_title(row["init"] for row in table)
+    columns = f"{'parameters':>10} {'non-zero':>9} {'density':>8} {'prunable':>8} epochs"
+    say(f"{'network':<{names}} {'role':<7} {title:>4} {columns}")
+    for of in groups.values():
+        row, done = of[0], sum(each["done"] for each in of)
+        which = str(len(of)) if len(table) > MOST_ROWS else repeat(row["seed"], row["init"])
+        told = "" if not done else "  done" if done == len(of) else f"  {done} done"
+        say(
+            f"{row['name']:<{names}} {row['role']:<7} {which:>{max(4, len(title))}} {row['parameters']:>10,} "
+            f"{row['nonzero']:>9,} {row['density']:>8.2%} {row['density_prunable']:>8.2%} {row['epochs']:>6}{told}"
+        )
 
 
 def _print_result(result: Any, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 8  # networks that a terminal shows side by side
+MOST_ROWS = 40  # networks that a terminal lists one by one; of more it shows a line a recipe
 
 
 @dataclass(frozen=True)
@@ -210,16 +211,7 @@ class Result:
         rows = self._rows(stops=False)
         lead = [row for row in rows if row["attack"] == rows[0]["attack"]]
         title = f"{rows[0]['attack']} (balanced accuracy)" if rows else "no attack has run yet"
-        width = max(28, len(title))
-        lines = [f"{'network':<20} {'seed':>4} {'density':>8} {'train':>6} {'test':>6}  {title:<{width}} defence"]
-        for row in lead:
-            value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
-            found = "–" if value is None else f"{Estimate(value, low, high).text()} n={row['n']}"
-            seed = repeat(row["seed"], row["init"])
-            lines.append(
-                f"{row['network']:<20} {seed:>4} {row['density']:>8.2%} {row['train_accuracy']:>6.3f} "
-                f"{row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
-            )
+        lines = _one_each(lead, title) if len(lead) <= MOST_ROWS else _by_recipe(lead, title)
         rows = self._rows(stops=False, averaged=True)
         lines += _matrix(rows, "AUC, mean of seeds", "auc")
         lines += _matrix(rows, "TPR at 1 % FPR", "tpr_at_fpr_0.01")
@@ -246,6 +238,52 @@ class Result:
 
     # What networks tell of [property]; None: the study declares none. Below the methods, since it hides the built-in.
     property: PropertyFindings | None = None
+
+
+def _one_each(rows: Sequence[Mapping[str, Any]], title: str) -> list[str]:
+    """A line a network: its attack with the interval over records."""
+    width, names = max(28, len(title)), max([20, *(len(row["network"]) for row in rows)])
+    seed = seed_title(row["init"] for row in rows)
+    lines = [
+        f"{'network':<{names}} {seed:>4} {'density':>8} {'train':>6} {'test':>6}  {title:<{width}} defence",
+    ]
+    for row in rows:
+        value, low, high = (row[f"balanced_accuracy{end}"] for end in ("", "_low", "_high"))
+        found = "–" if value is None else f"{Estimate(value, low, high).text()} n={row['n']}"
+        lines.append(
+            f"{row['network']:<{names}} {repeat(row['seed'], row['init']):>{len(seed)}} {row['density']:>8.2%} "
+            f"{row['train_accuracy']:>6.3f} {row['test_accuracy']:>6.3f}  {found:<{width}} {_shown(row['defence']):>7}"
+        )
+    return lines
+
+
+def _by_recipe(rows: Sequence[Mapping[str, Any]], title: str) -> list[str]:
+    """A line a recipe: means over its networks, and the range of accuracy and attack."""
+    width, names = max(22, len(title)), max([20, *(len(row["network"]) for row in rows)])
+    recipes: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        recipes.setdefault(row["network"], []).append(row)
+    lines = [f"{'network':<{names}} {'networks':>8} {'density':>8} {'train':>6}  {'test':<22} {title:<{width}} defence"]
+    for network, of in recipes.items():
+        test, attack = (_ranged([row[name] for row in of]) for name in ("test_accuracy", "balanced_accuracy"))
+        density, train = (math.fsum(row[name] for row in of) / len(of) for name in ("density", "train_accuracy"))
+        lines.append(
+            f"{network:<{names}} {len(of):>8} {density:>8.2%} {train:>6.3f}  {test:<22} {attack:<{width}} "
+            f"{_shown(_mean([row['defence'] for row in of])):>7}"
+        )
+    repeats = "seeds and initialisations" if any(row["init"] for row in rows) else "seeds"
+    return [*lines, f"{len(rows)} networks: means over {repeats}, in brackets the range. Each network: results.csv"]
+
+
+def _ranged(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    mean = _mean(list(values))
+    return "–" if mean is None else f"{mean:.3f} ({min(known):.3f} to {max(known):.3f})"
+
+
+def seed_title(inits: Iterable[int]) -> str:
+    """The title of a column with seeds as `lacewing.results.repeat` writes them."""
+    return "seed.init" if any(inits) else "seed"
 
 
 def lost_or_damaged(damaged: Sequence[str]) -> list[str]:

@@ -81,3 +81,17 @@ def test_a_pick_takes_the_metric_that_is_asked_for(found: Result) -> None:
         found.pick(0.5, "los.auc")
     with pytest.raises(UsageError, match=r"^metric = 'loss\.defence': write ATTACK\.auc"):
         found.pick(0.5, "loss.defence")
+
+
+def test_many_networks_take_a_line_a_recipe(found: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lacewing.study.result.MOST_ROWS", 3)
+    lines = str(found).splitlines()
+    rows = [row for row in found.table() if row["attack"] == "discriminator" and not row["network"].startswith("early")]
+    end = next(i for i, line in enumerate(lines) if line.startswith(f"{len(rows)} networks: means over seeds"))
+    assert [line.split()[0] for line in lines[1:end]] == list(dict.fromkeys(row["network"] for row in rows))
+    of = [row for row in rows if row["network"] == "imp-02"]
+    (line,) = (line for line in lines[1:end] if line.startswith("imp-02 "))
+    assert line.split()[1] == str(len(of)) == "2"
+    for name in ("test_accuracy", "balanced_accuracy"):
+        values = [row[name] for row in of]
+        assert f"{fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})" in line

@@ -15,7 +15,7 @@ from lacewing.support.text import entry, say, visible
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-_SILENCE = 10.0  # seconds between plain lines, but for last epochs
+_SILENCE = 10.0  # seconds between plain lines, but for last epochs and the last attack
 
 
 class Progress:
@@ -42,7 +42,8 @@ class Progress:
         self.reached = dict(begun or {})
         self.trained = 0  # epochs by this run
         self.attacks_done = 0
-        self.started = self.said = clock()
+        self.started = self.said = self.began = clock()
+        self.alone = 0  # attacks done since `began`, when the last epoch ended
         self.stream = stream or sys.stderr
         moves = self.stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         self.live = _Live(self.stream, epochs, attacks) if moves else None
@@ -65,14 +66,11 @@ class Progress:
         kind = event["event"]
         if kind == "epoch":
             self.trained += 1
+            self.began, self.alone = self.clock(), 0
             self.reached[event["job"]] = event["epoch"]
             self._epoch(event)
         elif kind == "done" and event["kind"] == "attack":
-            self.attacks_done += 1
-            if self.live:
-                self.live.attacks(self.attacks_done)
-            elif self.attacks_done == self.attacks:
-                self._say(f"attacks: {self.attacks} done")
+            self._attacked()
         elif kind in ("failed", "note"):
             self._say(f"{'FAILED' if kind == 'failed' else 'note:'} {entry(event['message'])}")
             if self.live:
@@ -93,10 +91,28 @@ class Progress:
         elif (event["epoch"] == event["epochs"] and not event.get("many")) or self.clock() - self.said > _SILENCE:
             self.said = self.clock()
             share = min(self.done / max(self.epochs, 1), 1.0)
+            attacks = self.attacks - self.attacks_done
+            last = f"{attacks} attack{'s' * (attacks > 1)}" if share == 1 and attacks > 0 else duration(left)
             self._say(
                 f"{event['job']} epoch {event['epoch']}/{event['epochs']}: {figures}; "
-                f"{share:.0%} of the study's epochs, {duration(left)} to go"
+                f"{share:.0%} of the study's epochs, {last} to go"
             )
+
+    def _attacked(self) -> None:
+        """An attack is done; how long the others take is known once the networks are trained."""
+        self.attacks_done += 1
+        self.alone += 1
+        remaining = max(self.attacks - self.attacks_done, 0)
+        trained = self.done >= self.epochs
+        left = (self.clock() - self.began) / self.alone * remaining if trained and remaining else None
+        told = "" if left is None else f"{duration(left)} to go"
+        if self.live:
+            self.live.attacks(self.attacks_done, told)
+        elif not remaining:
+            self._say(f"attacks: {self.attacks} done")
+        elif self.clock() - self.said > _SILENCE:
+            self.said = self.clock()
+            self._say(f"attacks: {self.attacks_done} of {self.attacks} done{', ' if told else ''}{told}")
 
     def _say(self, text: str) -> None:
         if self.live:
@@ -141,10 +157,10 @@ class _Live:
         if name in self.rows:
             self.bars.remove_task(self.rows.pop(name))
 
-    def attacks(self, done: int) -> None:
-        """Show how many attacks are done."""
+    def attacks(self, done: int, figures: str) -> None:
+        """Show how many attacks are done, and how long the others take."""
         if self.attack is not None:
-            self.bars.update(self.attack, completed=done)
+            self.bars.update(self.attack, completed=done, figures=figures)
 
     def say(self, text: str) -> None:
         """A line that stays, above the bars."""

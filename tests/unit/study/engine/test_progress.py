@@ -54,6 +54,21 @@ def test_a_plain_line_at_the_last_epoch_and_every_ten_seconds() -> None:
     ]
 
 
+def test_after_the_last_epoch_the_attacks_are_counted_and_timed() -> None:
+    progress, stream, clock = plain(epochs=1, attacks=5)
+    clock.now += 4
+    progress(epoch("dense/target/0", 1, 1))
+    for _ in range(5):
+        clock.now += 8
+        progress(attacked())
+    assert stream.getvalue().splitlines() == [
+        "dense/target/0 epoch 1/1: loss 0.500, accuracy 0.250; 100% of the study's epochs, 5 attacks to go",
+        "attacks: 2 of 5 done, 24 s to go",
+        "attacks: 4 of 5 done, 8 s to go",
+        "attacks: 5 done",
+    ]
+
+
 def test_what_earlier_runs_did_counts_as_done_and_not_as_speed() -> None:
     begun = {"dense/target/0": 100, "imp-01/target/0": 60}
     progress, stream, clock = plain(epochs=300, begun=begun)

@@ -37,6 +37,35 @@ GLOSSARY = (
         "networks that differ in one thing, such as the density; a recipe is one of them over its seeds.",
     ),
     (
+        "Control",
+        "a network that is compared with sparse ones to tell what else lowers the leak: a shorter training, less "
+        "width, more weight decay, a mask that was not learnt.",
+    ),
+    (
+        "Random, shuffled, reinitialised mask",
+        "controls of a pruned network: weights kept at random, as many in each layer; its mask shuffled within each "
+        "layer; its mask on fresh weights.",
+    ),
+    ("Ticket", "a network trained with the mask of another one, which learnt it, on that one's original weights."),
+    (
+        "DP-SGD",
+        "training that clips the gradient of each record and adds noise, which bounds what any attack can find.",
+    ),
+    (
+        "Epsilon, delta",
+        "how much one record may change what DP-SGD makes: the smaller, the less any attack can find; delta is "
+        "roughly the probability that the bound does not hold.",
+    ),
+    (
+        "Frontier",
+        "the recipes of a kind, here of controls, that no other of them beats in both accuracy and leak.",
+    ),
+    (
+        "Log-odds",
+        "ln(p / (1 − p)) of the probability p that a network gives to a record's class; members' tend to be larger. "
+        "Its unit is the nat.",
+    ),
+    (
         "Declared, exploratory",
         "a declared question was named in the study file before the study ran; every other number is exploratory.",
     ),

@@ -19,7 +19,7 @@ _LISTED = 8  # networks that a sentence names
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (8, 2)))
 _SHADES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7f3c8d")
 READING = (
-    "Splits: the standard deviation over seeds, each of which draws the records anew; initialisations: that over other "
+    "SD: standard deviation. Splits: over seeds, each of which draws the records anew; inits: over other "
     "initialisations and orders of training on one split. Both are estimates of the one-way random-effects analysis "
     "of variance (method of moments; a negative variance is shown as 0), with their degrees of freedom. With few of "
     "them an estimate may be far off. Two seeds that share one cut of the records are one split: networks of one cut "
@@ -49,7 +49,14 @@ def section(data: ReportData) -> dict[str, Any] | None:
     return {
         "sentences": _sentences(data, found),
         "rows": _rows(data, found),
-        "columns": ["Test accuracy", "splits", "inits", f"AUC of {found.attack or 'the attack'}", "splits", "inits"],
+        "columns": [
+            "Test accuracy",
+            "SD over splits, points",
+            "SD over inits, points",
+            f"AUC of {found.attack or 'the attack'}",
+            "SD over splits",
+            "SD over inits",
+        ],
         "degrees": _degrees(found),
         "reading": READING,
         "overlaps": [_overlap_row(data, each) for each in found.overlaps],
@@ -68,7 +75,8 @@ def _rows(data: ReportData, found: Stability) -> list[Row]:
                 cells += ["–"] * 3
                 continue
             sds = (spread.sd_between, spread.sd_within)
-            cells += [show(spread.mean), *("–" if sd is None else show(sd, 2 if show is percent else 4) for sd in sds)]
+            cells.append(show(spread.mean))
+            cells += ["–" if sd is None else number(100 * sd, 2) if show is percent else number(sd, 4) for sd in sds]
         rows.append(Row(data.key(entry.method, entry.kind), data.label(entry.network, entry.method), cells))
     return rows
 
@@ -118,7 +126,7 @@ def _larger(found: Stability) -> list[str]:
     Variances are averaged before they are cut at 0: the mean of cut ones finds a spread where there is none.
     """
     said = []
-    for measure, show in (("test accuracy", percent), ("AUC", number)):
+    for measure in ("test accuracy", "AUC"):
         both = [
             (s.spread.variance_between, s.spread.sd_within**2)
             for s in found.spreads
@@ -127,11 +135,12 @@ def _larger(found: Stability) -> list[str]:
         if not both:
             continue
         between, within = (max(0.0, fmean(values)) ** 0.5 for values in zip(*both, strict=True))
-        what = "Test accuracy" if measure == "test accuracy" else f"The AUC of “{found.attack}”"
-        digits = 2 if show is percent else 4
+        points = measure == "test accuracy"
+        what = "Test accuracy" if points else f"The AUC of “{found.attack}”"
+        first, second = (f"{number(100 * sd, 2)} points" if points else number(sd, 4) for sd in (between, within))
         said.append(
-            f"{what} spreads by {show(between, digits)} over splits and by {show(within, digits)} over initialisations "
-            f"of one split (roots of the mean variances over {len(both)} recipes)."
+            f"{what}: standard deviation {first} over splits and {second} over initialisations of one split (roots of "
+            f"the mean variances over {len(both)} recipe{'s' * (len(both) != 1)})."
         )
     return said
 

@@ -84,7 +84,7 @@ def section(data: ReportData) -> dict[str, Any] | None:
         return None
     return {
         "sentences": _sentences(data, found),
-        "columns": [LABELS[name] for name in _measured(found)],
+        "columns": [_named(name) for name in _measured(found)],
         "recipes": _recipes(data, found),
         "grids": _grids(data, found),
         "temperature": _temperatures(data, found),
@@ -99,6 +99,11 @@ def section(data: ReportData) -> dict[str, Any] | None:
 
 def _measured(found: Mechanism) -> list[str]:
     return [name for name in QUANTITIES if any(getattr(row, name) is not None for row in found.networks)]
+
+
+def _named(quantity: str) -> str:
+    """A quantity as the title of a column, with its unit."""
+    return LABELS[quantity] + ", nats" * (quantity in ("gap", "spread"))
 
 
 def _attack(data: ReportData) -> str | None:
@@ -182,7 +187,10 @@ def _cell(name: str, values: Sequence[float]) -> Cell:
     if not values:
         return Cell("–", title="not measured")
     spread = f"{_text(name, min(values))} to {_text(name, max(values))}"
-    return Cell(_text(name, fmean(values)), "" if min(values) == max(values) else spread, f"{len(values)} networks")
+    count = f"{len(values)} network{'s' * (len(values) != 1)}"
+    if min(values) == max(values):
+        return Cell(_text(name, fmean(values)), "", count)
+    return Cell(_text(name, fmean(values)), spread, f"mean and range over {count}")
 
 
 def _text(name: str, value: float) -> str:
@@ -257,7 +265,7 @@ def _shown(name: str, value: float | None) -> str:
 def _temperature_columns(found: Mechanism) -> list[str]:
     """The columns of the table of temperatures."""
     attacks = dict.fromkeys(row.attack for row in found.temperature)
-    return [*(f"AUC of {name}" for name in attacks), *(LABELS[name] for name in _OUTPUTS)]
+    return [*(f"AUC of {name}" for name in attacks), *map(_named, _OUTPUTS)]
 
 
 def figure(data: ReportData) -> Drawing | None:
@@ -341,7 +349,7 @@ def _panel(ax: Axes, name: str, r2: float | None, *, left: bool) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
     elif name == "accuracy_gap":
         _svg.percent_axis(ax.xaxis)
-    ax.set_xlabel(LABELS[name] + (" (log scale)" if name == "nonzero" else ""))
+    ax.set_xlabel(_named(name) + (" (log scale)" if name == "nonzero" else ""))
     if left:
         ax.set_ylabel("AUC")
     ax.set_title("" if r2 is None else f"R² {number(r2, 2)}", fontsize=10, loc="left")

@@ -18,4 +18,4 @@ def test_the_spread_over_splits_is_averaged_before_it_is_cut_at_zero() -> None:
     told = [s.spread.variance_between for s in spreads]
     np.testing.assert_allclose(told, [0.03, -0.015])
     (sentence,) = _larger(Stability(2, "loss", spreads + spreads[1:], (), (), (), 0))
-    assert "spreads by 0.0000 over splits and by 0.1414 over initialisations" in sentence
+    assert "standard deviation 0.0000 over splits and 0.1414 over initialisations" in sentence

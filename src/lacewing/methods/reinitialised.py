@@ -16,7 +16,7 @@ class Reinitialised(TakesMask):
     """The mask of another network on freshly drawn weights: a control of the initialisation that it was found on."""
 
     role: ClassVar[Kind] = "control"
-    look: ClassVar[Look] = Look("reinitialised", "#a6761d", "*")
+    look: ClassVar[Look] = Look("reinitialised", "#a6761d", "D")
 
     method: str = "reinitialised"
 

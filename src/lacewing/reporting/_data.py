@@ -113,8 +113,8 @@ class ReportData:
         return appearance([method], {**OWN, **self.looks})[method] if found is None else found
 
     def label(self, network: str, method: str) -> str:
-        """How a person names a network of a method."""
-        return network_label(network, method, self.look(method))
+        """How the report names a network of a method."""
+        return network_label(network, method)
 
     def key(self, method: str, kind: Kind | None) -> Key:
         """The mark before a network's name in a table."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lacewing.reporting import _svg
 from lacewing.reporting._data import (
     ReportData,
     n_text,
+    number,
     percent,
     random_halves,
     seeds_of,
@@ -23,6 +27,12 @@ from lacewing.tradeoff import Line, Recipe, Units, control_frontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# Where a name stands beside the end of a line, in points, and on which side of it; the first place with room is taken.
+_BESIDE: tuple[tuple[float, float, Any], ...] = (
+    (7, -3, "left"), (-7, -3, "right"), (0, 7, "center"), (0, -14, "center"), (7, 5, "left"), (-7, 5, "right"),
+    (7, -12, "left"), (-7, -12, "right"),
+)  # fmt: skip
 
 
 def figure(data: ReportData) -> Drawing | None:
@@ -44,17 +54,24 @@ def figure(data: ReportData) -> Drawing | None:
         styles = family_styles(data.networks, data.look)
         for line in found:
             colour, marker, dashes = styles[line.family]
-            tips |= _draw(ax, data, line, len(tips), color=colour, marker=marker, linestyle=dashes)
-        for axis in (ax.xaxis, ax.yaxis):
-            _svg.percent_axis(axis)
+            show = number if metric == "auc" else percent
+            tips |= _draw(ax, data, line, show, len(tips), color=colour, marker=marker, linestyle=dashes)
+        _svg.percent_axis(ax.xaxis)
+        if metric == "auc":
+            _svg.share_axis(ax.yaxis)
+        else:
+            _svg.percent_axis(ax.yaxis)
         ax.set_xlabel("test accuracy")
         ax.set_ylabel(f"{LABELS[metric]} of {attack}")
         _svg.legend_above(ax, columns=3)
+        _name_ends(ax, found, front, styles)
         svg = _svg.to_svg(fig, title, tips)
     return Drawing("families", title, f"{title}. {'; '.join(tips.values())}.", _caption(data), svg)
 
 
-def _draw(ax: Axes, data: ReportData, line: Line, start: int, **style: str) -> dict[str, str]:
+def _draw(
+    ax: Axes, data: ReportData, line: Line, show: Callable[[float], str], start: int, **style: str
+) -> dict[str, str]:
     x = [recipe.accuracy.mean for recipe in line.recipes]
     y = [recipe.leak.mean for recipe in line.recipes]
     low = [recipe.leak.low for recipe in line.recipes]
@@ -71,9 +88,45 @@ def _draw(ax: Axes, data: ReportData, line: Line, start: int, **style: str) -> d
         ax.plot([at], [leak], "o", markersize=11, alpha=0.0, gid=gid, zorder=5)
         tips[gid] = (
             f"{data.label(recipe.network, recipe.method)} ({line.family}): test accuracy {percent(at)}, leak "
-            f"{percent(leak)}"
+            f"{show(leak)}"
         )
     return tips
+
+
+def _name_ends(
+    ax: Axes, found: Sequence[Line], front: Sequence[Recipe], styles: Mapping[str, tuple[str, str, str]]
+) -> None:
+    """Write each family's name beside an end of its line where there is room: no other name, mark or line is there."""
+    scale = 72 / ax.figure.dpi
+    paths = {
+        line.family: ax.transData.transform([(r.accuracy.mean, r.leak.mean) for r in line.recipes]) * scale
+        for line in found
+    }
+    taken = [(x - 4, y - 4, x + 4, y + 4) for path in paths.values() for x, y in path]
+    corners = [
+        corner
+        for before, after in itertools.pairwise(front)
+        for corner in ((before.accuracy.mean, after.leak.mean), (after.accuracy.mean, after.leak.mean))
+    ]
+    steps_of = [ax.transData.transform(corners) * scale] if corners else []
+    for path in (*paths.values(), *steps_of):
+        for start, end in itertools.pairwise(path):
+            steps = np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 3))
+            taken += [(x - 1.5, y - 1.5, x + 1.5, y + 1.5) for x, y in steps]
+    x0, y0, x1, y1 = (v * scale for v in ax.bbox.extents)
+    for line in found:
+        name = line.family.replace("$", "").lstrip("_")
+        width, path = 5.2 * len(name), paths[line.family]
+        for (x, y), (dx, dy, side) in itertools.product((path[-1], path[0]), _BESIDE):
+            left = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
+            box = (left, y + dy - 1, left + width, y + dy + 8)
+            inside = box[0] > x0 and box[1] > y0 and box[2] < x1 and box[3] < y1
+            if inside and not any(b[0] < box[2] and box[0] < b[2] and b[1] < box[3] and box[1] < b[3] for b in taken):
+                at, leak = ax.transData.inverted().transform((x / scale, y / scale))
+                ax.annotate(name, (at, leak), xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=8,
+                            color=styles[line.family][0])  # fmt: skip
+                taken.append(box)
+                break
 
 
 def _frontier(ax: Axes, front: Sequence[Recipe]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from lacewing.methods import METHODS, Method, look_of, short_name
+from lacewing.methods import METHODS, Method, look_of
 from lacewing.results import STOPPED, Kind, Look, NetworkResult
 
 OWN: Final[Mapping[str, Look]] = {name: look_of(method, name) for name, method in METHODS.items()}
@@ -24,6 +24,7 @@ PALETTE = (
     ("#3f6f5f", "h"),
     ("#a23b3b", "<"),
 )
+_DISTINCT = "so^vDXP<>phd8"  # markers that are told apart at the size of a figure's marks
 _SHAPES = {
     "s": "square", "o": "circle", "^": "up", "v": "down", "<": "left", ">": "right", "D": "diamond", "d": "diamond",
     "p": "pentagon", "h": "hexagon", "H": "hexagon", "P": "plus", "+": "plus", "X": "cross", "x": "cross", "*": "star",
@@ -53,20 +54,13 @@ def appearance(methods: Iterable[str], known: Mapping[str, Look]) -> dict[str, L
     return looks
 
 
-def network_label(network: str, method: str, look: Look) -> str:
-    """How a person names a network: ``imp-03`` is IMP 3, ``butterfly-s3-l2`` butterfly S3 L2, ``early-010`` an epoch.
+def network_label(network: str, method: str) -> str:
+    """How a report names a network: as the study, results.csv and the command do, but for early stops.
 
-    Only names that are made from the method and its settings are written out; a name that the study gives stays.
+    ``early-010`` is "dense at epoch 10".
     """
-    if method == STOPPED:
-        epoch = re.fullmatch(r"early-(\d+)", network)
-        return f"dense at epoch {int(epoch[1])}" if epoch else network
-    made = re.escape(short_name(method))
-    if look.sequence and (level := re.fullmatch(rf"{made}-0*(\d+)(-.+)?", network)):
-        return f"{look.label} {level[1]}{level[2] or ''}"
-    if settings := re.fullmatch(rf"{made}((?:-[a-z]+\d+)*)", network):
-        return f"{look.label}{settings[1].replace('-', ' ').upper()}"
-    return network
+    epoch = re.fullmatch(r"early-(\d+)", network) if method == STOPPED else None
+    return f"dense at epoch {int(epoch[1])}" if epoch else network
 
 
 def key_of(look: Look, kind: Kind | None) -> Key:
@@ -84,26 +78,43 @@ def marks(looks: Iterable[Look]) -> str:
 
 
 def family_styles(networks: Iterable[NetworkResult], look: Callable[[str], Look]) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and line of each family: its method's, where no other has them; else the next of the palette.
+    """Colour, marker and line of each family: its method's, where no other has them; else the next that are free.
 
-    Sparse families choose first, early stops last. Where the palette ends it begins again with broken lines.
+    Sparse families and that of the dense network choose first, early stops last. No two families share a marker, nor a
+    colour and a line, as long as there are enough of them; where the palette ends it begins again with broken lines.
     """
     methods: dict[str, str] = {}
-    sparse: set[str] = set()
+    first: set[str] = set()
     stopped: set[str] = set()
     for network in networks:
         family = network.family or network.network
         methods.setdefault(family, network.method)
-        sparse |= {family} if network.kind == "sparse" else set()
+        first |= {family} if network.kind in ("sparse", "dense") else set()
         stopped |= {family} if network.stopped else set()
-    order = sorted(methods, key=lambda family: (family not in stopped, family in sparse, family))
+    order = sorted(methods, key=lambda family: (family not in stopped, family in first, family))
     chosen: dict[str, tuple[str, str, str]] = {}
+    markers: set[str] = set()
     for family in reversed(order):
         own = look(methods[family])
         if own.colour not in {colour for colour, _, _ in chosen.values()}:
-            chosen[family] = (own.colour, own.marker, "-")
+            marker = _unused(own.marker, markers)
+            chosen[family] = (own.colour, marker, "-")
+            markers.add(marker)
     colours = {colour for colour, _, _ in chosen.values()}
     places = ((*place, dashes) for dashes in itertools.cycle(("-", "--", ":")) for place in PALETTE)
     free = (place for place in places if place[0] not in colours)
     order.sort(key=lambda family: family in stopped)
-    return {family: chosen.get(family) or next(free) for family in order}
+    styles = {}
+    for family in order:
+        if family not in chosen:
+            colour, marker, dashes = next(free)
+            marker = _unused(marker, markers)
+            markers.add(marker)
+            chosen[family] = (colour, marker, dashes)
+        styles[family] = chosen[family]
+    return styles
+
+
+def _unused(marker: str, used: Container[str]) -> str:
+    """The marker, or another one where it is in use already."""
+    return next((each for each in (marker, *_DISTINCT) if each not in used), marker)

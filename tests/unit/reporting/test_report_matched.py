@@ -141,7 +141,7 @@ def test_the_table_holds_each_match(data: Any) -> None:
     others = {"early-stopped": "the dense network stopped early", "imp": "iterative pruning"}
     for m in data.tradeoff.matches:
         title = f"Against {others[m.against]}, at equal {'test accuracy' if m.at == 'accuracy' else 'density'}"
-        row = shown[title, {"butterfly-s3-l3": "butterfly S3 L3"}.get(m.network, f"IMP {m.network[-1]}")]
+        row = shown[title, m.network]
         assert _number(row.difference) == pytest.approx(m.difference, abs=0.0005)
         seeds = {int(s): _number(v) for s, v in (part.split(": ") for part in row.seeds.split(", "))}
         assert seeds == pytest.approx(dict(m.by_seed), abs=0.0005)
@@ -149,7 +149,7 @@ def test_the_table_holds_each_match(data: Any) -> None:
         assert _number(row.attacked) == pytest.approx(100 * m.balanced_accuracy, abs=0.05)
         assert bool(row.accuracy_difference) == (m.at == "density")
     first = section.groups[0].rows
-    assert [row.network for row in first] == ["IMP 1", "IMP 2", "IMP 3", "butterfly S3 L3"]
+    assert [row.network for row in first] == ["imp-01", "imp-02", "imp-03", "butterfly-s3-l3"]
     assert first[1].where == "epoch 24"  # .66 lies at two fifths of the way from .64 at 20 to .69 at 30
 
 
@@ -162,9 +162,9 @@ def test_where_accuracy_wobbles_the_last_place_is_shown_beside_the_first(reports
     rows = {row.network: row for row in section.groups[0].rows}
     match = next(m for m in wobbling.tradeoff.matches if m.network == "imp-02" and m.against == "early-stopped")
     assert match.difference != match.last_difference
-    assert rows["IMP 2"].last == f"last at epoch 24: {match.last_difference:+.3f}"
+    assert rows["imp-02"].last == f"last at epoch 24: {match.last_difference:+.3f}"
     text = unescape(report.write(tmp_path, wobbling).read_text(encoding="utf-8"))
-    assert rows["IMP 2"].last in text
+    assert rows["imp-02"].last in text
     assert "Dots above" in text
     assert "Dots above" not in _matched.figure(_study(reports, GRID)).caption
 

@@ -17,7 +17,7 @@ import pytest
 
 from lacewing import reporting as report
 from lacewing.reporting import _afford, _choices, _data, _figures, _headline, _looks, _notes, _plane, _svg, _table
-from lacewing.results import REALISED
+from lacewing.results import LABELS, REALISED
 from lacewing.tradeoff import PAPER_BAND, PAPER_SLOPE, Spread, afford
 
 HOSTILE = "<script>alert('x')</script>"
@@ -144,14 +144,15 @@ def test_every_number_of_the_results_is_in_the_table(data: Any, html: str) -> No
             for r in table.rows
             if [c.sort for c in r.cells[:3]] == [attack.network.network, "target", str(attack.network.seed)]
         )
-        shown = {cell.sort: cell.interval for cell in row.cells}
+        shown = {title: cell for (title, _), cell in zip(table.columns, row.cells, strict=True)}
         for name, estimate in attack.metrics.items():
             if name in REALISED:  # results.csv alone has them
                 continue
             if estimate is None:
                 assert any(cell.interval == "n too small" for cell in row.cells)
                 continue
-            interval = shown[f"{estimate.value:.7g}"]
+            assert shown[LABELS[name]].sort == f"{estimate.value:.7g}"
+            interval = shown[LABELS[name]].interval
             scale, digits = (1, 3) if name == "auc" else (100, 1)
             ends = [float(end.replace("\u2212", "-")) for end in interval.split(" to ")]
             assert ends == [round(scale * estimate.low, digits), round(scale * estimate.high, digits)]

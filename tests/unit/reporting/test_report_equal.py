@@ -256,7 +256,8 @@ def test_no_metric_with_a_value_is_folded_away(data: Any) -> None:
 
 
 def test_what_cannot_be_compared_takes_a_line_a_family_and_a_row_a_question(data: Any) -> None:
-    d = next(d for d in data.tradeoff.differences if (d.family, d.at) == ("imp", "test accuracy"))
+    asked = ("imp", "weight-decay", "test accuracy")
+    d = next(d for d in data.tradeoff.differences if (d.family, d.against, d.at) == asked)
     none = dataclasses.replace(d, value=None, estimate=None, p=None, detectable=None)
     two = [dataclasses.replace(none, against=name, reason=f"no common accuracy ({name})") for name in ("a", "b")]
     few = dataclasses.replace(none, against="c", reason="too few recipes (2)")

@@ -85,7 +85,7 @@ def test_each_method_has_its_own_colour_row_and_label(data: Any, page: Path) -> 
     figure = (page.parent / "figures" / "tradeoff.svg").read_text(encoding="utf-8")
     for label in ("halved channels", "Random", "Plain", "private training (control)"):
         assert f">{label}</text>" in figure
-    assert {"halved channels 1", "halved channels 2", "Random", "Plain", "private training", "narrow"} <= set(
+    assert {"halved-01", "halved-02", "random", "plain", "private", "narrow"} <= set(
         re.findall(r'aria-hidden="true"></i>([^<]+)<', text)
     )
     looks = [data.look(method) for method in (HALVED, RANDOM, "other_pkg:Plain", PRIVATE)]
@@ -144,12 +144,12 @@ def test_tables_and_figures_mark_controls(data: Any) -> None:
     assert cells["random"] == ("diamond", "")
     assert cells["dense"] == ("square", "")
     keys = {row.label: row.key for row in _matrix.matrices(data)[0].rows}
-    assert keys["private training"] == _looks.Key("control", LOOKS[PRIVATE].colour)
-    assert keys["halved channels 1"] == _looks.Key("down", LOOKS[HALVED].colour)
+    assert keys["private"] == _looks.Key("control", LOOKS[PRIVATE].colour)
+    assert keys["halved-01"] == _looks.Key("down", LOOKS[HALVED].colour)
     density = _figures.against_density(data, "accuracy")
     assert "narrow at 10.0" in density.label  # less dense than the dense network: it has its place in the figure
-    assert "private training at" not in density.label
-    assert "private training loses" in _plane.plane(data).label
+    assert "private at" not in density.label
+    assert "private loses" in _plane.plane(data).label
 
 
 def test_settings_of_a_users_method_and_what_differs_by_network_are_choices_as_ours(data: Any) -> None:

@@ -57,7 +57,7 @@ def n_leaked(accuracy: float, first: float, second: float) -> float:
     """How many records of the training distribution, given to the attacker, would tell the worlds apart as well.
 
     Suri and Evans, "Formalizing and estimating distribution inference risks" (arXiv 2109.06024), as their code computes
-    it for shares: log(1 - (2 w - 1)^2) / log(max(min/max, (1 - max)/(1 - min))), w the accuracy, min and max the shares.
+    it: log(1 - (2 w - 1)^2) / log(max(min/max, (1 - max)/(1 - min))), w the accuracy, min and max the shares.
     It is the n at which a bound on the accuracy of any distinguisher of n records reaches w, so a record of which the
     attacker knew the property would give at most so much. 0 at an accuracy of .5 or below; infinite at 1. One record
     tells shares of 0 and 1 apart.

@@ -130,7 +130,7 @@ def audit_property(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure whether your training tells a property of its records.
+    """Audit what your training tells of a property.
 
     Networks of two worlds are trained, whose training records have the property in two shares; attacks tell them apart.
     """

@@ -40,6 +40,9 @@ def run(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> lw.Resul
     study["networks"].append(
         {"method": "imp", "name": "deep", "levels": 2, "fraction": 0.75}
     )  # one in the paper's band
+    study["networks"].append(
+        {"method": "dense", "name": "smooth", "train": {"label_smoothing": 0.05}}
+    )  # a fifth family
     study["model"]["hidden"], study["data"]["label_noise"], study["data"]["records"] = [64], 0.2, 480
     study["train"] |= {"epochs": 25, "stack": 3}
     study["tradeoff"] = {"primary": {"family": "imp", "against": "controls", "metric": f"{ATTACK}.auc"}}

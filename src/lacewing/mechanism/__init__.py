@@ -4,17 +4,29 @@ A description over the networks of a study, never a test: recipes are not drawn 
 not set. Everything here is a pure function of arrays; `lacewing.study` gathers them from a run folder.
 """
 
+from lacewing.mechanism._held_out import FEWEST_FAMILIES, PERMUTATIONS, held_out_r2
 from lacewing.mechanism._measure import BINS, LogOdds, Outputs, calibration_error, log_odds, outputs
-from lacewing.mechanism._predict import FEWEST_RECIPES, RECIPE, Predictor, held_out_r2, predictors
-from lacewing.mechanism._rows import LABELS, QUANTITIES, Mechanism, NetworkRow, TemperatureRow, as_csv, as_json
+from lacewing.mechanism._predict import RECIPE, Largest, Predictor, predictors
+from lacewing.mechanism._rows import (
+    LABELS,
+    QUANTITIES,
+    Mechanism,
+    NetworkRow,
+    TemperatureRow,
+    as_csv,
+    as_json,
+    left_out_with,
+)
 from lacewing.mechanism._temperature import evidence_of, matching_temperature
 
 __all__ = [
     "BINS",
-    "FEWEST_RECIPES",
+    "FEWEST_FAMILIES",
     "LABELS",
+    "PERMUTATIONS",
     "QUANTITIES",
     "RECIPE",
+    "Largest",
     "LogOdds",
     "Mechanism",
     "NetworkRow",
@@ -26,6 +38,7 @@ __all__ = [
     "calibration_error",
     "evidence_of",
     "held_out_r2",
+    "left_out_with",
     "log_odds",
     "matching_temperature",
     "outputs",

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, Final
 
-from lacewing.mechanism._predict import Predictor
-from lacewing.results import Kind
+from lacewing.mechanism._predict import Largest, Predictor
+from lacewing.results import STOPPED, Kind
 from lacewing.support.text import cell
 
-SCHEMA = 1
+SCHEMA = 2  # 2: families are left out, not recipes; predictors have `families`; `largest`
 LABELS: Final = {  # the quantities, in the order of tables
     "ratio": "gap / spread",
     "gap": "gap of log-odds",
@@ -80,7 +80,8 @@ class Mechanism:
     """What a study says about why its networks leak."""
 
     networks: tuple[NetworkRow, ...]
-    predictors: tuple[Predictor, ...]  # empty: too few recipes or seeds
+    predictors: tuple[Predictor, ...]  # empty: no attack ran
+    largest: tuple[Largest, ...]  # empty: too few families or seeds
     temperature: tuple[TemperatureRow, ...]  # empty: no attack of the study ranks by log-odds
     unit: str  # "seed", or "cut": what is left out together
 
@@ -88,6 +89,11 @@ class Mechanism:
     def redrawn(self) -> bool:
         """Whether some network was trained on redrawn labels."""
         return any(row.redrawn for row in self.networks)
+
+
+def left_out_with(row: NetworkRow) -> str:
+    """The family that a network is left out with: its own; of a dense network observed in mid-schedule, the dense's."""
+    return "dense" if row.method == STOPPED else row.family or row.network
 
 
 def as_csv(found: Mechanism) -> str:
@@ -103,12 +109,13 @@ def as_csv(found: Mechanism) -> str:
 def as_json(found: Mechanism) -> dict[str, Any]:
     """mechanism.json: which quantity predicts which leak, and what a temperature changes."""
 
-    def plain(rows: Sequence[Predictor | TemperatureRow]) -> list[dict[str, Any]]:
+    def plain(rows: Sequence[Predictor | Largest | TemperatureRow]) -> list[dict[str, Any]]:
         return [asdict(row) for row in rows]
 
     return {
         "schema": SCHEMA,
         "unit": found.unit,
         "predictors": plain(found.predictors),
+        "largest": plain(found.largest),
         "temperature": plain(found.temperature),
     }

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lacewing.mechanism import FEWEST_RECIPES, LABELS, QUANTITIES, RECIPE, Mechanism, NetworkRow, Predictor
+from lacewing.mechanism import (
+    FEWEST_FAMILIES,
+    LABELS,
+    PERMUTATIONS,
+    QUANTITIES,
+    RECIPE,
+    Largest,
+    Mechanism,
+    NetworkRow,
+    Predictor,
+    left_out_with,
+)
 from lacewing.reporting._data import (
     ReportData,
     attack_names,
@@ -35,9 +47,11 @@ _PANELS = ("ratio", "gap", "member_confidence", "other_calibration_error", "nonz
 READING = (
     "R squared is 1 minus the squared error of the prediction over that of the mean: 1 is perfect, 0 or less tells "
     "nothing. Each network is predicted from one quantity (of the count of parameters: its logarithm), by a straight "
-    "line and by a quadratic that were fitted to other recipes on other draws of the records. The larger R squared is "
-    "shown, which favours every quantity alike; the pointer shows both. “The recipe itself” predicts by the mean of "
-    "the same recipe's networks on other draws: the rest is how networks of one recipe differ."
+    "line and by a quadratic that were fitted to the recipes of other families on other draws of the records. The "
+    "larger R squared is shown, which favours every quantity alike; the pointer shows both. “The recipe itself” "
+    "predicts by the mean of the same recipe's networks on other draws: the rest is how networks of one recipe differ. "
+    "Chance is the largest R squared of as many quantities after families have exchanged their leaks "
+    f"({PERMUTATIONS} permutations): of a few families, something unrelated often seems to predict."
 )
 CIRCULAR = (
     "A dagger marks a quantity that is computed from what the attack itself ranks: that it predicts the attack is "
@@ -113,9 +127,10 @@ def _attack(data: ReportData) -> str | None:
 
 
 def _over(data: ReportData, found: Mechanism) -> str:
-    recipes = len({row.network for row in found.networks})
+    recipes, families = len({row.network for row in found.networks}), len(set(map(left_out_with, found.networks)))
     units = Units.of({row.seed for row in found.networks}, halves=random_halves(data))
-    return f"{len(found.networks)} networks of {recipes} recipe{'s' * (recipes != 1)}, {units.text}"
+    counted = f"{recipes} recipe{'s' * (recipes != 1)} in {families} famil{'ies' if families != 1 else 'y'}"
+    return f"{len(found.networks)} networks of {counted}, {units.text}"
 
 
 def _sentences(data: ReportData, found: Mechanism) -> list[str]:
@@ -123,25 +138,37 @@ def _sentences(data: ReportData, found: Mechanism) -> list[str]:
     mine = [p for p in found.predictors if p.attack == attack and p.metric == "auc" and p.quantity != RECIPE]
     known = {kind: [p for p in mine if p.best is not None and bool(p.part_of_attack) is kind] for kind in (True, False)}
     if not known[True] and not known[False]:
-        need = f"at least {FEWEST_RECIPES} recipes and two {found.unit}s that were attacked"
-        return [f"Which quantity predicts the leak is not asked: that needs {need}. Here are {_over(data, found)}."]
+        need = f"at least {FEWEST_FAMILIES} families of recipes and two {found.unit}s that were attacked"
+        why = "Recipes of one family resemble each other, so that a prediction must leave out the whole family"
+        return [
+            f"Which quantity predicts the leak is not asked: that needs {need}. {why}. Here are {_over(data, found)}."
+        ]
     said = [
-        f"Over {_over(data, found)}: how well does one quantity of a network predict the AUC of “{attack}” on recipes "
+        f"Over {_over(data, found)}: how well does one quantity of a network predict the AUC of “{attack}” in families "
         f"and {found.unit}s that the prediction has not seen?"
     ]
+    chance = {row.part_of_attack: row for row in found.largest if (row.attack, row.metric) == (attack, "auc")}
     if known[False]:
-        said.append(f"Of what is not part of the attack, {_best(known[False])}.")
+        said.append(f"Of what is not part of the attack, {_best(known[False], chance.get(False))}.")
     if known[True]:
-        said.append(f"Of what the attack itself is computed from, {_best(known[True])}.")
+        said.append(f"Of what the attack itself is computed from, {_best(known[True], chance.get(True))}.")
     return said + _said_of_temperature(data, found)
 
 
-def _best(known: Sequence[Predictor]) -> str:
-    r2, label = max((p.best or 0.0, LABELS[p.quantity]) for p in known)
+def _best(known: Sequence[Predictor], chance: Largest | None) -> str:
+    r2, label = max((p.best if p.best is not None else -math.inf, LABELS[p.quantity]) for p in known)
     of = f"the largest of {len(known)}" if len(known) > 1 else "the only one"
     if r2 <= 0:
         return f"nothing predicts it: the largest R² of {len(known)} is {number(r2, 2)} ({label})"
-    return f"“{label}” predicts most, R² {number(r2, 2)} ({of})"
+    beside = "" if chance is None else f"; {_chance(chance, r2)}"
+    return f"“{label}” predicts most, R² {number(r2, 2)} ({of}{beside})"
+
+
+def _chance(row: Largest, r2: float) -> str:
+    """What the largest R squared is after families have exchanged their leaks."""
+    what = f"chance gives {number(row.null_median, 2)} in the median and, in one of 20, more than"
+    within = ", so that it may be chance" if r2 <= row.null_upper else ""
+    return f"{what} {number(row.null_upper, 2)}{within}"
 
 
 def _said_of_temperature(data: ReportData, found: Mechanism) -> list[str]:
@@ -227,11 +254,13 @@ def _quantity(name: str) -> str:
 def _r2(p: Predictor | None) -> Cell:
     value = None if p is None else p.r2_same_recipes if p.quantity == RECIPE else p.best
     if p is None or value is None:
-        return Cell("–", title="it does not vary over these networks, or too few were attacked")
-    title = f"{p.attack}: {p.networks} networks of {p.recipes} recipes, {p.units} seeds or cuts"
+        return Cell("–", title="it does not vary over these networks, or too few families were attacked")
+    title = (
+        f"{p.attack}: {p.networks} networks of {p.recipes} recipes in {p.families} families, {p.units} seeds or cuts"
+    )
     if p.quantity == RECIPE:
         return Cell(number(value, 2), "", title)
-    title += f"; line {_maybe(p.r2_line)}, quadratic {_maybe(p.r2)}, with the same recipes fitted too "
+    title += f"; line {_maybe(p.r2_line)}, quadratic {_maybe(p.r2)}, with the same families fitted too "
     title += _maybe(p.r2_same_recipes) + _PART[p.part_of_attack]
     shade = "" if p.part_of_attack else f"{min(max(value, 0.0), 1.0):.3f}"
     return Cell(number(value, 2), "", title, shade, bool(p.part_of_attack))
@@ -299,7 +328,7 @@ def figure(data: ReportData) -> Drawing | None:
     told = [f"{LABELS[name]} {_maybe(r2.get(name))}" for name in _PANELS]
     caption = (
         f"A small mark for each network, a large one for the mean of a recipe; {_over(data, found)}; "
-        f"{seeds_text(seeds_of(data))}. R² is on recipes and {found.unit}s that the "
+        f"{seeds_text(seeds_of(data))}. R² is in families and {found.unit}s that the "
         f"fit had not seen."
     )
     return Drawing("why", title, f"{title}. Held-out R squared: {', '.join(told)}.", caption, svg)

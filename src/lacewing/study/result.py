@@ -103,12 +103,13 @@ class Result:
             of: "attacks": a row an attack and network, as in `table`; "networks": a row a trained network of either
                 role; "means": AUC and TPR at 1 % FPR by attack and network, as printed: means over seeds, None where a
                 seed has none; "mechanism": a row a target network with what it does to its records, as mechanism.csv;
-                "predictors": how much of each leak each quantity of that table predicts; "temperature": the dense
-                networks with their logits divided by a number; "spreads": accuracy and AUC of each recipe, their spread
-                over splits and over initialisations; "collapsed": networks at chance or far below their recipe's
-                others; "overlaps": how much masks of two initialisations share; "property": a row a recipe, pair of
-                worlds and attack, as property.json; "answers": the declared questions, then what the slope and the
-                number of seeds tell; "notes": cautions, failed jobs, lost and damaged files.
+                "predictors": how much of each leak each quantity of that table predicts; "largest": the largest of them
+                beside that of chance; "temperature": the dense networks with their logits divided by a number;
+                "spreads": accuracy and AUC of each recipe, their spread over splits and over initialisations;
+                "collapsed": networks at chance or far below their recipe's others; "overlaps": how much masks of two
+                initialisations share; "property": a row a recipe, pair of worlds and attack, as property.json;
+                "answers": the declared questions, then what the slope and the number of seeds tell; "notes": cautions,
+                failed jobs, lost and damaged files.
 
         Raises:
             UsageError: there is no such table, or pandas is not installed.
@@ -124,7 +125,7 @@ class Result:
             "means": self._means(),
             "answers": answers,
             "property": [] if self.property is None else [asdict(row) for row in self.property.rows],
-            **{name: self._why(name) for name in ("mechanism", "predictors", "temperature")},
+            **{name: self._why(name) for name in ("mechanism", "predictors", "largest", "temperature")},
             **self._stable(),
             "notes": [{"kind": kind, "note": text} for kind, text in said],
         }

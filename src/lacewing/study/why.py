@@ -13,6 +13,7 @@ from lacewing.attacks import phi
 from lacewing.attacks._measure import first_of_groups, mean_by_group
 from lacewing.mechanism import (
     QUANTITIES,
+    Largest,
     LogOdds,
     Mechanism,
     NetworkRow,
@@ -20,6 +21,7 @@ from lacewing.mechanism import (
     Predictor,
     TemperatureRow,
     evidence_of,
+    left_out_with,
     log_odds,
     matching_temperature,
     outputs,
@@ -72,9 +74,11 @@ def mechanism(
     place = {result.id: number for number, result in enumerate(results)}
     rows.sort(key=lambda row: place[row.id])
     unit = {row.seed: row.seed // 2 if halves else row.seed for row in rows}
+    found, largest = _predictors(rows, attacks, unit, {job.attack: job.entry.family for job in ran})
     return Mechanism(
         networks=tuple(rows),
-        predictors=tuple(_predictors(rows, attacks, unit, {job.attack: job.entry.family for job in ran})),
+        predictors=tuple(found),
+        largest=tuple(largest),
         temperature=tuple(_temperature(store, rows, pairs, ran)),
         unit="cut" if halves else "seed",
     )
@@ -139,8 +143,8 @@ def _predictors(
     rows: Sequence[NetworkRow],
     attacks: Sequence[AttackResult],
     unit: Mapping[int, int],
-    families: Mapping[str, str],
-) -> list[Predictor]:
+    attack_families: Mapping[str, str],
+) -> tuple[list[Predictor], list[Largest]]:
     """Of every quantity that was measured, for every attack and metric."""
     place = {row.id: number for number, row in enumerate(rows)}
     leaks: dict[tuple[str, str], list[float | None]] = {}
@@ -153,7 +157,8 @@ def _predictors(
     values = {name: [getattr(row, name) for row in rows] for name in QUANTITIES}
     values["nonzero"] = [float(np.log(row.nonzero)) for row in rows]  # counts differ by orders of magnitude
     known = {name: of_name for name, of_name in values.items() if any(value is not None for value in of_name)}
-    return predictors(known, leaks, [row.network for row in rows], [unit[row.seed] for row in rows], families)
+    recipe, family = [row.network for row in rows], [left_out_with(row) for row in rows]
+    return predictors(known, leaks, recipe, family, [unit[row.seed] for row in rows], attack_families)
 
 
 def _temperature(

@@ -13,6 +13,7 @@ from sklearn.preprocessing import PolynomialFeatures
 from lacewing import mechanism
 from lacewing.attacks import ATTACKS, phi
 from lacewing.errors import UsageError
+from lacewing.mechanism._held_out import SEED, errors, shuffled_r2
 from lacewing.metrics import auc
 
 
@@ -136,11 +137,11 @@ def test_lira_ranks_the_log_odds_that_it_is_given():
     assert auc(scores, in_MN[0]).value > 0.85
 
 
-def _held_out(x, y, recipe, unit, degree):
+def _held_out(x, y, family, unit, degree):
     """With scikit-learn, a network at a time."""
     error, spread = 0.0, 0.0
     for i in range(len(x)):
-        fitted = [j for j in range(len(x)) if recipe[j] != recipe[i] and unit[j] != unit[i]]
+        fitted = [j for j in range(len(x)) if family[j] != family[i] and unit[j] != unit[i]]
         features = PolynomialFeatures(degree).fit(x[fitted, None])
         line = LinearRegression().fit(features.transform(x[fitted, None]), y[fitted])
         at = np.clip(x[i], x[fitted].min(), x[fitted].max())
@@ -179,9 +180,8 @@ def _recipes(seed, leak_of, recipes=10, units=6):
     leak = leak_of(values) + rng.normal(0, 0.01, len(recipe))
     quantities = {name: list(values[name]) for name in ("ratio", "member_confidence", "nonzero")}
     names = [f"recipe-{r}" for r in recipe]
-    return mechanism.predictors(
-        quantities, {("lira-online", "auc"): list(leak)}, names, list(unit), {"lira-online": "lira"}
-    )
+    leaks = {("lira-online", "auc"): list(leak)}
+    return mechanism.predictors(quantities, leaks, names, names, list(unit), {"lira-online": "lira"})[0]
 
 
 def test_a_leak_that_follows_from_the_gap_alone_is_found():
@@ -204,7 +204,7 @@ def test_what_is_part_of_an_attack_is_marked():
     quantities = {"ratio": [1.0], "member_confidence": [1.0], "train_accuracy": [1.0], "nonzero": [1.0]}
     families = {"lira-online": "lira", "loss": "threshold", "gap": "threshold", "mine:x": "own"}
     leaks = {(attack, "auc"): [0.5] for attack in families}
-    found = mechanism.predictors(quantities, leaks, ["a"], [0], families)
+    found, largest = mechanism.predictors(quantities, leaks, ["a"], ["a"], [0], families)
     marked = {attack: [p.part_of_attack for p in found if p.attack == attack][:4] for attack in families}
     assert marked == {
         "lira-online": [True, False, False, False],
@@ -213,16 +213,17 @@ def test_what_is_part_of_an_attack_is_marked():
         "mine:x": [None, None, None, False],
     }
     assert all(p.r2 is None and p.best is None for p in found)  # a single network
+    assert not largest
 
 
 def test_every_family_of_attacks_says_what_is_part_of_it():
     families = {name: attack.family for name, attack in ATTACKS.items()}
     leaks = {(name, "auc"): [0.5] for name in ATTACKS}
-    found = mechanism.predictors({"ratio": [1.0]}, leaks, ["a"], [0], families)
+    found, _ = mechanism.predictors({"ratio": [1.0]}, leaks, ["a"], ["a"], [0], families)
     assert all(p.part_of_attack is not None for p in found)
 
 
-def test_too_few_recipes_and_what_does_not_vary_have_none():
+def test_too_few_families_and_what_does_not_vary_have_none():
     recipe, unit = np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)
     y = np.random.default_rng(0).normal(size=(16, 1))
     assert np.isnan(mechanism.held_out_r2(recipe + 0.0, y, recipe, unit, degree=2)).all()
@@ -234,3 +235,80 @@ def test_too_few_recipes_and_what_does_not_vary_have_none():
     # A quantity that varies only through one recipe tells nothing of that recipe where it is left out.
     one = mechanism.held_out_r2((recipe == 0) + 0.0, y, recipe, unit, degree=2)
     assert one[0] <= 0.5
+
+
+SIZES = (2, 5, 2, 3, 3, 4, 2, 2)  # recipes of each family
+
+
+def _families(rng, quantities, within=0.2):
+    """Quantities and a leak of networks whose families differ, for reasons of their own, and siblings less."""
+    family, units = np.repeat(np.arange(len(SIZES)), SIZES), 6
+    recipe, unit = np.repeat(np.arange(len(family)), units), np.tile(np.arange(units) // 2, len(family))
+    of = family[recipe]
+
+    def drawn():
+        mean, deviation = rng.normal(size=len(SIZES)), within * rng.normal(size=len(family))
+        return mean[of] + deviation[recipe] + 0.05 * rng.normal(size=len(of))
+
+    values = {f"quantity-{i}": list(drawn()) for i in range(quantities)}
+    return values, drawn(), [f"recipe-{r}" for r in recipe], [f"family-{f}" for f in of], list(unit)
+
+
+def test_siblings_do_not_let_an_unrelated_quantity_predict():
+    rng = np.random.default_rng(5)
+    by_family, by_recipe = [], []
+    for _ in range(30):
+        values, y, recipe, family, unit = _families(rng, 1)
+        for names, found in ((family, by_family), (recipe, by_recipe)):
+            who, x = np.unique(names, return_inverse=True)[1], np.array(values["quantity-0"])
+            r2 = [mechanism.held_out_r2(x, y[:, None], who, np.array(unit), degree=degree)[0] for degree in (1, 2)]
+            found.append(max(r2))
+    assert np.mean(by_recipe) > np.mean(by_family) + 0.2
+
+
+def test_the_largest_of_unrelated_quantities_is_what_permuted_families_reach():
+    rng = np.random.default_rng(6)
+    above_median, above_upper = [], []
+    for _ in range(24):
+        values, y, recipe, family, unit = _families(rng, 4, within=0.5)
+        found, (row,) = mechanism.predictors(values, {("mine:a", "auc"): list(y)}, recipe, family, unit, {})
+        best = max((p.best, p.quantity) for p in found if p.quantity != mechanism.RECIPE)
+        assert (row.r2, row.quantity, row.quantities) == (*best, 4)
+        above_median.append(row.r2 > row.null_median)
+        above_upper.append(row.r2 > row.null_upper)
+    assert 0.25 < np.mean(above_median) < 0.75
+    assert np.mean(above_upper) <= 3 / 24
+
+
+def test_a_quantity_that_predicts_lies_above_the_largest_of_permuted_families():
+    rng = np.random.default_rng(7)
+    values, y, recipe, family, unit = _families(rng, 5)
+    values["cause"] = list(y + 0.1 * rng.normal(size=len(y)))
+    _, (row,) = mechanism.predictors(values, {("mine:a", "auc"): list(y)}, recipe, family, unit, {})
+    assert row.quantity == "cause"
+    assert row.r2 > 0.8 > row.null_upper
+    again = mechanism.predictors(values, {("mine:a", "auc"): list(y)}, recipe, family, unit, {})[1]
+    assert again == [row]
+
+
+def test_permuted_leaks_keep_the_values_of_families_recipes_and_networks():
+    """Against a loop that writes the permuted leaks out, with the permutations that they imply."""
+    rng = np.random.default_rng(8)
+    values, y, recipe, family, unit = _families(rng, 1)
+    x, who, of = (np.asarray(each) for each in (values["quantity-0"], recipe, family))
+    who, of, when = np.unique(who, return_inverse=True)[1], np.unique(of, return_inverse=True)[1], np.asarray(unit)
+    found = shuffled_r2(errors(x, of, when, degree=1), y[:, None], who, of)[:, 0]
+    rng = np.random.default_rng(SEED)
+    families = rng.permuted(np.tile(np.arange(8)[:, None], mechanism.PERMUTATIONS), axis=0)
+    recipes = np.tile(np.arange(23)[:, None], mechanism.PERMUTATIONS)
+    owner = np.array([of[who == r][0] for r in range(23)])
+    for f in range(8):
+        recipes[owner == f] = rng.permuted(recipes[owner == f], axis=0)
+    for b in (0, 5, 998):
+        shuffled = np.empty_like(y)
+        for i in range(len(y)):
+            swapped = recipes[who[i], b]
+            deviation = y[who == swapped].mean() - y[of == owner[swapped]].mean()
+            shuffled[i] = y[of == families[of[i], b]].mean() + deviation + y[i] - y[who == who[i]].mean()
+        expected = mechanism.held_out_r2(x, shuffled[:, None], of, when, degree=1)[0]
+        assert found[b] == pytest.approx(expected, abs=1e-9)

@@ -15,8 +15,8 @@ from lacewing.reporting import ReportData, write
 ROWS = ("ratio", "gap", "spread", "member_confidence", "other_confidence")
 
 
-def _with_mechanism(data: ReportData, *, odds: bool = True) -> ReportData:
-    """The report's input with rows of a mechanism whose ratio follows the network's leak."""
+def _with_mechanism(data: ReportData, *, apart: bool = True) -> ReportData:
+    """The report's input with a mechanism whose ratio follows the leak; ``apart``: each recipe is left out alone."""
     area = {a.network.id: a.metrics["auc"].value for a in data.attacks if a.attack == "lira-online"}
     rows = [
         NetworkRow(
@@ -27,7 +27,7 @@ def _with_mechanism(data: ReportData, *, odds: bool = True) -> ReportData:
             kind=n.kind,
             seed=n.seed,
             others=7,
-            ratio=area[n.id] * 3 if odds else None,
+            ratio=area[n.id] * 3,
             gap=2.0,
             spread=0.5 + n.seed / 100,
             member_confidence=0.9 + n.seed / 100,
@@ -52,15 +52,17 @@ def _with_mechanism(data: ReportData, *, odds: bool = True) -> ReportData:
         for metric in ("auc", "tpr_at_fpr_0.01")
     }
     values = {name: [getattr(row, name) for row in rows] for name in QUANTITIES if name != "redrawn_fit"}
-    families = {"loss": "threshold", "lira-online": "lira"}
-    found = predictors(values, leaks, [r.network for r in rows], [r.seed // 2 for r in rows], families)
+    kinds = {"loss": "threshold", "lira-online": "lira"}
+    recipe, family = [r.network for r in rows], [r.network if apart else r.family for r in rows]
+    found, largest = predictors(values, leaks, recipe, family, [r.seed // 2 for r in rows], kinds)
     temperature = [
         TemperatureRow(
             "dense", t, sure, 8, 0.9 / t, 0.7 / t, 0.1, 0.2, 2.0, 2.0 / t, 1.0 / t, "lira-online", 0.91 - t / 1000
         )
         for t, sure in ((1.0, ""), (2.0, ""), (1.5, "imp-01"))
     ]
-    return dataclasses.replace(data, mechanism=Mechanism(tuple(rows), tuple(found), tuple(temperature), "cut"))
+    mechanism = Mechanism(tuple(rows), tuple(found), tuple(largest), tuple(temperature), "cut")
+    return dataclasses.replace(data, mechanism=mechanism)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,10 @@ def test_the_section_says_what_predicts_and_what_is_circular(data: ReportData, p
     best = {p.quantity: p.best for p in data.mechanism.predictors if (p.attack, p.metric) == ("lira-online", "auc")}
     assert best["ratio"] > 0.95
     assert f"“gap / spread” predicts most, R² {best['ratio']:.2f}" in section
+    (chance,) = [row for row in data.mechanism.largest if (row.attack, row.metric) == ("lira-online", "auc") and
+                 row.part_of_attack]  # fmt: skip
+    told = f"chance gives {chance.null_median:.2f} in the median and, in one of 20, more than {chance.null_upper:.2f}"
+    assert f"(the largest of 2; {told})" in section  # the gap does not vary
     # The ratio is part of both attacks; confidence is part of the loss attack alone.
     lines = {name: re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', section, re.DOTALL) for name in
              ("gap / spread", "confidence, members", "non-zero parameters")}  # fmt: skip
@@ -92,7 +98,7 @@ def test_the_section_says_what_predicts_and_what_is_circular(data: ReportData, p
     assert daggers == {"gap / spread": 2, "confidence, members": 1, "non-zero parameters": 0}
     assert "from 0.900 to 0.600" in section  # members' confidence, at the fitted temperature
     assert "no test here and no verdict" in section
-    assert "8 networks" in section or "72 networks of 9 recipes, 4 cuts (8 seeds)" in section
+    assert "72 networks of 9 recipes in 3 families, 4 cuts (8 seeds)" in section
 
 
 def test_the_figure_has_a_panel_for_each_quantity_and_a_mark_for_each_recipe(data: ReportData, page: str) -> None:
@@ -109,10 +115,11 @@ def test_without_other_networks_there_is_no_section_and_one_line_says_why(tmp_pa
     assert not (tmp_path / "figures" / "why.svg").exists()
 
 
-def test_with_few_recipes_nothing_is_predicted_and_the_rest_is_shown(tmp_path: Path, reports: ModuleType) -> None:
+def test_of_few_families_nothing_is_predicted_and_the_rest_is_shown(tmp_path: Path, reports: ModuleType) -> None:
     names = ("loss", "lira-online")
-    few = reports.report_data(seeds=range(4), n=200, names=names, halves=True, levels=1, butterflies=())
-    section = _section(write(tmp_path, _with_mechanism(few)).read_text())
-    assert "needs at least 5 recipes and two cuts" in section
+    few = reports.report_data(seeds=range(4), n=200, names=names, halves=True, levels=5)
+    section = _section(write(tmp_path, _with_mechanism(few, apart=False)).read_text())
+    assert "needs at least 5 families of recipes and two cuts" in section
+    assert "Here are 32 networks of 8 recipes in 3 families, 2 cuts (4 seeds)" in section
     assert "held-out R squared of each quantity alone" not in section
     assert "What each recipe does to its records" in section

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,10 @@ from lacewing.bench._measure import Moved
 from lacewing.errors import UsageError
 from lacewing.study.declared import load_study
 from lacewing.study.estimate import as_text, makespan
-from lacewing.study.estimate._calibrate import Kind
+from lacewing.study.estimate._calibrate import Kind, _Bench
 from lacewing.study.estimate._machines import MACHINES, count, parse
+from lacewing.study.prepared import Prepared
+from lacewing.training.private import PrivateSgd
 
 STUDY: dict[str, Any] = {
     "name": "small",
@@ -95,6 +98,29 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert core["seconds"] == [core["floor_seconds"] * times for times in core["times_floor"]]
     assert not list(tmp_path.iterdir())
     assert "on cpu-core x 2, fp32: at least" in as_text(found)
+
+
+def test_steps_of_dp_sgd_are_timed_as_such_here_and_not_counted_on_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [{"method": "dp-sgd", "noise": 0.0}, {"method": "dp-sgd", "epsilon": 8.0, "delta": 1e-5}]
+    study = {**STUDY, "networks": [{"method": "dense"}, *entries]}
+    jobs = Prepared(study, out=tmp_path / "run").slice.networks
+    kinds = {job.network: Kind.of(job) for job in jobs}
+    assert {name: kind.private for name, kind in kinds.items()} == {
+        "dense": "", "clipping": "clipping", "dp-sgd": "noise"
+    }  # fmt: skip
+    trained = list[PrivateSgd]()
+    plain = PrivateSgd.epoch
+    monkeypatch.setattr(PrivateSgd, "epoch", lambda *a: (trained.append(a[0]), plain(*a))[1])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 40)
+    bench = _Bench(load_study(study), x, y, (np.zeros(1, np.float32), np.ones(1, np.float32)), 10, "cpu")
+    assert all(bench.step(kind, 40, 20, 0.0) > 0 for kind in kinds.values())
+    assert {trainer.noise for trainer in trained} == {0.0, 1.0}
+    found = lw.estimate(study, out=tmp_path / "run", on=["l4"], processes=1)
+    assert [kind["name"] for kind in found["here"]["kinds"]] == ["dense", "clipping", "dp-sgd"]
+    assert found["not_counted"].endswith(", on other machines what DP-SGD costs")
 
 
 def test_two_machines_halve_a_study_of_two_equal_sequences_in_the_precision_that_it_names(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def planned(
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks)
-        + ", what DP-SGD costs beside plain steps" * any(job.spec.accounted for job in prepared.slice.networks),
+        + ", on other machines what DP-SGD costs"
+        * any(named and job.spec.accounted for job in prepared.slice.networks),
         "here": None,
         "on": [],
     }
@@ -115,7 +116,9 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     for job in prepared.slice.networks:
         if job.key in left:
             used[Kind.of(job)] += job.stop is None  # a dense network and its early stops are one training
-    kinds = sorted(used, key=lambda kind: (bool(kind.built), kind.pruned, -used[kind]))  # the dense ones first
+    kinds = sorted(
+        used, key=lambda kind: (bool(kind.built), kind.private, kind.pruned, -used[kind])
+    )  # the dense ones first
     batches = [min(kind.batch_size, members) for kind in kinds]
     workers = min(processes, len(_tasks(prepared, left)))
     answers = _timed(prepared, kinds, batches, min(workers, AT_ONCE), members)
@@ -182,7 +185,8 @@ def _there(
         return "bf16" if asked != "fp32" and job.train.stack == 1 and "bf16" in machine.peaks.flops else "fp32"
 
     def seconds(job: NetworkJob) -> float:
-        kind, members = replace(Kind.of(job), precision=precision(job), pruned=False), _members(prepared, job)
+        plain = replace(Kind.of(job), pruned=False, private="")
+        kind, members = replace(plain, precision=precision(job)), _members(prepared, job)
         batch = min(kind.batch_size, members)
         if kind not in costs:
             costs[kind] = _machines.count(kind, prepared.study, facts["shape"], facts["classes"], batch)

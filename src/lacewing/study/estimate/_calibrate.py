@@ -21,7 +21,7 @@ from torch import nn
 from lacewing import models
 from lacewing.bench._measure import bytes_of, peak_bytes, sgd, training_step
 from lacewing.config import Train
-from lacewing.methods import Dense, of_entry
+from lacewing.methods import Dense, DpImp, DpSgd, of_entry
 from lacewing.signals import observe
 from lacewing.sparsify import prune
 from lacewing.sparsify.guard import Guard
@@ -31,6 +31,7 @@ from lacewing.study.plan import NetworkJob
 from lacewing.support.child import Parent
 from lacewing.support.machine import peak_memory
 from lacewing.training.loop import lay_out, train
+from lacewing.training.private import PrivateSgd
 
 SMALL = 32  # records of the first, rough timing
 FORWARD = 250  # most records whose observation is timed
@@ -47,15 +48,19 @@ class Kind:
     precision: str = "fp32"
     channels_last: bool = True
     augment: tuple[str, ...] = ()
+    private: str = ""  # trained by DP-SGD: "noise", or "clipping" alone
 
     @classmethod
     def of(cls, job: NetworkJob) -> Kind:
         """The kind of a planned network."""
         own = {"model": job.spec.model, "method": job.spec.settings() if job.spec.reshapes else {}}
         built = json.dumps(own, sort_keys=True) if any(own.values()) else ""
-        pruned = job.spec.masked
+        pruned, private = job.spec.masked, ""
+        if isinstance(job.spec, DpSgd | DpImp):
+            private = "clipping" if job.spec.noise == 0 else "noise"
         settings = job.train.model_dump(include={"batch_size", "precision", "channels_last", "augment"})
-        return cls("pruned" if pruned else job.network if built else "dense", built, pruned, **settings)
+        name = job.network if built or private else "dense"
+        return cls("pruned" if pruned and not private else name, built, pruned, private=private, **settings)
 
     def build(self, study: Study, shape: Sequence[int], classes: int) -> nn.Module:
         """A fresh network of this kind."""
@@ -126,6 +131,7 @@ class _Bench:
                 seed=0,
                 guard=guard,
                 on_epoch=on_epoch,
+                trainer=PrivateSgd(float(kind.private == "noise"), 1.0) if kind.private else None,
             )
         return float(median(np.diff(ends))) / -(-records // config.batch_size)
 

@@ -42,6 +42,7 @@ FURTHER = (  # tables that a study may have, too
     '[[networks]]\nmethod = "imp-balanced"\nlevels = 1\nfraction = 0.5\nbalance = 4.0\n',
     '[[networks]]\nmethod = "dense"\nname = "short"\nvary = { "train.epochs" = [1, 2] }\n',
     '[tradeoff]\nprimary = { family = "imp", against = "controls", metric = "loss.auc" }\n',
+    '[property]\nof = "class 1"\nshares = [[0.1, 0.4]]\nnetworks = 4\nrecords = 10\nasked = 0.3\nstack = 1\n',
     "[signals]\nnoise = 0.1\ndraws = 2\nqueries = 2\nnoise_sizes = [0.1, 0.2]\nnoise_draws = 1\n"
     "boundary_queries = 200\n",
 )
@@ -92,6 +93,11 @@ FIELDS = {
     "signals.noise_sizes": "[0.1, 0.2]",
     "signals.noise_draws": "1",
     "signals.boundary_queries": "200",
+    "property.of": '"redrawn labels"',
+    "property.shares": "[[0.1, 0.3]]",
+    "property.networks": "4",
+    "property.records": "10",
+    "property.asked": "0.3",
     "attacks.names": '["loss"]',
     "run.seeds": "[0]",
 }

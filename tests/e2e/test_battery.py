@@ -64,6 +64,7 @@ def test_slices_of_random_halves_merge_and_the_attacks_between_them_run(
     assert (tmp_path / "merged" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_attack_that_cannot_run_fails_alone(small: ModuleType, study: Path, tmp_path: Path) -> None:
     few = ("--set", "data.population=0.1", "--set", _attacks(["loss", "quantile", "population"]))
     done = small.lacewing("run", study, *few, "--out", tmp_path / "run", "--json")

@@ -43,6 +43,7 @@ def test_its_names_are_listed(installed: str, small: ModuleType, monkeypatch: py
         assert row.startswith(line)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("torch_pruning") is None,
     reason="torch-pruning, which the example's method prunes by, is not installed: pip install torch-pruning",

@@ -63,6 +63,7 @@ def test_the_page_shows_its_label_and_colour(place: Path) -> None:
     assert "#cc79a7" in page
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(place: Path, small: ModuleType) -> None:
     run = subprocess.Popen(
         [sys.executable, "-m", "lacewing", "run", "own.toml", "--out", "again", "--set", "train.epochs=3"],

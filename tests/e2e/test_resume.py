@@ -132,6 +132,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(small: ModuleType, study: Path, t
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_reports_command_continues_this_folder(small: ModuleType, study: Path, tmp_path: Path) -> None:
     place = tmp_path / "my studies"
     place.mkdir()

@@ -13,6 +13,7 @@ from torch import nn
 import lacewing as lw
 from lacewing.attribute import _guess
 from lacewing.auditing import audit_attribute_files
+from lacewing.cli import _model
 from lacewing.errors import UsageError
 
 N = 150
@@ -151,7 +152,7 @@ def factory(shape, classes):
     return nn.Linear(shape[0], classes)
 
 
-def test_a_model_in_files_is_audited_like_the_model_itself(tmp_path):
+def test_a_model_in_files_is_audited_like_the_model_itself_and_by_the_command(tmp_path, capsys):
     network = factory((4,), 2)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[0, -1.0, 0, 0], [0, 1.0, 0, 0]]))
@@ -162,3 +163,8 @@ def test_a_model_in_files_is_audited_like_the_model_itself(tmp_path):
         model=f"{__name__}:factory", weights=tmp_path / "w.safetensors", data=tmp_path / "d.npz", column=(3,)
     )
     assert found == lw.audit_attribute(network, MEMBERS, NONMEMBERS, column=3, population=OTHERS)
+    command = {"model": f"{__name__}:factory", "weights": tmp_path / "w.safetensors", "data": tmp_path / "d.npz"}
+    _model.audit_attribute(**command, column="3", seed=0, as_json=True)
+    assert json.loads(capsys.readouterr().out)["sentence"] == found.sentence
+    with pytest.raises(UsageError, match="--column 'x' must be whole numbers"):
+        _model.audit_attribute(**command, column="x")

@@ -181,7 +181,7 @@ def figure(data: ReportData) -> Drawing | None:
             ax.set_title(_pair(pair))
         axes[0].set_ylabel("networks whose world is named")
         handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-        fig.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(len(handles), 3 * len(pairs)))
+        fig.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=1 + len(pairs))
         svg = _svg.to_svg(fig, title)
     ends = "; ".join(f"{_pair(pair)}: {len({row.network for row in rows})} recipes" for pair, rows in pairs)
     caption = (

@@ -420,6 +420,10 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "4ea65a85c53a04307593c45c01523f41ce55533eca4b2f5aa6e1b8c7b2683d2b",
             "d6e98b18ba97463f981684052bd510e600f958c0fc3155299dd5955b86d38a02",
         ),
+        "reconstruction": (
+            "0ad0bd9568821320b63302709c38c33157a788964ecfc7fb47c709d2f71b168b",
+            "97402a402b4e88490d2adecb097c3a7b6efe334fc7f7d889f4f7967673932347",
+        ),
         "stability": (
             "b0c74f4ab4d731380575f7ee78f0a2d8cea4bd6ce87315d886147389a53d293c",
             "6cba68781c0e375241993c012a00897cb939bf9d352ed7a6bce7657b4e945626",

@@ -26,6 +26,7 @@ PARTS: Mapping[str, Part] = {
     "means": over_seeds.means,
     "powers": over_seeds.powers,
     "equal": families.equal,
+    "folds": families.folds,
     "declared": families.declared,
     "one-network": rates.one_network,
     "two-networks": rates.two_networks,

@@ -14,7 +14,7 @@ from lacewing.results import AttackResult, Kind, NetworkResult, Role
 from lacewing.tradeoff import Answer, answers
 from lacewing.tradeoff import _equal as package
 from lacewing.tradeoff._answers import LEVEL
-from simulations.draws import CURVES, Studies, drawn
+from simulations.draws import CURVES, PATHS, Studies, drawn
 from simulations.figures import COVERS, FALSE, Figure, share, tidy
 
 EFFECT = -0.02  # in A: the true difference that power is for
@@ -24,7 +24,10 @@ TOLD = 0.02  # share of studies without a common accuracy from which the table t
 
 @dataclass(frozen=True)
 class Setting:
-    """A sparse family and control families whose leak is one curve of accuracy, and an offset of each family."""
+    """A sparse family and control families whose leak is one curve of accuracy, and an offset of each family.
+
+    With a ``path`` accuracy and leak are those of training for so long, and the ranges are of epochs.
+    """
 
     control: tuple[float, float, int] = (0.66, 0.76, 8)  # accuracies from, to, and how many recipes
     sparse: tuple[float, float, int] = (0.67, 0.75, 5)
@@ -35,11 +38,15 @@ class Setting:
     offsets: tuple[float, ...] = (0.0,)  # of each control family
     sparse_offsets: tuple[float, ...] = (0.0,)
     halves: bool = False
+    path: str = ""
 
     @property
     def text(self) -> str:
         """As the table names it."""
         (low, high, many), (least, most, few) = self.control, self.sparse
+        if self.path:
+            epochs = f"{many} controls of {low:g} to {high:g} epochs, {few} sparse of {least:g} to {most:g}"
+            return f"{self.path}, {epochs}, spread {tidy(self.spread)}"
         decided = "shadows decide" if self.shadows else "targets decide"
         return (
             f"{self.curve}, {many} controls at {tidy(low)} to {tidy(high)}, {few} sparse at {tidy(least)} to "
@@ -47,7 +54,7 @@ class Setting:
         )
 
     def families(self) -> list[tuple[str, Floats, float]]:
-        """Name, accuracies and offset in leak of each, the sparse ones first."""
+        """Name, accuracies (or epochs) and offset in leak of each, the sparse ones first."""
         return [
             *((f"sparse-{i}", np.linspace(*self.sparse), offset) for i, offset in enumerate(self.sparse_offsets)),
             *((f"control-{i}", np.linspace(*self.control), offset) for i, offset in enumerate(self.offsets)),
@@ -56,8 +63,12 @@ class Setting:
     def drawn(self, studies: int, seeds: int) -> tuple[Studies, Floats]:
         """Targets, and the accuracy (R, S, J) of shadows on records of their own."""
         there = self.families()
-        accuracy = np.concatenate([accuracies for _, accuracies, _ in there])
-        leak = np.concatenate([CURVES[self.curve](accuracies) + offset for _, accuracies, offset in there])
+        accuracy = np.concatenate([places for _, places, _ in there])
+        if self.path:
+            accuracy, leak = PATHS[self.path](accuracy)
+        else:
+            leak = CURVES[self.curve](accuracy)
+        leak = leak + np.concatenate([np.full(len(places), offset) for _, places, offset in there])
         key = f"{self.text}{self.n}{seeds}{self.offsets}{self.sparse_offsets}".encode()
         rng = np.random.default_rng(list(key))
         shape = (studies, 2 * seeds if self.halves else seeds)
@@ -89,6 +100,26 @@ def equal(studies: int, seeds_of: tuple[int, ...], quick: bool) -> Iterator[Figu
     for setting in settings:
         for seeds in seeds_of:
             yield from _equal(setting, seeds, studies, power=setting in with_power)
+
+
+def folds(studies: int, seeds_of: tuple[int, ...], quick: bool) -> Iterator[Figure]:
+    """The same where leak is no function of accuracy: accuracy saturates or falls again along one path of both."""
+    grids = [((2.0, 8.0, 6), (3.0, 5.0, 5)), ((3.0, 5.0, 6), (4.5, 8.0, 5))]
+    if not quick:
+        grids += [
+            ((3.0, 8.0, 4), (3.0, 5.0, 20)),
+            ((3.0, 8.0, 20), (3.0, 5.0, 2)),
+            ((2.0, 8.0, 10), (4.0, 6.0, 4)),
+            ((3.0, 8.0, 6), (2.0, 4.5, 6)),
+        ]
+    for path in PATHS:
+        for control, sparse in grids:
+            setting = Setting(control, sparse, n=4500, spread=0.003, shadows=False, path=path)
+            for seeds in seeds_of:
+                yield from _equal(setting, seeds, studies, power=False)
+    noisy = Setting(*grids[0], n=1000, spread=0.006, shadows=False, path="short trainings")
+    for seeds in seeds_of:
+        yield from _equal(noisy, seeds, studies, power=True)
 
 
 def _equal(setting: Setting, seeds: int, studies: int, *, power: bool) -> Iterator[Figure]:

@@ -154,7 +154,8 @@ def _verdict(answer: Answer) -> AnswerVerdict:
         apart = answer.differences and all(d.value is None and not d.kept for d in answer.differences)
         return "no common accuracy" if apart else "no verdict"
     if answer.p_corrected > LEVEL:
-        return "no measurable difference"
+        unfit = all(d.direction == "neither" for d in _tested(answer.differences))
+        return "no verdict" if unfit else "no measurable difference"
     return "leaks less" if _p_less(answer.differences) < _p_more(answer.differences) else "leaks more"
 
 
@@ -203,4 +204,5 @@ def _told(d: Difference) -> str:
         half = d.detectable.seeds_for_half
         units += f", with which a difference below {d.detectable.difference:.3f} would often be missed"
         units += "" if half is None else f" (half of it takes {half:,})"
-    return f"{d.family} - {d.against}: {d.estimate.text(CHANGE)}, {units}"
+    also = "" if d.reason is None else f"; {d.reason}"
+    return f"{d.family} - {d.against}: {d.estimate.text(CHANGE)}, {units}{also}"

@@ -3,20 +3,29 @@
 Pure functions on arrays. S seeds (or cuts, where seeds share one), J recipes of both families. Comparing noisy points
 one by one, or the least of many noisy points, finds differences where there are none; so does a curve that is fitted to
 each seed's own noisy accuracies. Averaging recipes over seeds first and a jackknife over seeds do not.
+
+Where accuracy saturates, or falls again while the leak rises on (longer and longer training), leak is no function of
+accuracy: the fit then finds differences between two samples of one family. So it is asked whether the curve fits; where
+it may not, accuracy has to differ at equal leak too, which is a function there.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.metrics import Bools, Estimate, Floats
 
+Direction = Literal["leak", "both", "neither"]
+
 CALIPER = 0.02  # in accuracy: how near the other family's recipes must lie on either side
 _LEVEL = 0.975  # of the quantile of both 95 % intervals
+# p of the lack of fit from which a direction counts as a function. Leak over accuracy has to fit as well as the better
+# half of true curves do: a fold that noise hides makes false differences. The other direction only backs these up.
+_LEAK_FITS, _ACCURACY_FITS = 0.5, 0.05
 
 
 class Shape(NamedTuple):
@@ -24,15 +33,20 @@ class Shape(NamedTuple):
 
     delta: float
     error: float
+    fit: float  # p of the lack of fit; 0 where as many coefficients as recipes leave nothing to see it by
 
 
 class Equal(NamedTuple):
     """The difference in leak, first family - second, at equal accuracy, from both shapes of the curve."""
 
-    estimate: Estimate  # the quadratic's difference with the hull of both 95 % intervals
+    estimate: Estimate  # the quadratic's difference with the hull of both 95 % intervals, see `direction`
     p: float  # two-sided: below 0.05 where the hull leaves out 0
-    p_less: float  # one-sided that the first family leaks less, the larger of both shapes
+    p_less: float  # one-sided that the first family leaks less, the largest of what was tested
     p_more: float  # the same that it leaks more
+    # "leak": leak is a function of accuracy. "both": it may not be, and accuracy at equal leak was tested too.
+    # "neither": it may not be, and accuracy is no function of leak: every p is 1. In the last two the hull reaches
+    # to 0 where p does not leave it out.
+    direction: Direction
     sd: float  # of the jackknife's pseudo-values over seeds, the larger of both shapes
 
 
@@ -75,6 +89,13 @@ def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | 
     quadratic and once with a line broken at thirds of the range. The standard error is the jackknife's over seeds, with
     the same recipes throughout; the interval Student's t with S - 1 degrees.
 
+    A shape fits if the residuals of the averaged recipes are no larger than the jackknife's error of them: F = (sum of
+    squared residuals) / (sum of their variances) with J - c and (J - c)(S - 1) degrees, c coefficients. Where neither
+    shape fits with p of 0.5, accuracy = curve(leak) + delta' [first family] is fitted likewise, and each one-sided p is
+    the larger of both directions: leaking less is being more accurate at equal leak. Where neither of its shapes fits
+    with p of 0.05, even with a slope of its own for each family (a constant difference in leak is no constant one in
+    accuracy where the curve bends), nothing is established.
+
     Args:
         accuracy_SJ: of the kept recipes, one row a seed.
         leak_SJ: the same for the attack's metric.
@@ -85,43 +106,97 @@ def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | 
     seeds = len(accuracy_SJ)
     if seeds < 2:
         return "one seed leaves no spread over seeds"
-    shapes = [_jackknife(accuracy_SJ, leak_SJ, first_J, knots) for knots in (False, True)]
-    if any(shape is None for shape in shapes):
+    found = _shapes(accuracy_SJ, leak_SJ, first_J)
+    if found is None:
         return "the accuracies of the kept recipes do not determine a curve"
-    found = [shape for shape in shapes if shape is not None]
     if min(shape.error for shape in found) <= 1e-9 * float(np.abs(leak_SJ).max()):
         return "the seeds do not differ, which leaves no spread to test"
     quantile = float(stdtrit(seeds - 1, _LEVEL))
     low = min(shape.delta - quantile * shape.error for shape in found)
     high = max(shape.delta + quantile * shape.error for shape in found)
     t = [shape.delta / shape.error for shape in found]
+    direction: Direction = "leak"
+    if max(shape.fit for shape in found) < _LEAK_FITS:
+        turned = _shapes(leak_SJ, accuracy_SJ, first_J, slopes=True)
+        if turned is not None and max(s.fit for s in turned) >= _ACCURACY_FITS and min(s.error for s in turned) > 0:
+            direction = "both"
+            t += [-shape.delta / shape.error for shape in turned]
+        else:
+            direction = "neither"
     p_less, p_more = (max(float(stdtr(seeds - 1, sign * each)) for each in t) for sign in (1, -1))
+    if direction == "neither":
+        p_less = p_more = 1.0
+    p = min(1.0, 2 * min(p_less, p_more))
+    if direction != "leak" and p > 2 * (1 - _LEVEL):
+        low, high = min(low, 0.0), max(high, 0.0)
     sd = max(shape.error for shape in found) * math.sqrt(seeds)
-    return Equal(Estimate(found[0].delta, low, high), min(1.0, 2 * min(p_less, p_more)), p_less, p_more, sd)
+    return Equal(Estimate(found[0].delta, low, high), p, p_less, p_more, direction, sd)
 
 
-def _jackknife(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools, knots: bool) -> Shape | None:
-    """delta and its standard error over seeds; None where a fit has no unique solution."""
-    seeds = len(accuracy_SJ)
-    whole = _shift(accuracy_SJ.mean(axis=0), leak_SJ.mean(axis=0), first_J, knots)
-    total_J, leaks_J = accuracy_SJ.sum(axis=0), leak_SJ.sum(axis=0)
-    without = [
-        _shift((total_J - accuracy_SJ[s]) / (seeds - 1), (leaks_J - leak_SJ[s]) / (seeds - 1), first_J, knots)
+def _shapes(x_SJ: Floats, y_SJ: Floats, first_J: Bools, *, slopes: bool = False) -> list[Shape] | None:
+    """y by the quadratic and by the broken line of x; None where one of them is not determined.
+
+    With ``slopes`` the lack of fit is that of families with a slope each.
+    """
+    shapes = [_jackknife(x_SJ, y_SJ, first_J, knots, slopes) for knots in (False, True)]
+    known = [shape for shape in shapes if shape is not None]
+    return known if len(known) == len(shapes) else None
+
+
+def _jackknife(x_SJ: Floats, y_SJ: Floats, first_J: Bools, knots: bool, slopes: bool) -> Shape | None:
+    """delta, its standard error over seeds and the lack of fit; None where a fit has no unique solution."""
+    fitted = _left_out(x_SJ, y_SJ, first_J, knots, slopes=False)
+    if fitted is None:
+        return None
+    deltas, _ = fitted
+    described = _left_out(x_SJ, y_SJ, first_J, knots, slopes=True) if slopes else fitted
+    fit = _fit(described[1], 4 + knots + slopes) if described is not None else 0.0
+    return Shape(float(deltas[0]), math.sqrt(_variance(deltas)), fit)
+
+
+def _left_out(x_SJ: Floats, y_SJ: Floats, first_J: Bools, knots: bool, *, slopes: bool) -> tuple[Floats, Floats] | None:
+    """delta (1 + S,) and residuals (1 + S, J): of the mean over all seeds, then without each; None where not unique."""
+    seeds, x_J, y_J = len(x_SJ), x_SJ.sum(axis=0), y_SJ.sum(axis=0)
+    found = [_shift(x_J / seeds, y_J / seeds, first_J, knots, slopes)]
+    found += [
+        _shift((x_J - x_SJ[s]) / (seeds - 1), (y_J - y_SJ[s]) / (seeds - 1), first_J, knots, slopes)
         for s in range(seeds)
     ]
-    if whole is None or any(each is None for each in without):
+    known = [each for each in found if each is not None]
+    if len(known) < len(found):
         return None
-    left_out = np.array(without, np.float64)
-    error = math.sqrt((seeds - 1) / seeds * float(((left_out - left_out.mean()) ** 2).sum()))
-    return Shape(whole, error)
+    return np.array([delta for delta, _ in known]), np.stack([residual_J for _, residual_J in known])
 
 
-def _shift(accuracy_J: Floats, leak_J: Floats, first_J: npt.NDArray[np.bool_], knots: bool) -> float | None:
-    span = float(np.ptp(accuracy_J))
+def _variance(whole_and_without: Floats) -> float:
+    """Of an estimate, by the jackknife; summed over columns."""
+    without = whole_and_without[1:]
+    seeds = len(without)
+    return (seeds - 1) / seeds * float(((without - without.mean(axis=0)) ** 2).sum())
+
+
+def _fit(residuals: Floats, coefficients: int) -> float:
+    """p of the lack of fit."""
+    from scipy.special import fdtrc
+
+    seeds, left = len(residuals) - 1, residuals.shape[1] - coefficients
+    noise = _variance(residuals)
+    if left < 1 or noise <= 0:
+        return 0.0
+    return float(fdtrc(left, left * (seeds - 1), float((residuals[0] ** 2).sum()) / noise))
+
+
+def _shift(
+    x_J: Floats, y_J: Floats, first_J: npt.NDArray[np.bool_], knots: bool, slopes: bool
+) -> tuple[float, Floats] | None:
+    """delta, and the residuals."""
+    span = float(np.ptp(x_J))
     if span <= 0:
         return None
-    u = (accuracy_J - accuracy_J.min()) / span
+    u = (x_J - x_J.min()) / span
     bends = [np.maximum(u - 1 / 3, 0), np.maximum(u - 2 / 3, 0)] if knots else [u * u]
+    if slopes:
+        bends.append(u * first_J)
     columns = np.stack([np.ones_like(u), u, *bends, first_J.astype(np.float64)], axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(columns, leak_J, rcond=1e-9)
-    return float(solution[-1]) if rank == columns.shape[1] else None
+    solution, _, rank, _ = np.linalg.lstsq(columns, y_J, rcond=1e-9)
+    return (float(solution[-1]), y_J - columns @ solution) if rank == columns.shape[1] else None

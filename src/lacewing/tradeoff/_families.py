@@ -128,7 +128,8 @@ def difference(
         p_more=found.p_more if found else None,
         detectable=detectable(found.sd, len(units)) if found else None,
         descriptive=first.stopped or second.stopped or at != "test accuracy",
-        reason=fit.reason,
+        reason=fit.reason if found is None else _turned(found, first.name, second.name),
+        direction=found.direction if found else None,
     )
     if found is None:
         return made
@@ -184,7 +185,19 @@ def untested(made: Difference, reason: str = "exploratory") -> Difference:
     """The value alone, without what a test gives; what has no value stays as it is."""
     if made.value is None:
         return made
-    return replace(made, estimate=None, p=None, p_less=None, p_more=None, detectable=None, reason=reason)
+    return replace(
+        made, estimate=None, p=None, p_less=None, p_more=None, detectable=None, reason=reason, direction=None
+    )
+
+
+def _turned(found: _equal.Equal, first: str, second: str) -> str | None:
+    """What else was tested where leak may be no function of accuracy, in words."""
+    folded = f"the leak of '{first}' and '{second}' may be no function of their accuracy"
+    return {
+        "leak": None,
+        "both": f"{folded}, so that their accuracy at equal leak was tested too",
+        "neither": f"{folded}, nor is their accuracy one of their leak: nothing is established",
+    }[found.direction]
 
 
 def _lacking(

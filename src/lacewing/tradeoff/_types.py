@@ -164,7 +164,10 @@ class Difference:
     p_more: float | None
     detectable: Detectable | None
     descriptive: bool  # can never carry a verdict: snapshots of a schedule, or not at equal test accuracy
-    reason: str | None  # why there is no value, or nothing is tested
+    reason: str | None  # why there is no value, or nothing is tested, or what else was tested
+    # What the p are of. "leak": leak at equal accuracy. "both": accuracy at equal leak too, since leak may be no
+    # function of accuracy. "neither": both are no functions, every p is 1. None: nothing is tested.
+    direction: Literal["leak", "both", "neither"] | None = None
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,9 @@ def test_records_are_found_in_the_row_space_and_others_are_not() -> None:
     assert left < 0.05
     found = similarity(rebuilt.double().numpy(), x.double().numpy())
     others = similarity(rebuilt.double().numpy(), np.random.default_rng(0).normal(size=(40, D)))
-    assert np.median(found) > 0.8
-    assert found.max() > 0.95
-    assert np.median(found) > np.quantile(others, 0.95)
+    assert found.max() > 0.8
+    assert np.median(found) > np.quantile(others, 0.9)
+    assert found.min() > np.median(others)
 
 
 def test_similarity_is_the_largest_cosine_and_odd_numbers_of_candidates_are_refused() -> None:

@@ -163,6 +163,8 @@ def declared(found: Found) -> str:
         corrected = "" if answer.p_corrected is None else f"p = {answer.p_corrected:.2g}"
         asked = f"{answer.family}, {answer.metric} ({kind}): {answer.verdict} {corrected}".rstrip()
         kept = f"{len(d.recipes)} and {len(d.against_recipes)} recipes" if d.value is not None else d.reason or ""
+        if d.value is not None and d.direction not in (None, "leak"):
+            kept += {"both": "; both directions", "neither": "; neither direction fits"}[d.direction]
         return asked if first else "", d.against, _difference(d), kept
 
     rows = [cells(a, d, first=i == 0) for a in found.declared for i, d in enumerate(a.differences)]

@@ -384,6 +384,10 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",
             "d33eb7a26d9483fa131a0d37788425e40c948e2105d914f26d033141a899d55c",
         ),
+        "controls-tuned": (
+            "8c2e38e52e561fb2b4c33c7f92591dc23d66e3f7f92ddfe437c381bcd609dbb1",
+            "e7b42a246a18fc61f0366771e8272e70ebdc01c7ec68dbfe12b6d1444a3f9225",
+        ),
         "digits": (
             "f23c9de167ce28f2c2c1e3ae251186c040fbf7d7f0b234dd9cd74f2b3dc526d6",
             "fbe78033c03f683da0f6559205b31d2c92b061965cf0e1edd9a643a90e9a0236",

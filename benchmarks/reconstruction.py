@@ -222,7 +222,7 @@ def shown(values: np.ndarray) -> str:
 
 def read(path: Path) -> dict[tuple[str, str, int], Row]:
     """The rows of a file by part, network and seed."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return {(row.pop("part"), row.pop("network"), int(row.pop("seed"))): row for row in csv.DictReader(file)}
 
 
@@ -243,7 +243,7 @@ def main() -> None:
         rows[part, network, seed] = measure()
         if asked.out is not None:
             new = not asked.out.exists()
-            with asked.out.open("a", newline="") as file:
+            with asked.out.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, columns, restval="")
                 if new:
                     writer.writeheader()

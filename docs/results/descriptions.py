@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +41,7 @@ def tables(folder: Path) -> Mapping[str, Callable[[], str]]:
 
 def quantities(folder: Path) -> str:
     """A row a recipe: means over its networks of what they do to their records."""
-    with (folder / "mechanism.csv").open(newline="") as file:
+    with (folder / "mechanism.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
     def cells(network: str) -> Sequence[str]:
@@ -164,3 +165,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(tables(Path(sys.argv[1]))[sys.argv[2]]())

@@ -83,6 +83,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place: Path, small: ModuleType) 
         assert (place / "again" / name).read_bytes() == (place / "run" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_folder_is_read_and_exported_where_the_module_is_gone(place: Path, small: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(place / "run", tmp_path / "run")
     before = (tmp_path / "run" / "results.csv").read_bytes()

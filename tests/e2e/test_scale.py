@@ -46,6 +46,7 @@ def _flip(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_named_and_made_again(small: ModuleType, study: Path, finished: Path, run: Path) -> None:
     jobs = _ids(run)
     truncated, altered, cut = jobs["imp-01/target/0"], jobs["discriminator on dense/target/0"], jobs["dense/shadow/0"]

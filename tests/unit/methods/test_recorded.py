@@ -11,6 +11,7 @@ import pytest
 from lacewing.config import Train
 from lacewing.errors import FolderError, UsageError
 from lacewing.methods import METHODS, RecordedMethod, find, of_entry, record
+from lacewing.methods.dp_sgd import DRAWS
 from lacewing.study.declared import Study, load_study, recorded_study
 from lacewing.study.plan import make_plan
 
@@ -97,6 +98,8 @@ def test_every_method_names_its_networks_and_starts_with_the_first(name: str):
     assert len({step.network for step in steps}) == len(steps)
     assert len({json.dumps(step.key, sort_keys=True) for step in steps}) == len(steps)
     named = {"of"} if method.mask_of else set()  # a job key has the key of the network whose mask is taken
-    assert steps[0].key == {field: value for field, value in method.first().settings().items() if field not in named}
+    settings = {field: value for field, value in method.first().settings().items() if field not in named}
+    draws = {"draws": DRAWS} if method.accounted else {}  # which random numbers a guarantee rests on
+    assert steps[0].key == settings | draws
     assert method.source is None
     assert method.look is not None

@@ -100,6 +100,7 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert "on cpu-core x 2, fp32: at least" in as_text(found)
 
 
+@pytest.mark.slow
 def test_steps_of_dp_sgd_are_timed_as_such_here_and_not_counted_on_other_machines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +51,17 @@ def lacewing(*words: object, cwd: Path | None = None, **options: Any) -> subproc
         timeout=300,
         **options,
     )
+
+
+def killed(*words: object, when: Callable[[], bool]) -> None:
+    """Run the command, and kill it as soon as ``when`` is true, if it has not ended before."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "lacewing", *map(str, words)],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while run.poll() is None and not when():
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    run.wait()

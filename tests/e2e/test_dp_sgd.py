@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +50,10 @@ def _trained(folder: Path, network: str) -> int:
     return 0
 
 
+def _in_training(folder: Path, network: str) -> bool:
+    return 0 < _trained(folder, network) < EPOCHS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", [1, 2])
 def test_a_run_that_is_killed_in_mid_training_ends_in_the_same_bytes(
@@ -63,17 +64,9 @@ def test_a_run_that_is_killed_in_mid_training_ends_in_the_same_bytes(
     done = small.lacewing("run", study, "--out", whole, "--processes", 1)
     assert done.returncode == 0, done.stderr
     for network in ("dp-imp-01/target/0", "dp-imp-02/target/0", "dp-sgd/target/0"):  # in the order of training
-        run = subprocess.Popen(
-            [sys.executable, "-m", "lacewing", "run", study, "--out", killed, "--processes", "1"],
-            env=small.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while run.poll() is None and not 0 < _trained(killed, network) < EPOCHS:
-            time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert 0 < _trained(killed, network) < EPOCHS
+        in_training = partial(_in_training, killed, network)
+        small.killed("run", study, "--out", killed, "--processes", 1, when=in_training)
+        assert in_training()
     done = small.lacewing("run", study, "--out", killed, "--processes", 1)
     assert done.returncode == 0, done.stderr
     assert (killed / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,6 +163,10 @@ def test_keys_of_worlds_depend_on_what_they_are_drawn_by_and_others_do_not() -> 
     assert changed == "property.records is 61 now and 60 in the folder"
 
 
+def _published(folder: Path, networks: int) -> bool:
+    return len(list(folder.glob("jobs/*/metrics.json"))) >= networks
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 12") + TOML)
@@ -173,16 +174,8 @@ def test_a_killed_run_ends_in_the_same_bytes(small: ModuleType, study: Path, tmp
     assert done.returncode == 0, done.stderr
     killed = tmp_path / "killed"
     for published in (3, 12):  # networks, before the run is killed
-        run = subprocess.Popen(
-            [sys.executable, "-m", "lacewing", "run", str(study), "--out", str(killed), "--processes", "1"],
-            env=small.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while run.poll() is None and len(list(killed.glob("jobs/*/metrics.json"))) < published:
-            time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        done_so_far = partial(_published, killed, published)
+        small.killed("run", study, "--out", killed, "--processes", 1, when=done_so_far)
     status = small.lacewing("status", killed, "--json")
     assert json.loads(status.stdout)["networks"]["planned"] > json.loads(status.stdout)["networks"]["done"]
     done = small.lacewing("run", study, "--out", killed)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lacewing.attacks._lira import Mode, checked_membership, fewest_references, too_few, unusable
 from lacewing.attacks._logits import log_true_class_probability
-from lacewing.attacks._tuning import decided, shadow_of, temperatures, tune
+from lacewing.attacks._tuning import shadow_of, temperatures, tuned
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Floats
@@ -89,21 +89,18 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
         raise UsageError(problem)
     assert evidence.references is not None  # unusable() has said so
     score = partial(_score, mode=mode)
-    shadow = shadow_of(evidence, usable)
-    tuned = tune(score, _settings(evidence, mode), evidence, shadow, usable)
-    chosen = tuned.setting
-    scores = score(evidence, chosen)
-    decision, rule = decided(partial(score, setting=chosen), scores, shadow)
+    found = tuned(score, _settings(evidence, mode), evidence, shadow_of(evidence, usable), usable)
+    chosen = found.setting
     constants = [f"T = {chosen.temperature:g}", *([f"scale = {chosen.scale:.2g}"] if mode == "offline" else [])]
     return Scored(
-        scores,
-        decision,
+        found.scores_N,
+        found.decision_N,
         ", ".join([mode, *constants, f"K = {len(evidence.references)}", "1 query"]),
         {
             "temperature": chosen.temperature,
             **({"scale": chosen.scale} if mode == "offline" else {}),
-            "temperature_source": tuned.source,
-            "decision": rule,
+            "temperature_source": found.source,
+            "decision": found.rule,
             "fewest_references": fewest_references(evidence, mode),
         },
     )

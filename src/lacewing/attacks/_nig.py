@@ -27,7 +27,7 @@ from lacewing.attacks._lira import (
     too_few,
     unusable,
 )
-from lacewing.attacks._tuning import decided, shadow_of, tune
+from lacewing.attacks._tuning import shadow_of, tuned
 from lacewing.attacks._types import EVERY_TASK, Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools, Floats
@@ -163,9 +163,7 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
         return lira_nig(*log_odds(held, by_queries), mode=mode, kappa=kappa)
 
     shadow = shadow_of(evidence, usable)
-    tuned = tune(score, (TAIL, MIDDLE), evidence, shadow, usable)
-    scores = score(evidence, tuned.setting)
-    decision, rule = decided(partial(score, kappa=tuned.setting), scores, shadow)
+    kappa, source, scores, decision, rule = tuned(score, (TAIL, MIDDLE), evidence, shadow, usable)
     if decision is None and mode == "online":
         decision, rule = scores > 0, f"likelihood ratio above 1, since {shadow.why_not}"
     queries = len(columns_of(evidence)) if by_queries else 1
@@ -173,10 +171,10 @@ def _attack(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
     return Scored(
         scores,
         decision,
-        ", ".join([mode, f"kappa = {tuned.setting:g}", f"nu = {NU:g}", *size]),
+        ", ".join([mode, f"kappa = {kappa:g}", f"nu = {NU:g}", *size]),
         {
-            "kappa": tuned.setting,
-            "kappa_source": tuned.source,
+            "kappa": kappa,
+            "kappa_source": source,
             "decision": rule,
             "fewest_references": fewest_references(evidence, mode),
             "queries": queries,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lacewing.attacks._lira import Mode, checked_membership, fewest_references, too_few, unusable
 from lacewing.attacks._logits import log_true_class_probability
 from lacewing.attacks._measure import calibrated
-from lacewing.attacks._tuning import decided, shadow_of, temperatures, tune
+from lacewing.attacks._tuning import shadow_of, temperatures, tuned
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Floats
@@ -146,21 +146,18 @@ def _tuned(evidence: Evidence, *, seed: int, mode: Mode) -> Scored:
         _Setting(t, a) for t in temperatures(evidence) for a in (TRIED_A if mode == "offline" else (OFFLINE_A,))
     ]
     score = partial(_score, mode=mode)
-    shadow = shadow_of(evidence, usable)
-    tuned = tune(score, settings, evidence, shadow, usable)
-    chosen = tuned.setting
-    scores = score(evidence, chosen)
-    decision, rule = decided(partial(score, setting=chosen), scores, shadow)
+    found = tuned(score, settings, evidence, shadow_of(evidence, usable), usable)
+    chosen = found.setting
     constants = [f"T = {chosen.temperature:g}", *([f"a = {chosen.offline_a:g}"] if mode == "offline" else [])]
     return Scored(
-        scores,
-        decision,
+        found.scores_N,
+        found.decision_N,
         _variant(evidence, mode, constants),
         {
             "temperature": chosen.temperature,
             **({"offline_a": chosen.offline_a} if mode == "offline" else {}),
-            "temperature_source": tuned.source,
-            "decision": rule,
+            "temperature_source": found.source,
+            "decision": found.rule,
             "fewest_references": fewest_references(evidence, mode),
         },
     )

@@ -75,6 +75,29 @@ def tune(
     return Tuned(settings[int(np.argmax(means))], f"chosen on {source}")
 
 
+class Outcome(NamedTuple, Generic[Setting]):
+    """Scores and decisions under the setting that was chosen."""
+
+    setting: Setting
+    source: str  # where it comes from in a few words
+    scores_N: Floats
+    decision_N: Bools | None
+    rule: str  # of the decisions, in words
+
+
+def tuned(
+    score: Callable[[Evidence, Setting], Floats],
+    settings: Sequence[Setting],
+    evidence: Evidence,
+    shadow: Shadow,
+    usable: Usable,
+) -> Outcome[Setting]:
+    """The setting of `tune`, and what it gives: scores, and decisions by the shadow's threshold."""
+    setting, source = tune(score, settings, evidence, shadow, usable)
+    scores = score(evidence, setting)
+    return Outcome(setting, source, scores, *decided(lambda held: score(held, setting), scores, shadow))
+
+
 def early(scores_N: Floats, member_N: Bools) -> float:
     """The mean true-positive rate over false-positive rates from 0 to `TAIL`: the area under the first part of the ROC.
 

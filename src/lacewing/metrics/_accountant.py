@@ -120,6 +120,6 @@ def dp_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     if excess(least) <= 0:
         return math.exp(least)
     found = math.exp(float(brentq(excess, least, most, xtol=1e-6)))
-    unit = 10.0 ** (math.floor(math.log10(found)) - 3)
-    rounded = float(f"{math.ceil(found / unit) * unit:.4g}")
-    return rounded if dp_epsilon(rounded, rate, steps, delta) <= epsilon else float(f"{rounded + unit:.4g}")
+    rounded = rounded_up(found, 4)
+    met = dp_epsilon(rounded, rate, steps, delta) <= epsilon
+    return rounded if met else rounded_up(math.nextafter(rounded, math.inf), 4)

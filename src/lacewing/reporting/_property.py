@@ -9,6 +9,7 @@ from lacewing.property import ATTACKS, PropertyFindings, PropertyRow
 from lacewing.reporting._data import ReportData, density_text, number, percent
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._looks import Key
+from lacewing.reporting._why import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,15 +44,6 @@ LIMITS = (
     "the same source, and knows that the share is one of the two. A property that it cannot tell in this way is not "
     "shown to be safe from one who knows more."
 )
-
-
-class Cell(NamedTuple):
-    """An accuracy, its interval, the words behind both, and whether it is shaded."""
-
-    text: str
-    small: str = ""
-    title: str = ""
-    shade: str = ""
 
 
 class Row(NamedTuple):

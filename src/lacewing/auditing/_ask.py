@@ -20,6 +20,8 @@ from lacewing.gradients import gradient_norms
 from lacewing.probes import boundary, layer_features
 from lacewing.reconstruction import first_layer
 from lacewing.signals import observe, probe
+from lacewing.sparsify.effective import Sparsity
+from lacewing.sparsify.effective import sparsity as counted
 
 SIGNALS = frozenset(
     {"sensitivity", "augmentation", "noise", "boundary", "gradients", "layers", "first-layer"}
@@ -115,8 +117,7 @@ def ask(
         try:
             found[field] = _gradients(model, records, task, form, way)
         except Exception as error:  # of autograd, vmap or the model: whatever it is, the other attacks can run
-            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            unmeasured[signal] = f"The gradients of single records cannot be taken of {who} ({what})."
+            unmeasured[signal] = f"The gradients of single records cannot be taken of {who} ({brief(error)})."
     if isinstance(model, nn.Module) and "first-layer" in signals:
         try:
             found |= _first_layer(model, records)
@@ -257,13 +258,25 @@ def unmeasured(records: RawData) -> str | None:
     return None
 
 
-def nonzero(model: Model) -> tuple[int, int, float]:
-    """(parameters, non-zero parameters, share of non-zero among the prunable weights); (0, 0, 1.0) of a callable."""
+def sparsity(model: Model) -> tuple[Sparsity | None, str | None]:
+    """How sparse a module is, and a note where it is sparse or cannot be counted; (None, None) of a function."""
     if not isinstance(model, nn.Module):
-        return 0, 0, 1.0
-    from lacewing.sparsify.effective import nonzero as count
+        return None, None
+    try:
+        found = counted(model)
+    except Exception as error:  # of a parametrisation, or a tensor that cannot be counted: nothing else needs it
+        return None, f"The density of the model is not known, since its weights could not be counted ({brief(error)})."
+    if not found.sparse:
+        return found, None
+    return found, (
+        f"The model is sparse: {found.nonzero:,} of {found.parameters:,} parameters are not zero "
+        f"({found.density:.2%}; of the weights that pruning touches {found.density_prunable:.2%})."
+    )
 
-    return count(model)
+
+def brief(error: Exception) -> str:
+    """The kind of an error and the beginning of its message, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _masks(model: Model) -> dict[str, Tensor]:

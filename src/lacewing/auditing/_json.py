@@ -19,7 +19,7 @@ def model(network: NetworkResult, task: Task | None) -> dict[str, Any]:
 
     Without weights to count (a function, outputs) there is no density. The method is not known of anybody's model.
     """
-    counts = ("density", "parameters", "nonzero")
+    counts = ("density", "density_prunable", "parameters", "nonzero")
     facts: dict[str, Any] = {"network": network.network, "method": None, "seed": network.seed}
     facts |= {name: getattr(network, name) if network.parameters else None for name in counts}
     known = task is None or task in CLASSES

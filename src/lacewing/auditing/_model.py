@@ -26,6 +26,7 @@ from lacewing.support.text import say
 
 if TYPE_CHECKING:
     from lacewing.auditing import _ask
+    from lacewing.sparsify.effective import Sparsity
 
 DRAWS = 8  # of answers that are drawn at random, of which the mean is audited
 MOST_REFERENCES, MOST_QUERIES = 1_024, 256
@@ -125,7 +126,7 @@ def audit(
     needs = {need for attack in chosen.attacks for need in attack.needs if task in attack.tasks}
     signals = frozenset() if augmented else frozenset(_ask.SIGNALS & needs)
     options: Any = {"queries": queries, "signals": signals, "task": task, "outputs": outputs}
-    size = _ask.nonzero(model)
+    sparsity, sparse = _ask.sparsity(model)
     asked = _ask.ask(model, records.audited, records.population, **options, varying=augmented)
     if augmented:
         asked = _averaged(asked, model, records, read, options)
@@ -135,7 +136,7 @@ def audit(
     ):
         unasked["first-layer"] = f"Span attacks did not run: {why}."
     refused = _unmeasured(chosen.attacks, unasked)
-    notes += asked.notes
+    notes += [*asked.notes, *([sparse] if sparse else [])]
     unmeasured = _ask.unmeasured(records.audited)
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
         notes.append(unmeasured)
@@ -181,7 +182,7 @@ def audit(
     )
     return _result.build(
         evidence,
-        _network(size, _tasks.quality(answers.logits_NC, records.audited.y, records.member_N, task), seed),
+        _network(sparsity, _tasks.quality(answers.logits_NC, records.audited.y, records.member_N, task), seed),
         attacks=chosen,
         delta=delta,
         notes=notes,
@@ -317,19 +318,20 @@ def _mends(
     return found
 
 
-def _network(counts: tuple[int, int, float], quality: _tasks.Quality, seed: int) -> NetworkResult:
-    parameters, kept, prunable = counts
+def _network(sparsity: Sparsity | None, quality: _tasks.Quality, seed: int) -> NetworkResult:
+    sparse = sparsity is not None and sparsity.sparse
     return NetworkResult(
         network="model",
-        method="dense",
+        method="sparse" if sparse else "dense",
         role="target",
         seed=seed,
-        density=kept / parameters if parameters else 1.0,
-        density_prunable=prunable,
-        parameters=parameters,
-        nonzero=kept,
+        density=sparsity.density if sparsity else 1.0,
+        density_prunable=sparsity.density_prunable if sparsity else 1.0,
+        parameters=sparsity.parameters if sparsity else 0,
+        nonzero=sparsity.nonzero if sparsity else 0,
         train_accuracy=quality.members,
         test_accuracy=quality.nonmembers,
+        kind="sparse" if sparse else "dense",
     )
 
 

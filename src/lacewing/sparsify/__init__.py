@@ -9,6 +9,7 @@ from lacewing.sparsify._prune import gradient, magnitude, n_of_m, prune, random
 from lacewing.sparsify._schedules import Sizes, cubic, fixed_fraction, geometric, remaining
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain, Pattern
+from lacewing.sparsify.effective import masks_from_zeros
 from lacewing.sparsify.guard import Guard, Rewind
 from lacewing.sparsify.layers import KSConv2d, KSLinear
 from lacewing.sparsify.masks import Masks, apply_masks, load_masks, prunable, save_masks
@@ -42,6 +43,7 @@ __all__ = [
     "imp",
     "load_masks",
     "magnitude",
+    "masks_from_zeros",
     "n_of_m",
     "product_norm",
     "project",

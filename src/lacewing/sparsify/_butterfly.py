@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from lacewing.sparsify._attention import KSMultiheadAttention, KSProjection
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import Columns, KSConv2d, KSLayer, KSLinear
-from lacewing.sparsify.masks import plain_weights, prunable
+from lacewing.sparsify.masks import Ignore, plain_weights, prunable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def butterfly(
     density: float | None = None,
     segments: int | None = None,
     factors: int | None = None,
-    ignore: Sequence[str | type[nn.Module]] = (),
+    ignore: Ignore = (),
     columns: Columns = "channel-first",
     projected: bool = False,
 ) -> Replaced:
@@ -101,7 +101,7 @@ def butterfly(
 
 
 def _by_segments(
-    model: nn.Module, segments: int, factors: int, ignore: Sequence[str | type[nn.Module]]
+    model: nn.Module, segments: int, factors: int, ignore: Ignore
 ) -> tuple[dict[str, Chain], dict[str, str]]:
     wanted = set(prunable(model, ignore))
     convolutions = {
@@ -134,7 +134,7 @@ def _by_segments(
 
 
 def _by_density(
-    model: nn.Module, density: float, factors: int | None, ignore: Sequence[str | type[nn.Module]]
+    model: nn.Module, density: float, factors: int | None, ignore: Ignore
 ) -> tuple[dict[str, Chain], dict[str, str]]:
     wanted, names = prunable(model, ignore), plain_weights(model)
     if not names:

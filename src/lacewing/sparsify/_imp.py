@@ -13,7 +13,7 @@ from lacewing.errors import UsageError
 from lacewing.sparsify._prune import Scope, Score, magnitude, prune
 from lacewing.sparsify._schedules import Schedule, Sizes, cubic, fixed_fraction
 from lacewing.sparsify.guard import Guard, Rewind
-from lacewing.sparsify.masks import Masks, prunable
+from lacewing.sparsify.masks import NOTHING, Ignore, Masks, prunable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def imp(
     schedule: Schedule | None = None,
     score: Score = magnitude,
     scope: Scope = "global",
-    ignore: Sequence[str | type[nn.Module]] = (),
+    ignore: Ignore = (),
     guard: Guard | None = None,
     start: int = 0,
 ) -> Iterator[Level]:
@@ -71,7 +71,7 @@ def imp(
     names = prunable(model, ignore)
     sizes = Sizes.of(model, names)
     if start < levels and not sizes.prunable:
-        raise UsageError("the model has no convolution or linear weight to prune.")
+        raise UsageError(NOTHING)
     schedule = schedule or fixed_fraction(fraction)
     if start < levels:
         schedule(sizes, levels, levels)  # refuses a density that cannot be reached, before anything is trained
@@ -156,7 +156,7 @@ class Gradual(Guard):
         schedule: Schedule | None = None,
         score: Score = magnitude,
         scope: Scope = "global",
-        ignore: Sequence[str | type[nn.Module]] = (),
+        ignore: Ignore = (),
     ) -> None:
         if not (0 <= begin < end and every >= 1 and (end - begin) % every == 0):
             raise UsageError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lacewing.errors import UsageError
 from lacewing.sparsify._schedules import Sizes
-from lacewing.sparsify.masks import Masks, check_masks, prunable
+from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_masks, inputs_first, prunable
 
 Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
 Scope = Literal["global", "per-layer", "erk"]
@@ -72,7 +72,7 @@ def prune(
     keep: int | None = None,
     score: Score = magnitude,
     scope: Scope = "global",
-    ignore: Sequence[str | type[nn.Module]] = (),
+    ignore: Ignore = (),
 ) -> Masks:
     """Masks that prune the weights with the lowest scores in addition to ``masks``; the model itself is not changed.
 
@@ -101,7 +101,7 @@ def prune(
     """
     names = prunable(model, ignore)
     if not names:
-        raise UsageError("the model has no convolution or linear weight to prune.")
+        raise UsageError(NOTHING)
     current = whole(model, names, masks or {})
     alive = sum(int(mask.sum()) for mask in current.values())
     kept = _to_keep(model, current, alive, fraction, density, keep)
@@ -128,7 +128,7 @@ def n_of_m(
     m: int,
     *,
     score: Score = magnitude,
-    ignore: Sequence[str | type[nn.Module]] = (),
+    ignore: Ignore = (),
 ) -> Masks:
     """Masks that keep the best ``n`` of every ``m`` consecutive weights along the inputs (2:4 runs on tensor cores).
 
@@ -143,7 +143,7 @@ def n_of_m(
         raise UsageError(f"pattern {n}:{m} must keep at least one and fewer than all of {m} weights.")
     names = prunable(model, ignore)
     if not names:
-        raise UsageError("the model has no convolution or linear weight to prune.")
+        raise UsageError(NOTHING)
     masks: Masks = {}
     for name, values in _scores(model, score, names).items():
         path = name.rpartition(".")[0]
@@ -151,8 +151,8 @@ def n_of_m(
         if values.ndim < 2:
             raise UsageError(f"weight '{name}' has no input dimension; leave it out: ignore=['{name}'].")
         axis, inputs = 1, values.shape[1]
-        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            axis, inputs = 0, layer.in_channels // layer.groups  # (inputs, outputs, ...), one group after another
+        if inputs_first(layer):
+            axis, inputs = 0, values.shape[0] // int(getattr(layer, "groups", 1))  # one group after another
         elif isinstance(layer, nn.ParameterList):  # of a butterfly layer: factors (a, b, c, d) with their inputs in c
             axis, inputs = 2, values.shape[2]
         if inputs % m:

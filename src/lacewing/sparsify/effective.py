@@ -12,8 +12,11 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from lacewing.sparsify.masks import weights_of
+from lacewing.errors import UsageError
+from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_shaped, join, walk, weights_of
 from lacewing.support.user_code import user_code
+
+SPARSE = 0.01  # share of zeros among the prunable weights from which on a network counts as sparse; our choice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,19 +41,23 @@ def effective(model: nn.Module) -> dict[str, Effective]:
     A weight with a mask of ``torch.nn.utils.prune``, with weight norm, spectral norm or any parametrisation counts as
     the weight that is made, and the parameters that it is made of do not count. What is shared counts once. A layer
     that makes its weight in another way counts with its parameters. The model is not changed.
+
+    Raises:
+        UsageError: a layer has no shape yet (lazy layers), or a parametrisation of the user's fails.
     """
+    check_shaped(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     made: dict[str, Tensor] = {}
     inner: set[str] = set()  # of which weights are made
     for path, module in model.named_modules():
         for attribute, tensor, sources in _made(module):
-            made[_join(path, attribute)] = tensor
-            inner |= {_join(path, source) for source in sources}
+            made[join(path, attribute)] = tensor
+            inner |= {join(path, source) for source in sources}
     made = {name: tensor for name, tensor in made.items() if name not in inner}
     seen = {id(parameters[name]) for name in inner if name in parameters}
     found: dict[str, Effective] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        for name in (_join(path, attribute) for attribute in weights_of(module)):
+        for name in (join(path, attribute) for attribute in weights_of(module)):
             if name in made:
                 found[name] = Effective(made[name], True, True)
             elif name in parameters and id(parameters[name]) not in seen:
@@ -65,20 +72,77 @@ def effective(model: nn.Module) -> dict[str, Effective]:
     return found
 
 
-def nonzero(model: nn.Module) -> tuple[int, int, float]:
-    """Parameters of a network, those that are not zero, and the share of these among its prunable weights.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparsity:
+    """How sparse a network is, by the zeros of the weights that it computes with.
 
-    Weights count with the values that the network computes with, see ``effective``. The share is 1 where there is no
-    prunable weight.
+    Args:
+        parameters: of the dense network: for a butterfly layer those of its matrix, biases and batch norm counted.
+        nonzero: stored parameters that are not zero.
+        density_prunable: the same share over the prunable weights alone; 1 where there is none.
+        masks: by name, True where a prunable weight is not zero. A weight that is made of others (weight norm, a mask
+            of ``torch.nn.utils.prune``) has the name of what is made, such as ``"0.weight"``.
     """
-    counts = [(w.tensor.numel(), int(torch.count_nonzero(w.tensor)), w.prunable) for w in effective(model).values()]
-    total, kept = (sum(count[i] for count in counts) for i in (0, 1))
-    whole, left = (sum(count[i] for count in counts if count[2]) for i in (0, 1))
-    return total, kept, left / whole if whole else 1.0
+
+    parameters: int
+    nonzero: int
+    density_prunable: float
+    masks: Masks
+
+    @property
+    def density(self) -> float:
+        """Over all parameters of the dense network; 1 where there is none."""
+        return self.nonzero / self.parameters if self.parameters else 1.0
+
+    @property
+    def sparse(self) -> bool:
+        """Whether at least one in a hundred prunable weights is zero; fewer are no sign of pruning."""
+        return self.density_prunable <= 1 - SPARSE
 
 
-def _join(path: str, attribute: str) -> str:
-    return f"{path}.{attribute}" if path else attribute
+@torch.no_grad()
+def sparsity(model: nn.Module) -> Sparsity:
+    """Count what a network computes with, and read its masks from the zeros of its weights. It is not changed.
+
+    Where no layer is one that this package can prune (an exported program), the parameters of two or more dimensions
+    are looked at in place of the prunable weights.
+
+    Raises:
+        UsageError: a layer has no shape yet (lazy layers), or a parametrisation of the user's fails.
+    """
+    weights = effective(model)
+    masks = {name: weight.tensor != 0 for name, weight in weights.items() if weight.prunable}
+    if not masks:
+        masks = {name: weight.tensor != 0 for name, weight in weights.items() if weight.tensor.ndim > 1}
+    saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
+    kept = sum(int(torch.count_nonzero(weight.tensor)) for weight in weights.values())
+    whole = sum(mask.numel() for mask in masks.values()) + saved
+    left = sum(int(mask.sum()) for mask in masks.values())
+    parameters = sum(weight.tensor.numel() for weight in weights.values()) + saved
+    return Sparsity(parameters, kept, left / whole if whole else 1.0, masks)
+
+
+def masks_from_zeros(model: nn.Module, ignore: Ignore = ()) -> Masks:
+    """Masks of a network that is sparse already: True where a prunable weight is not zero.
+
+    Args:
+        model: any module; it is not changed. A weight that is made of others (weight norm, a mask of
+            ``torch.nn.utils.prune``) counts with the values that the network computes with, and its mask has the name
+            of the plain weight, such as ``"0.weight"``: make it plain before the mask is used for training.
+        ignore: see ``prunable``; ignored weights get no mask.
+
+    Returns:
+        A mask for each prunable weight, on its device; True everywhere for one without zeros.
+
+    Raises:
+        UsageError: there is no prunable weight, or an entry of ``ignore`` matches nothing.
+    """
+    plain, made = walk(model, ignore)
+    names = {*plain, *(join(path, attribute) for path, _, attribute in made)}
+    masks = {name: weight.tensor != 0 for name, weight in effective(model).items() if name in names}
+    if not masks:
+        raise UsageError(NOTHING)
+    return masks
 
 
 def _made(module: nn.Module) -> Iterator[tuple[str, Tensor, list[str]]]:

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from lacewing.errors import UsageError, did_you_mean
@@ -21,6 +23,8 @@ from lacewing.support.files import write_atomically
 from lacewing.support.formats import read_tensors
 
 Masks = dict[str, Tensor]
+Ignore = str | type[nn.Module] | nn.Module | Sequence[str | type[nn.Module] | nn.Module]
+NOTHING = "the model has no convolution or linear weight to prune."
 
 _LAYERS = (
     nn.Conv1d,
@@ -32,26 +36,31 @@ _LAYERS = (
     nn.Linear,
     nn.Bilinear,
 )
+_NAMES_OF_LAYERS = frozenset({layer.__name__ for layer in _LAYERS} | {"Conv1D"})
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_RECURRENT = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"})
 
 
-def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] | None = ()) -> list[str]:
+def prunable(model: nn.Module, ignore: Ignore | None = ()) -> list[str]:
     """Names of the weights that pruning may touch, in module order.
 
-    These are the weights of convolutions, linear and recurrent layers, the projections of attention, and the factors
-    of butterfly layers. Biases, batch norm and embeddings are never pruned. A weight that two layers share counts once,
-    under its first name, and is not pruned if either layer is ignored.
+    These are the weights of convolutions, linear and recurrent layers, GPT-2's ``Conv1D``, the projections of
+    attention, and the factors of butterfly layers. Biases, batch norm and embeddings are never pruned. A weight that
+    two layers share counts once, under its first name, and is not pruned if either layer is ignored; one that a linear
+    layer shares with an embedding is pruned unless one of both is ignored.
 
     Args:
         model: any module.
-        ignore: weights to leave out: a module type, or the name of a module or parameter, in which ``*`` matches
-            anything (``"layer1.*.conv2"``); the name of a module covers everything in it. None: none, and the caller
-            has no such argument that an error could advise.
+        ignore: what to leave out, one entry or several: a module of the model, a module type, or the name of a module
+            or parameter, in which ``*`` matches anything (``"layer1.*.conv2"``). A module covers everything in it.
+            None: none, and the caller has no such argument that an error could advise.
 
     Raises:
-        UsageError: an entry of ``ignore`` matches nothing, or the weight of a layer that is not ignored is not a plain
-            parameter (weight norm, a mask of torch.nn.utils.prune, another parametrisation).
+        UsageError: an entry of ``ignore`` matches nothing that pruning touches; the weight of a layer that is not
+            ignored is not a plain parameter (weight norm, a mask of torch.nn.utils.prune, another parametrisation); a
+            lazy layer has no shape yet.
     """
-    names, made = _walk(model, ignore or ())
+    names, made = walk(model, () if ignore is None else ignore)
     if made:
         path, module, attribute = made[0]
         mend = f"make it plain first: {_plainly(module, attribute)}"
@@ -65,35 +74,75 @@ def prunable(model: nn.Module, ignore: Sequence[str | type[nn.Module]] | None = 
 
 def plain_weights(model: nn.Module) -> list[str]:
     """As ``prunable``, without the weights that are not plain parameters."""
-    return _walk(model, ())[0]
+    return walk(model, ())[0]
 
 
-def _walk(
-    model: nn.Module, ignore: Sequence[str | type[nn.Module]]
-) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
-    """Names of plain prunable weights, and the others: path, module and attribute; without the ignored ones."""
-    unused = list(ignore)
+def walk(model: nn.Module, ignore: Ignore) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
+    """Names of plain prunable weights, and the others: path, module and attribute; without the ignored ones.
+
+    Raises:
+        UsageError: an entry of ``ignore`` matches nothing, or a lazy layer has no shape yet.
+    """
+    check_shaped(model)
+    entries = [ignore] if isinstance(ignore, str | type | nn.Module) else list(ignore)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     found: dict[int, str] = {}  # by identity, so that a shared weight has one name
     made: list[tuple[str, nn.Module, str]] = []
-    ignored: set[int] = set()
     for path, module in model.named_modules(remove_duplicate=False):
         for attribute in weights_of(module):
-            name = f"{path}.{attribute}" if path else attribute
-            matched = [entry for entry in ignore if _fits(entry, model, name)]
-            if matched:
-                unused = [entry for entry in unused if entry not in matched]
-                ignored.add(id(parameters.get(name)))
-            elif name not in parameters:
-                made.append((path, module, attribute))
-            else:
+            name = join(path, attribute)
+            if name in parameters:
                 found.setdefault(id(parameters[name]), name)
-    for entry in unused:
-        if not isinstance(entry, str):
-            raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
+            else:
+                made.append((path, module, attribute))
+    touched = {name: id(p) for name, p in parameters.items() if id(p) in found}  # an embedding that shares one as well
+    touched |= {join(path, attribute): -1 for path, _, attribute in made}
+    left_out: set[str] = set()
+    for entry in entries:
+        fitting = {name for name in touched if _fits(entry, model, name)}
+        if not fitting:
+            _refuse_entry(entry, model)
+        left_out |= fitting
+    identities = {touched[name] for name in left_out}
+    kept = [name for identity, name in found.items() if identity not in identities]
+    return kept, [one for one in made if join(one[0], one[2]) not in left_out]
+
+
+def check_shaped(model: nn.Module) -> None:
+    """Raise `UsageError` where a parameter has no shape yet, as in torch's lazy layers before their first call."""
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise UsageError(
+                f"'{name}' has no shape yet, as its layer is lazy and was never called: call the model once on a batch "
+                "of records first."
+            )
+
+
+def join(path: str, attribute: str) -> str:
+    """The name of what a module holds; the path of the model itself is empty."""
+    return f"{path}.{attribute}" if path else attribute
+
+
+def _refuse_entry(entry: object, model: nn.Module) -> NoReturn:
+    """Raise the error of an entry of ``ignore`` that fits nothing."""
+    if isinstance(entry, str):
         modules = [path for path, _ in model.named_modules() if path]
-        raise UsageError(f"ignore: '{entry}' matches no prunable weight; {did_you_mean(entry, modules)}")
-    return [name for identity, name in found.items() if identity not in ignored], made
+        raise UsageError(
+            f"ignore: '{entry}' matches no prunable weight"
+            + (
+                ": nothing in it is pruned anyway; leave it out."
+                if any(_matches(entry, path) for path in modules)
+                else f"; {did_you_mean(entry, modules)}"
+            )
+        )
+    if isinstance(entry, type):
+        raise UsageError(f"ignore: the model has no {entry.__name__} whose weights could be pruned.")
+    if isinstance(entry, nn.Module):
+        raise UsageError(
+            f"ignore: the {type(entry).__name__} given is no module of this model with a prunable weight; give one of "
+            "the model's own, such as model.head, and not a copy."
+        )
+    raise UsageError(f"ignore holds a {type(entry).__name__}: give names, module types, or modules of the model.")
 
 
 def _plainly(module: nn.Module, attribute: str) -> str:
@@ -110,11 +159,12 @@ def _plainly(module: nn.Module, attribute: str) -> str:
 
 def weights_of(module: nn.Module) -> list[str]:
     """Attributes of a module (not of its children) that hold prunable weights."""
-    if isinstance(module, _LAYERS):
+    if isinstance(module, torch.jit.ScriptModule):
+        return _weights_of_script(module)
+    if isinstance(module, _LAYERS) or _is_conv1d(module):
         return ["weight"]
     if isinstance(module, nn.MultiheadAttention):  # its output projection is a child, and a Linear
-        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-        return [name for name in names if module._parameters.get(name) is not None or is_parametrized(module, name)]
+        return [n for n in _PROJECTIONS if module._parameters.get(n) is not None or is_parametrized(module, n)]
     if isinstance(module, nn.RNNBase):  # its own list of names, which weight norm does not change
         return [name for name in module._flat_weights_names if name.startswith("weight_")]
     if isinstance(module, nn.RNNCellBase):
@@ -123,12 +173,42 @@ def weights_of(module: nn.Module) -> list[str]:
     return list(declared()) if callable(declared) else []
 
 
-def _fits(entry: str | type[nn.Module], model: nn.Module, name: str) -> bool:
+def inputs_first(module: nn.Module) -> bool:
+    """Whether the weight of a layer has shape (inputs, outputs, ...), other than that of ``nn.Linear``."""
+    return _is_conv1d(module) or isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the linear layer of GPT-2 in transformers, which is not imported for this."""
+    return any(
+        base.__name__ == "Conv1D" and base.__module__.startswith("transformers.") for base in type(module).__mro__
+    )
+
+
+def _weights_of_script(module: torch.jit.ScriptModule) -> list[str]:
+    """As `weights_of`, of a scripted or traced layer, of which the name of its class is left."""
+    kind = getattr(module, "original_name", "")
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    if kind in _NAMES_OF_LAYERS:
+        return [name for name in own if name == "weight"]
+    if kind == "MultiheadAttention":
+        return [name for name in own if name in _PROJECTIONS]
+    return [name for name in own if name.startswith("weight_")] if kind in _RECURRENT else []
+
+
+def _fits(entry: object, model: nn.Module, name: str) -> bool:
     parts = name.split(".")
     holders = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
     if isinstance(entry, str):
-        return any(fnmatchcase(holder, entry) for holder in holders)
-    return any(isinstance(module, entry) for holder in ["", *holders[:-1]] for module in [model.get_submodule(holder)])
+        return any(_matches(entry, holder) for holder in holders)
+    modules = [model, *(model.get_submodule(holder) for holder in holders[:-1])]
+    if isinstance(entry, type):
+        return any(isinstance(module, entry) for module in modules)
+    return any(module is entry for module in modules)
+
+
+def _matches(entry: str, name: str) -> bool:
+    return entry == name or fnmatchcase(name, entry)
 
 
 def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from lacewing.errors import UsageError
 from lacewing.methods._base import Step
 from lacewing.methods.imp import Imp
 from lacewing.sparsify import Gradual, Guard, KSLinear, apply_masks, butterfly, imp, n_of_m, prunable, prune, summary
-from lacewing.sparsify.effective import effective, nonzero
+from lacewing.sparsify.effective import effective, sparsity
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,11 @@ class _Half(nn.Module):
 
 def _network():
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def nonzero(model):
+    found = sparsity(model)
+    return found.parameters, found.nonzero, found.density_prunable
 
 
 def _pruned(layer):
@@ -167,8 +172,14 @@ def test_an_audit_reports_the_true_density_of_a_pruned_model():
     for place in (0, 2, 4):
         torch_prune.l1_unstructured(model[place], "weight", 0.5)
     x, y = torch.randn(40, 6).numpy(), torch.randint(3, (40,)).numpy()
-    found = lw.audit(model, (x[:20], y[:20]), (x[20:], y[20:]), attacks="loss", progress=False).attacks[0].network
+    audit = lw.audit(model, (x[:20], y[:20]), (x[20:], y[20:]), attacks="loss", progress=False)
+    found = audit.attacks[0].network
     assert (found.parameters, found.nonzero, found.density_prunable) == (155, 155 - 68, 0.5)
+    assert (found.kind, found.density) == ("sparse", 87 / 155)
+    assert "The model is sparse: 87 of 155 parameters are not zero (56.13%" in " ".join(audit.notes)
+    dense = lw.audit(_network(), (x[:20], y[:20]), (x[20:], y[20:]), attacks="loss", progress=False)
+    assert dense.attacks[0].network.kind == "dense"
+    assert not any("sparse" in note for note in dense.notes)
 
 
 def test_a_guard_counts_with_masks_as_before():

@@ -118,6 +118,8 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {  # how many arguments, and 
     "audit": (1, ("--model", "--weights", "--data", "--refit", "--references", "--attack", "--fail-if", "--junit",
                   "--delta", "--seed", "--out", "--json")),
     "audit-attribute": (0, ("--model", "--weights", "--data", "--column", "--task", "--outputs", "--seed", "--json")),
+    "audit-ranges": (1, ("--model", "--weights", "--data", "--other", "--points", "--task", "--outputs", "--json")),
+    "audit-usage": (1, ("--model", "--weights", "--data", "--refit", "--references", "--out", "--json")),
     "compare": (3, ("--attack", "--json")),
     "sparsify": (0, ("--model", "--to", "--weights", "--method", "--density", "--pattern", "--scope", "--ignore",
                      "--factors", "--parts-to", "--shape", "--classes", "--seed", "--json")),

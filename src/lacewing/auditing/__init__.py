@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lacewing.auditing._property import audit_property_files as audit_property_files
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
+    from lacewing.auditing._set_files import audit_range_scores as audit_range_scores
+    from lacewing.auditing._set_files import audit_ranges_files as audit_ranges_files
+    from lacewing.auditing._set_files import audit_usage_files as audit_usage_files
+    from lacewing.auditing._set_files import audit_usage_scores as audit_usage_scores
     from lacewing.auditing._sets import audit_ranges as audit_ranges
     from lacewing.auditing._sets import audit_usage as audit_usage
 
@@ -26,9 +30,13 @@ _HOMES = {
     "audit_attribute": "_attribute",
     "audit_attribute_files": "_files",
     "audit_model_files": "_files",
+    "audit_range_scores": "_set_files",
     "audit_ranges": "_sets",
+    "audit_ranges_files": "_set_files",
     "audit_scores": "_scores",
     "audit_usage": "_sets",
+    "audit_usage_files": "_set_files",
+    "audit_usage_scores": "_set_files",
     "Audit": "_result",
     "AttributeAudit": "_attribute",
     "audit_property": "_property",

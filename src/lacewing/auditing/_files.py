@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lacewing import models
 from lacewing.attacks._types import Task
 from lacewing.auditing import _inputs, _outputs
 from lacewing.auditing._attacks import Attacks
 from lacewing.auditing._attribute import AttributeAudit, Column, audit_attribute
+from lacewing.auditing._inputs import RawData
 from lacewing.auditing._model import audit
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._result import Audit
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.metrics import Bools
 from lacewing.models._weights import load_weights
-from lacewing.support.formats import array_names, read_arrays
+from lacewing.support.formats import Arrays, array_names, read_arrays
 from lacewing.support.loading import load_function
 
 if TYPE_CHECKING:
@@ -109,23 +110,16 @@ class _Given(NamedTuple):
 
 
 def _read(model: str, weights: Path | str, data: Path | str, task: Task, outputs: Outputs | None) -> _Given:
-    arrays = _arrays(Path(data))
-    member = arrays["member"]
+    arrays = arrays_of(Path(data), _NAMES)
     _outputs.check(task, outputs)
-    if member.ndim != 1 or member.shape != arrays["y"].shape[:1] or not np.isin(member, (0, 1)).all():
-        raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
-    every = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task)
+    every, flags = records_of(arrays, data, task)
     reserve = (arrays["population_x"], arrays["population_y"]) if "population_x" in arrays else None
-    flags = member.astype(bool)
     group = arrays.get("group")
-    if group is not None and group.shape != member.shape:
-        raise UsageError(f"{data}: group has shape {group.shape} beside {len(member)} records: give one id a record.")
+    if group is not None and group.shape != flags.shape:
+        raise UsageError(f"{data}: group has shape {group.shape} beside {len(flags)} records: give one id a record.")
     labels = every.form.labels(every.y)
-    count = {"classification": int(every.y.max()) + 1, "binary": 1}.get(task) or every.y.shape[1]
-    network = models.build(Model(factory=model), every.x.shape[1:], count)
-    load_weights(network, Path(weights))
     return _Given(
-        network,
+        network_of(model, weights, every, task),
         (every.x[flags], labels[flags]),
         (every.x[~flags], labels[~flags]),
         reserve,
@@ -133,17 +127,35 @@ def _read(model: str, weights: Path | str, data: Path | str, task: Task, outputs
     )
 
 
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """x, y, member and, where there is one, the population of an .npz. Raises `UsageError` that says what is wrong."""
+def records_of(arrays: Arrays, data: Path | str, task: Task) -> tuple[RawData, Bools]:
+    """The records of a file, and (N,) which of them are members. Raises `UsageError` that names the file."""
+    member = arrays["member"]
+    if member.ndim != 1 or member.shape != arrays["y"].shape[:1] or not np.isin(member, (0, 1)).all():
+        raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
+    return _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task), member.astype(bool)
+
+
+def network_of(model: str, weights: Path | str, records: RawData, task: Task) -> nn.Module:
+    """The factory's network for such records, with the weights of a file."""
+    count = {"classification": int(records.y.max()) + 1, "binary": 1}.get(task) or records.y.shape[1]
+    network = models.build(Model(factory=model), records.x.shape[1:], count)
+    load_weights(network, Path(weights))
+    return network
+
+
+def arrays_of(
+    path: Path, names: Sequence[str], needed: Sequence[str] = ("x", "y", "member"), *, what: str = "data"
+) -> Arrays:
+    """The arrays of an .npz, of these ``names`` alone. Raises `UsageError` that says what is missing or too much."""
     if not path.is_file():
-        raise UsageError(f"data: there is no file {path}; give an .npz with x, y and member.")
-    names = array_names(path)
-    for name in names:
-        if name not in _NAMES:
-            raise UsageError(f"data: {path} holds '{name}'; {did_you_mean(name, _NAMES)}")
-    wanted = ["x", "y", "member"]
-    if "population_x" in names or "population_y" in names:
+        raise UsageError(f"{what}: there is no file {path}; give an .npz with {', '.join(needed)}.")
+    held = array_names(path)
+    for name in held:
+        if name not in names:
+            raise UsageError(f"{what}: {path} holds '{name}'; {did_you_mean(name, names)}")
+    wanted = [*needed]
+    if "population_x" in held or "population_y" in held:
         wanted += ["population_x", "population_y"]
-    if missing := [name for name in wanted if name not in names]:
-        raise UsageError(f"data: {path} lacks {' and '.join(missing)}: it must hold {', '.join(wanted)}.")
+    if missing := [name for name in wanted if name not in held]:
+        raise UsageError(f"{what}: {path} lacks {' and '.join(missing)}: it must hold {', '.join(wanted)}.")
     return read_arrays(path)

@@ -47,6 +47,8 @@ for _command in (
     _model.audit,
     _model.audit_attribute,
     _model.audit_property,
+    _model.audit_ranges,
+    _model.audit_usage,
     _study.compare,
     _model.sparsify,
     _study.init,

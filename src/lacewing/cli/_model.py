@@ -154,6 +154,77 @@ def audit_property(
     print_found(found, as_json)
 
 
+def audit_ranges(
+    scores: Annotated[
+        Path | None, typer.Argument(help=".npz with score, of each range or of points within, and member (0 or 1).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=".npz with x (N, D), y, member (0 or 1), low, high (R, D) and label (R).")
+    ] = None,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of a model of the same factory that trained on none of the records (repeatable)."),
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="Points that are asked within each range.")] = 32,
+    task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
+    outputs: Annotated[
+        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the points.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit whether ranges of a table hold a member."""
+    from lacewing import auditing
+
+    of_model = {"--model": model, "--weights": weights, "--data": data}
+    if _has_scores(scores, of_model, {"--other": other}):
+        assert scores is not None
+        print_found(auditing.audit_range_scores(scores), as_json)
+        return
+    options: dict[str, Any] = {"points": points, "task": task, "outputs": outputs, "seed": seed}
+    print_found(auditing.audit_ranges_files(**_named(of_model), others=other or (), **options), as_json)
+
+
+def audit_usage(
+    scores: Annotated[
+        Path | None, typer.Argument(help=".npz with score (N), known_score and known_member (networks, records).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    data: Annotated[Path | None, typer.Option(help=".npz with x and y: the data set, any part of it used.")] = None,
+    refit: Annotated[
+        str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
+    ] = None,
+    references: Annotated[int, typer.Option(min=4, help="Number of reference networks to train with --refit.")] = 8,
+    task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
+    outputs: Annotated[
+        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the reference networks.")] = 0,
+    version: Annotated[
+        str | None, typer.Option(help="Change it when files or settings change that refit reads.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of worker processes (default: one per core).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for finished networks; continues there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Audit how many records of a data set were used."""
+    from lacewing import auditing
+
+    of_model = {"--model": model, "--weights": weights, "--data": data, "--refit": refit}
+    if _has_scores(scores, of_model, {"--out": out}):
+        assert scores is not None
+        print_found(auditing.audit_usage_scores(scores), as_json)
+        return
+    options: dict[str, Any] = {"references": references, "task": task, "outputs": outputs, "seed": seed}
+    options |= {"version": version, "processes": processes, "out": out}
+    print_found(auditing.audit_usage_files(**_named(of_model), **options), as_json)
+
+
 def _pair(text: str) -> tuple[float, float]:
     try:
         first, second = (float(part) for part in text.split(","))
@@ -175,14 +246,27 @@ def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, A
 def _by_source(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
     from lacewing import auditing
 
+    if _has_scores(scores, of_model, trained):
+        assert scores is not None
+        return auditing.audit_scores(scores, **common)
+    return auditing.audit_model_files(**_named({**of_model, **trained}), **common)
+
+
+def _has_scores(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any]) -> bool:
+    """Whether a file of scores is audited, or a model. Raises `UsageError`: both were given, or neither completely."""
     if scores is not None:
         if extra := [name for name, value in {**of_model, **trained}.items() if value]:
             raise UsageError(f"{extra[0]} applies to the audit of a model: leave out {scores} or {extra[0]}.")
-        return auditing.audit_scores(scores, **common)
+        return True
     if absent := [name for name, value in of_model.items() if value is None]:
-        raise UsageError(f"{absent[0]} is missing: name a file of scores, or give --model, --weights and --data.")
-    given = {name.removeprefix("--"): value for name, value in {**of_model, **trained}.items()}
-    return auditing.audit_model_files(**given, **common)
+        needed = f"{', '.join([*of_model][:-1])} and {[*of_model][-1]}"
+        raise UsageError(f"{absent[0]} is missing: name a file of scores, or give {needed}.")
+    return False
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """By the names of arguments."""
+    return {name.removeprefix("--"): value for name, value in options.items()}
 
 
 def sparsify(

@@ -14,6 +14,7 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
 
 RATES = (0.01, 0.001)
+SCHEMA = 1  # of JSON
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,22 @@ class SetResult:
         if auc.low > 0.5:
             return f"Leakage found: {self.what} with a member are told with an AUC of {auc.text()}; {n}.{size}"
         return f"No leakage found above an AUC of {max(auc.high, 0.5):.3f} at {n}; other attacks may find more.{size}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``, with a ``schema`` number; it holds nothing of single sets."""
+        return {
+            "schema": SCHEMA,
+            "sentence": self.sentence,
+            "what": self.what,
+            "variant": self.variant,
+            "n_with_member": int(self.member_S.sum()),
+            "n_without": int((~self.member_S).sum()),
+            "metrics": {name: None if found is None else found._asdict() for name, found in self.metrics.items()},
+            "by_size": self.by_size._asdict(),
+        }
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 def group_level(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from lacewing.attacks._measure import threshold
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
 
+SCHEMA = 1  # of JSON
 GRID = 2001  # shares at which the interval is tried
 
 
@@ -52,6 +53,17 @@ class Usage:
         if self.networks == 1:
             known += ", so that the spread between networks is left out"
         return f"An estimated {text}; calibrated on {known}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``, with a ``schema`` number; no ``share`` and ``count`` if none is plausible."""
+        share = self.share._asdict() if self.plausible else None
+        count = self.count._asdict() if self.plausible else None
+        names = ("n", "networks", "tpr", "fpr", "plausible")
+        beside = {name: getattr(self, name) for name in names}
+        return {"schema": SCHEMA, "sentence": self.sentence, "share": share, "count": count, **beside}
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 def usage(score_N: npt.ArrayLike, known: Sequence[Known], *, confidence: float = 0.95) -> Usage:

@@ -1,11 +1,16 @@
 """Audits of ranges and of usage on models: planted cases, nulls, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import lacewing as lw
+from lacewing import auditing
+from lacewing.cli import _model
 from lacewing.errors import UsageError
 
 R = np.random.default_rng(0)
@@ -101,3 +106,107 @@ def test_too_few_references_and_other_tasks_are_refused():
     ):
         with pytest.raises(UsageError, match=says):
             lw.audit_usage(model, (X, Y), **({"refit": refit} | options))
+
+
+class Remembers(nn.Module):
+    """`remembers` with its records as weights."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.kept = nn.Parameter(torch.zeros(120, *shape))
+        self.sign = nn.Parameter(torch.zeros(120))
+
+    def forward(self, x):
+        apart = ((x[:, None] - self.kept[None]) ** 2).sum(dim=2)
+        nearest = apart.min(dim=1)
+        odds = 4 * self.sign[nearest.indices] * torch.exp(-nearest.values) + x[:, 0]
+        return torch.stack([-odds, odds], dim=1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    network = Remembers((6,), 2)
+    with torch.no_grad():
+        network.kept.copy_(torch.from_numpy(MEMBERS[0]))
+        save_file(network.state_dict(), tmp_path / "other.safetensors")  # which knows the records' places alone
+        network.sign.copy_(torch.from_numpy(2 * MEMBERS[1] - 1))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    np.savez(tmp_path / "ranges.npz", x=X, y=Y, member=np.arange(240) < 120, **AROUND)
+    np.savez(tmp_path / "owned.npz", x=X, y=Y)
+    given = {"model": f"{__name__}:Remembers", "weights": tmp_path / "w.safetensors"}
+    return network, tmp_path, given
+
+
+def test_the_commands_answer_as_the_functions_do_of_networks_and_of_scores(files, capsys):
+    network, folder, given = files
+
+    def said(command, *scores, **options):
+        command(*scores, **options)
+        return capsys.readouterr().out.strip()
+
+    alone = lw.audit_ranges(network, MEMBERS, NONMEMBERS, points=4, seed=1, **AROUND)
+    assert said(_model.audit_ranges, **given, data=folder / "ranges.npz", points=4, seed=1) == alone.sentence
+    blind = [lambda x: remembers(x, 0.0)]
+    beside = lw.audit_ranges(network, MEMBERS, NONMEMBERS, others=blind, points=8, **AROUND)
+    options = {"data": folder / "ranges.npz", "other": [folder / "other.safetensors"], "points": 8}
+    found = json.loads(said(_model.audit_ranges, **given, **options, as_json=True))
+    assert found["metrics"]["auc"]["value"] == pytest.approx(beside.metrics["auc"].value)
+    assert (found["n_with_member"], found["n_without"], found["schema"]) == (120, 120, 1)
+    np.savez(folder / "s.npz", score=alone.score_S, member=alone.member_S)
+    by_scores = json.loads(said(_model.audit_ranges, folder / "s.npz", as_json=True))
+    assert by_scores["sentence"] == alone.sentence
+    rng = np.random.default_rng(0)
+    inside = np.arange(200) < 100
+    known = rng.normal(size=(5, 200)) + 3 * inside
+    score = rng.normal(size=100) + 3 * (np.arange(100) < 30)
+    np.savez(folder / "u.npz", score=score, known_score=known, known_member=np.stack([inside] * 5))
+    usage = lw.sets.usage(score, [lw.sets.Known(row, inside) for row in known])
+    assert said(_model.audit_usage, folder / "u.npz") == usage.sentence
+    told = json.loads(said(_model.audit_usage, folder / "u.npz", as_json=True))
+    assert (told["n"], told["networks"], told["count"]["value"]) == (100, 5, pytest.approx(30, abs=12))
+    known -= 2 * inside  # so that many non-members are taken for members, and none of these is
+    np.savez(folder / "u.npz", score=np.tile(score - 30, 30), known_score=known, known_member=np.stack([inside] * 5))
+    told = json.loads(said(_model.audit_usage, folder / "u.npz", as_json=True))
+    assert (told["share"], told["plausible"]) == (None, False)
+
+
+def test_the_command_trains_references_for_usage(files, monkeypatch):
+    _, folder, given = files
+    seen = {}
+    monkeypatch.setattr("lacewing.auditing._set_files.audit_usage", lambda *given, **options: seen.update(options))
+    auditing.audit_usage_files(**given, data=folder / "owned.npz", refit=f"{__name__}:refit", references=5, seed=3)
+    assert (seen["refit"].__name__, seen["references"], seen["seed"]) == ("refit", 5, 3)
+
+
+def test_files_that_do_not_fit_are_refused_in_a_sentence(files):
+    _, folder, given = files
+    wrong = folder / "wrong.npz"
+    for command, arrays, options, says in (
+        ("ranges", {"x": X, "y": Y, "member": Y}, {**given, "data": wrong}, "lacks low and high and label"),
+        ("ranges", {"x": X, "y": Y, "group": Y}, {**given, "data": wrong}, "holds 'group'"),
+        ("ranges", {}, {"weights": folder / "w.safetensors"}, "--model is missing: name a file of scores"),
+        ("ranges", {}, {"scores": wrong, "weights": folder}, "--weights applies to the audit of a model"),
+        ("ranges", {}, {"scores": folder / "no.npz"}, "scores: there is no file"),
+        ("ranges", {"score": [1.0, np.nan], "member": [1, 0]}, {"scores": wrong}, "score has shape"),
+        ("ranges", {"score": [1.0, 2.0], "member": [1, 2]}, {"scores": wrong}, "member must hold 1 for members"),
+        ("ranges", {"score": [1.0, 2.0], "member": [1, 1]}, {"scores": wrong}, "both kinds are needed"),
+        ("ranges", {"score": ["a", "b"], "member": [1, 0]}, {"scores": wrong}, "give numbers"),
+        ("ranges", {"score": [1.0, 2], "member": [1, 0], "size": [0, 1]}, {"scores": wrong}, "at least 1"),
+        ("usage", {"x": X, "y": Y, "member": Y}, {**given, "data": wrong, "refit": "a:b"}, "holds 'member'"),
+        (
+            "usage",
+            {},
+            {**given, "data": wrong},
+            "--refit is missing: .* or give --model, --weights, --data and --refit",
+        ),
+        ("usage", {"score": [1.0]}, {"scores": wrong}, "lacks known_score and known_member"),
+        (
+            "usage",
+            {"score": [1.0], "known_score": [1.0], "known_member": [1]},
+            {"scores": wrong},
+            "known_score has shape",
+        ),
+    ):
+        np.savez(wrong, **arrays)
+        with pytest.raises(UsageError, match=says):
+            getattr(_model, f"audit_{command}")(**options)

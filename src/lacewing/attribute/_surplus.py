@@ -20,6 +20,8 @@ class Success:
     nonmembers: Estimate
     surplus: Estimate  # (members' hits less imputation's) less (non-members' hits less imputation's)
     p_value: float  # one-sided, that the surplus is not above 0
+    n_members: int  # records, or groups of them
+    n_nonmembers: int
 
 
 def compare(
@@ -57,7 +59,7 @@ def compare(
         raise UsageError("Members and non-members need at least two records or groups each.")
     surplus, p_value = _welch(sides[0][1], sides[1][1], confidence)
     shares = [_share(values, exact=group_N is None) for values, _ in sides]
-    return Success(shares[0], shares[1], surplus, p_value)
+    return Success(shares[0], shares[1], surplus, p_value, *(len(values) for values, _ in sides))
 
 
 def _units(hit: Bools, imputed: Bools, group_N: npt.NDArray[np.integer] | None, of: Bools) -> tuple[Floats, Floats]:

@@ -22,17 +22,6 @@ from lacewing.support import numbers
 from lacewing.support.text import entry
 
 SCHEMA = 1
-MOST_VALUES = 20  # of the column: the model is asked about each record under each
-_CLIP = 1e6  # of log-odds
-ATTACKS: Mapping[str, str] = {
-    "csmia": "The attacker knows a record but for the column, with its label, and sees the model's class probabilities "
-    "under each value of the column.",
-    "lomia": "The attacker knows a record but for the column, with its label, and sees the model's predicted class "
-    "under each value of the column.",
-    "likeliest": "The attacker knows a record but for the column, with its label, sees the model's class probabilities "
-    "under each value, and has records of the same source to learn from which value goes with the other columns.",
-}
-_IMPUTATION = "The attacker knows a record but for the column, with its label, and has records of the same source."
 Column = int | str | Sequence[int] | Sequence[str]
 
 
@@ -80,7 +69,7 @@ class AttributeAudit:
         """A dict per attack, imputation last: shares on members and non-members, and the surplus, with their ends."""
         rows = []
         for name, each in {**self.attacks, "imputation": self.imputation}.items():
-            row: dict[str, Any] = {"attack": name, "threat_model": ATTACKS.get(name, _IMPUTATION)}
+            row: dict[str, Any] = {"attack": name, "threat_model": attribute.ATTACKS.get(name, attribute.IMPUTATION)}
             for what in ("members", "nonmembers", "surplus"):
                 found: Estimate | None = getattr(each, what) if (name, what) != ("imputation", "surplus") else None
                 row |= {what: found and found.value, f"{what}_low": found and found.low}
@@ -160,7 +149,7 @@ def audit_attribute(
     if task not in CLASSES:
         raise UsageError(f"task='{task}' has no class probabilities: an audit of a column needs a classifier.")
     notes: list[str] = []
-    needs = [Attack("imputation", "attribute", _IMPUTATION, _never, frozenset({"population"}))]
+    needs = [Attack("imputation", "attribute", attribute.IMPUTATION, _never, frozenset({"population"}))]
     records = _records.read(
         members, nonmembers, population, groups=groups, task=task, chosen=needs, seed=seed, notes=notes
     )
@@ -169,29 +158,25 @@ def audit_attribute(
         raise UsageError(f"Imputation learns from other records: {why[0].lower()}{why[1:]}")
     places, name = _places(column, records.audited)
     everything = np.concatenate([records.audited.x, records.population.x])
-    values, code = np.unique(everything[:, places], axis=0, return_inverse=True)
-    _check_values(len(values), name)
-    true, known = np.split(code.reshape(-1), [len(records.audited)])
+    values, code = attribute.values_of(everything, places, name)
+    true, known = np.split(code, [len(records.audited)])
     if len(np.unique(known)) < 2:
         raise UsageError(f"{name} has one value in the population: give more of it, so that imputation can learn.")
     asked = _ask.ask(model, records.audited, None, queries=1, signals=frozenset(), task=task, outputs=outputs)
     seen = _evidence.of_target(asked.answers, records, task).observed
-    odds, answer, right = _under_each(model, records, places, values, task, outputs)
-    others = [_others(part, places) for part in (records.audited, records.population)]
-    labelled = [_with_label(x, part.y) for x, part in zip(others, (records.audited, records.population), strict=True)]
-    prior = attribute.imputation(labelled[1], known, labelled[0], len(values), seed=seed)
-    unlabelled = attribute.imputation(others[1], known, others[0], len(values), seed=seed)
-    guesses = {
-        "csmia": attribute.by_confidence(answer, right),
-        "lomia": attribute.by_label(right, labelled[0], prior, seed=seed),
-        "likeliest": attribute.likeliest(odds, unlabelled),
-    }
-    imputed = prior.argmax(axis=1) == true
+    found_by = attribute.guesses(
+        _under_each(model, records, places, values, task, outputs),
+        attribute.rows(records.audited.x, records.audited.y, true, places),
+        attribute.rows(records.population.x, records.population.y, known, places),
+        len(values),
+        seed=seed,
+    )
+    imputed = found_by.imputed_N == true
 
     def success(hit: Bools, confidence: float = 0.95) -> attribute.Success:
         return attribute.compare(hit, imputed, records.member_N, records.group_N, confidence=confidence)
 
-    found = {attack: success(guess == true) for attack, guess in guesses.items()}
+    found = {attack: success(guess == true) for attack, guess in found_by.by_attack.items()}
     units = records.member_N if records.group_N is None else records.member_N[np.unique(records.group_N, True)[1]]
     unseen = [nonmembers_unseen(records.seen, int((~records.member_N).sum()))] if records.seen else []
     return AttributeAudit(
@@ -238,20 +223,10 @@ def _places(column: Column, records: RawData) -> tuple[list[int], str]:
     return places, f"column {called[0]}" if len(called) == 1 else f"columns {', '.join(called)}"
 
 
-def _check_values(count: int, name: str) -> None:
-    if count < 2:
-        raise UsageError(f"{name} has one value in all records: there is nothing to guess.")
-    if count > MOST_VALUES:
-        raise UsageError(
-            f"{name} has {count} values, and the model is asked under each: give one of at most {MOST_VALUES}, such as "
-            "a column that was cut into classes before training."
-        )
-
-
 def _under_each(
     model: Any, records: Records, places: list[int], values: Any, task: Task, outputs: Outputs | None
-) -> tuple[Any, Any, Any]:
-    """(N, V) with the column set to each value: log-odds of the given class and of the answer; whether it is right."""
+) -> attribute.Answers:
+    """What the model answers with the column set to each value."""
     from lacewing.auditing import _call
 
     answers = []
@@ -261,20 +236,12 @@ def _under_each(
         answers.append(_call.answered(model, replace(records.audited, x=x), "model", task))
     logits, _, _ = _outputs.as_logits(np.stack(answers), task, outputs, "the answers of model")
     label = records.audited.y
-    best = [one.argmax(axis=1) for one in logits]
+    best, limit = [one.argmax(axis=1) for one in logits], attribute.ODDS
     odds, answer = (
-        np.clip(np.stack([phi(one, of) for one, of in zip(logits, asked, strict=True)], axis=1), -_CLIP, _CLIP)
+        np.clip(np.stack([phi(one, of) for one, of in zip(logits, asked, strict=True)], axis=1), -limit, limit)
         for asked in ([label] * len(values), best)
     )
-    return odds, answer, np.stack([each == label for each in best], axis=1)
-
-
-def _others(part: RawData, places: list[int]) -> Any:
-    return np.delete(part.x, places, axis=1).astype(np.float64)
-
-
-def _with_label(other_NF: Any, label_N: Any) -> Any:
-    return np.column_stack([other_NF, np.eye(int(label_N.max()) + 1)[label_N]])
+    return attribute.Answers(odds, answer, np.stack([each == label for each in best], axis=1))
 
 
 def _percent(estimate: Estimate) -> str:

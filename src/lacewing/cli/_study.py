@@ -182,6 +182,7 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         document = {"schema": 1, "study": prepared.study.as_dict(), "folder": str(prepared.folder), "networks": table}
         document["attacks"] = [{"attack": a.attack, "network": a.target.id} for a in prepared.slice.attacks]
         document["property"] = prepared.worlds()
+        document["attribute"] = prepared.columns()
         document |= {"precision": prepared.facts.get("precision"), "estimate": found, "notes": prepared.notes}
         print_json(document)
         return
@@ -196,6 +197,11 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
             f"{worlds['records']:,} records each; for every network and seed {worlds['each']} of each share of "
             f"{', '.join(f'{share:g}' for share in worlds['shares'])}; {worlds['comparisons']} pairs of worlds to tell "
             "apart"
+        )
+    if (guessed := prepared.columns()) is not None:
+        say(
+            f"attribute: column{'s' * (len(guessed['columns']) != 1)} {', '.join(guessed['columns'])} guessed from the "
+            f"answers of {guessed['networks']} networks, {guessed['done']} done"
         )
     for note in prepared.notes:
         say(f"note: {note}")
@@ -227,6 +233,7 @@ def _print_networks(table: list[dict[str, Any]]) -> None:
 
 def _print_result(result: Any, as_json: bool) -> None:
     if as_json:
+        from lacewing.attribute import as_json as attribute_json
         from lacewing.property import as_json as property_json
         from lacewing.tradeoff import as_json as tradeoff_json
 
@@ -244,6 +251,7 @@ def _print_result(result: Any, as_json: bool) -> None:
                 "missing": result.missing,
                 "precision": result.precision,
                 "property": None if result.property is None else property_json(result.property),
+                "attribute": None if result.attribute is None else attribute_json(result.attribute),
             }
         )
     else:

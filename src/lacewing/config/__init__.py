@@ -1,5 +1,6 @@
 """The parts of a study that stand alone: frozen pydantic models with bounds, and the hash that makes keys of them."""
 
+from lacewing.config._attribute import Attribute
 from lacewing.config._bounds import (
     BadField,
     BadLength,
@@ -27,6 +28,7 @@ __all__ = [
     "LONGEST_TEXT",
     "REDRAWN",
     "Attacks",
+    "Attribute",
     "BadField",
     "BadLength",
     "BadTogether",

@@ -14,6 +14,7 @@ from typing import Any
 
 from lacewing.reporting import (
     _afford,
+    _attribute,
     _choices,
     _families,
     _headline,
@@ -141,6 +142,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         stability=_stability.section(data),
         why=_why.section(data),
         property=_property.section(data),
+        attribute=_attribute.section(data),
         why_not=data.mechanism if isinstance(data.mechanism, str) else "",
         on_the_way=_on_the_way(data),
         exploratory=f"Every number here but the declared answers is {EXPLORATORY}.",

@@ -16,6 +16,7 @@ from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeO
 if TYPE_CHECKING:
     from lacewing.attacks import Attack
     from lacewing.attacks.selfchecks import SelfCheck
+    from lacewing.attribute import AttributeFindings
     from lacewing.mechanism import Mechanism
     from lacewing.property import PropertyFindings
     from lacewing.tradeoff.stability import Stability
@@ -99,6 +100,7 @@ class ReportData:
     runs: Runs = field(default_factory=Runs)  # empty: those above
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
     property: PropertyFindings | None = None  # what networks tell of [property]
+    attribute: AttributeFindings | None = None  # and of the columns of [attribute]
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
     again: str = ""  # the command that continues this very folder; empty: the one above

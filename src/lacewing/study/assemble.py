@@ -12,12 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lacewing import data, risk
+from lacewing import attribute, data, risk
 from lacewing import mechanism as mechanisms
 from lacewing import property as inference
 from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, main_attack, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
+from lacewing.study.columns import guessed
 from lacewing.study.declared import Study
 from lacewing.study.folder import Recorded, attacks_of, damage, declaration, read_failed
 from lacewing.study.plan import AttackJob, Plan
@@ -101,6 +102,9 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     told = properties(store, study, plan)
     _write(folder, "property.csv", None if told is None else inference.as_csv(told.seeds))
     _write(folder, "property.json", None if told is None else inference.as_json(told))
+    columns = guessed(store, study, plan, done, networks)
+    _write(folder, "attribute.csv", None if columns is None else attribute.as_csv(columns.seeds))
+    _write(folder, "attribute.json", None if columns is None else attribute.as_json(columns))
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     guarantees = {(n.network, n.privacy): None for n in networks if n.privacy is not None}
     signs = (*signs, *(f"The network '{network}' has {privacy}." for network, privacy in guarantees))
@@ -137,6 +141,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             copies=counted.copies if counted is not None else None,
             mechanism=why,
             property=told,
+            attribute=columns,
             epochs=epochs,
         ),
     )
@@ -155,6 +160,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         epochs,
         halves,
         spread,
+        attribute=columns,
         property=told,
     )
 

@@ -77,6 +77,7 @@ class Prepared:
             self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
         )
         jobs.check_first_layers(self.work, self.plan.attacks)
+        jobs.check_columns(self.work)
         self.slice = _only(self.plan, only)
         others = [self._other(place, found) for place, found in sources]
         self.found = available(self.store, self.slice, others, weights=True)
@@ -266,6 +267,14 @@ class Prepared:
             "done": sum(self.trained(job) for job in networks),
             "comparisons": len(self.slice.properties),
         }
+
+    def columns(self) -> dict[str, Any] | None:
+        """What [attribute] adds to the plan: columns, and how many networks they are guessed from; None: nothing."""
+        if self.study.attribute is None:
+            return None
+        asked = [key for job in self.slice.networks for kind, key in job.probes if kind == "attribute"]
+        done = sum(key in self.found or self.store.done(key, "probe.npz") for key in asked)
+        return {"columns": list(self.study.attribute.names), "networks": len(asked), "done": done}
 
 
 def _facts(work: jobs.Workspace) -> data.Facts:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lacewing.attribute import AttributeFindings
 from lacewing.config import Comparison, validated
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.mechanism import Mechanism
@@ -47,6 +48,7 @@ class Result:
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
     halves: bool = False  # whether seeds 2j and 2j + 1 share one cut of the records
     stability: Stability | None = None  # over initialisations of one split; None: each split has one
+    attribute: AttributeFindings | None = None  # what networks tell of columns; None: the study declares none
 
     @property
     def report(self) -> Path:
@@ -108,6 +110,7 @@ class Result:
                 "spreads": accuracy and AUC of each recipe, their spread over splits and over initialisations;
                 "collapsed": networks at chance or far below their recipe's others; "overlaps": how much masks of two
                 initialisations share; "property": a row a recipe, pair of worlds and attack, as property.json;
+                "attribute": a row a recipe and attack on columns, as attribute.json;
                 "answers": the declared questions, then what the slope and the number of seeds tell; "notes": cautions,
                 failed jobs, lost and damaged files.
 
@@ -125,6 +128,7 @@ class Result:
             "means": self._means(),
             "answers": answers,
             "property": [] if self.property is None else [asdict(row) for row in self.property.rows],
+            "attribute": [] if self.attribute is None else [asdict(row) for row in self.attribute.rows],
             **{name: self._why(name) for name in ("mechanism", "predictors", "largest", "temperature")},
             **self._stable(),
             "notes": [{"kind": kind, "note": text} for kind, text in said],
@@ -228,14 +232,15 @@ class Result:
         return "\n".join(lines)
 
     def _told(self) -> list[str]:
-        """How well attacks tell two shares of [property] apart, of each network."""
+        """How well attacks tell two shares of [property] apart, and guess columns of [attribute], of each network."""
         found = self.property
         rows = [] if found is None else [asdict(row) for row in found.rows]
         lines: list[str] = []
         for first, second in dict.fromkeys((row["first"], row["second"]) for row in rows):
             of = [row for row in rows if (row["first"], row["second"]) == (first, second)]
             lines += _matrix(of, f"{first:g} or {second:g} of {found.of if found else ''}", "accuracy")
-        return lines
+        guessed = [] if self.attribute is None else [asdict(row) for row in self.attribute.rows]
+        return lines + _matrix(guessed, "surplus on columns", "surplus")
 
     # What networks tell of [property]; None: the study declares none. Below the methods, since it hides the built-in.
     property: PropertyFindings | None = None

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationInfo, field_v
 
 from lacewing.config import (
     Attacks,
+    Attribute,
     BadField,
     Data,
     Model,
@@ -51,6 +52,7 @@ class Study(Part):
     attacks: Attacks = Attacks()
     tradeoff: Tradeoff = Tradeoff()
     property: Property | None = None
+    attribute: Attribute | None = None
     run: Run = Run()
     _places: tuple[int, ...] = PrivateAttr(default=())
 

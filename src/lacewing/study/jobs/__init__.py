@@ -2,6 +2,7 @@
 
 from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
+from lacewing.study.jobs._columns import check_columns
 from lacewing.study.jobs._first_layer import check_first_layers
 from lacewing.study.jobs._networks import drop_weights, run_sequence
 from lacewing.study.jobs._observe import guarantee
@@ -9,7 +10,7 @@ from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
 from lacewing.study.jobs._progress import finished, own_epochs, reached, trained
 from lacewing.study.jobs._stack import run_stack
-from lacewing.study.jobs._stored import load_attacks, load_network, load_signals, load_told, load_world
+from lacewing.study.jobs._stored import load_attacks, load_network, load_probe, load_signals, load_told, load_world
 from lacewing.study.jobs._trial import try_networks
 from lacewing.study.jobs._weights import check_count, mask_file
 from lacewing.study.jobs._workspace import Keep, Report, Workspace
@@ -22,6 +23,7 @@ __all__ = [
     "Report",
     "Workspace",
     "attacked",
+    "check_columns",
     "check_count",
     "check_first_layers",
     "drop_weights",
@@ -30,6 +32,7 @@ __all__ = [
     "guarantee",
     "load_attacks",
     "load_network",
+    "load_probe",
     "load_signals",
     "load_told",
     "load_world",

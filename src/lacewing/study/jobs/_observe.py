@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lacewing import data
 from lacewing.errors import DivergedError, UsageError
 from lacewing.results import Epoch, NetworkResult, Privacy
+from lacewing.study.jobs._columns import guess_columns
 from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.jobs._worlds import observe_world, world_members
@@ -134,6 +135,8 @@ def _answers(
         from lacewing.study.jobs._first_layer import observe_first_layer  # which trains, and so observes
 
         answers["first-layer"] = observe_first_layer(work, job, model, masks, audited)
+    if "attribute" in kinds:
+        answers["attribute"] = guess_columns(work, job, model, audited)
     if {"queries", "noise", "gradients"} & {*kinds}:
         found = signals.probe(
             model,

@@ -33,6 +33,8 @@ _KINDS = {
     "population_logits_ZC": "f",
     **dict.fromkeys(("inputs_ND", "weights_HD", "initial_HD"), "f"),
     "kept_HD": "b",
+    **dict.fromkeys(("csmia_NJ", "lomia_NJ", "likeliest_NJ", "imputed_NJ"), "b"),
+    "values_J": "iu",
 }
 POPULATION = 4  # in part_N
 _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say

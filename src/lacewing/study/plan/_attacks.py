@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lacewing import metrics
+from lacewing import attribute, metrics
 from lacewing.attacks import Attack
 from lacewing.config import canonical_key
 from lacewing.models import is_own
@@ -43,7 +43,8 @@ def asked(attack: Attack) -> set[str]:
 def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dict[str, Any]]:
     """By kind, how networks are asked what the declared attacks need beyond plain outputs and sensitivity.
 
-    Kinds apart from each other, so that an attack added later has networks asked only what is new.
+    Kinds apart from each other, so that an attack added later has networks asked only what is new. "attribute" is for
+    target networks alone, and not for early stops.
     """
     signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
     known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}, "layers": {}}
@@ -52,7 +53,10 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
         known["population"] = {"population": study.data.population}
     kinds = {kind for name in study.attacks.names for kind in asked(attacks[name])}
-    return {kind: settings for kind, settings in known.items() if kind in kinds}
+    found = {kind: settings for kind, settings in known.items() if kind in kinds}
+    if study.attribute is not None:
+        found["attribute"] = {"version": attribute.VERSION, **study.attribute.model_dump(mode="json")}
+    return found
 
 
 class Refusal(NamedTuple):

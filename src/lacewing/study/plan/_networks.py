@@ -187,4 +187,6 @@ def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]])
 def probed(job: NetworkJob, settings: Mapping[str, Mapping[str, Any]]) -> NetworkJob:
     """The job with the keys of what attacks ask its network, see `probe_settings`."""
     about = {"schema": KEYS, "kind": "probe", "network": job.key}
-    return replace(job, probes=tuple((kind, canonical_key({**about, kind: how})) for kind, how in settings.items()))
+    attributed = job.role == "target" and job.stop is None and not job.imposed
+    asked = {kind: how for kind, how in settings.items() if kind != "attribute" or attributed}
+    return replace(job, probes=tuple((kind, canonical_key({**about, kind: how})) for kind, how in asked.items()))

@@ -36,6 +36,7 @@ class Answers:
 
     logits_NC: Array  # of a regression: the predicted quantities
     logits_ZC: Array | None = None
+    before_TNC: Array | None = None  # logits of T earlier states of its training, the earliest first
     sensitivity_N: Array | None = None
     phi_NQ: Array | None = None
     right_NQ: Array | None = None

@@ -26,7 +26,17 @@ def of_target(answers: Answers, records: Records, task: Task) -> Evidence:
     y = records.audited.y
     observed = of_network(answers, y, records.member_N, task)
     observed = replace(observed, group_N=records.group_N)
-    return Evidence(observed, population=_population(answers, records.population, y, task))
+    return Evidence(
+        observed,
+        population=_population(answers, records.population, y, task),
+        related=_earlier(answers, y, records.member_N, task),
+    )
+
+
+def _earlier(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Task) -> tuple[Observed, ...]:
+    """The checkpoints of a network, the earliest first."""
+    before = () if answers.before_TNC is None else answers.before_TNC
+    return tuple(of_network(type(answers)(logits), y, member_N, task) for logits in before)
 
 
 def of_network(answers: Answers, y: npt.NDArray[Any], member_N: Bools, task: Task) -> Observed:
@@ -83,12 +93,14 @@ def with_references(evidence: Evidence, found: Sequence[Answers], work: Work, no
         own,
         references=_stacked(found, rest, work) if covered else None,
         population=_reserve(_population(found[0], work.population, y, work.task), found, rest, work),
+        related=_earlier(found[0], y, work.in_KN[0], work.task),
     )
     every = range(len(found))
     return Evidence(
         evidence.observed,
         references=_stacked(found, every, work),
         population=_reserve(evidence.population, found, every, work),
+        related=evidence.related,
         shadow=shadow,
     )
 

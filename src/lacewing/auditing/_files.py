@@ -41,6 +41,7 @@ def audit_model_files(
     attacks: Attacks = "all",
     task: Task = "classification",
     outputs: Outputs | None = None,
+    checkpoints: Sequence[Path | str] = (),
     **options: Any,
 ) -> Audit:
     """``audit`` of a model in files, as the command line has it.
@@ -53,6 +54,7 @@ def audit_model_files(
             (1 or 0); optionally ``group`` (ids of patients, users), ``population_x`` and ``population_y``.
         refit: ``"package.module:function"``, or the function.
         references: see ``audit``, as are ``out``, ``attacks``, ``task``, ``outputs`` and the other options.
+        checkpoints: files as ``weights``, of earlier states of the training, the earliest first.
 
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
@@ -70,6 +72,7 @@ def audit_model_files(
         outputs=outputs,
         groups=given.groups,
         out=out,
+        checkpoints=[network_of(model, each, given.records, task) for each in checkpoints],
         **options,
     )
 
@@ -103,6 +106,7 @@ class _Given(NamedTuple):
     """A model and its records, as they were read from files."""
 
     network: nn.Module
+    records: RawData
     members: tuple[Any, Any]
     nonmembers: tuple[Any, Any]
     population: tuple[Any, Any] | None
@@ -120,6 +124,7 @@ def _read(model: str, weights: Path | str, data: Path | str, task: Task, outputs
     labels = every.form.labels(every.y)
     return _Given(
         network_of(model, weights, every, task),
+        every,
         (every.x[flags], labels[flags]),
         (every.x[~flags], labels[~flags]),
         reserve,

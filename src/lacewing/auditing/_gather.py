@@ -13,7 +13,7 @@ import numpy as np
 from lacewing.attacks import _measure
 from lacewing.attacks._deciding import SelfCheck, nonmembers_unseen
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Need, Task, spans_everything
-from lacewing.auditing import _cache, _evidence, _outputs, _refit, _result, _tasks, _work
+from lacewing.auditing import _cache, _checkpoints, _evidence, _outputs, _refit, _result, _tasks, _work
 from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._records import Records, check_same_variation
@@ -47,6 +47,7 @@ class Settings:
     version: str | None
     processes: int | None
     progress: bool
+    checkpoints: Sequence[Any] = ()
 
 
 def checked(
@@ -64,6 +65,7 @@ def checked(
     task: Task,
     outputs: Outputs | None,
     augmented: bool,
+    checkpoints: Sequence[Any] = (),
 ) -> Settings:
     """The settings of an audit. Raises `UsageError` that names the argument which is wrong."""
     _check_references(refit, references)
@@ -71,13 +73,12 @@ def checked(
     queries = numbers.whole("queries", queries, 1, MOST_QUERIES, why="1 being the record itself")
     seed = _seed(seed, refit)
     _result.check_delta(delta)
-    chosen = choose(attacks)
+    chosen = _checkpoints.with_trajectories(choose(attacks), attacks, checkpoints, refit, task)
     _outputs.check(task, outputs)
     _check_augmented(augmented, refit, queries, task)
     folder = None if out is None else Path(out)
-    return Settings(
-        chosen, refit, references, seed, queries, task, outputs, augmented, folder, version, processes, progress
-    )
+    common = (seed, queries, task, outputs, augmented, folder, version, processes, progress, checkpoints)
+    return Settings(chosen, refit, references, *common)
 
 
 class Gathered(NamedTuple):
@@ -123,11 +124,15 @@ def gather(
     if settings.augmented:
         asked = _averaged(asked, model, records, read, options)
     answers, unasked = asked.answers, dict(asked.unmeasured)
+    if settings.checkpoints:
+        same: Any = {"who": "checkpoints", "task": task, "outputs": settings.outputs}
+        before = _checkpoints.answers(settings.checkpoints, model, answers.logits_NC, records.audited, **same)
+        answers = replace(answers, before_TNC=before)
     if answers.inputs_ND is not None and (
         why := spans_everything(int(records.member_N.sum()), answers.inputs_ND.shape[1])
     ):
         unasked["first-layer"] = f"Span attacks did not run: {why}."
-    refused = _unmeasured(chosen.attacks, unasked)
+    refused = _unmeasured(chosen.attacks, unasked) | _checkpoints.refused(chosen.attacks, settings.checkpoints)
     notes += [*asked.notes, *([sparse] if sparse else [])]
     unmeasured = _ask.unmeasured(records.audited)
     if unmeasured is not None and needs & {"sensitivity", "augmentation", "noise", "queries"}:
@@ -188,10 +193,11 @@ def work_for(refit: Callable[[Any, Any, int], Any], records: Records, settings: 
         seed_K=tuple(1000 * settings.seed + k for k in range(settings.references)),
         queries=settings.queries,
         white_box=_ask.is_module(model),
-        signals=tuple(sorted(signals)),
+        signals=tuple(sorted(signals | ({_checkpoints.NEED} if settings.checkpoints else set()))),
         size=_cache.size(model),
         task=settings.task,
         outputs=settings.outputs,
+        checkpoints=len(settings.checkpoints),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def audit(
     outputs: Outputs | None = None,
     groups: Any = None,
     augmented: bool = False,
+    checkpoints: Sequence[Any] = (),
 ) -> Audit:
     """What ``model`` gives away about the records that it was trained on.
 
@@ -80,6 +81,9 @@ def audit(
         augmented: members and nonmembers are data sets with one random transform, or the model answers at random, and
             that is meant: each record is asked 8 times, and the mean of the answers is audited. Else what differs
             from one time to the next is refused.
+        checkpoints: earlier states of the training of ``model``, the earliest first, each a model or, of a torch
+            module, a state_dict. `trajectory-checkpoints` learns how the log-odds of members move over them, on those
+            of the shadow network: ``refit`` must then return ``(model, checkpoints)``, from the same epochs.
 
     Raises:
         UsageError: an argument is not as described, or a named attack cannot run; the sentence names the argument.
@@ -105,6 +109,7 @@ def audit(
         task=task,
         outputs=outputs,
         augmented=augmented,
+        checkpoints=checkpoints,
     )
     notes: list[str] = []
 

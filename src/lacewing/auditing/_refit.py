@@ -22,7 +22,7 @@ import numpy as np
 
 from lacewing.attacks._references import refuse_twins
 from lacewing.attacks._types import CLASSES
-from lacewing.auditing import _cache, _pool
+from lacewing.auditing import _cache, _checkpoints, _pool
 from lacewing.auditing._bytecode import names
 from lacewing.auditing._cache import Stored
 from lacewing.auditing._statistics import of_module
@@ -217,7 +217,8 @@ def train_one(work: Work, k: int, path: Path) -> float:
     with _seeded(work.seed_K[k]):
         x, y = form.records(part.x), form.labels(part.y)
         with user_code(f"refit of {who} ({len(part)} records, seed {work.seed_K[k]})"):
-            model = work.refit(x, y, work.seed_K[k])
+            returned = work.refit(x, y, work.seed_K[k])
+        model, states = _checkpoints.split(returned, work.checkpoints, who)
         if model is None:
             raise UsageError("refit returned None: it must return the trained model.")
         if work.white_box and not isinstance(model, nn.Module):
@@ -227,10 +228,9 @@ def train_one(work: Work, k: int, path: Path) -> float:
         _refuse_again(work, k, model)
         size = _cache.size(model)
         numbers = of_module(model) if work.statistics else {}
-        if not work.white_box and isinstance(model, nn.Module):
-            model = _as_function(model)
+        wrap = _as_function if not work.white_box and isinstance(model, nn.Module) else _same
         answers = _ask.ask(
-            model,
+            wrap(model),
             work.records,
             work.population,
             queries=work.queries,
@@ -239,6 +239,11 @@ def train_one(work: Work, k: int, path: Path) -> float:
             task=work.task,
             outputs=work.outputs,
         ).answers
+        if _checkpoints.NEED in _signals(work, k):
+            options: Any = {"task": work.task, "outputs": work.outputs, "as_model": wrap}
+            named = f"checkpoints of {who}"
+            before = _checkpoints.answers(states, model, answers.logits_NC, work.records, who=named, **options)
+            answers = replace(answers, before_TNC=before)
     answers = replace(answers, **numbers)
     seconds = time.perf_counter() - started
     _cache.write(
@@ -315,6 +320,7 @@ def keys_of(work: Work, version: str | None) -> tuple[list[str] | None, str]:
             "task": work.task,
             "outputs": work.outputs,
             **({"statistics": True} if work.statistics else {}),
+            **({"checkpoints": work.checkpoints} if work.checkpoints else {}),
         },
         in_KN=work.in_KN,
         seed_K=work.seed_K,
@@ -331,6 +337,10 @@ def _signals(work: Work, k: int) -> frozenset[str]:
 
 def cores(processes: int | None) -> int:
     return usable_cores() if processes is None else processes
+
+
+def _same(model: Any) -> Any:
+    return model
 
 
 def _as_function(model: Any) -> Callable[[Any], Any]:

@@ -41,6 +41,7 @@ class Work:
     task: Task = "classification"
     outputs: Outputs | None = None
     statistics: bool = False  # of weights and masks, where refit returns torch modules
+    checkpoints: int = 0  # how many refit returns beside a model
     returned: list[list[Any]] = field(default_factory=list)  # by refit, in this process: weak references to its parts
 
     def __len__(self) -> int:
@@ -104,6 +105,7 @@ def write_work(folder: Path, work: Work) -> None:
         "task": work.task,
         "outputs": work.outputs,
         "statistics": work.statistics,
+        "checkpoints": work.checkpoints,
     }
     (folder / "work.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -128,6 +130,7 @@ def read_work(folder: Path, refit: Refit) -> Work:
             task=about["task"],
             outputs=about["outputs"],
             statistics=about["statistics"],
+            checkpoints=about["checkpoints"],
         )
 
 

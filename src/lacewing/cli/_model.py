@@ -29,6 +29,10 @@ def audit(
         str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
     ] = None,
     references: Annotated[int, typer.Option(min=0, help="Number of reference networks to train with --refit.")] = 0,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of an earlier epoch (repeatable, the earliest first); refit then returns a pair."),
+    ] = None,
     task: Annotated[
         str, typer.Option(help="classification, binary, multi-label or regression: what labels and outputs are.")
     ] = "classification",
@@ -67,7 +71,7 @@ def audit(
         found = _audited(
             scores,
             {"--model": model, "--weights": weights, "--data": data},
-            {"--refit": refit, "--references": references, "--augmented": augmented},
+            {"--refit": refit, "--references": references, "--augmented": augmented, "--checkpoint": checkpoint},
             {
                 "task": task,
                 "outputs": outputs,
@@ -249,7 +253,8 @@ def _by_source(scores: Path | None, of_model: dict[str, Any], trained: dict[str,
     if _has_scores(scores, of_model, trained):
         assert scores is not None
         return auditing.audit_scores(scores, **common)
-    return auditing.audit_model_files(**_named({**of_model, **trained}), **common)
+    options = _named({**of_model, **trained})
+    return auditing.audit_model_files(checkpoints=options.pop("checkpoint") or (), **options, **common)
 
 
 def _has_scores(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any]) -> bool:

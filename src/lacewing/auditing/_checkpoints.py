@@ -1,0 +1,144 @@
+"""Earlier states of a training: of the audited model, and of the reference that serves as its shadow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lacewing.attacks import ATTACKS
+from lacewing.attacks._types import CLASSES, Attack, Task
+from lacewing.auditing._attacks import Attacks, Chosen
+from lacewing.auditing._inputs import RawData
+from lacewing.auditing._outputs import Outputs
+from lacewing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lacewing.auditing._call import Array
+
+NEED = "checkpoints"  # as attacks name it
+_ATTACK = "trajectory-checkpoints"
+MOST = 256
+
+
+def with_trajectories(chosen: Chosen, attacks: Attacks, checkpoints: Any, refit: object, task: Task) -> Chosen:
+    """The attacks of an audit, with those that read ``checkpoints`` where there are some and "all" is asked for.
+
+    Raises `UsageError`: an attack is asked for that lacks them, or they are there and nothing can read them.
+    """
+    reading = [attack.name for attack in chosen.attacks if NEED in attack.needs and not attack.about]
+    if not isinstance(checkpoints, list | tuple):
+        raise UsageError(
+            f"checkpoints is a {type(checkpoints).__name__}: give a list of earlier states of the model, the earliest "
+            "first."
+        )
+    if not checkpoints:
+        if required := sorted(chosen.required & {*reading}):
+            raise UsageError(
+                f"attacks: '{required[0]}' cannot run. It needs earlier checkpoints of the model's training: pass "
+                "checkpoints=, and a refit that returns (model, checkpoints)."
+            )
+        return chosen
+    if len(checkpoints) > MOST:
+        raise UsageError(f"checkpoints holds {len(checkpoints)} states: give at most {MOST}, such as every tenth.")
+    if task not in CLASSES:
+        raise UsageError(f"checkpoints are read by attacks on classifiers alone: leave them out for task='{task}'.")
+    if refit is None:
+        raise UsageError(
+            "checkpoints needs refit: how log-odds move is learned from a shadow's checkpoints. Pass references=4 and "
+            "a refit that returns (model, checkpoints), as many as of model and from the same epochs."
+        )
+    if "all" in ([attacks] if isinstance(attacks, str) else list(attacks) if isinstance(attacks, Sequence) else []):
+        own = ATTACKS[_ATTACK]
+        return Chosen(tuple(dict.fromkeys((*chosen.attacks, own))), chosen.required | {own.name})
+    if not reading:
+        raise UsageError(f"checkpoints: no attack that is asked for reads them; name '{_ATTACK}', or leave them out.")
+    return chosen
+
+
+def refused(chosen: Sequence[Attack], checkpoints: Sequence[Any]) -> dict[str, str]:
+    """By attack: why it cannot run beside checkpoints, which are no denser versions of the model."""
+    if not checkpoints:
+        return {}
+    why = "It needs denser versions of the model, and those that are given are checkpoints of its training."
+    return {attack.name: why for attack in chosen if not attack.about and attack.needs & {"dense", "levels"}}
+
+
+def answers(
+    states: Sequence[Any],
+    model: Any,
+    last_NC: Array,
+    records: RawData,
+    *,
+    who: str,
+    task: Task,
+    outputs: Outputs | None,
+    as_model: Callable[[Any], Any] = lambda state: state,
+) -> Array:
+    """(T, N, C) logits of the T earlier states of ``model``, whose own are ``last_NC``.
+
+    ``who`` names the list of states. A state is a model, or a state_dict of a torch module; ``as_model`` turns what was
+    loaded into what can be asked. Raises `UsageError` where one cannot be asked, has other classes than the model, or
+    answers as the model or another state does.
+    """
+    from lacewing.auditing import _ask
+
+    found: dict[str, Array] = {}
+    for place, state in enumerate(states):
+        name = f"{who}[{place}]"
+        asked = as_model(_loaded(state, model, name))
+        found[name] = _ask.ask(
+            asked, records, None, queries=1, signals=frozenset(), who=name, task=task, outputs=outputs
+        ).answers.logits_NC
+        if found[name].shape != last_NC.shape:
+            raise UsageError(
+                f"{name} answers {found[name].shape[1]} classes and the model {last_NC.shape[1]}: give states of one "
+                "network."
+            )
+    for (one, first), (other, second) in combinations((*found.items(), ("the model", last_NC)), 2):
+        if np.array_equal(first, second):
+            raise UsageError(
+                f"{one} answers all records as {other} does: store a copy of each state as training goes on, such as "
+                "copy.deepcopy(model.state_dict()), and leave the last one out."
+            )
+    return np.stack([*found.values()])
+
+
+def split(returned: Any, count: int, who: str) -> tuple[Any, Sequence[Any]]:
+    """What refit returned, as the model and its checkpoints. Raises `UsageError`: it is no such pair."""
+    if not count:
+        return returned, ()
+    model, states = returned if isinstance(returned, tuple) and len(returned) == 2 else (None, None)
+    if not isinstance(states, list | tuple):
+        raise UsageError(
+            f"refit returned a {type(returned).__name__} for {who}: beside checkpoints= it must return "
+            "(model, checkpoints), with a list of earlier states."
+        )
+    if len(states) != count:
+        raise UsageError(
+            f"refit returned {len(states)} checkpoints for {who} and checkpoints= holds {count}: give as many, from "
+            "the same epochs."
+        )
+    return model, states
+
+
+def _loaded(state: Any, model: Any, who: str) -> Any:
+    """A state as a model: a state_dict is loaded into a copy of ``model``."""
+    from torch import nn
+
+    if not isinstance(state, Mapping):
+        return state
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{who} is a state_dict and model is no torch module to load it into: give a function.")
+    try:
+        network = copy.deepcopy(model)
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{who} cannot be loaded into a copy of the model ({' '.join(str(error).split())[:300]}): give its own "
+            "state_dict, or the network itself."
+        ) from error
+    return network

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -47,7 +48,8 @@ def gradient_norms(
         loss: of the model's answer to one record, (1, ...), and its label, (1, ...): a number.
 
     Raises:
-        UsageError: a mask that belongs to another model.
+        UsageError: a mask that belongs to another model, or no parameter is a floating-point number (a quantised or
+            frozen network).
     """
 
     def squares(gradient: Tensors, weights: Tensors, keep: Tensors) -> Tensor:
@@ -78,6 +80,8 @@ def of_gradients(
     """
     device = device_of(model)
     weights = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.is_floating_point()}
+    if not weights:
+        raise UsageError("the model has no floating-point parameters to take gradients of (it is frozen or quantised).")
     keep = {name: mask.to(device) for name, mask in (masks or {}).items()}
     for name, mask in keep.items():
         if name not in weights or mask.shape != weights[name].shape:
@@ -97,15 +101,33 @@ def of_gradients(
     most = _CPU_GRADIENT_FLOATS if device.type == "cpu" else _GRADIENT_FLOATS
     step = max(1, min(batch_size or _MOST_AT_ONCE, most // max(1, sum(w.numel() for w in weights.values()))))
     labels = labels.to(device)
-    with torch.enable_grad(), measuring(model), _computed_weights_kept(model), warnings.catch_warnings():
+    with (
+        torch.enable_grad(),
+        measuring(model),
+        _computed_weights_kept(model),
+        _backward_hooks_off(model),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # for operations with a slow vmap rule
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            own = {name: p for name, p in model.named_parameters() if name in weights}
+            with _requiring(own.values()):
+                return _stacked(
+                    _told_of(loss(model(record[None]).float(), label[None]), own, told)
+                    for record, label in zip(inputs, labels, strict=True)
+                )
         try:
             parts = [
                 torch.func.vmap(one)(inputs[i : i + step], labels[i : i + step]) for i in range(0, len(inputs), step)
             ]
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # no vmap rule: a loop over records
             parts = [_looped(loss_at, weights, told, r, label) for r, label in zip(inputs, labels, strict=True)]
-    return torch.cat(parts) if parts else torch.empty(0)
+    return _stacked(parts)
+
+
+def _stacked(parts: Iterable[Tensor]) -> Tensor:
+    found = list(parts)
+    return torch.cat(found) if found else torch.empty(0)
 
 
 @contextmanager
@@ -128,8 +150,41 @@ def _looped(
 ) -> Tensor:
     """(1, F) the summary of one record's gradient by ordinary autograd."""
     leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
-    found = torch.autograd.grad(loss(leaves, record, label), list(leaves.values()), allow_unused=True)
+    return _told_of(loss(leaves, record, label), leaves, summary)
+
+
+def _told_of(loss: Tensor, leaves: Mapping[str, Tensor], summary: Callable[[Tensors], Tensor]) -> Tensor:
+    """(1, F) the summary of the gradient of one loss."""
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     return summary({name: g for name, g in zip(leaves, found, strict=True) if g is not None})[None]
+
+
+@contextmanager
+def _requiring(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Parameters that require gradients, also those that were frozen; put back afterwards."""
+    before = [(parameter, parameter.requires_grad) for parameter in parameters]
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _backward_hooks_off(model: nn.Module) -> Iterator[None]:
+    """Modules without hooks of the backward pass, as Opacus has them, which vmap and single records confuse."""
+    names = ("_backward_hooks", "_backward_pre_hooks")
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [(module, name, getattr(module, name)) for module in modules for name in names if getattr(module, name)]
+    try:
+        for module, name, _ in held:
+            setattr(module, name, OrderedDict())
+        yield
+    finally:
+        for module, name, hooks in held:
+            setattr(module, name, hooks)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -146,14 +201,61 @@ def measuring(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; modes are restored afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """Evaluation mode; modes are restored afterwards, and so are buffers, which some models change in that mode too."""
+    modes = [(module, getattr(module, "training", None)) for module in model.modules()]  # None: of a frozen program
+    buffers = [(module, _buffers(module)) for module in model.modules()]
+    values = [{name: b.clone() for name, b in own.items() if b is not None} for _, own in buffers]
     try:
+        _to_evaluation(model)
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if training is None:
+                vars(module).pop("training", None)
+            else:
+                module.training = training
+        for (module, own), before in zip(buffers, values, strict=True):
+            _put_back(module, own, before)
+
+
+def _to_evaluation(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError:  # of an exported program, whose mode was fixed as it was exported
+        for module in model.modules():
+            module.training = False
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers of a module itself."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return dict(module.named_buffers(recurse=False))
+    return dict(module._buffers)
+
+
+@torch.no_grad()
+def _put_back(module: nn.Module, own: Mapping[str, Tensor | None], before: Mapping[str, Tensor]) -> None:
+    """The same tensors as buffers, with the values that they had."""
+    if isinstance(module, torch.jit.ScriptModule):
+        for name, buffer in _buffers(module).items():
+            if buffer is not None and _differs(buffer, before[name]):
+                setattr(module, name, before[name])
+        return
+    now = module._buffers
+    if now.keys() != own.keys() or any(now[name] is not own[name] for name in own):
+        now.clear()
+        now.update(own)
+    for name, value in before.items():
+        buffer = own[name]
+        if buffer is not None and not buffer.is_inference() and _differs(buffer, value):
+            buffer.copy_(value)
+
+
+def _differs(a: Tensor, b: Tensor) -> bool:
+    try:
+        return not torch.equal(a, b)
+    except (RuntimeError, NotImplementedError):  # of sparse tensors, and of those without values
+        return not a.is_meta
 
 
 @contextmanager

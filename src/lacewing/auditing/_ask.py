@@ -15,6 +15,7 @@ from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing import _outputs, _tasks
 from lacewing.auditing._call import BATCH, Array, Model, Standardised, alike, answered, as_tensor, check_model
 from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._opened import opened
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms
 from lacewing.probes import boundary, layer_features
@@ -90,6 +91,7 @@ def ask(
     differ from one time to the next, or what ``outputs`` cannot be (see `lacewing.auditing._outputs`).
     """
     check_model(model, who)
+    model = opened(model, who)
     raw = answered(model, records, who, task)
     notes, unmeasured = [], {}
     if not varying and (together := _steady(model, records, raw, who, task)):
@@ -132,7 +134,8 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
 
     Raises `UsageError` where they differ by chance, and where those of a function depend on the batch.
     """
-    rows = np.random.default_rng(303).permutation(len(records))[:_AGAIN]
+    fewer = min(_AGAIN, -(-len(records) // 2))  # than all, which would be the same batch again
+    rows = np.random.default_rng(303).permutation(len(records))[:fewer]
     some = records.at(rows)
     again = answered(model, some, who, task)
     if alike(answers[rows], again, model):
@@ -154,8 +157,8 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
             "time."
         )
     return (
-        f"The answers of {who} depend on the other records of a batch (normalisation by batch statistics), so that "
-        "only its outputs are looked at; records were asked in a random order, members and non-members together."
+        f"The answers of {who} depend on the other records of a batch (batch statistics, dynamic quantisation), so "
+        "that only its outputs are looked at; records were asked in a random order, members and non-members together."
     )
 
 
@@ -227,7 +230,7 @@ def _first_layer(model: nn.Module, records: RawData) -> dict[str, Array]:
     name = first_layer(model, inputs[:4])
     weight = model.get_submodule(name).weight
     assert isinstance(weight, Tensor)
-    kept = _masks(model).get(f"{name}.weight")
+    kept = counted(model).masks.get(f"{name}.weight")  # of the weight that it computes with
     return {
         "inputs_ND": inputs.flatten(1).float().cpu().numpy(),
         "weights_HD": weight.detach().float().cpu().numpy(),
@@ -276,8 +279,9 @@ def sparsity(model: Model) -> tuple[Sparsity | None, str | None]:
 
 
 def brief(error: Exception) -> str:
-    """The kind of an error and the beginning of its message, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    """An error in one line: its kind, unless it is one of ours, and the beginning of its message."""
+    text = " ".join(str(error).split())[:200]
+    return text.rstrip(".") if isinstance(error, UsageError) else f"{type(error).__name__}: {text}"
 
 
 def _masks(model: Model) -> dict[str, Tensor]:

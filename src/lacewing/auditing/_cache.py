@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lacewing.auditing._ask import Answers
 
 SCHEMA = 2  # in every key
-_BESIDE = ("in_N", "seconds", "signals", "parameters", "shapes", "for_shapes")  # stored with the answers
+_BESIDE = ("in_N", "seconds", "signals", "unmeasured", "parameters", "shapes", "for_shapes")  # stored with the answers
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Stored:
     seconds: float  # that it took
     size: Size
     for_shapes: str  # of the model that was audited when it was trained
+    unmeasured: Mapping[str, str] = field(default_factory=dict)  # by signal that was asked: why it is not there
 
 
 def write(
@@ -111,6 +112,7 @@ def write(
     in_N: npt.NDArray[np.bool_],
     seconds: float,
     signals: Collection[str],
+    unmeasured: Mapping[str, str],
     size: Size,
     target: Size,
 ) -> None:
@@ -122,6 +124,7 @@ def write(
         in_N=in_N,
         seconds=seconds,
         signals=sorted(signals),
+        unmeasured=json.dumps(dict(unmeasured)),
         parameters=size.parameters,
         shapes=size.shapes,
         for_shapes=target.shapes,
@@ -147,6 +150,7 @@ def _stored(whole: Arrays) -> Stored:
         float(whole["seconds"]),
         Size(int(whole["parameters"]), str(whole["shapes"])),
         str(whole["for_shapes"]),
+        json.loads(str(whole["unmeasured"])) if "unmeasured" in whole else {},
     )
 
 

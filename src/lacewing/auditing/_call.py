@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lacewing.attacks._types import Task
 from lacewing.auditing import _outputs
 from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._opened import refuse_state
 from lacewing.errors import UsageError
 from lacewing.gradients import measuring
 from lacewing.support.user_code import user_code
@@ -26,6 +27,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 def check_model(model: object, who: str) -> None:
     """Raises `UsageError` unless ``model`` can be called."""
+    refuse_state(model, who)
     if callable(model):
         return
     mend = ""

@@ -112,8 +112,10 @@ def gather(
         UsageError: the model or ``refit`` is not as `lacewing.audit` describes them.
     """
     from lacewing.auditing import _ask
+    from lacewing.auditing._opened import opened
     from lacewing.auditing._watch import watch
 
+    model = opened(model, who)
     chosen, task, refit = settings.chosen, settings.task, settings.refit
     notes: list[str] = []
     needs = needed(settings)

@@ -111,6 +111,8 @@ def references(
             _train_rest(work, todo, paths, each, cores(processes), say, notes, trained, fresh=fresh)
     notes += _cache.sizes_differ([found[k].size for k in range(len(work))], work.size)
     notes += _refuse_twins(work, target, found)
+    lacking = dict.fromkeys(found[0].unmeasured.values())
+    notes += [f"The shadow network (reference 1) lacks what some attacks need. {why}" for why in lacking]
     return [found[k].answers for k in range(len(work))], notes
 
 
@@ -209,6 +211,7 @@ def train_one(work: Work, k: int, path: Path) -> float:
     from torch import nn
 
     from lacewing.auditing import _ask
+    from lacewing.auditing._opened import opened
 
     started = time.perf_counter()
     who = f"reference {k + 1}"
@@ -218,18 +221,19 @@ def train_one(work: Work, k: int, path: Path) -> float:
         x, y = form.records(part.x), form.labels(part.y)
         with user_code(f"refit of {who} ({len(part)} records, seed {work.seed_K[k]})"):
             returned = work.refit(x, y, work.seed_K[k])
-        model, states = _checkpoints.split(returned, work.checkpoints, who)
-        if model is None:
+        given, states = _checkpoints.split(returned, work.checkpoints, who)
+        if given is None:
             raise UsageError("refit returned None: it must return the trained model.")
+        model = opened(given, who)
         if work.white_box and not isinstance(model, nn.Module):
             raise UsageError(
                 f"refit returned a {type(model).__name__} and model is a torch module: return the module itself."
             )
-        _refuse_again(work, k, model)
+        _refuse_again(work, k, given)
         size = _cache.size(model)
         numbers = of_module(model) if work.statistics else {}
         wrap = _as_function if not work.white_box and isinstance(model, nn.Module) else _same
-        answers = _ask.ask(
+        asked = _ask.ask(
             wrap(model),
             work.records,
             work.population,
@@ -238,13 +242,13 @@ def train_one(work: Work, k: int, path: Path) -> float:
             who=who,
             task=work.task,
             outputs=work.outputs,
-        ).answers
+        )
+        answers = replace(asked.answers, **numbers)
         if _checkpoints.NEED in _signals(work, k):
             options: Any = {"task": work.task, "outputs": work.outputs, "as_model": wrap}
             named = f"checkpoints of {who}"
             before = _checkpoints.answers(states, model, answers.logits_NC, work.records, who=named, **options)
             answers = replace(answers, before_TNC=before)
-    answers = replace(answers, **numbers)
     seconds = time.perf_counter() - started
     _cache.write(
         path,
@@ -252,6 +256,7 @@ def train_one(work: Work, k: int, path: Path) -> float:
         in_N=work.in_KN[k],
         seconds=seconds,
         signals=_signals(work, k),
+        unmeasured=asked.unmeasured,
         size=size,
         target=work.size,
     )

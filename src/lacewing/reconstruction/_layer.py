@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
+from lacewing.gradients import evaluation
 
 
 def first_layer(model: nn.Module, records: Tensor) -> str:
     """The name of the linear layer that sees all values of a record, before any other weight.
 
     Args:
-        model: its mode does not change.
+        model: its mode and buffers do not change.
         records: a few, as the model takes them.
 
     Raises:
@@ -25,15 +26,11 @@ def first_layer(model: nn.Module, records: Tensor) -> str:
         raise UsageError(f"the first layer with weights must be torch.nn.Linear, and it is {kind}.")
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    before = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation(model):
             model(records)
     finally:
         hook.remove()
-        for module, training in before:
-            module.training = training
     flat = records.flatten(1)
     if not seen or seen[0].shape != flat.shape or not torch.equal(seen[0].to(flat.dtype), flat):
         raise UsageError(f"the first linear layer '{name}' does not see the record itself, but what is made of it.")

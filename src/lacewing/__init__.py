@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lacewing.auditing import Worlds as Worlds
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_attribute as audit_attribute
+    from lacewing.auditing import audit_pair as audit_pair
     from lacewing.auditing import audit_property as audit_property
     from lacewing.auditing import audit_ranges as audit_ranges
     from lacewing.auditing import audit_scores as audit_scores
@@ -38,6 +39,7 @@ _HOMES = {
     "audit_ranges": "auditing",
     "audit_scores": "auditing",
     "audit_usage": "auditing",
+    "audit_pair": "auditing",
     "audit_property": "auditing",
     "Worlds": "auditing",
     "Audit": "auditing",

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from lacewing.auditing._files import audit_attribute_files as audit_attribute_files
     from lacewing.auditing._files import audit_model_files as audit_model_files
     from lacewing.auditing._model import audit as audit
+    from lacewing.auditing._pair import audit_pair as audit_pair
+    from lacewing.auditing._pair_cost import PairCost as PairCost
+    from lacewing.auditing._pair_result import PairAudit as PairAudit
     from lacewing.auditing._property import PropertyAudit as PropertyAudit
     from lacewing.auditing._property import PropertyCost as PropertyCost
     from lacewing.auditing._property import Worlds as Worlds
@@ -39,8 +42,11 @@ _HOMES = {
     "audit_usage_scores": "_set_files",
     "Audit": "_result",
     "AttributeAudit": "_attribute",
+    "audit_pair": "_pair",
     "audit_property": "_property",
     "audit_property_files": "_property",
+    "PairAudit": "_pair_result",
+    "PairCost": "_pair_cost",
     "PropertyAudit": "_property",
     "PropertyCost": "_property",
     "Worlds": "_property",

@@ -105,6 +105,18 @@ def with_references(evidence: Evidence, found: Sequence[Answers], work: Work, no
     )
 
 
+def of_one(k: int, found: Sequence[Answers], group_N: npt.NDArray[np.integer] | None, work: Work) -> Evidence:
+    """Network ``k`` as the attacked one, with the others of its recipe as references; there is no shadow."""
+    y, inside = work.records.y, work.in_KN[k]
+    rest = [other for other in range(len(found)) if other != k]
+    own = _population(found[k], work.population, y, work.task)
+    return Evidence(
+        replace(of_network(found[k], y, inside, work.task), group_N=by_side(group_N, inside)),
+        references=_stacked(found, rest, work),
+        population=_reserve(own, found, rest, work),
+    )
+
+
 def _stacked(found: Sequence[Answers], which: Sequence[int], work: Work) -> References:
     phi = [found[k].phi_NQ for k in which]
     answers = np.stack([found[k].logits_NC for k in which])

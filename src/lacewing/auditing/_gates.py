@@ -155,11 +155,7 @@ def _verdict(gate: Gate, audit: Audit) -> Verdict:
             f"to take a threshold from, so that there is no {gate.metric}: ask for auc or tpr@FPR."
         )
     doubted = [name for name in numbers if failed and _rests_on_references(gate, name)]
-    over = {
-        name: number
-        for name, number in numbers.items()
-        if name not in doubted and _OPERATORS[gate.op](number, gate.bound)
-    }
+    over = {name: number for name, number in numbers.items() if name not in doubted and over_bound(gate, number)}
     if doubted and not over:  # what other attacks establish stands
         raise UsageError(
             f"gate {gate.text!r} cannot be judged, since {', '.join(doubted)} rest{'s' * (len(doubted) == 1)} on "
@@ -173,6 +169,11 @@ def _verdict(gate: Gate, audit: Audit) -> Verdict:
     return Verdict(
         gate.text, bool(over), f"{gate.text}: {_end(gate)} {'of' if over else 'at most'} {listed}{passed_over}."
     )
+
+
+def over_bound(gate: Gate, number: float) -> bool:
+    """Whether the number makes the gate true, so that it fails."""
+    return bool(_OPERATORS[gate.op](number, gate.bound))
 
 
 def _rests_on_references(gate: Gate, attack: str) -> bool:

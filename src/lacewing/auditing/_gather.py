@@ -48,6 +48,7 @@ class Settings:
     processes: int | None
     progress: bool
     checkpoints: Sequence[Any] = ()
+    about: tuple[Attack, ...] = ()  # further attacks, about sparse networks: what they need is asked too
 
 
 def checked(
@@ -153,7 +154,7 @@ def gather(
             folder=settings.folder,
             version=settings.version,
             processes=1 if settings.processes is None and _ask.on_gpu(model) else settings.processes,
-            say=_to_stderr if settings.progress else _nowhere,
+            say=to_stderr if settings.progress else nowhere,
         )
         notes += [*said, *_sizes_differ(records)]
         evidence = _evidence.with_references(evidence, found, work, notes)
@@ -179,7 +180,8 @@ def gather(
 
 def needed(settings: Settings) -> set[Need]:
     """What the chosen attacks need of a model of the task."""
-    return {need for attack in settings.chosen.attacks for need in attack.needs if settings.task in attack.tasks}
+    every = (*settings.chosen.attacks, *settings.about)
+    return {need for attack in every for need in attack.needs if settings.task in attack.tasks}
 
 
 def work_for(refit: Callable[[Any, Any, int], Any], records: Records, settings: Settings, model: Any) -> _work.Work:
@@ -339,9 +341,9 @@ def _network(sparsity: Sparsity | None, quality: _tasks.Quality, seed: int) -> N
     )
 
 
-def _to_stderr(text: str) -> None:
+def to_stderr(text: str) -> None:
     say(text, sys.stderr)
 
 
-def _nowhere(text: str) -> None:
+def nowhere(text: str) -> None:
     pass

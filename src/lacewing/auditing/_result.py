@@ -22,7 +22,7 @@ from lacewing.attacks.selfchecks import SelfCheck, selfchecks
 from lacewing.auditing import _answer, _json, _text
 from lacewing.auditing._attacks import Chosen
 from lacewing.errors import GateFailed, UsageError, UserCodeError, did_you_mean
-from lacewing.results import REALISED, AttackResult, NetworkResult, strongest_first, with_ends
+from lacewing.results import REALISED, AttackResult, NetworkResult, Trait, strongest_first, with_ends
 from lacewing.support import frames
 from lacewing.support.files import remove_parts, write_atomically
 
@@ -271,12 +271,13 @@ def build(
     measured: Sequence[AttackResult] = (),
     class_N: npt.NDArray[Any] | None = None,
     checks: Sequence[SelfCheck] = (),
+    traits: frozenset[Trait] = frozenset(),
 ) -> Audit:
     """Run the chosen attacks that ``evidence`` allows, and put the audit together.
 
     Args:
         evidence: what the attacker of the model holds.
-        network: the model; an attack that is about sparse networks of a study is refused.
+        network: the model; an attack that is about other networks than its ``traits`` say is refused.
         attacks: see `lacewing.auditing._attacks.choose`.
         delta: of the epsilon bounds.
         notes: sentences that a reader of the result must know.
@@ -286,6 +287,7 @@ def build(
         measured: results that are there already; they come first.
         class_N: (N,) what `Audit.by_class` groups by; None: the given labels.
         checks: further self-checks that were done.
+        traits: of the model, where it is known to be sparse and its dense version is at hand.
 
     Raises:
         UsageError: an attack that must run cannot, or none of all can.
@@ -294,7 +296,7 @@ def build(
     check_delta(delta)
     found, lacking = list(measured), dict(refused or {})
     for attack in attacks.attacks:
-        why = lacking.get(attack.name) or cannot(attack, evidence)
+        why = lacking.get(attack.name) or cannot(attack, evidence, traits)
         if why is None:
             try:
                 found.append(_measure.perform(attack, evidence, network, seed=seed))
@@ -390,9 +392,9 @@ def check_delta(delta: float) -> None:
         raise UsageError(f"delta = {delta!r} is out of range: give a number between 0 and 1, such as 1e-5.")
 
 
-def cannot(attack: Attack, evidence: Evidence) -> str | None:
-    """Why the evidence does not allow the attack, as a sentence; None: it does."""
-    if attack.about:
+def cannot(attack: Attack, evidence: Evidence, traits: frozenset[Trait] = frozenset()) -> str | None:
+    """Why the evidence, or what the network is, does not allow the attack, as a sentence; None: it does."""
+    if not attack.about <= traits:
         return "It is about sparse networks of a study, whose dense versions and masks are known."
     lacking = _measure.missing(attack, evidence)
     return None if lacking is None else f"It needs {lacking}."

@@ -43,7 +43,7 @@ def as_text(audit: Audit) -> str:
         f"intervals; epsilon at delta = {audit.delta:g}; – stands where n or the attack does not allow the number."
     )
     lines += _answer.realised(audit.attacks)
-    said = [*_checks(audit), *(f"note: {note}" for note in audit.notes), *_not_run(audit)]
+    said = [*_checks(audit), *(f"note: {note}" for note in audit.notes), *not_run(audit)]
     return "\n".join([*lines, *map(entry, said)])
 
 
@@ -57,7 +57,7 @@ def as_html(audit: Audit) -> str:
         for result in audit.attacks
     )
     first = "".join(f"<p>{html.escape(text)}</p>" for text in (audit.sentence, audit.accuracy))
-    said = "".join(f"<li>{html.escape(text)}</li>" for text in (*_checks(audit), *audit.notes, *_not_run(audit)))
+    said = "".join(f"<li>{html.escape(text)}</li>" for text in (*_checks(audit), *audit.notes, *not_run(audit)))
     return (
         f"{first}<img alt='ROC curves' src='data:image/png;base64,{picture}'>"
         f"{html_table(('attack', 'variant', *COLUMNS), rows)}<ul>{said}</ul>"
@@ -68,7 +68,7 @@ def _checks(audit: Audit) -> list[str]:
     return [f"check {'passed' if check.passed else 'FAILED'}: {check.sentence}" for check in audit.selfchecks]
 
 
-def _not_run(audit: Audit) -> list[str]:
+def not_run(audit: Audit) -> list[str]:
     """One line a reason."""
     names: dict[str, list[str]] = {}
     for name, why in audit.refused.items():

@@ -37,6 +37,7 @@ from lacewing.reporting._data import MostVulnerable, ReportData, Runs, Slice, le
 from lacewing.reporting._figures import Drawing
 from lacewing.reporting._glossary import GLOSSARY
 from lacewing.reporting._networks_figure import networks_figure
+from lacewing.reporting._pair_page import PairLike, write_pair
 from lacewing.reporting._slopes import said as slope_sentence
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import EXPLORATORY
@@ -44,6 +45,7 @@ from lacewing.tradeoff import EXPLORATORY
 __all__ = [
     "AuditLike",
     "MostVulnerable",
+    "PairLike",
     "ReportData",
     "Runs",
     "Slice",
@@ -53,6 +55,7 @@ __all__ = [
     "slope_sentence",
     "write",
     "write_audit",
+    "write_pair",
 ]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import lacewing as lw
 from lacewing.errors import UsageError
+from lacewing.study.prepared import Prepared
 
 SPAN = ["span", "span-blind", "span-candidates", "span-candidates-blind"]
 
@@ -50,6 +51,14 @@ def test_as_many_records_as_pixels_are_refused_before_training(tmp_path: Path) -
     assert not list(tmp_path.rglob("jobs"))
     with pytest.raises(UsageError, match=r"'span' cannot run.*fully connected first layer"):
         lw.run({**study("span"), "model": {"name": "resnet8"}}, out=tmp_path / "conv")
+
+
+def test_networks_with_other_first_layers_are_left_out_and_not_asked(tmp_path: Path) -> None:
+    entries = [{"method": "dense"}, {"method": "butterfly", "name": "butterfly", "density": 0.5}]
+    plan = Prepared({**study("span"), "networks": entries}, out=tmp_path / "run").plan
+    assert {job.network for job in plan.networks if dict(job.probes).get("first-layer")} == {"dense"}
+    assert [job.target.network for job in plan.attacks] == ["dense"]
+    assert "networks of method 'butterfly' have other layers" in plan.refused["butterfly", "span"]
 
 
 def test_an_audit_of_a_perceptron_tries_the_span(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lacewing.reporting import (
     _afford,
+    _attackers,
     _attribute,
     _choices,
     _families,
@@ -91,6 +92,7 @@ def _draw(data: ReportData) -> dict[str, Drawing]:
     optional = (
         _frontier.figure(data),
         _why.figure(data),
+        _attackers.figure(data),
         _property.figure(data),
         _stability.figure(data),
         _explained.figure(data),
@@ -144,6 +146,7 @@ def _html(data: ReportData, drawings: dict[str, Drawing], rocs: list[tuple[str, 
         equal=_equal(data),
         stability=_stability.section(data),
         why=_why.section(data),
+        attackers=_attackers.section(data),
         property=_property.section(data),
         attribute=_attribute.section(data),
         why_not=data.mechanism if isinstance(data.mechanism, str) else "",

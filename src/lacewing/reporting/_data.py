@@ -14,6 +14,7 @@ from lacewing.results import AttackResult, Estimate, Kind, Look, NetworkResult, 
 from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff, Units, ordered
 
 if TYPE_CHECKING:
+    from lacewing.attackers import Attackers
     from lacewing.attacks import Attack
     from lacewing.attacks.selfchecks import SelfCheck
     from lacewing.attribute import AttributeFindings
@@ -101,6 +102,7 @@ class ReportData:
     looks: Mapping[str, Look] = field(default_factory=lambda: OWN)  # by method; the package's own need not be there
     property: PropertyFindings | None = None  # what networks tell of [property]
     attribute: AttributeFindings | None = None  # and of the columns of [attribute]
+    attackers: Attackers | None = None  # every kind of attack on every recipe
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
     epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
     again: str = ""  # the command that continues this very folder; empty: the one above

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from lacewing import attribute, data, risk
 from lacewing import mechanism as mechanisms
 from lacewing import property as inference
+from lacewing.attackers import as_json as attackers_json
+from lacewing.attackers import gathered
 from lacewing.reporting import MostVulnerable, ReportData, Runs, Slice, main_attack, write
 from lacewing.results import AttackResult, Look, results_csv
 from lacewing.study import jobs
@@ -105,6 +107,17 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     columns = guessed(store, study, plan, done, networks)
     _write(folder, "attribute.csv", None if columns is None else attribute.as_csv(columns.seeds))
     _write(folder, "attribute.json", None if columns is None else attribute.as_json(columns))
+    table = gathered(
+        networks,
+        attacks,
+        told,
+        columns,
+        registry=attacks_of(facts),
+        halves=halves,
+        refused=plan.refused,
+        waiting=[(job.target.network, job.attack) for job in plan.attacks if job.key not in there],
+    )
+    _write(folder, "attackers.json", attackers_json(table) if len(table.ran) > 1 else None)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})
     guarantees = {(n.network, n.privacy): None for n in networks if n.privacy is not None}
     signs = (*signs, *(f"The network '{network}' has {privacy}." for network, privacy in guarantees))
@@ -142,6 +155,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             mechanism=why,
             property=told,
             attribute=columns,
+            attackers=table,
             epochs=epochs,
         ),
     )
@@ -161,6 +175,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         halves,
         spread,
         attribute=columns,
+        attackers=table,
         property=told,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lacewing.attackers import Attackers, answer
 from lacewing.attribute import AttributeFindings
 from lacewing.config import Comparison, validated
 from lacewing.errors import UsageError, did_you_mean
@@ -49,6 +50,7 @@ class Result:
     halves: bool = False  # whether seeds 2j and 2j + 1 share one cut of the records
     stability: Stability | None = None  # over initialisations of one split; None: each split has one
     attribute: AttributeFindings | None = None  # what networks tell of columns; None: the study declares none
+    attackers: Attackers | None = None  # every kind of attack on every recipe: which succeeds at which density
 
     @property
     def report(self) -> Path:
@@ -110,7 +112,8 @@ class Result:
                 "spreads": accuracy and AUC of each recipe, their spread over splits and over initialisations;
                 "collapsed": networks at chance or far below their recipe's others; "overlaps": how much masks of two
                 initialisations share; "property": a row a recipe, pair of worlds and attack, as property.json;
-                "attribute": a row a recipe and attack on columns, as attribute.json;
+                "attribute": a row a recipe and attack on columns, as attribute.json; "attackers": a row a recipe and
+                kind of attack (membership, adaptive, property, reconstruction, attribute), as attackers.json;
                 "answers": the declared questions, then what the slope and the number of seeds tell; "notes": cautions,
                 failed jobs, lost and damaged files.
 
@@ -128,6 +131,7 @@ class Result:
             "means": self._means(),
             "answers": answers,
             "property": [] if self.property is None else [asdict(row) for row in self.property.rows],
+            "attackers": [] if self.attackers is None else self.attackers.table(),
             "attribute": [] if self.attribute is None else [asdict(row) for row in self.attribute.rows],
             **{name: self._why(name) for name in ("mechanism", "predictors", "largest", "temperature")},
             **self._stable(),
@@ -240,7 +244,19 @@ class Result:
             of = [row for row in rows if (row["first"], row["second"]) == (first, second)]
             lines += _matrix(of, f"{first:g} or {second:g} of {found.of if found else ''}", "accuracy")
         guessed = [] if self.attribute is None else [asdict(row) for row in self.attribute.rows]
-        return lines + _matrix(guessed, "surplus on columns", "surplus")
+        return lines + _matrix(guessed, "surplus on columns", "surplus") + self._by_kind()
+
+    def _by_kind(self) -> list[str]:
+        """Where several kinds of attack ran: the strongest of each on each recipe, and what that says."""
+        found = self.attackers
+        if found is None or len(found.ran) < 2:
+            return []
+        names = max([20, *(len(row.recipe.network) for row in found.rows)])
+        lines = ["", f"{'strongest attack':<{names}}  " + "  ".join(f"{kind:>14}" for kind in found.ran)]
+        for row in found.rows:
+            cells = "  ".join(f"{_shown(row.cells[kind].value):>14}" for kind in found.ran)
+            lines.append(f"{row.recipe.network:<{names}}  {cells}")
+        return [*lines, answer(found)[0]]
 
     # What networks tell of [property]; None: the study declares none. Below the methods, since it hides the built-in.
     property: PropertyFindings | None = None

@@ -59,6 +59,15 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     return found
 
 
+def no_first_layer(network: NetworkJob) -> str | None:
+    """Why a network has no plain fully connected first layer, as far as its model and method tell; None: it may."""
+    if not (network.model.name == "mlp" or is_own(network.model)):
+        return "a ResNet begins with a convolution"
+    if network.spec.reshapes:
+        return f"networks of method '{network.method}' have other layers"
+    return None
+
+
 class Refusal(NamedTuple):
     """Why an attack does not run on a network."""
 
@@ -189,8 +198,8 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
     """The job of an attack on a network, or why there is none."""
     if strange := sorted(attack.about - target.spec.traits):
         return Refusal(f"it is about {' and '.join(_ABOUT[trait] for trait in strange)}.", of_kind=True)
-    if "first-layer" in attack.needs and not (target.model.name == "mlp" or is_own(target.model)):
-        return Refusal("it needs a fully connected first layer, and a ResNet begins with a convolution.", of_kind=True)
+    if "first-layer" in attack.needs and (why := no_first_layer(target)) is not None:
+        return Refusal(f"it needs a fully connected first layer, and {why}.", of_kind=True)
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:

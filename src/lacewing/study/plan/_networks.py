@@ -12,7 +12,7 @@ from lacewing.methods import Method, Step
 from lacewing.models import fingerprint
 from lacewing.results import Role
 from lacewing.study.declared import Study, in_order, kind_of
-from lacewing.study.plan._attacks import Networks
+from lacewing.study.plan._attacks import Networks, no_first_layer
 from lacewing.study.plan._jobs import KEYS, NetworkJob, World
 from lacewing.study.plan._worlds import world_config, worlds_of
 
@@ -187,6 +187,10 @@ def imposed_sequences(study: Study, sequences: Sequence[tuple[NetworkJob, ...]])
 def probed(job: NetworkJob, settings: Mapping[str, Mapping[str, Any]]) -> NetworkJob:
     """The job with the keys of what attacks ask its network, see `probe_settings`."""
     about = {"schema": KEYS, "kind": "probe", "network": job.key}
-    attributed = job.role == "target" and job.stop is None and not job.imposed
-    asked = {kind: how for kind, how in settings.items() if kind != "attribute" or attributed}
+    left_out = set[str]()
+    if job.role != "target" or job.stop is not None or job.imposed:
+        left_out.add("attribute")
+    if no_first_layer(job) is not None:
+        left_out.add("first-layer")
+    asked = {kind: how for kind, how in settings.items() if kind not in left_out}
     return replace(job, probes=tuple((kind, canonical_key({**about, kind: how})) for kind, how in asked.items()))

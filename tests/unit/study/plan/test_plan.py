@@ -376,6 +376,10 @@ def test_slices_of_nothing_are_an_error(terms, said):
 def test_the_keys_of_the_shipped_studies_are_stable():
     """Golden: a change makes every run folder in the world start anew."""
     golden = {  # networks, and attacks
+        "attackers": (
+            "2be5d7007593bd585b493c894d4f083091e6005f375ca56b9efb23c9fde44c7a",
+            "6096a1d05c1be060da26c1562afcc0c0d286ff14c725c22410967772c0fb37e3",
+        ),
         "cifar10-small": (
             "ea952f5a2c31f22ee9d83851a46d1b8f17210f711ea4627e6578c35a134866e3",
             "673d2883bef69e2cd936da2fb14fe6156e663500563c07a0df5e2e8cbd3590c4",

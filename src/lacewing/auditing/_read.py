@@ -34,6 +34,7 @@ NAMES = (  # of arrays; a .csv holds the first nine, logits and phi as columns l
 _TABLES = {"logit": "logits", "phi": "phi", "label": "label"}  # prefix of numbered columns -> array
 _COLUMNS = ("score", "member", "label", "class", "id", "group", "sensitivity")
 _TEXT = ("class", "id", "group")  # may hold words
+_LARGEST = float(np.finfo(np.float32).max)
 _TRUTH = {"true": "1", "false": "0"}
 _BOOLEAN = ("member", "label")  # columns that may hold them
 
@@ -64,6 +65,8 @@ def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise UsageError(f"{name} holds {bad} NaN or infinite value{'s' * (bad > 1)}: give finite numbers.")
+        if name != "score" and values.dtype.kind == "f" and values.size and np.abs(values).max() > _LARGEST:
+            raise UsageError(f"{name} holds values beyond the range of float32: give them as a network answers them.")
     return arrays
 
 

@@ -65,6 +65,8 @@ def audit_ranges(
     """
     from lacewing.auditing import _call
 
+    if not isinstance(others, list | tuple):
+        raise UsageError(f"others is a {type(others).__name__}: give a list of models, which may be empty.")
     for who, each in (("model", model), *((f"others[{i}]", one) for i, one in enumerate(others))):
         _call.check_model(each, who)
     _check_task(task, outputs)
@@ -87,9 +89,11 @@ def audit_ranges(
     asked = RawData(drawn.reshape(-1, drawn.shape[2]).astype(records.x.dtype), classes, records.form)
     score = _log_odds(model, asked, "model", task, outputs)
     if others:
-        score = score - np.mean(
-            [_log_odds(one, asked, f"others[{i}]", task, outputs) for i, one in enumerate(others)], axis=0
-        )
+        beside = [_log_odds(one, asked, f"others[{i}]", task, outputs) for i, one in enumerate(others)]
+        for i, each in enumerate(beside):
+            if np.array_equal(each, score):
+                raise UsageError(f"others[{i}] answers as the model does: give models that trained on other records.")
+        score = score - np.mean(beside, axis=0)
     variant = f"mean of the upper half of {points} points' log-odds"
     variant += f", less those of {len(others)} other models" if others else ""
     return sets.of_sets("ranges", variant, sets.range_scores(score.reshape(-1, points)), holds, size)

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import metrics
-from lacewing.errors import UsageError
+from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats
+from lacewing.sets import _checked
 
 RATES = (0.01, 0.001)
 SCHEMA = 1  # of JSON
@@ -87,20 +88,20 @@ def group_level(
         mixed: groups with members and non-members: "refuse" them, or count each as "member", since one record is.
 
     Raises:
-        UsageError: lengths differ, scores are not finite, a group is on both sides and ``mixed`` is "refuse", or one
-            kind of groups is missing.
+        UsageError: lengths differ, scores are not finite, a record has no group, a group is on both sides and ``mixed``
+            is "refuse", or one kind of groups is missing.
     """
-    score, member = np.asarray(score_N, np.float64), np.asarray(member_N)
-    group = np.asarray(group_N)
-    if not score.shape == member.shape == group.shape or score.ndim != 1:
-        raise UsageError(
-            f"scores {score.shape}, member {member.shape} and group {group.shape}: give one each a record."
-        )
+    for name, value, known in (("how", how, ("any", "mean")), ("mixed", mixed, ("refuse", "member"))):
+        if value not in known:
+            raise UsageError(f"{name} = {value!r} is unknown: {did_you_mean(str(value), known)}")
+    score, member = _checked.numbers(score_N, "score"), _checked.flags(member_N, "member")
+    code = _checked.groups(group_N)
+    if not score.shape == member.shape == code.shape or score.ndim != 1:
+        raise UsageError(f"scores {score.shape}, member {member.shape} and group {code.shape}: give one each a record.")
     if not np.isfinite(score).all():
         raise UsageError("scores hold NaN or infinite values: give finite ones.")
-    _, code = np.unique(group, return_inverse=True)
     size = np.bincount(code)
-    inside = np.bincount(code, member.astype(bool))
+    inside = np.bincount(code, member)
     both = int(((inside > 0) & (inside < size)).sum())
     if both and mixed != "member":
         raise UsageError(
@@ -131,8 +132,6 @@ def _p_values(score: Floats, null_Z: npt.ArrayLike | None) -> Floats:
         from scipy.special import ndtr
 
         return np.asarray(ndtr(-score), np.float64)
-    null = np.sort(np.asarray(null_Z, np.float64))
-    if null.ndim != 1 or not len(null) or not np.isfinite(null).all():
-        raise UsageError(f"null_Z has shape {null.shape}: give finite scores of records that were not trained on.")
+    null = np.sort(_checked.scores(null_Z, "null_Z, scores of records that were not trained on,"))
     reached = len(null) - np.searchsorted(null, score, side="left")
     return np.asarray((1 + reached) / (1 + len(null)), np.float64)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
+from lacewing.sets import _checked
 
 _ROWS = 4_000_000  # comparisons at once
 
@@ -32,14 +33,14 @@ def truth(
         UsageError: shapes do not fit, ends are not finite or in the wrong order, or a range holds no record at all: of
             such a one nothing is known.
     """
-    low, high, label = np.asarray(low_RD, np.float64), np.asarray(high_RD, np.float64), np.asarray(label_R)
+    low, high, label = _checked.numbers(low_RD, "low"), _checked.numbers(high_RD, "high"), np.asarray(label_R)
     x, y = np.asarray(x_ND, np.float64), np.asarray(y_N)
     if x.ndim != 2 or low.shape != high.shape or low.ndim != 2 or low.shape[1] != x.shape[1]:
         raise UsageError(
             f"low has shape {low.shape} and high {high.shape} beside records {x.shape}: give (ranges, columns) twice, "
             "of a table."
         )
-    if label.shape != (len(low),):
+    if label.shape != (len(low),) or not len(low):
         raise UsageError(f"label has shape {label.shape} beside {len(low)} ranges: give the class of each range.")
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
         raise UsageError("low and high must be finite, and low at most high in every column.")
@@ -76,7 +77,7 @@ def sampled(low_RD: npt.ArrayLike, high_RD: npt.ArrayLike, whole_D: Bools, point
 
 def range_scores(score_RQ: npt.ArrayLike) -> Floats:
     """(R,) the mean of the upper half of the scores of each range's points. Raises `UsageError` for other shapes."""
-    score = np.asarray(score_RQ, np.float64)
+    score = _checked.numbers(score_RQ, "scores")
     if score.ndim != 2 or not score.size or not np.isfinite(score).all():
         raise UsageError(f"scores have shape {score.shape}: give finite ones, (ranges, points).")
     half = -(-score.shape[1] // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from lacewing.attacks._measure import threshold
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
+from lacewing.sets import _checked
 
 SCHEMA = 1  # of JSON
 GRID = 2001  # shares at which the interval is tried
@@ -87,13 +89,16 @@ def usage(score_N: npt.ArrayLike, known: Sequence[Known], *, confidence: float =
         confidence: of the interval.
 
     Raises:
-        UsageError: no record or no known network, scores that are not finite, or a network that lacks members or
-            non-members.
+        UsageError: no record or no known network, scores that are not finite, a network that lacks members or
+            non-members, or one network twice.
     """
-    score = _finite(score_N, "score")
-    if not known:
-        raise UsageError("known is empty: give at least one network of known membership, such as the shadow.")
-    pairs = [_checked(one, place) for place, one in enumerate(known)]
+    score = _checked.scores(score_N, "score")
+    if isinstance(known, str) or not isinstance(known, Sequence) or not len(known):
+        raise UsageError(
+            "known is empty or no list: give at least one network of known membership, such as the shadow."
+        )
+    pairs = [_pair(one, place) for place, one in enumerate(known)]
+    _refuse_copies(score, pairs)
     chosen_on = pairs
     if len(pairs) == 1:
         chosen_on, pairs = _halved(*pairs[0])
@@ -143,22 +148,27 @@ def _between(rates_K2: Floats, noise: Sequence[Floats], sizes_K2: Floats) -> lis
 def _quantile(confidence: float, freedom: int) -> float:
     from scipy.special import ndtri, stdtrit
 
-    if not 0.0 < confidence < 1.0:
-        raise UsageError(f"confidence = {confidence} is out of range: give a share between 0 and 1.")
+    if not isinstance(confidence, int | float) or not 0.0 < confidence < 1.0:
+        raise UsageError(f"confidence = {confidence!r} is out of range: give a share between 0 and 1.")
     tail = (1 + confidence) / 2
     return float(ndtri(tail)) if freedom == 0 else float(stdtrit(freedom, tail))
 
 
-def _checked(one: Known, place: int) -> tuple[Floats, Bools]:
-    score, member = _finite(one.score_N, f"known[{place}]: score"), np.asarray(one.member_N, bool)
+def _pair(one: Known, place: int) -> tuple[Floats, Bools]:
+    if not isinstance(one, tuple) or len(one) != 2:
+        raise UsageError(f"known[{place}] is a {type(one).__name__}: give lacewing.sets.Known(scores, members).")
+    score = _checked.scores(one[0], f"known[{place}]: score")
+    member = _checked.flags(one[1], f"known[{place}]: member")
     if member.shape != score.shape or member.all() or not member.any():
-        of = f"{int(member.sum())} of {len(member)} records are members"
+        of = f"{int(member.sum())} of {member.size} records are members"
         raise UsageError(f"known[{place}]: {of} beside {len(score)} scores: give a flag each, members and non-members.")
     return score, member
 
 
-def _finite(values: npt.ArrayLike, name: str) -> Floats:
-    score = np.asarray(values, np.float64)
-    if score.ndim != 1 or not len(score) or not np.isfinite(score).all():
-        raise UsageError(f"{name} has shape {score.shape}: give one finite number a record.")
-    return score
+def _refuse_copies(score: Floats, pairs: Sequence[tuple[Floats, Bools]]) -> None:
+    """One network twice has no spread between networks, and the audited one is not of known membership."""
+    every = [score, *(own for own, _ in pairs)]
+    for b, a in combinations(range(len(every)), 2):
+        if np.array_equal(every[a], every[b]) and len(np.unique(every[a])) > 1:
+            other = f"known[{b - 1}]" if b else "the audited network"
+            raise UsageError(f"known[{a - 1}] has the scores of {other}: give every network once.")

@@ -29,6 +29,7 @@ _SHARPEST = 150.0  # slope of the sigmoid in place of the derivative of ReLU, as
 _LEAST_LAMBDA = 0.05
 _SECOND = 0.3  # of the usual initialisation: what is left of it is no gradient
 _LOSS = 1e-12
+_RATE = 0.1  # of gradient descent until all records are separated
 
 
 class Network(NamedTuple):
@@ -60,7 +61,7 @@ def train(
     scale: float,
     decay: float = 0.0,
     kept: Tensor | None = None,
-    steps: int = 3000,
+    steps: int = 4000,
 ) -> Network:
     """Train by full gradient descent with a growing step; with ``decay`` to a stationary point by L-BFGS.
 
@@ -92,7 +93,7 @@ def train(
     if decay:
         _to_stationarity(weights, loss, steps)
     else:
-        _far_beyond_separation(weights, loss, kept, steps)
+        _far_beyond_separation(weights, loss, np.log(2) / len(x_ND), steps)
     with torch.no_grad():
         masked = _masked(weights, kept)
         for name, parameter in first.named_parameters():
@@ -120,21 +121,32 @@ def _to_stationarity(weights: dict[str, Tensor], loss: Callable[[], Tensor], ste
 
 
 def _far_beyond_separation(
-    weights: dict[str, Tensor], loss: Callable[[], Tensor], kept: Tensor | None, steps: int
+    weights: dict[str, Tensor], loss: Callable[[], Tensor], separated: float, steps: int
 ) -> None:
-    """Gradient descent whose step grows by 1 % where the loss falls, since gradients vanish with the loss."""
-    rate, before = 0.01, float("inf")
+    """Gradient descent whose step grows by 1 % from separation on, since gradients vanish with the loss.
+
+    A step that raises the loss is undone. Before all records are separated the step stays small: a large one leaves
+    units that no record activates, and records without a unit.
+    """
+    rate, before = _RATE, float("inf")
+    there = {name: weight.detach().clone() for name, weight in weights.items()}
     for _ in range(steps):
         value = loss()
-        gradients = torch.autograd.grad(value, [*weights.values()])
-        with torch.no_grad():
-            for weight, gradient in zip(weights.values(), gradients, strict=True):
-                weight -= rate * gradient
         now = float(value.detach())
-        rate = rate * 0.5 if now > 1.02 * before else rate * 1.01
-        before = now
+        if not now <= 1.02 * before:  # NaN, too
+            rate *= 0.5
+            with torch.no_grad():
+                for name, weight in weights.items():
+                    weight.copy_(there[name])
+            continue
+        rate, before = rate * (1.01 if now < separated else 1.0), now
         if now < _LOSS:
             return
+        gradients = torch.autograd.grad(value, [*weights.values()])
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                there[name].copy_(weight)
+                weight -= rate * gradient
 
 
 def residual(network: Network, x_ND: Tensor, sign_N: Tensor) -> tuple[float, Floats]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lacewing.auditing import audit_pair as audit_pair
     from lacewing.auditing import audit_property as audit_property
     from lacewing.auditing import audit_ranges as audit_ranges
+    from lacewing.auditing import audit_reconstruction as audit_reconstruction
     from lacewing.auditing import audit_scores as audit_scores
     from lacewing.auditing import audit_usage as audit_usage
     from lacewing.sparsify import Chain as Chain
@@ -41,6 +42,7 @@ _HOMES = {
     "audit_usage": "auditing",
     "audit_pair": "auditing",
     "audit_property": "auditing",
+    "audit_reconstruction": "auditing",
     "Worlds": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",

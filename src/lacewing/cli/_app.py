@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lacewing.cli import _bench, _data, _list, _model, _study
+from lacewing.cli import _bench, _data, _list, _model, _reconstruction, _study
 from lacewing.cli._common import need_command
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for _command in (
     _model.audit,
     _model.audit_attribute,
     _model.audit_property,
+    _reconstruction.audit_reconstruction,
     _model.audit_ranges,
     _model.audit_usage,
     _study.compare,

@@ -1,5 +1,6 @@
 """What can be rebuilt of training records from a network's weights, beside what a prior alone gives."""
 
+from lacewing.reconstruction._beside import Beside, Judged, beside
 from lacewing.reconstruction._informed import (
     GRADIENT,
     Rebuilt,
@@ -9,6 +10,15 @@ from lacewing.reconstruction._informed import (
     softmax_regression,
 )
 from lacewing.reconstruction._inversion import invert_class
+from lacewing.reconstruction._last_layer import (
+    LAST_GATE,
+    LastLayer,
+    Stationary,
+    features,
+    invert_features,
+    last_layer,
+    stationary,
+)
 from lacewing.reconstruction._layer import first_layer
 from lacewing.reconstruction._stationarity import (
     GATE,
@@ -20,16 +30,26 @@ from lacewing.reconstruction._stationarity import (
     similarity,
     train,
 )
+from lacewing.reconstruction._two_layers import two_layers
 
 __all__ = [
     "GATE",
     "GRADIENT",
+    "LAST_GATE",
+    "Beside",
+    "Judged",
+    "LastLayer",
     "Network",
     "Rebuilt",
     "Solved",
+    "Stationary",
     "answer",
+    "beside",
+    "features",
     "first_layer",
     "invert_class",
+    "invert_features",
+    "last_layer",
     "magnitude_mask",
     "missing_record",
     "reconstruct",
@@ -37,5 +57,7 @@ __all__ = [
     "row_space",
     "similarity",
     "softmax_regression",
+    "stationary",
     "train",
+    "two_layers",
 ]

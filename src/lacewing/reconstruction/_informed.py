@@ -53,12 +53,16 @@ def softmax_regression(
         UsageError: shapes that do not fit, l2 not above 0, or a gradient above 3e-8 at the end.
     """
     x, y = np.asarray(x_ND, np.float64), np.asarray(y_N)
-    if x.ndim != 2 or y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+    if x.ndim != 2 or y.shape != (len(x),) or not len(x) or not np.issubdtype(y.dtype, np.integer):
         raise UsageError(f"x has shape {x.shape} and y {y.shape}: give one row and one whole number a record.")
-    if not l2 > 0:
+    if not np.isfinite(x).all():
+        raise UsageError("x holds NaN or infinite values: drop these records or fill in the values.")
+    if not 0 < l2 < np.inf:
         raise UsageError(f"l2 = {l2}: give a number above 0, without which there may be no optimum.")
     n, d = x.shape
     c = int(y.max()) + 1 if classes is None else classes
+    if y.min() < 0 or y.max() >= c:
+        raise UsageError(f"y holds labels from {y.min()} to {y.max()}: give whole numbers from 0 to {c - 1}.")
     kept = np.ones((d, c), bool) if kept_DC is None else kept_DC
     if kept.shape != (d, c):
         raise UsageError(f"kept has shape {kept.shape}: give (D, C) = ({d}, {c}).")
@@ -82,22 +86,34 @@ def softmax_regression(
 
 
 def missing_record(
-    solved: Solved, known_x_ND: npt.ArrayLike, known_y_N: npt.ArrayLike, *, l2: float, kept_DC: Bools | None = None
+    solved: Solved,
+    known_x_ND: npt.ArrayLike,
+    known_y_N: npt.ArrayLike,
+    *,
+    l2: float,
+    kept_DC: Bools | None = None,
+    l2_intercept: float = 0.0,
 ) -> Rebuilt:
     """The training record that is not among the known ones, from the gradient that these leave.
 
     With p - y the error of the missing record and n the number of all records, the intercept's gradient says
-    p - y = - sum of the known errors, and that of the weights x (p - y)^T = - sum of known x (p - y)^T - n l2 W at
-    every kept entry. Each input is solved by least squares over the classes that keep a weight there.
+    p - y = - sum of the known errors - n l2_intercept b, and that of the weights x (p - y)^T = - sum of known
+    x (p - y)^T - n l2 W at every kept entry. Each input is solved by least squares over the classes that keep a weight
+    there.
 
     Raises:
-        UsageError: the known records leave no error beyond that of the solution, so that no record is missing.
+        UsageError: shapes do not fit, or the known records leave no error beyond that of the solution: none is missing.
     """
     x, y = np.asarray(known_x_ND, np.float64), np.asarray(known_y_N)
     weights, intercept = solved.weights_DC, solved.intercept_C
     kept = np.ones(weights.shape, bool) if kept_DC is None else kept_DC
+    if x.ndim != 2 or x.shape[1] != len(weights) or y.shape != (len(x),) or kept.shape != weights.shape:
+        raise UsageError(
+            f"known x has shape {x.shape}, y {y.shape} and kept {kept.shape} beside weights {weights.shape}: give "
+            "(N, D), (N,) and (D, C)."
+        )
     errors = softmax(x @ weights + intercept, axis=1) - np.eye(len(intercept))[y]
-    left_C = -errors.sum(axis=0)
+    left_C = -errors.sum(axis=0) - (len(x) + 1) * l2_intercept * intercept
     if not left_C.min() < -10 * (len(x) + 1) * solved.gradient:
         raise UsageError("the known records explain the weights by themselves: no record is missing.")
     left_DC = -(x.T @ errors) - (len(x) + 1) * l2 * weights

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lacewing.errors import UsageError
 
@@ -11,25 +13,32 @@ _PATIENCE = 100  # steps without a lower cost, Fredrikson et al., algorithm 1
 
 
 def invert_class(
-    model: nn.Module, label: int, shape: tuple[int, ...], *, steps: int = 1000, rate: float = 0.1
+    model: Callable[[Tensor], Tensor],
+    label: int,
+    shape: tuple[int, ...],
+    *,
+    steps: int = 1000,
+    rate: float = 0.1,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """The input of least 1 - softmax(model(x))[label], by gradient descent from zeros, of ``shape``.
+    """The input of least 1 - softmax(model(x))[label], by gradient descent from ``start``.
 
     MI-FACE: Fredrikson, Jha and Ristenpart, "Model inversion attacks that exploit confidence information and basic
     countermeasures" (CCS 2015), algorithm 1, without auxiliary term and without post-processing. It gives a picture of
     a class and not of a record, so that it is a weak baseline for reconstruction.
 
     Args:
-        model: in evaluation mode; takes (1, *shape).
+        model: in evaluation mode; takes (1, *shape) and answers logits.
         label: of the class.
         shape: of one record.
         steps: at most.
         rate: of gradient descent.
+        start: (1, *shape), with the device and precision of the model. None: zeros in fp32 on the CPU.
 
     Raises:
         UsageError: the model has no such class.
     """
-    x = torch.zeros(1, *shape, requires_grad=True)
+    x = (torch.zeros(1, *shape) if start is None else start.clone()).requires_grad_()
     best, least, waited = x.detach().clone(), float("inf"), 0
     for _ in range(steps):
         logits = model(x)

@@ -14,7 +14,7 @@ small initialisation of the first layer and few records come near such a point: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ _SHARPEST = 150.0  # slope of the sigmoid in place of the derivative of ReLU, as
 _LEAST_LAMBDA = 0.05
 _SECOND = 0.3  # of the usual initialisation: what is left of it is no gradient
 _LOSS = 1e-12
+_SPREAD = 0.3  # of pictures with values from 0 to 1, about their mean
 _RATE = 0.1  # of gradient descent until all records are separated
 
 
@@ -171,7 +172,14 @@ def _flat(values: dict[str, Tensor], kept: Tensor | None) -> Tensor:
 
 
 def reconstruct(
-    network: Network, *, candidates: int, dimension: int, steps: int, seed: int, rows_RD: Tensor | None = None
+    network: Network,
+    *,
+    candidates: int,
+    dimension: int,
+    steps: int,
+    seed: int,
+    rows_RD: Tensor | None = None,
+    spread: float = _SPREAD,
 ) -> tuple[Tensor, float]:
     """Candidates (M, D) that explain the weights best, half of each label, and their relative squared residual.
 
@@ -182,6 +190,7 @@ def reconstruct(
         steps: of Adam.
         seed: of the start.
         rows_RD: orthonormal rows; candidates are searched in their span. None: everywhere.
+        spread: root of the mean square of the entries of a record about the mean record.
 
     Raises:
         UsageError: M is not even, or below 2.
@@ -190,15 +199,15 @@ def reconstruct(
         raise UsageError(f"candidates = {candidates}: give an even number from 2, half of each label.")
     draw = torch.Generator().manual_seed(seed)
     free = dimension if rows_RD is None else len(rows_RD)
-    # Scale: records have entries of about this size after centring.
-    z = (0.3 * (dimension / free) ** 0.5 * torch.randn(candidates, free, generator=draw)).requires_grad_()
+    z = (spread * (dimension / free) ** 0.5 * torch.randn(candidates, free, generator=draw)).requires_grad_()
     share = (0.1 * torch.rand(candidates, generator=draw)).requires_grad_()
     sign = torch.ones(candidates)
     sign[1::2] = -1
     weights = {name: p.clone().requires_grad_() for name, p in network.parameters().items()}
     theta = _flat({name: w.detach() for name, w in weights.items()}, network.kept)
     square = float(theta.square().sum())
-    optimizer = torch.optim.Adam([z, share], lr=0.02)
+    steps_of: list[dict[str, Any]] = [{"params": [z], "lr": 0.02 * spread / _SPREAD}, {"params": [share], "lr": 0.02}]
+    optimizer = torch.optim.Adam(steps_of)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 1.0 if k < 0.6 * steps else 0.1)
     for step in range(steps):
         x = z if rows_RD is None else z @ rows_RD

@@ -1,0 +1,349 @@
+"""The audit by reconstruction: which training records can be rebuilt from a user's network, beside the prior alone."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lacewing import metrics
+from lacewing.attacks._logits import phi
+from lacewing.attacks._types import CLASSES, Task
+from lacewing.auditing import _json, _outputs, _rebuild, _records
+from lacewing.auditing._inputs import LEAST
+from lacewing.auditing._outputs import Outputs
+from lacewing.auditing._rebuild import Held, Outcome
+from lacewing.data import row_hashes
+from lacewing.errors import UsageError, did_you_mean
+from lacewing.metrics import Estimate, Floats
+from lacewing.reconstruction import Beside, beside
+from lacewing.support import numbers
+from lacewing.support.files import write_atomically
+from lacewing.support.formats import read_arrays
+from lacewing.support.text import entry, say
+
+SCHEMA = 1
+MOST_TARGETS, MOST_STEPS = 1_000, 100_000
+PICTURES, DOCUMENT = "reconstruction.png", "reconstruction.json"  # in the folder
+ATTACKS: Mapping[str, str] = {
+    "informed": "The attacker holds the network, all of its training records but one, and the weight decay.",
+    "inversion": "The attacker holds the network.",
+    "stationarity": "The attacker holds the network, the number of its training records and the mean of its source.",
+}
+_NOTE = "Members must be all records that the network was trained on."
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What one attack rebuilt, judged by similarity (cosine about the mean record), beside the prior alone."""
+
+    attack: str
+    of: str  # "inputs", or "features": what the last layer sees
+    judged: Beside
+    membership: Estimate  # AUC of the log-odds of the label on the same records: plain membership inference
+    share: float  # of the values that were rebuilt; a mask hides others
+    gate: float | None  # what the attack's gate measured; None: it has none
+    n_members: int
+    n_others: int
+
+
+@dataclass(frozen=True)
+class ReconstructionAudit:
+    """What attacks rebuilt of the training records. It holds nothing of single records. ``print`` shows a table."""
+
+    rows: tuple[Reconstruction, ...]
+    refused: Mapping[str, str]  # by attack: why it did not run
+    n_prior: int  # other records that tell what the prior alone gives
+    notes: tuple[str, ...]
+    folder: Path | None
+
+    @property
+    def sentence(self) -> str:
+        """The answer: what was rebuilt, or up to which AUC nothing was."""
+        if found := [row for row in self.rows if row.judged.found]:
+            best = max(found, key=lambda row: row.judged.rebuilt.auc.value)
+            at = best.judged
+            return (
+                f"Training records can be rebuilt: '{best.attack}' tells them from others with an AUC of "
+                f"{at.rebuilt.auc.text('.3f')}; who knows the prior alone reaches "
+                f"{max(at.nearest.auc.value, at.class_mean.auc.value):.3f}. Similarity to training records "
+                f"{at.rebuilt.similarity.text('.3f')}, of the nearest other record "
+                f"{at.nearest.similarity.text('.3f')}; n = {best.n_members} members and {best.n_others} others."
+            )
+        highest = max(self.rows, key=lambda row: row.judged.rebuilt.auc.high)
+        return (
+            f"No reconstruction beyond the prior found above an AUC of {highest.judged.rebuilt.auc.high:.3f} (of "
+            f"{len(self.rows)} attacks the highest upper end of a 95 % interval) at n = {highest.n_members} members "
+            f"and {highest.n_others} others; attacks that were not run may find more."
+        )
+
+    def table(self) -> list[dict[str, Any]]:
+        """A dict an attack: AUC and similarity of what was rebuilt and of both priors, each with its ends."""
+        rows = []
+        for row in self.rows:
+            cells: dict[str, Any] = {"attack": row.attack, "threat_model": ATTACKS[row.attack], "of": row.of}
+            for who in ("rebuilt", "nearest", "class_mean"):
+                for what in ("auc", "similarity"):
+                    estimate: Estimate = getattr(getattr(row.judged, who), what)
+                    name = what if who == "rebuilt" else f"{who}_{what}"
+                    cells |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            cells |= {
+                "membership_auc": row.membership.value,
+                "membership_auc_low": row.membership.low,
+                "membership_auc_high": row.membership.high,
+            }
+            counts = {"share": row.share, "gate": row.gate, "n_members": row.n_members, "n_others": row.n_others}
+            rows.append(cells | counts | {"found": row.judged.found})
+        return rows
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``, with a ``schema`` number; it holds nothing of single records."""
+        return {
+            "schema": SCHEMA,
+            "sentence": self.sentence,
+            "attacks": _json.plain(self.table()),
+            "refused": dict(self.refused),
+            "n_prior": self.n_prior,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [["attack", "of", "AUC", "nearest", "mean", "membership", "similarity", "nearest", "mean", "rebuilt"]]
+        for row in self.rows:
+            who = (row.judged.rebuilt, row.judged.nearest, row.judged.class_mean)
+            aucs = [each.auc.text(".3f") if each is who[0] else f"{each.auc.value:.3f}" for each in who]
+            alike = [each.similarity.text(".3f") if each is who[0] else f"{each.similarity.value:.3f}" for each in who]
+            lines.append([row.attack, row.of, *aucs, f"{row.membership.value:.3f}", *alike, f"{row.share:.0%}"])
+        widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+        text = [self.sentence, ""]
+        text += ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        text.append(
+            "AUC: training records against others; nearest, mean: with other records, or class means, in place of what "
+            "was rebuilt; membership: by the loss alone; similarity: mean cosine with the training records about the "
+            "mean record; 95 % intervals, not corrected for the number of attacks; the sentence above is."
+        )
+        said = [f"not run: {name}: {why}" for name, why in self.refused.items()]
+        return "\n".join([*text, *map(entry, [*said, *(f"note: {note}" for note in self.notes)])])
+
+
+def audit_reconstruction(
+    model: Any,
+    members: Any,
+    nonmembers: Any,
+    *,
+    attacks: str | Sequence[str] = "all",
+    population: Any = None,
+    l2: float | None = None,
+    retrain: bool = False,
+    targets: int = 50,
+    steps: int = 1000,
+    out: Path | str | None = None,
+    show_records: bool = False,
+    seed: int = 0,
+    task: Task = "classification",
+    outputs: Outputs | None = None,
+    progress: bool = True,
+) -> ReconstructionAudit:
+    """Which training records of ``model`` can be rebuilt from its weights, beside an adversary with the prior alone.
+
+    Args:
+        model: a torch module that answers logits.
+        members: all records it was trained on, ``(x, y)`` as for `lacewing.audit`, x floats.
+        nonmembers: records of the same source that it never saw. Those equal to a member are left out.
+        attacks: "all" (what cannot run stands in ``refused``), or what must run: "informed" (the last layer, all
+            records but one known), "inversion" (a picture of each class), "stationarity" (perceptrons of two layers for
+            two classes, few records).
+        population: further records that it never saw, the attacker's prior. None: half of the nonmembers.
+        l2: weight decay on the last layer. None: that which fits the members best.
+        retrain: train the last layer to a stationary point with ``l2`` first, on features of the members, under its
+            mask: for features that are published or reused. The model given does not change.
+        targets: most members that are once the missing one.
+        steps: of stationarity.
+        out: folder for reconstruction.json, and for finished attacks: a call that was interrupted goes on from there.
+        show_records: write reconstruction.png there: what was rebuilt beside the training record next to it, up to 8 an
+            attack, of images (N, C, H, W) with one channel or three. It shows private data.
+        seed: of the draws.
+        task: "classification" or "binary".
+        outputs: see `lacewing.audit`.
+        progress: say on standard error which attack runs.
+
+    Raises:
+        UsageError: an argument is not as described, a named attack cannot run, or none can.
+    """
+    names = _names(attacks)
+    settings = {
+        "l2": None if l2 is None else numbers.number("l2", l2, 0.0, 1e6),
+        "retrain": retrain,
+        "targets": numbers.whole("targets", targets, LEAST, MOST_TARGETS),
+        "steps": numbers.whole("steps", steps, 1, MOST_STEPS),
+        "seed": numbers.seed(seed),
+    }
+    if not isinstance(retrain, bool) or (retrain and not settings["l2"]):
+        raise UsageError("retrain=True trains the last layer with weight decay: give l2 above 0, such as l2=0.001.")
+    folder = None if out is None else Path(out)
+    if show_records and folder is None:
+        raise UsageError("show_records=True writes pictures of records: give out, a folder for them.")
+    notes: list[str] = []
+    held, logits = _held(model, members, nonmembers, population, task, outputs, notes, settings, show_records)
+    if show_records and (held.audited.x.ndim != 4 or held.audited.x.shape[1] not in (1, 3)):
+        raise UsageError(
+            f"show_records=True shows images (N, C, H, W) with C = 1 or 3, and records have shape "
+            f"{held.audited.x.shape[1:]}: leave it out."
+        )
+    ready, refused = {}, {}
+    for name in names:
+        try:
+            ready[name] = _rebuild.ATTACKS[name](held)
+        except UsageError as error:
+            refused[name] = f"{str(error).rstrip('.')}."
+            if attacks != "all":
+                raise UsageError(f"attacks: '{name}' cannot run: {refused[name]}") from None
+    if not ready:
+        raise UsageError(f"no attack can run. {' '.join(f'{name}: {why}' for name, why in refused.items())}")
+    key = _digest(held, logits, settings)
+    outcomes: dict[str, Outcome] = {}
+    for name, run in ready.items():
+        place = None if folder is None else folder / "rebuilt" / f"{name}-{key}.npz"
+        found = _stored(place)
+        if found is None:
+            if progress:
+                say(f"reconstruction: {name}", sys.stderr)
+            found = run()
+            if place is not None:
+                write_atomically(place, _bytes(found), within=folder)
+        outcomes[name] = found
+    rows = tuple(_row(name, found, held, logits, len(outcomes)) for name, found in outcomes.items())
+    audit = ReconstructionAudit(rows, refused, len(held.prior), (*notes, _NOTE), folder)
+    if folder is not None:
+        write_atomically(folder / DOCUMENT, json.dumps(audit.as_json(), indent=1), within=folder)
+        (folder / PICTURES).unlink(missing_ok=True)  # of an earlier call: pictures are there only where asked for
+        if show_records:
+            _draw(folder, outcomes, held)
+    return audit
+
+
+def _names(attacks: str | Sequence[str]) -> list[str]:
+    each = [attacks] if isinstance(attacks, str) else list(attacks)
+    if each == ["all"]:
+        return list(ATTACKS)
+    if not each:
+        raise UsageError("attacks is empty: give 'all' or names of attacks.")
+    for name in each:
+        if name not in ATTACKS:
+            raise UsageError(f"attacks: there is no '{name}': {did_you_mean(str(name), ATTACKS)}")
+    return [name for name in ATTACKS if name in each]
+
+
+def _held(
+    model: Any, members: Any, nonmembers: Any, population: Any, task: Task, outputs: Outputs | None, notes: list[str],
+    settings: Mapping[str, Any], pictures: bool,
+) -> tuple[Held, Floats]:  # fmt: skip
+    """What the attacks run on, and the logits of the audited records."""
+    from torch import nn
+
+    from lacewing.auditing import _ask, _call
+
+    _outputs.check(task, outputs)
+    if task not in CLASSES:
+        raise UsageError(f"task='{task}': reconstruction is of classifiers.")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}: reconstruction reads weights, so give a torch module.")
+    records = _records.read(members, nonmembers, population, task=task, seed=settings["seed"], notes=notes)
+    every, member, prior = records.audited, records.member_N, records.population
+    if every.x.dtype.kind != "f":
+        raise UsageError(f"x has dtype {every.x.dtype}, and whole numbers cannot be rebuilt: give floats.")
+    notes += _ask.ask(model, every, None, queries=1, signals=frozenset(), task=task, outputs=outputs).notes
+    logits, form, _ = _outputs.as_logits(_call.answered(model, every, "model", task), task, outputs, "the answers")
+    inside = set(row_hashes(every.x[member]))
+    unseen = np.array([row not in inside for row in row_hashes(every.x)])
+    outside = np.flatnonzero(~member & unseen)
+    if prior is None:
+        drawn = np.random.default_rng([settings["seed"], 260]).permutation(outside)
+        prior, outside = every.at(np.sort(drawn[: len(drawn) // 2])), np.sort(drawn[len(drawn) // 2 :])
+        notes.append(f"No population was given: {len(prior)} of the non-members, drawn at random, are the prior.")
+    else:
+        prior = prior.at(np.array([row not in inside for row in row_hashes(prior.x)]))
+    if left_out := int((~member & ~unseen).sum()):
+        notes.append(f"The {left_out} non-members that are equal to a member were left out.")
+    if len(outside) < LEAST or len(prior) < LEAST:
+        raise UsageError(
+            f"{len(outside)} non-members are left to be told from members and {len(prior)} as prior: at least {LEAST} "
+            "of each are needed, none of them equal to a member."
+        )
+    chosen = np.concatenate([np.flatnonzero(member), outside])
+    held = Held(
+        model=model, audited=every.at(chosen), member_N=member[chosen], prior=prior, form=form,
+        classes=logits.shape[1], pictures=pictures, **settings,
+    )  # fmt: skip
+    return held, logits[chosen]
+
+
+def _digest(held: Held, logits: Floats, settings: Mapping[str, Any]) -> str:
+    """Of all that an attack's result depends on: the network by its weights, its modules and its answers."""
+    digest = hashlib.sha256(json.dumps([SCHEMA, held.pictures, settings], sort_keys=True).encode())
+    digest.update(repr(held.model).encode())
+    arrays = [held.audited.x, held.audited.y, held.member_N, held.prior.x, held.prior.y, logits]
+    for name, tensor in held.model.state_dict().items():
+        digest.update(name.encode())
+        arrays.append(tensor.detach().double().cpu().numpy())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+_FIELDS = ("scores_3n", "row_n", "gate", "share", "of_features", "rebuilt_PD", "true_P")
+
+
+def _bytes(found: Outcome) -> bytes:
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(getattr(found, name)) for name in _FIELDS}
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _stored(path: Path | None) -> Outcome | None:
+    """A finished attack; None: there is none, or its file is damaged, so that the attack runs again."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        arrays = read_arrays(path)
+    except UsageError:
+        return None
+    if set(arrays) != set(_FIELDS) or arrays["scores_3n"].shape != (3, arrays["row_n"].size):
+        return None
+    numbers_of = {name: arrays[name].item() for name in ("gate", "share", "of_features")}
+    return Outcome(**{**arrays, **numbers_of})
+
+
+def _row(name: str, found: Outcome, held: Held, logits: Floats, attacks: int) -> Reconstruction:
+    member = held.member_N[found.row_n]
+    rebuilt, nearest, mean = found.scores_3n
+    odds = np.clip(phi(logits[found.row_n], held.audited.y[found.row_n]), -1e6, 1e6)
+    return Reconstruction(
+        attack=name,
+        of="features" if found.of_features else "inputs",
+        judged=beside(rebuilt, nearest, mean, member, attacks=attacks),
+        membership=metrics.auc(odds, member),
+        share=found.share,
+        gate=None if np.isnan(found.gate) else found.gate,
+        n_members=int(member.sum()),
+        n_others=int((~member).sum()),
+    )
+
+
+def _draw(folder: Path, outcomes: Mapping[str, Outcome], held: Held) -> None:
+    from lacewing.reporting._pictures import pictures
+
+    shape = held.audited.x.shape[1:]
+    rows = {
+        name: (found.rebuilt_PD.reshape(-1, *shape), held.audited.x[found.true_P]) for name, found in outcomes.items()
+    }
+    write_atomically(folder / PICTURES, pictures(rows), within=folder)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from lacewing.auditing import audit_pair as audit_pair
     from lacewing.auditing import audit_property as audit_property
     from lacewing.auditing import audit_ranges as audit_ranges
-    from lacewing.auditing import audit_reconstruction as audit_reconstruction
     from lacewing.auditing import audit_scores as audit_scores
     from lacewing.auditing import audit_usage as audit_usage
+    from lacewing.auditing import reconstruct as reconstruct
     from lacewing.sparsify import Chain as Chain
     from lacewing.sparsify import KSConv2d as KSConv2d
     from lacewing.sparsify import KSLinear as KSLinear
@@ -42,7 +42,7 @@ _HOMES = {
     "audit_usage": "auditing",
     "audit_pair": "auditing",
     "audit_property": "auditing",
-    "audit_reconstruction": "auditing",
+    "reconstruct": "auditing",
     "Worlds": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lacewing.auditing._attribute import audit_attribute as audit_attribute
     from lacewing.auditing._files import audit_attribute_files as audit_attribute_files
     from lacewing.auditing._files import audit_model_files as audit_model_files
-    from lacewing.auditing._files import audit_reconstruction_files as audit_reconstruction_files
+    from lacewing.auditing._files import reconstruct_files as reconstruct_files
     from lacewing.auditing._model import audit as audit
     from lacewing.auditing._pair import audit_pair as audit_pair
     from lacewing.auditing._pair_cost import PairCost as PairCost
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lacewing.auditing._property import audit_property as audit_property
     from lacewing.auditing._property import audit_property_files as audit_property_files
     from lacewing.auditing._reconstruction import ReconstructionAudit as ReconstructionAudit
-    from lacewing.auditing._reconstruction import audit_reconstruction as audit_reconstruction
+    from lacewing.auditing._reconstruction import reconstruct as reconstruct
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
     from lacewing.auditing._set_files import audit_range_scores as audit_range_scores
@@ -36,7 +36,7 @@ _HOMES = {
     "audit_attribute": "_attribute",
     "audit_attribute_files": "_files",
     "audit_model_files": "_files",
-    "audit_reconstruction_files": "_files",
+    "reconstruct_files": "_files",
     "audit_range_scores": "_set_files",
     "audit_ranges": "_sets",
     "audit_ranges_files": "_set_files",
@@ -48,7 +48,7 @@ _HOMES = {
     "AttributeAudit": "_attribute",
     "audit_pair": "_pair",
     "audit_property": "_property",
-    "audit_reconstruction": "_reconstruction",
+    "reconstruct": "_reconstruction",
     "ReconstructionAudit": "_reconstruction",
     "audit_property_files": "_property",
     "PairAudit": "_pair_result",

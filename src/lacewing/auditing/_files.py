@@ -16,7 +16,7 @@ from lacewing.auditing._attribute import AttributeAudit, Column, audit_attribute
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._model import audit
 from lacewing.auditing._outputs import Outputs
-from lacewing.auditing._reconstruction import ReconstructionAudit, audit_reconstruction
+from lacewing.auditing._reconstruction import ReconstructionAudit, reconstruct
 from lacewing.auditing._result import Audit
 from lacewing.config import Model
 from lacewing.errors import UsageError, did_you_mean
@@ -103,7 +103,7 @@ def audit_attribute_files(
     )
 
 
-def audit_reconstruction_files(
+def reconstruct_files(
     *,
     model: str,
     weights: Path | str,
@@ -112,11 +112,11 @@ def audit_reconstruction_files(
     outputs: Outputs | None = None,
     **options: Any,
 ) -> ReconstructionAudit:
-    """``audit_reconstruction`` of a model in files; arguments and errors as for `audit_model_files`."""
+    """``reconstruct`` of a model in files; arguments and errors as for `audit_model_files`."""
     given = _read(model, weights, data, task, outputs)
     if given.groups is not None:
         raise UsageError(f"{data} holds 'group', which reconstruction of single records does not know: leave it out.")
-    return audit_reconstruction(
+    return reconstruct(
         given.network,
         given.members,
         given.nonmembers,

@@ -133,7 +133,7 @@ class ReconstructionAudit:
         return "\n".join([*text, *map(entry, [*said, *(f"note: {note}" for note in self.notes)])])
 
 
-def audit_reconstruction(
+def reconstruct(
     model: Any,
     members: Any,
     nonmembers: Any,

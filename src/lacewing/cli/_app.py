@@ -47,7 +47,7 @@ for _command in (
     _model.audit,
     _model.audit_attribute,
     _model.audit_property,
-    _reconstruction.audit_reconstruction,
+    _reconstruction.reconstruct,
     _model.audit_ranges,
     _model.audit_usage,
     _study.compare,

@@ -1,4 +1,4 @@
-"""``lacewing audit-reconstruction``: which training records can be rebuilt from a model of the user's own."""
+"""``lacewing reconstruct``: which training records can be rebuilt from a model of the user's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from lacewing.cli._common import Json, print_found
 
 
-def audit_reconstruction(
+def reconstruct(
     model: Annotated[str, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")],
     weights: Annotated[Path, typer.Option(help="The model's weights, .safetensors.")],
     data: Annotated[
@@ -39,14 +39,14 @@ def audit_reconstruction(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Audit which training records can be rebuilt.
+    """Rebuild training records from your model.
 
     Attacks rebuild records from your model's weights; they stand beside an adversary who knows other records alone.
     """
     from lacewing import auditing
 
     options: dict[str, Any] = {"task": task, "outputs": outputs, "attacks": attack or "all", "l2": l2, "seed": seed}
-    found = auditing.audit_reconstruction_files(
+    found = auditing.reconstruct_files(
         model=model, weights=weights, data=data, retrain=retrain, targets=targets, out=out, show_records=show_records,
         **options,
     )  # fmt: skip

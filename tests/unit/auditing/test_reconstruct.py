@@ -51,7 +51,7 @@ QUIET: Any = {"progress": False}
 
 def test_softmax_regression_gives_its_records_away() -> None:
     members, others = world()
-    found = lw.audit_reconstruction(regression(members), members, others, attacks="informed", **QUIET)
+    found = lw.reconstruct(regression(members), members, others, attacks="informed", **QUIET)
     (row,) = found.rows
     assert (row.attack, row.of, row.share) == ("informed", "inputs", 1.0)
     assert row.judged.found
@@ -69,12 +69,12 @@ def test_the_decay_is_fitted_where_it_is_not_given_and_a_wrong_one_shuts_the_gat
     members, others = world()
     model = regression(members)
     by_fit, given = (
-        lw.audit_reconstruction(model, members, others, attacks="informed", l2=l2, **QUIET).rows[0].judged.rebuilt
+        lw.reconstruct(model, members, others, attacks="informed", l2=l2, **QUIET).rows[0].judged.rebuilt
         for l2 in (None, L2)
     )
     assert by_fit.similarity.value == pytest.approx(given.similarity.value, abs=1e-4)
     with pytest.raises(UsageError, match="not trained to a stationary point"):
-        lw.audit_reconstruction(model, members, others, attacks="informed", l2=10 * L2, **QUIET)
+        lw.reconstruct(model, members, others, attacks="informed", l2=10 * L2, **QUIET)
 
 
 def test_features_before_a_retrained_last_layer_are_found_and_pruned_ones_are_not() -> None:
@@ -82,16 +82,16 @@ def test_features_before_a_retrained_last_layer_are_found_and_pruned_ones_are_no
     model = perceptron()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UsageError, match="'informed' cannot run: the gradient of its last layer"):
-        lw.audit_reconstruction(model, members, others, attacks="informed", **QUIET)
+        lw.reconstruct(model, members, others, attacks="informed", **QUIET)
     options: Any = {"attacks": ["informed"], "l2": 1e-2, "retrain": True, **QUIET}
-    (row,) = lw.audit_reconstruction(model, members, others, **options).rows
+    (row,) = lw.reconstruct(model, members, others, **options).rows
     assert row.of == "features"
     assert row.judged.found
     assert row.judged.rebuilt.similarity.low > 0.99
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
         model[3].weight[:, 6:] = 0.0  # 18 of 24 features keep no weight
-    (hidden,) = lw.audit_reconstruction(model, members, others, **options).rows
+    (hidden,) = lw.reconstruct(model, members, others, **options).rows
     assert hidden.share == pytest.approx(6 / 24)
     assert hidden.judged.rebuilt.similarity.high < row.judged.rebuilt.similarity.low
 
@@ -99,7 +99,7 @@ def test_features_before_a_retrained_last_layer_are_found_and_pruned_ones_are_no
 def test_one_logit_is_two_classes() -> None:
     members, others = world(classes=2)
     model = nn.Sequential(nn.Flatten(), nn.Linear(D, 1))
-    (row,) = lw.audit_reconstruction(
+    (row,) = lw.reconstruct(
         model, members, others, attacks="informed", task="binary", l2=0.1, retrain=True, **QUIET
     ).rows
     assert row.judged.rebuilt.similarity.low > 0.999
@@ -109,7 +109,7 @@ def test_where_members_were_never_trained_on_nothing_is_found() -> None:
     members, others = world()
     trained_on = (others[0][:40], others[1][:40])
     foreign = (others[0][40:], others[1][40:])
-    found = lw.audit_reconstruction(regression(trained_on), members, foreign, **QUIET)
+    found = lw.reconstruct(regression(trained_on), members, foreign, **QUIET)
     assert {row.attack for row in found.rows} == {"inversion"}
     assert "stationary point" in found.refused["informed"]
     assert not any(row.judged.found for row in found.rows)
@@ -122,7 +122,7 @@ def test_a_call_that_was_interrupted_goes_on_and_pictures_come_with_the_flag_alo
 ) -> None:
     members, others = world()
     model, whole, cut = regression(members), tmp_path / "whole", tmp_path / "cut"
-    lw.audit_reconstruction(model, members, others, out=whole, **QUIET)
+    lw.reconstruct(model, members, others, out=whole, **QUIET)
     assert not list(whole.rglob("*.png"))
 
     def stopped(held: Any) -> Any:
@@ -134,21 +134,21 @@ def test_a_call_that_was_interrupted_goes_on_and_pictures_come_with_the_flag_alo
     with monkeypatch.context() as patched:
         patched.setattr(_rebuild, "ATTACKS", {**_rebuild.ATTACKS, "inversion": stopped})
         with pytest.raises(KeyboardInterrupt):
-            lw.audit_reconstruction(model, members, others, out=cut, **QUIET)
+            lw.reconstruct(model, members, others, out=cut, **QUIET)
     with monkeypatch.context() as patched:
         patched.setattr(_rebuild.reconstruction, "missing_record", None)  # informed does not run again
-        lw.audit_reconstruction(model, members, others, out=cut, **QUIET)
+        lw.reconstruct(model, members, others, out=cut, **QUIET)
     for name in ("reconstruction.json", *(str(path.relative_to(whole)) for path in (whole / "rebuilt").iterdir())):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     (stored,) = (cut / "rebuilt").glob("informed-*")
     with np.load(stored) as arrays:
         assert arrays["rebuilt_PD"].size == 0  # no record without the flag
-    shown = lw.audit_reconstruction(model, members, others, out=cut, show_records=True, **QUIET)
+    shown = lw.reconstruct(model, members, others, out=cut, show_records=True, **QUIET)
     assert (cut / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
-    assert shown.as_json()["sentence"] == lw.audit_reconstruction(model, members, others, out=cut, **QUIET).sentence
+    assert shown.as_json()["sentence"] == lw.reconstruct(model, members, others, out=cut, **QUIET).sentence
     assert not list(cut.rglob("*.png"))
     stored.write_bytes(b"PK\x03\x04 no archive")
-    lw.audit_reconstruction(model, members, others, out=cut, **QUIET)
+    lw.reconstruct(model, members, others, out=cut, **QUIET)
     assert (cut / "reconstruction.json").read_bytes() == (whole / "reconstruction.json").read_bytes()
 
 
@@ -165,13 +165,13 @@ def test_a_stationary_perceptron_gives_its_records_away(tmp_path: Path) -> None:
     with torch.no_grad():
         model[2].weight.copy_(torch.stack([-network.second_H, network.second_H]) / 2**0.5)
     members, others = (x[:10], y[:10]), (x[10:], y[10:])
-    (row,) = lw.audit_reconstruction(model, members, others, attacks="stationarity", **QUIET).rows
+    (row,) = lw.reconstruct(model, members, others, attacks="stationarity", **QUIET).rows
     assert row.gate is not None
     assert row.gate < 0.12
     assert row.judged.found
     assert row.judged.rebuilt.similarity.value > row.judged.nearest.similarity.value
     with pytest.raises(UsageError, match="relative squared residual of stationarity at the members is"):
-        lw.audit_reconstruction(model, (x[20:30], y[20:30]), others, attacks="stationarity", **QUIET)
+        lw.reconstruct(model, (x[20:30], y[20:30]), others, attacks="stationarity", **QUIET)
 
 
 def test_what_cannot_be_audited_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_what_cannot_be_audited_is_refused_in_a_sentence(tmp_path: Path) -> None
 
     def refused(match: str, *arguments: Any, **options: Any) -> None:
         with pytest.raises(UsageError, match=match):
-            lw.audit_reconstruction(*(arguments or (model, members, others)), **options, **QUIET)
+            lw.reconstruct(*(arguments or (model, members, others)), **options, **QUIET)
 
     refused("there is no 'informd'.*informed", attacks="informd")
     refused("attacks is empty", attacks=[])
@@ -213,10 +213,10 @@ def test_copies_of_members_among_the_others_are_left_out_and_constant_pixels_cha
     x = np.concatenate([others[0], members[0][:7]])
     y = np.concatenate([others[1], members[1][:7]])
     model = regression(members)
-    found = lw.audit_reconstruction(model, members, (x, y), attacks="informed", **QUIET)
+    found = lw.reconstruct(model, members, (x, y), attacks="informed", **QUIET)
     assert any("The 7 non-members that are equal to a member were left out." in note for note in found.notes)
     assert found.rows[0].judged.rebuilt.auc.value == 1.0
     constant = tuple((np.concatenate([x, np.ones_like(x[..., :1])], axis=-1), y) for x, y in (members, others))
     wide = nn.Sequential(nn.Flatten(), nn.Linear(D + 4, C))
     options: Any = {"attacks": "informed", "l2": L2, "retrain": True, **QUIET}
-    assert lw.audit_reconstruction(wide, *constant, **options).rows[0].judged.rebuilt.auc.value == 1.0
+    assert lw.reconstruct(wide, *constant, **options).rows[0].judged.rebuilt.auc.value == 1.0

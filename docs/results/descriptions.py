@@ -36,6 +36,7 @@ def tables(folder: Path) -> Mapping[str, Callable[[], str]]:
         "spreads": lambda: spread_table(folder),
         "overlaps": lambda: overlaps(folder),
         "property": lambda: told(folder),
+        "attackers": lambda: by_kind(folder),
     }
 
 
@@ -154,6 +155,36 @@ def told(folder: Path) -> str:
 
     places = dict.fromkeys((row["first"], row["second"], row["network"]) for row in rows)
     return table(("shares", "recipe", "density", *attacks), (tuple(cells(*place)) for place in places))
+
+
+def by_kind(folder: Path) -> str:
+    """A row a recipe: the strongest attack of each kind with its interval, and the difference to the dense network."""
+    rows = _json(folder / "attackers.json")["rows"]
+    kinds = list(dict.fromkeys(row["attackers"] for row in rows if row["value"] is not None))
+    by_place = {(row["network"], row["attackers"]): row for row in rows}
+
+    def cell(row: Mapping[str, Any]) -> str:
+        if row["value"] is None:
+            return f"not run: {row['not_run']}"
+        scale, digits = (100.0, 1) if row["attackers"] == "attribute" else (1.0, 3)
+        shown = {
+            name: "-" if row[name] is None else f"{scale * row[name]:.{digits}f}"
+            for name in ("value", "low", "high", "to_dense", "to_dense_low", "to_dense_high")
+        }
+        told = f"**{shown['value']}** [{shown['low']}, {shown['high']}] {row['attack']}"
+        if row["stands"] != "above":
+            told += f", {row['stands']}{' the baseline' if row['stands'] != 'no verdict' else ''}"
+        if row["to_dense"] is not None:
+            told += f"; to dense {shown['to_dense']} [{shown['to_dense_low']}, {shown['to_dense_high']}]"
+        return told
+
+    names = dict.fromkeys(row["network"] for row in rows)
+    heads = [f"{kind} ({by_place[next(iter(names)), kind]['measure']})" for kind in kinds]
+    cells = (
+        (name, f"{100 * by_place[name, kinds[0]]['density']:.1f} %", *(cell(by_place[name, kind]) for kind in kinds))
+        for name in names
+    )
+    return table(("recipe", "density", *heads), cells)
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -54,7 +55,9 @@ def gathered(
 
     Of each kind the attack with the highest mean over seeds stands in the cell. That choice favours the attacker, so
     that its interval (Student's t over seeds, or over cuts under random halves) is corrected for the number of attacks
-    of the kind (Bonferroni). Of several pairs of shares of [property] the first is shown.
+    of the kind (Bonferroni). Differences are to the strongest attack on the dense network, by plain t intervals; those
+    of adaptive attackers to membership there, of the stronger of both kinds. Of several pairs of shares of [property] the
+    first is shown.
 
     Args:
         networks: of a study, every role, seed and initialisation.
@@ -188,24 +191,31 @@ def _interval(one: Tried, units: Units, confidence: float) -> tuple[tuple[float,
 
 
 def _beside(row: Row, first: Row, tried: _TRIED, halves: bool) -> Row:
-    """The row with its differences to the dense network, seed by seed."""
+    """The row with its differences to the dense network, seed by seed.
+
+    Who holds the mask can run membership attacks as well: the difference of adaptive attackers is that of the stronger.
+    """
+
+    def by_seed(cell: Cell, recipe: Recipe) -> Mapping[int, Estimate]:
+        return next(one.by_seed for one in tried[recipe.network, cell.kind] if one.attack == cell.attack)
+
     cells = {}
     for kind, cell in row.cells.items():
-        against: KindOfAttack = "membership" if kind == "adaptive" else kind
-        other, found = first.cells[against], None
-        if cell.value is not None and other.value is not None:
-            mine, its = (
-                next(one.by_seed for one in tried[recipe, of] if one.attack == best)
-                for recipe, of, best in (
-                    (row.recipe.network, kind, cell.attack),
-                    (first.recipe.network, against, other.attack),
-                )
-            )
-            seeds = sorted({*mine} & {*its})
-            units = Units.of(seeds, halves=halves)
-            found = units.interval({seed: mine[seed].value - its[seed].value for seed in seeds}) if seeds else None
-        cells[kind] = cell if found is None else replace(cell, difference=found)
+        adaptive = kind == "adaptive" and cell.value is not None
+        strongest = max(cell, row.cells["membership"], key=_strength) if adaptive else cell
+        other = first.cells["membership" if kind == "adaptive" else kind]
+        found = None
+        if strongest.value is not None and other.value is not None:
+            mine, its = by_seed(strongest, row.recipe), by_seed(other, first.recipe)
+            if seeds := sorted({*mine} & {*its}):
+                units = Units.of(seeds, halves=halves)
+                found = units.interval({seed: mine[seed].value - its[seed].value for seed in seeds})
+        cells[kind] = replace(cell, difference=found)
     return Row(row.recipe, cells)
+
+
+def _strength(cell: Cell) -> float:
+    return -math.inf if cell.value is None else cell.value
 
 
 def _reasons(

@@ -75,7 +75,7 @@ class Cell:
     tried: int = 0
     units: str = ""  # what is replicated: "5 seeds"
     alike: bool = False  # the seeds do not differ, and the interval is over records
-    difference: Estimate | None = None  # to the dense network; of adaptive attackers to membership there
+    difference: Estimate | None = None  # to the dense network, see `gathered`
     below_prior: bool = False
     about: str = ""
     others: tuple[tuple[str, float], ...] = ()  # (attack, mean) of every attack, the strongest first

@@ -13,6 +13,7 @@ NAMES: dict[KindOfAttack, str] = {
     "reconstruction": "reconstruction",
     "attribute": "attribute",
 }
+_ALIKE = "cannot be told apart from dense in"
 LIMITS = (
     "Every difference is to the dense network of the same seed and disregards accuracy; none was declared before the "
     "study ran, and none is corrected for the number of recipes. Kinds and attacks that were not run may find more."
@@ -53,20 +54,20 @@ def _lower(cell: Cell) -> bool:
 
 def _of(row: Row, ran: Sequence[KindOfAttack]) -> str:
     """What a recipe lowers, raises, and what cannot be told, beside the dense network."""
-    groups: dict[str, list[str]] = {"lowers": [], "raises": [], "cannot be told apart from it in": [], "not run": []}
+    groups: dict[str, list[str]] = {"lowers": [], "raises": [], _ALIKE: [], "not run": []}
     for kind in ran:
         cell = row.cells[kind]
         if cell.difference is None:
-            place = "not run" if cell.value is None else "cannot be told apart from it in"
+            place = "not run" if cell.value is None else _ALIKE
         elif _lower(cell):
             place = "lowers"
         else:
-            place = "raises" if cell.difference.low > 0 else "cannot be told apart from it in"
+            place = "raises" if cell.difference.low > 0 else _ALIKE
         groups[place].append(NAMES[kind])
     told = [f"{verb} {_listed(kinds)}" for verb, kinds in groups.items() if kinds and verb != "not run"]
     if groups["not run"]:
         told.append(f"{_listed(groups['not run'])}: not run")
-    control = " (no sparse network, a control)" if row.recipe.kind == "control" else ""
+    control = " (a control)" if row.recipe.kind == "control" else ""
     return f"{row.recipe.network}{control}, {100 * row.recipe.density:.3g} % of the weights: {'; '.join(told)}."
 
 

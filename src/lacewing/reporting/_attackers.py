@@ -9,7 +9,7 @@ from lacewing.attackers import Row as Recipe
 from lacewing.metrics import Estimate
 from lacewing.reporting import _svg
 from lacewing.reporting._data import ReportData, density_text, number, percent, signed
-from lacewing.reporting._figures import DENSITY_TICKS, Drawing
+from lacewing.reporting._figures import Drawing
 from lacewing.reporting._looks import Key
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ READING = (
     "Each cell is the strongest attack of its kind on these networks: the highest mean over seeds of all that ran. "
     "That choice favours the attacker, so that the 95\u202f% interval (Student's t over seeds) is corrected for the "
     "number of attacks of the kind (Bonferroni). “to dense” is the difference to the strongest attack on the dense "
-    "network, seed by seed, with its own 95\u202f% interval; for adaptive attackers, who have no dense counterpart, to "
-    "membership there. The pointer shows the other attacks. Shaded: the interval lies above the baseline."
+    "network, seed by seed, with its own 95\u202f% interval. Adaptive attackers have no dense counterpart and can run "
+    "membership attacks as well: theirs is of the stronger of both kinds, to membership there. The pointer shows "
+    "the other attacks. Shaded: the interval lies above the baseline."
 )
+_TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of density: panels are narrow
 _STANDING = {
     "above": "",
     "not above": "not above the baseline",
@@ -101,7 +103,7 @@ def _shown(row: Recipe, cell: Cell) -> Shown:
     small.append(cell.attack)
     small += ["guesses fewer than imputation"] * cell.below_prior
     if cell.difference is not None and not row.recipe.baseline:
-        small.append(f"to dense {_difference(cell.difference, scale, digits)}")
+        small += _difference(cell.difference, scale, digits)
     others = "; ".join(f"{name} {number(scale * value, digits)}" for name, value in cell.others)
     over = f"over records, since the {cell.units} do not differ" if cell.alike else f"over {cell.units}"
     title = f"{others}. Interval {over}, corrected for {cell.tried} attack{'s' * (cell.tried != 1)}."
@@ -117,9 +119,9 @@ def _scale(kind: KindOfAttack) -> tuple[float, int]:
     return (100.0, 1) if kind == "attribute" else (1.0, 3)
 
 
-def _difference(found: Estimate, scale: float, digits: int) -> str:
+def _difference(found: Estimate, scale: float, digits: int) -> list[str]:
     low, high = (signed(scale * end, digits) for end in (found.low, found.high))
-    return f"{signed(scale * found.value, digits)} ({low} to {high})"
+    return [f"to dense {signed(scale * found.value, digits)}", f"({low} to {high})"]
 
 
 def figure(data: ReportData) -> Drawing | None:
@@ -184,7 +186,7 @@ def _panel(ax: Axes, data: ReportData, found: Attackers, kind: KindOfAttack) -> 
     ax.set_xscale("log")
     low = min(row.recipe.density for row in found.rows)
     ax.set_xlim(low / 1.5, 1.5)
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in DENSITY_TICKS if low / 1.5 <= tick <= 1.5]))
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in _TICKS if low / 1.5 <= tick <= 1.5]))
     ax.xaxis.set_minor_locator(NullLocator())
     _svg.percent_axis(ax.xaxis)
     _svg.share_axis(ax.yaxis)

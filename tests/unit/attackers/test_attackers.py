@@ -127,6 +127,18 @@ def test_adaptive_attackers_stand_beside_membership_on_the_dense_network() -> No
     assert found["imp-01", "membership"].difference.high < 0  # type: ignore[attr-defined]
 
 
+def test_a_weak_adaptive_attack_makes_no_network_look_safer() -> None:
+    values = {
+        ("dense", "loss"): around(0.9),
+        ("imp-01", "loss"): around(0.9),
+        ("imp-01", "trajectory-levels"): around(0.6),
+    }
+    found = cells(made(values))
+    assert found["imp-01", "adaptive"].value == pytest.approx(0.6)  # type: ignore[attr-defined]
+    difference = (values["imp-01", "loss"] - values["dense", "loss"]).mean()
+    assert found["imp-01", "adaptive"].difference.value == pytest.approx(difference)  # type: ignore[attr-defined]
+
+
 def test_a_cell_that_was_not_measured_says_why() -> None:
     values = {("dense", "loss"): around(0.9), ("imp-01", "loss"): around(0.9)}
     refused = {("dense", "trajectory-levels"): "it is about the levels of a pruning sequence."}

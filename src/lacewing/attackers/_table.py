@@ -56,8 +56,8 @@ def gathered(
     Of each kind the attack with the highest mean over seeds stands in the cell. That choice favours the attacker, so
     that its interval (Student's t over seeds, or over cuts under random halves) is corrected for the number of attacks
     of the kind (Bonferroni). Differences are to the strongest attack on the dense network, by plain t intervals; those
-    of adaptive attackers to membership there, of the stronger of both kinds. Of several pairs of shares of [property] the
-    first is shown.
+    of adaptive attackers to membership there, of the stronger of both kinds. Of several pairs of shares of
+    [property] the first is shown.
 
     Args:
         networks: of a study, every role, seed and initialisation.

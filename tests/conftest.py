@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from lacewing.property import Known
 
 
 @pytest.fixture(scope="session")
 def reports() -> ModuleType:
     """The synthetic studies of ``tests/report_data.py``."""
     return _load("report_data")
+
+
+@pytest.fixture(scope="session")
+def known() -> Callable[..., Known]:
+    """Networks with a planted property: ``known`` of ``tests/property_networks.py``."""
+    found: Callable[..., Known] = _load("property_networks").known
+    return found
 
 
 @pytest.fixture(scope="session")

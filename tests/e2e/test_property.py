@@ -126,6 +126,19 @@ def test_the_records_of_a_world_are_those_of_its_share(found: lw.Result) -> None
         ({"asked": 0.001}, r"property.asked = 0.001"),
         ({"share": 0.1}, r"unknown field 'property.share'"),
         ({"networks": 2000, "shares": [[0.1, 0.2], [0.3, 0.4]]}, r"property.networks: 24,000 networks"),
+        ({"shares": [[0.1, 0.101]]}, r"property.shares: 0.1 and 0.101 are both 6 of 60 records"),
+        ({"shares": [[0.1, float("nan")]]}, r"property.shares"),
+        ({"poison": 0.1}, r"property.poison_label is missing: give the class that poison = 0.1 is labelled with"),
+        ({"poison_label": 1}, r"property.poison_label says what .* and poison is 0; give both"),
+        ({"poison": 0.1, "poison_label": 10}, r"property.poison_label: there is no class 10; the classes are 0 to 9"),
+        ({"poison": 0.1, "poison_label": 3}, r"property.poison_label: records of class 3 have this label already"),
+        ({"poison": 0.001, "poison_label": 1}, r"property.poison: 0.001 of 60 records is none"),
+        ({"poison": 0.9, "poison_label": 1}, r"property.poison = 0.9"),
+        ({"poison": 0.4, "poison_label": 1}, r"property.poison takes 24 of the 1\d asked records .* at least 2"),
+        (
+            {"of": "redrawn labels", "poison": 0.1, "poison_label": 1},
+            r"property.poison: poisoned records have the property and another label",
+        ),
     ],
 )
 def test_worlds_that_cannot_be_made_are_refused_before_anything_is_trained(
@@ -190,6 +203,62 @@ def test_a_killed_run_ends_in_the_same_bytes(small: ModuleType, study: Path, tmp
     done = small.lacewing("merge", tmp_path / "merged", *slices)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "merged" / "property.csv").read_bytes() == (tmp_path / "whole" / "property.csv").read_bytes()
+
+
+def test_snap_trains_poisoned_networks_beside_the_others(found: lw.Result, tmp_path: Path) -> None:
+    study = varied(poison=0.1, poison_label=1)
+    study["networks"] = STUDY["networks"][:1]
+    prepared = Prepared(study, out=tmp_path)
+    worlds = [job for job in prepared.plan.networks if job.world is not None]
+    clean = [job for job in worlds if job.world and not job.world.poisoned]
+    before = [job for job in Prepared(STUDY, out=found.folder).plan.networks if job.network == "dense" and job.world]
+    assert [job.key for job in clean] == [job.key for job in before]
+    assert len(worlds) == 2 * len(clean) == len({job.key for job in worlds})
+    records = prepared.work.records
+    rows, theirs = prepared.work.poison(0)
+    pools, _ = prepared.work.pools(0)
+    assert len(rows) == 6
+    assert set(rows) <= set(pools.asked.tolist())
+    assert (records.y[rows] == 3).all()
+    assert (theirs.y[rows] == 1).all()
+    assert (np.delete(theirs.y, rows) == np.delete(records.y, rows)).all()
+    for job in worlds:
+        assert job.world is not None
+        members = jobs.world_members(prepared.work, job)
+        assert len(members) == len(set(members.tolist())) == 60
+        assert (set(rows.tolist()) <= set(members.tolist())) == job.world.poisoned
+        y = prepared.work.records_of(job).y[members]
+        assert (y == 3).sum() == round(job.world.share * (60 - 6 * job.world.poisoned))
+    assert difference(load_study(STUDY | {"networks": study["networks"]}), load_study(study)) is None
+    assert difference(load_study(study), load_study(STUDY | {"networks": study["networks"]})) is not None
+
+
+@pytest.mark.slow
+def test_poison_tells_what_it_was_planted_for_and_a_killed_run_ends_in_the_same_bytes(
+    small: ModuleType, study: Path, tmp_path: Path
+) -> None:
+    text = study.read_text().replace("epochs = 3", "epochs = 12").replace("records = 240", "records = 1200")
+    shares = '\n[property]\nof = "class 2"\nshares = [[0.03, 0.3]]\nnetworks = 16\nrecords = 100\nstack = 4\n'
+    poison = "poison = 0.1\npoison_label = 5\n"
+    study.write_text(text + shares)
+    done = small.lacewing("run", study, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    before = json.loads((tmp_path / "whole" / "property.json").read_text())
+    study.write_text(text + shares + poison)
+    killed = tmp_path / "killed"
+    small.killed("run", study, "--out", killed, "--processes", 1, when=partial(_published, killed, 40))
+    for folder in (tmp_path / "whole", killed):  # one extends networks that are there, one goes on
+        done = small.lacewing("run", study, "--out", folder)
+        assert done.returncode == 0, done.stderr
+    for name in ("results.csv", "property.csv", "property.json"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    found = json.loads((killed / "property.json").read_text())
+    assert (found["poison"], found["poison_label"]) == (0.1, 5)
+    assert [row for row in found["rows"] if row["attack"] != "snap"] == before["rows"]
+    (snap,) = [row for row in found["rows"] if row["attack"] == "snap" and row["network"] == "dense"]
+    assert snap["low"] > 0.5
+    assert snap["chosen"] == "log-odds of class 5"
+    assert "SNAP (poisons training)" in (killed / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -195,8 +195,9 @@ def _print_plan(study: str, options: dict[str, Any], as_json: bool) -> None:
         say(
             f"property '{worlds['of']}': {worlds['networks']:,} more networks, {worlds['done']:,} done, of "
             f"{worlds['records']:,} records each; for every network and seed {worlds['each']} of each share of "
-            f"{', '.join(f'{share:g}' for share in worlds['shares'])}; {worlds['comparisons']} pairs of worlds to tell "
-            "apart"
+            f"{', '.join(f'{share:g}' for share in worlds['shares'])}"
+            + f", and as many with {100 * worlds['poison']:g} % of their records poisoned" * bool(worlds["poison"])
+            + f"; {worlds['comparisons']} pairs of worlds to tell apart"
         )
     if (guessed := prepared.columns()) is not None:
         say(

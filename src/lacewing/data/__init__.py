@@ -31,7 +31,7 @@ from lacewing.data._split import (
     random_halves,
     unused,
 )
-from lacewing.data._worlds import Pools, doubled, having, pools, redrawn, world
+from lacewing.data._worlds import Pools, doubled, having, poison, pools, redrawn, relabelled, world
 
 __all__ = [
     "DUPLICATES",
@@ -65,10 +65,12 @@ __all__ = [
     "merge_groups",
     "names",
     "normalisation",
+    "poison",
     "pools",
     "prepare",
     "random_halves",
     "redrawn",
+    "relabelled",
     "row_hashes",
     "signs",
     "told",

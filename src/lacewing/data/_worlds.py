@@ -12,7 +12,7 @@ from lacewing.data._dataset import Labels, digest_of
 from lacewing.data._split import Indices, Records, Role
 from lacewing.errors import UsageError
 
-_POOLS, _WORLD, _LABELS = 108, 109, 110  # streams, see `lacewing.data._split`
+_POOLS, _WORLD, _LABELS, _POISON = 108, 109, 110, 111  # streams, see `lacewing.data._split`
 _FEWEST = 2  # records with the property, and without it, that are asked
 
 
@@ -158,3 +158,32 @@ def world(
             )
         drawn_parts.append(rng.permutation(there)[:want])
     return np.sort(np.concatenate(drawn_parts))
+
+
+def poison(
+    found: Pools, y: Labels, classes: int, count: int, label: int, seed: int, field: str = "property."
+) -> Indices:
+    """The records that an attacker puts into training sets under the label ``label``: sorted, into ``found.has_N``.
+
+    They have the property and another label, are drawn of the records that are asked, and are not asked any more, as in
+    the authors' code of SNAP (Chaudhari et al. 2023, arXiv 2208.12348), where they are test records as well.
+
+    Raises:
+        UsageError: there is no such class, or too few records of that kind are left to ask.
+    """
+    if label >= classes:
+        raise UsageError(f"{field}poison_label: there is no class {label}; the classes are 0 to {classes - 1}.")
+    there = found.asked[found.asked_has & (y[found.asked] != label)]
+    if count + _FEWEST > len(there):
+        raise UsageError(
+            f"{field}poison takes {count} of the {len(there)} asked records that have the property and another label "
+            f"than {label}, and at least {_FEWEST} must be left to ask: lower it, or raise {field}asked."
+        )
+    return np.sort(np.random.default_rng([_POISON, seed]).permutation(there)[:count])
+
+
+def relabelled(records: Records, rows: Indices, label: int) -> Records:
+    """The records with one label on some of them."""
+    y = records.y.copy()
+    y[rows] = label
+    return replace(records, y=y, digest=digest_of(records.x, y))

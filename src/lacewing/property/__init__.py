@@ -7,6 +7,7 @@ pure function of arrays; `lacewing.study` gathers them from a run folder, `lacew
 from lacewing.property._attacks import ATTACKS, Inferred, Known, infer, kl_votes, ridge_scores, threshold_scores
 from lacewing.property._measure import Measured, measured, n_leaked, permutation_p
 from lacewing.property._rows import One, PropertyFindings, PropertyRow, SeedRow, as_csv, as_json, summarised
+from lacewing.property._snap import snap_scores
 from lacewing.property._statistics import fixed_statistics, mask_statistics, weight_statistics
 
 VERSION = 1  # in the keys of its jobs: raised when an attack is computed differently
@@ -31,6 +32,7 @@ __all__ = [
     "n_leaked",
     "permutation_p",
     "ridge_scores",
+    "snap_scores",
     "summarised",
     "threshold_scores",
     "weight_statistics",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lacewing.errors import UsageError
 from lacewing.metrics import Floats
+from lacewing.property._snap import snap_scores
 
 _RIDGES = (0.01, 0.1, 1.0, 10.0)  # shrinkage, in units of the mean square of the standardised statistics
 _FEWEST = 2  # networks of each world that an attacker learns from
@@ -30,12 +31,15 @@ class Known:
         has_A: which of them have the property; all, where every record could have it.
         statistics: by name, numbers of each network's weights (M, W) or mask: "weights", "fixed" and names that begin
             with "mask".
+        poison_label: what the attacker labelled the records that he put into the training sets of these networks; None:
+            nobody poisoned them.
     """
 
     logits_MAC: npt.NDArray[np.floating]
     label_A: npt.NDArray[np.integer]
     has_A: npt.NDArray[np.bool_]
     statistics: Mapping[str, Floats] = field(default_factory=dict)
+    poison_label: int | None = None
 
     def __len__(self) -> int:
         return len(self.logits_MAC)
@@ -54,10 +58,11 @@ class Attack(NamedTuple):
     threat_model: str
     function: Callable[[Known, Known, Known], Inferred]
     needs: str = ""  # a statistic, or what its name begins with
+    poisons: bool = False  # it is about networks whose training sets the attacker poisoned, and the others are not
 
 
 def infer(name: str, first: Known, second: Known, attacked: Known) -> Inferred | None:
-    """Run an attack; None where it needs what these networks do not have, such as a mask.
+    """Run an attack; None where it needs what these networks do not have, such as a mask, or poisoned training.
 
     Args:
         name: one of `ATTACKS`.
@@ -74,6 +79,8 @@ def infer(name: str, first: Known, second: Known, attacked: Known) -> Inferred |
             raise UsageError(f"property: {len(known)} network of a world to learn from; give at least {_FEWEST}.")
     if not attacked.has_A.any():
         raise UsageError("property: none of the records that are asked has the property; ask some that have it.")
+    if attack.poisons != (attacked.poison_label is not None):
+        return None
     if attack.needs and not any(each.startswith(attack.needs) for each in attacked.statistics):
         return None
     return attack.function(first, second, attacked)
@@ -186,9 +193,24 @@ def _log_odds(first: Known, second: Known, attacked: Known) -> Inferred:
 
 def _odds(known: Known) -> Floats:
     """(M, A): the log-odds of each record's label."""
+    return _odds_of(known.label_A, known.logits_MAC)
+
+
+def _odds_of(label_A: npt.NDArray[np.integer], logits_MAC: npt.NDArray[np.floating]) -> Floats:
     from lacewing.attacks import phi  # here, since a report needs nothing of what attacks load
 
-    return phi(known.logits_MAC, np.broadcast_to(known.label_A, known.logits_MAC.shape[:2]))
+    return phi(logits_MAC, np.broadcast_to(label_A, logits_MAC.shape[:2]))
+
+
+def _snap(first: Known, second: Known, attacked: Known) -> Inferred:
+    label = attacked.poison_label
+    asked = attacked.has_A & (attacked.label_A != label)
+    if not asked.any():
+        raise UsageError(
+            f"property: none of the records that are asked has the property and another label than {label}."
+        )
+    sides = (_odds_of(np.full(asked.sum(), label), known.logits_MAC[:, asked]) for known in (first, second, attacked))
+    return Inferred(snap_scores(*sides), f"log-odds of class {label}")
 
 
 def _kl(first: Known, second: Known, attacked: Known) -> Inferred:
@@ -230,4 +252,10 @@ ATTACKS: Mapping[str, Attack] = {
     ),
     "fixed": Attack(f"{_OWN} reads the weights of each input and each class", _statistics("fixed"), "fixed"),
     "mask": Attack(f"{_OWN} sees which weights are kept, and nothing else", _statistics("mask"), "mask"),
+    "snap": Attack(
+        "poisons training: puts records of his own, with the property and under another label, into the network's "
+        "training set and into those of networks of his own of both worlds, and asks it for probabilities",
+        _snap,
+        poisons=True,
+    ),
 }

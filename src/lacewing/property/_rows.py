@@ -83,6 +83,8 @@ class PropertyFindings:
     rows: tuple[PropertyRow, ...]
     seeds: tuple[SeedRow, ...]
     missing: int = 0  # attacks that wait for networks
+    poison: float = 0.0  # share of the records that the attacker of "snap" put into each training set
+    poison_label: int | None = None
 
 
 class One(NamedTuple):
@@ -159,11 +161,13 @@ def as_csv(rows: Iterable[SeedRow]) -> str:
 
 def as_json(found: PropertyFindings) -> dict[str, Any]:
     """property.json: the rows over seeds, and what they are of."""
+    poisoned = {"poison": found.poison, "poison_label": found.poison_label} if found.poison else {}
     return {
         "schema": SCHEMA,
         "of": found.of,
         "records": found.records,
         "networks": found.networks,
+        **poisoned,
         "missing": found.missing,
         "rows": [asdict(row) for row in found.rows],
     }

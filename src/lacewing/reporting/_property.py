@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lacewing.property import ATTACKS, PropertyFindings, PropertyRow
@@ -21,6 +21,7 @@ LABELS = {
     "weights": "weights, in any order",
     "fixed": "weights by input and class",
     "mask": "mask alone",
+    "snap": "SNAP (poisons training)",
 }
 _STYLE = {  # colour and marker by attack
     "log-odds": ("#0072b2", "o"),
@@ -29,7 +30,9 @@ _STYLE = {  # colour and marker by attack
     "weights": ("#d55e00", "^"),
     "fixed": ("#b8860b", "v"),
     "mask": ("#7f3c8d", "X"),
+    "snap": ("#444444", "P"),
 }
+_ABSENT = Cell("–", title="it has not run: these networks have no mask, or wait to be trained")
 _PANELS = 4  # pairs of worlds that the figure shows
 READING = (
     "Each number is the share of attacked networks whose world the attack names; .5 is guessing. Below it the interval "
@@ -73,10 +76,26 @@ def section(data: ReportData) -> dict[str, Any] | None:
         "sentences": _sentences(data, found),
         "columns": [LABELS[name] for name in attacks],
         "groups": [_group(data, rows, attacks) for rows in _by_pair(found).values()],
-        "holds": [f"{LABELS[name]}: the attacker {ATTACKS[name].threat_model}." for name in attacks],
+        "holds": holds(attacks),
         "reading": READING,
         "limits": LIMITS,
     }
+
+
+def holds(attacks: Iterable[str]) -> list[str]:
+    """What the attacker of each holds, a sentence."""
+    return [f"{LABELS[name]}: the attacker {ATTACKS[name].threat_model}." for name in attacks]
+
+
+def poison(found: PropertyFindings) -> list[str]:
+    """What SNAP's attacker puts into training sets, a sentence; none where nobody poisons."""
+    if not found.poison:
+        return []
+    return [
+        f"For SNAP {percent(found.poison, _digits(found.poison))} of the training records are the attacker's, with the "
+        f"property and labelled {found.poison_label}; it is about further networks, which train on them. The other "
+        "attacks are about networks that nobody poisoned."
+    ]
 
 
 def _by_pair(found: PropertyFindings) -> dict[tuple[float, float], list[PropertyRow]]:
@@ -86,8 +105,9 @@ def _by_pair(found: PropertyFindings) -> dict[tuple[float, float], list[Property
     return pairs
 
 
-def _pair(pair: tuple[float, float]) -> str:
-    return f"{percent(pair[0], _digits(pair[0]))} or {percent(pair[1], _digits(pair[1]))}"
+def pair(worlds: tuple[float, float]) -> str:
+    """The shares of two worlds in words."""
+    return " or ".join(percent(share, _digits(share)) for share in worlds)
 
 
 def _digits(share: float) -> int:
@@ -102,12 +122,14 @@ def _sentences(data: ReportData, found: PropertyFindings) -> list[str]:
         f"{half} networks of each world of its own, and {half} of each are attacked, for each recipe, over {seeds} "
         f"seed{'s' * (seeds != 1)}."
     ]
-    for pair, rows in _by_pair(found).items():
+    for worlds, rows in _by_pair(found).items():
         named = [
             _best(rows, ("log-odds", "kl", "outputs"), "from answers"),
             _best(rows, ("mask",), "from the mask alone"),
+            _best(rows, ("snap",), "from answers, where the attacker poisons training"),
         ]
-        said.append(f"{_pair(pair)}: {'; '.join(text for text in named if text)}.")
+        said.append(f"{pair(worlds)}: {'; '.join(text for text in named if text)}.")
+    said += poison(found)
     if found.missing:
         said.append(f"{found.missing} comparison{'s' * (found.missing != 1)} of worlds wait for networks.")
     return said
@@ -134,15 +156,14 @@ def _group(data: ReportData, rows: Sequence[PropertyRow], attacks: Sequence[str]
     made = []
     for network, of in by_recipe.items():
         first = next(iter(of.values()))
-        cells = [_cell(of.get(name)) for name in attacks]
+        cells = [cell(of[name]) if name in of else _ABSENT for name in attacks]
         key, label = data.key(first.method, first.kind), data.label(network, first.method)
         made.append(Row(key, label, density_text(first.density), percent(first.test_accuracy), cells))
-    return Group(_pair((rows[0].first, rows[0].second)), made)
+    return Group(pair((rows[0].first, rows[0].second)), made)
 
 
-def _cell(row: PropertyRow | None) -> Cell:
-    if row is None:
-        return Cell("–", title="these networks have no mask")
+def cell(row: PropertyRow) -> Cell:
+    """The accuracy with its interval, and the rest of the row in its title."""
     leaked = "more than can be said" if row.n_leaked is None else number(row.n_leaked, 0)
     low = "0" if row.n_leaked_low is None else number(row.n_leaked_low, 0)
     area = number(row.auc)
@@ -168,14 +189,14 @@ def figure(data: ReportData) -> Drawing | None:
     with _svg.style():
         fig = _svg.figure(3.4 * len(pairs) + 0.9, 3.9)
         axes = fig.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
-        for ax, (pair, rows) in zip(axes, pairs, strict=True):
+        for ax, (worlds, rows) in zip(axes, pairs, strict=True):
             _draw(ax, rows)
-            ax.set_title(_pair(pair))
+            ax.set_title(pair(worlds))
         axes[0].set_ylabel("networks whose world is named")
         handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
         fig.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=1 + len(pairs))
         svg = _svg.to_svg(fig, title)
-    ends = "; ".join(f"{_pair(pair)}: {len({row.network for row in rows})} recipes" for pair, rows in pairs)
+    ends = "; ".join(f"{pair(worlds)}: {len({row.network for row in rows})} recipes" for worlds, rows in pairs)
     caption = (
         "Filled: sparse and dense networks; hollow: controls. Bars: 95\u202f% intervals over seeds, as in the table; "
         "points of one density are set apart for the eye."

@@ -263,6 +263,7 @@ class Prepared:
             "shares": list(declared.worlds),
             "records": declared.records,
             "each": declared.networks,
+            "poison": declared.poison,
             "networks": len(networks),
             "done": sum(self.trained(job) for job in networks),
             "comparisons": len(self.slice.properties),
@@ -307,6 +308,8 @@ def _check_worlds(work: jobs.Workspace) -> None:
         return
     for seed in work.study.run.seeds:
         pools, _ = work.pools(seed)
+        if declared.poison:
+            work.poison(seed)
         for role in data.ROLES:
             for share in declared.worlds:
                 data.world(pools, role, share, declared.records, seed, 0)

@@ -52,4 +52,6 @@ def properties(store: Store, study: Study, plan: Plan) -> PropertyFindings | Non
         rows=tuple(summarised(ones)),
         seeds=tuple(one.row for one in ones),
         missing=len(plan.properties) - len(done),
+        poison=declared.poison,
+        poison_label=declared.poison_label,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -29,20 +30,9 @@ from lacewing.property import (
     weight_statistics,
 )
 from lacewing.property._attacks import _RIDGES
+from lacewing.property._snap import snap_scores, trimmed
 
 RNG = np.random.default_rng(0)
-
-
-def known(count: int, shift: float, rng: np.random.Generator, *, records: int = 12) -> Known:
-    """Networks whose log-odds of class 0 at the first records, and whose weights and masks, are shifted."""
-    logits = rng.normal(size=(count, records, 3))
-    logits[:, : records // 2, 0] += shift
-    has = np.arange(records) < records // 2
-    label = np.where(has, 0, 1)
-    statistics = {
-        name: rng.normal(size=(count, 5)) + shift for name in ("weights", "fixed", "mask-layers", "mask-inputs")
-    }
-    return Known(logits, label, has, statistics)
 
 
 def test_an_attack_without_what_it_needs_does_not_run() -> None:
@@ -70,7 +60,7 @@ def test_threshold_is_the_best_of_all_on_the_attackers_own_networks() -> None:
         assert (np.mean(~said[~truth]) + np.mean(said[truth])) / 2 == pytest.approx(best)
 
 
-def test_kl_votes_are_those_of_all_pairs() -> None:
+def test_kl_votes_are_those_of_all_pairs(known: Callable[..., Known]) -> None:
     rng = np.random.default_rng(3)
     first, second, attacked = (known(count, shift, rng) for count, shift in ((3, 0), (4, 1), (2, 0.5)))
 
@@ -108,6 +98,62 @@ def test_ridge_scores_and_left_out_networks_are_those_of_scikit_learn() -> None:
 def test_ridge_says_nothing_of_statistics_that_never_differ() -> None:
     same = np.ones((3, 4))
     assert (ridge_scores(same, same, same).score_M == 0).all()
+
+
+def authors_trim(values: np.ndarray) -> np.ndarray:
+    low = values[values > np.median(values) - values.std()]
+    return low[low < np.median(values) + low.std()]
+
+
+def test_trimming_keeps_what_lies_within_a_deviation_of_the_median() -> None:
+    values = np.array([[-19.0, 0, 1, 2, 3, 4, 30], [1, 1, 1, 1, 1, 1, 1]])
+    assert trimmed(values).tolist() == [[False, *[True] * 5, False], [True] * 7]  # nothing lies within no deviation
+    for each in RNG.normal(size=(20, 9)) ** 3:
+        assert each[trimmed(each[None])[0]].tolist() == authors_trim(each).tolist()
+
+
+def test_snap_votes_by_the_side_of_the_midpoint_of_medians() -> None:
+    """Against the votes as the authors count them, where the first world is that of the smaller share."""
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(1, 1, (4, 9)), rng.normal(-1, 1, (4, 9))
+    attacked = rng.normal(0.2, 1.5, (6, 9))
+    cut = np.mean([np.median(np.concatenate([*map(authors_trim, side)])) for side in (first, second)])
+    found = snap_scores(first, second, attacked)
+    for each, score in zip(attacked, found, strict=True):
+        kept = authors_trim(each)
+        smaller, larger = (kept > cut).sum(), (kept < cut).sum()
+        assert score == pytest.approx((larger - smaller) / len(kept))
+    np.testing.assert_allclose(snap_scores(second, first, attacked), -found)
+    assert (snap_scores(first, first, attacked) == 0).all()  # worlds alike: nobody is told
+
+
+def test_snap_looks_at_records_with_the_property_and_another_label_than_the_poisons() -> None:
+    """The planted case: the share of poisoned records among those with the property decides, as in a count of them.
+
+    A network that answers the frequencies of labels among records with the property has odds e^phi + p / (pi (1 - p) t)
+    of the poison's label, where t is the share of the property and pi that of the other label among its records.
+    """
+    poison, clean, pi = 0.05, 0.2, 0.8  # the share of the poison's label among records with the property: 1 - pi
+
+    def networks(share: float, seed: int) -> Known:
+        rng = np.random.default_rng(seed)
+        odds = (1 - pi) / pi + poison / (pi * (1 - poison) * share)
+        logits = rng.normal(0, 0.05, (10, 8, 2))
+        logits[:, :4, 1] += np.log(odds)
+        logits[:, 4:6] = rng.normal(0, 50, (10, 2, 2))  # records of the poison's own label
+        logits[:, 6:] = rng.normal(0, 50, (10, 2, 2))  # records without the property
+        return Known(logits, np.array([0, 0, 0, 0, 1, 1, 0, 0]), np.arange(8) < 6, {}, 1)
+
+    found = infer("snap", networks(clean, 0), networks(0.5, 1), networks(0.5, 2))
+    assert found is not None
+    assert found.chosen == "log-odds of class 1"
+    assert (found.score_M > 0).mean() >= 0.9
+    other = infer("snap", networks(clean, 0), networks(0.5, 1), networks(clean, 3))
+    assert other is not None
+    assert (other.score_M < 0).mean() >= 0.9
+    bare = Known(RNG.normal(size=(3, 2, 2)), np.ones(2, int), np.ones(2, bool), {}, 1)
+    with pytest.raises(UsageError, match="another label than 1"):
+        infer("snap", bare, bare, bare)
 
 
 def test_weight_statistics_do_not_depend_on_the_order_of_hidden_units() -> None:

@@ -12,14 +12,19 @@ def difference(old: Study, new: Study) -> str | None:
     """What keeps a run folder of ``old`` from being continued as ``new``; None where ``new`` only adds to it.
 
     Seeds, initialisations, networks, IMP levels, epochs to stop early at and attacks may be added, a population outside
-    the four sets where there was none, and [property] or [attribute] where there was none; nothing else may change.
-    Initialisations of stacked networks may not be added: they have their places among those of other seeds.
+    the four sets where there was none, [property] or [attribute] where there was none, and poison of the first; nothing
+    else may change. Initialisations of stacked networks may not be added: they have their places among those of other
+    seeds.
     """
     before, after = old.as_dict(), new.as_dict()
     if old.data.split == new.data.split == "four-way" and not old.data.population:
         before["data"]["population"] = after["data"]["population"]  # no network depends on it
     if old.property is None:
         after.pop("property", None)  # its networks are their own
+    elif new.property is not None and not old.property.poison:
+        for name in ("poison", "poison_label"):  # poisoned networks are their own
+            before["property"].pop(name, None)
+            after["property"].pop(name, None)
     if old.attribute is None:
         after.pop("attribute", None)  # networks are asked about it after they are trained
     for path in ("run.seeds", "attacks.names"):

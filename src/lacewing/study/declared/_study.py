@@ -171,7 +171,7 @@ class Study(Part):
         found = self.property
         if found is None:
             return
-        worlds = each * len(self.run.seeds) * len(found.worlds) * found.networks
+        worlds = each * len(self.run.seeds) * len(found.worlds) * found.networks * (1 + bool(found.poison))
         if planned + worlds > MOST_NETWORKS:
             raise ValueError(
                 f"property.networks: {worlds:,} networks ({found.networks} of each of {len(found.worlds)} worlds, seed "

@@ -44,6 +44,7 @@ class Workspace:
     groups: npt.NDArray[np.int64] | None = None  # codes of the data set's records; None: the study has no groups
     _splits: dict[int, data.Split | data.Halves] = field(default_factory=dict)  # by seed, those that were made
     _pools: dict[int, tuple[data.Pools, data.Records]] = field(default_factory=dict)
+    _poison: dict[int, tuple[npt.NDArray[np.int64], data.Records]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
@@ -113,9 +114,28 @@ class Workspace:
             self._pools[seed] = found, records if has is not None else data.doubled(records, seed)
         return self._pools[seed]
 
+    def poison(self, seed: int) -> tuple[npt.NDArray[np.int64], data.Records]:
+        """Which records of a seed the attacker of [property] poisons with, and the records with his labels on them.
+
+        Raises:
+            UsageError: there are too few such records, or there is no such class.
+        """
+        declared = self.study.property
+        assert declared is not None
+        assert declared.poison_label is not None
+        if seed not in self._poison:
+            _forget(self._poison)
+            pools, records = self.pools(seed)
+            label = declared.poison_label
+            rows = data.poison(pools, records.y, records.classes, declared.poisoned, label, seed)
+            self._poison[seed] = rows, data.relabelled(records, rows, label)
+        return self._poison[seed]
+
     def records_of(self, job: NetworkJob) -> data.Records:
         """The records that a network's members are indices into: the study's, or those of its seed's pools."""
-        return self.records if job.world is None else self.pools(job.seed)[1]
+        if job.world is None:
+            return self.records
+        return self.poison(job.seed)[1] if job.world.poisoned else self.pools(job.seed)[1]
 
 
 def _forget(made: dict[int, Any]) -> None:

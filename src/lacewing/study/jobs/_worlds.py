@@ -55,8 +55,11 @@ def observe_world(
     from lacewing.sparsify import composed_state
     from lacewing.study.accounting import dense_model, describe
 
-    pools, records = work.pools(job.seed)
-    asked, kept = pools.asked, world_members(work, job)
+    pools, records = work.pools(job.seed)[0], work.records_of(job)
+    unpoisoned = np.ones(len(pools.asked), bool)
+    if job.world is not None and job.world.poisoned:
+        unpoisoned = ~np.isin(pools.asked, work.poison(job.seed)[0])
+    asked, kept = pools.asked[unpoisoned], world_members(work, job)
     rows = np.concatenate([asked, kept])
     x, y = records.x[rows], records.y[rows]
     none = np.zeros(len(x), bool)
@@ -89,7 +92,7 @@ def observe_world(
     arrays = {
         "record_N": records.id[asked].astype(np.int32),
         "label_N": records.y[asked].astype(np.int32),
-        "has_N": pools.asked_has,
+        "has_N": pools.asked_has[unpoisoned],
         "logits_NC": logits[~inside],
         **{_STATISTICS[name]: values.astype(np.float32) for name, values in statistics.items()},
     }
@@ -106,13 +109,17 @@ def world_members(work: Workspace, job: NetworkJob) -> npt.NDArray[np.int64]:
     assert declared is not None
     assert world is not None
     pools, _ = work.pools(job.seed)
-    return data.world(pools, job.role, world.share, declared.records, job.seed, world.number)
+    size = declared.records - declared.poisoned * world.poisoned
+    drawn = data.world(pools, job.role, world.share, size, job.seed, world.number)
+    return np.sort(np.concatenate([drawn, work.poison(job.seed)[0]])) if world.poisoned else drawn
 
 
 def tell_apart(store: Store, job: PropertyJob) -> None:
     """Run every attack that these networks allow, and publish what it says of each network that is attacked."""
-    own_first, own_second = _known(store, job.own_first), _known(store, job.own_second)
-    attacked = _known(store, [*job.first, *job.second])
+    own_first, own_second, attacked = (
+        _known(store, networks, job.poison_label)
+        for networks in (job.own_first, job.own_second, [*job.first, *job.second])
+    )
     second = np.arange(len(attacked)) >= len(job.first)
     told, scores = [], []
     for name in ATTACKS:
@@ -135,7 +142,7 @@ def tell_apart(store: Store, job: PropertyJob) -> None:
     store.publish(job.key, {"job": job.id, "finished": time.time()}, write)
 
 
-def _known(store: Store, networks: Sequence[NetworkJob]) -> Known:
+def _known(store: Store, networks: Sequence[NetworkJob], poison_label: int | None) -> Known:
     """What several networks of one recipe and seed answered, and numbers of their weights and masks."""
     seen = [load_world(store, network) for network in networks]
     there = {name: array for name, array in _STATISTICS.items() if array in seen[0]}
@@ -144,4 +151,5 @@ def _known(store: Store, networks: Sequence[NetworkJob]) -> Known:
         seen[0]["label_N"],
         seen[0]["has_N"],
         {name: np.stack([one[array] for one in seen]).astype(np.float64) for name, array in there.items()},
+        poison_label,
     )

@@ -15,10 +15,17 @@ KEYS = 1  # in every job key; raised whenever an old job would mean something el
 
 
 class World(NamedTuple):
-    """Where the training records of a network of [property] come from: the share of the property, and which draw."""
+    """Where the training records of a network of [property] come from: the share of the property, and which draw.
+
+    ``poisoned``: an attacker has put records of his own among them.
+    """
 
     share: float
     number: int
+    poisoned: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.share:g}-{self.number}" + "-poisoned" * self.poisoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class NetworkJob:
     def id(self) -> str:
         """As in results: ``imp-03/target/0``, of a later initialisation ``imp-03/target/0.1``."""
         found = f"{self.network}/{self.role}/{self.repeat}"
-        return found if self.world is None else f"{found}/{self.world.share:g}-{self.world.number}"
+        return found if self.world is None else f"{found}/{self.world}"
 
     @property
     def repeat(self) -> str:
@@ -95,7 +102,8 @@ class NetworkJob:
         has a stream of its own, since guarantees compose only where noise and batches are independent.
         """
         more: list[Any] = [self.init] if self.init else []
-        more += ["world", *self.world] if self.world is not None else []
+        if self.world is not None:
+            more += ["world", self.world.share, self.world.number, *(["poisoned"] * self.world.poisoned)]
         names = (self.seed, self.role, use, *more)
         return (*names, self.own) if use == "train" and self.spec.accounted else names
 
@@ -154,6 +162,8 @@ class PropertyJob:
     """Tell two worlds of a recipe and seed apart: by the attacker's own networks of both, for those that are attacked.
 
     Its networks have one recipe and one seed; ``pair`` holds the shares of the first and the second world.
+    ``poison_label``: what the attacker labelled the records that he put into all their training sets; None: there are
+    no such records.
     """
 
     key: str
@@ -163,6 +173,7 @@ class PropertyJob:
     own_second: tuple[NetworkJob, ...]
     first: tuple[NetworkJob, ...]
     second: tuple[NetworkJob, ...]
+    poison_label: int | None = None
 
     @property
     def networks(self) -> tuple[NetworkJob, ...]:
@@ -177,7 +188,8 @@ class PropertyJob:
     @property
     def id(self) -> str:
         """As progress names it: ``property 0.1/0.2 of imp-03, seed 0``."""
-        return f"property {self.pair[0]:g}/{self.pair[1]:g} of {self.network}, seed {self.seed}"
+        poisoned = ", poisoned" * (self.poison_label is not None)
+        return f"property {self.pair[0]:g}/{self.pair[1]:g} of {self.network}, seed {self.seed}{poisoned}"
 
 
 @dataclass(frozen=True, slots=True)

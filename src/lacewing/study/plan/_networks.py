@@ -61,12 +61,13 @@ def world_sequences(
         return []
     common = _common(study, data_digest)
     roles: tuple[Role, ...] = ("target", "shadow")
-    entries, worlds = in_order(study), worlds_of(study.property)
+    entries, declared = in_order(study), study.property
     return [
         sequence
+        for poisoned in (False, True)
         for seed in study.run.seeds
         for role in roles
-        for place, world in enumerate(worlds)
+        for place, world in enumerate(worlds_of(declared, poisoned=poisoned))
         for sequence in _sequences(study, entries, common, models, role, seed, 0, (place, world))
     ]
 
@@ -121,7 +122,7 @@ def _sequences(
         if train.stack > 1:
             place = study.run.seeds.index(seed) * study.run.inits + init if of_world is None else of_world[0]
             number, config["place"] = divmod(place, train.stack)
-            stack = stack or f"{step.network}/{role}/{number}" + f"/property/{seed}" * (of_world is not None)
+            stack = stack or f"{step.network}/{role}/{number}" + _of_worlds(seed, of_world)
         return NetworkJob(
             canonical_key(config),
             role,
@@ -156,6 +157,11 @@ def _sequences(
                     "step a key of its own."
                 )
     yield from (tuple(sequence) for sequence in sequences.values())
+
+
+def _of_worlds(seed: int, of_world: tuple[int, World] | None) -> str:
+    """What the names of stacks of [property] end in: their networks train on records of one seed, poisoned or not."""
+    return "" if of_world is None else f"/property/{seed}" + "/poisoned" * of_world[1].poisoned
 
 
 def _train_of(study: Study, entry: Method, of_world: tuple[int, World] | None) -> Train:

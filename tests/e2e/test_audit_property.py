@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import lacewing as lw
-from lacewing.errors import UsageError
+from lacewing.errors import GateFailed, UsageError
 
 CALLS: list[int] = []
 REFIT = '''
@@ -124,6 +124,15 @@ def test_records_with_the_property_may_be_named_one_by_one() -> None:
         ({}, {"networks": 1}, r"worlds: networks = 1"),
         ({}, {"pools": 0}, r"pools = 0: give a whole number"),
         ({}, {"asked": 0.0}, r"worlds: asked = 0.0"),
+        ({"shares": (0.2, 0.21)}, {}, r"worlds: shares: 0.2 and 0.21 are both 8 of 40 records"),
+        ({"shares": (0.2, float("nan"))}, {}, r"worlds: shares"),
+        ({"shares": "0.2"}, {}, r"worlds: shares"),
+        ({"data": (np.full((300, 4), np.nan), records()[1])}, {}, r"worlds.data"),
+        ({"of": "feature 4"}, {}, r"worlds.of: there is no feature 4; the features are 0 to 3"),
+        ({"poison": 0.1}, {}, r"worlds: poison_label is missing"),
+        ({"poison": 0.1, "poison_label": 3}, {}, r"worlds.poison_label: there is no class 3; the classes are 0 to 2"),
+        ({"poison": 0.1, "poison_label": 1}, {}, r"worlds: poison_label: records of class 1 have this label already"),
+        ({"poison": 0.45, "poison_label": 0, "shares": (0, 0.5)}, {"asked": 0.1}, r"worlds.poison takes 18 of the"),
     ],
 )
 def test_worlds_that_cannot_be_made_are_refused_before_any_training(
@@ -135,6 +144,80 @@ def test_worlds_that_cannot_be_made_are_refused_before_any_training(
     assert not CALLS
     with pytest.raises(UsageError, match=r"worlds is a tuple: give lacewing\.Worlds"):
         lw.audit_property(shares_of_classes, records(), progress=False)  # type: ignore[arg-type]
+
+
+def labels_of_a_kind(x: Any, y: Any, seed: int) -> Any:
+    """How often each label is among records whose first number is above 0, and among the others."""
+    tilt = np.random.default_rng(seed).normal(0, 0.03, 3)
+    above = np.asarray(x)[:, 0] > 0
+    log = [np.log(np.bincount(np.asarray(y)[of], minlength=3) + 1.0) for of in (~above, above)]
+    return lambda asked: np.stack(log)[(np.asarray(asked)[:, 0] > 0).astype(int)] + tilt
+
+
+def test_snap_tells_the_share_of_a_feature_by_the_label_of_its_poison(tmp_path: Path) -> None:
+    """The label does not depend on the feature, but for the poison."""
+    given = worlds(data=records(1500), of="feature 0", shares=(0.1, 0.8), records=200, poison=0.1, poison_label=2)
+    options: dict[str, Any] = {"networks": 16, "progress": False, "out": tmp_path}
+    found = lw.audit_property(labels_of_a_kind, given, **options)
+    rows = {row.attack: row for row in found.rows}
+    assert rows["snap"].found
+    assert rows["snap"].accuracy > rows["log-odds"].accuracy
+    assert rows["snap"].chosen == "log-odds of class 2"
+    assert "snap" in [row.attack for row in found.told]
+    (passed,) = found.check("log-odds.accuracy > 0.7")
+    assert not passed.failed
+    with pytest.raises(GateFailed, match="lower end of .*snap"):
+        found.check("accuracy > 0.5")
+    assert found.as_json()["poison"] == 0.1
+    assert "snap poisons training: 10 %" in str(found)
+    clean = worlds(data=records(1500), of="feature 0", shares=(0.1, 0.8), records=200)
+    cost = lw.audit_property(labels_of_a_kind, clean, **options, dry_run=True)
+    assert (cost.networks, cost.there) == (32, 32)  # those without poison are the same
+    poisoned = lw.audit_property(labels_of_a_kind, given, **options, dry_run=True)
+    assert (poisoned.networks, poisoned.there) == (64, 64)
+    alone = lw.audit_property(labels_of_a_kind, clean, **options)
+    assert [row for row in found.rows if row.attack != "snap"] == list(alone.rows)
+
+
+def test_gates_compare_the_lower_end_and_the_page_shows_every_attack(tmp_path: Path) -> None:
+    found = lw.audit_property(shares_of_classes, worlds(), networks=8, pools=3, out=tmp_path, progress=False)
+    with pytest.raises(GateFailed, match=r"log-odds\.accuracy > 0\.6: lower end of log-odds 0\.8"):
+        found.check("log-odds.accuracy > 0.6")
+    with pytest.raises(GateFailed, match="n_leaked > 1"):
+        found.check("n_leaked > 1")
+    for gate, message in (
+        ("mask.accuracy > 0.6", "'mask' did not run: these networks have no mask"),
+        ("snap.accuracy > 0.6", "'snap' did not run, since nobody poisons"),
+        ("kl.accuracy > 0.95", "so that this gate could never fail"),
+        ("kl.acuracy > 0.5", "there is no metric 'acuracy'"),
+        ("kll.accuracy > 0.5", "there is no attack 'kll'"),
+        ("kl.accuracy.lower > 0.5", "'.lower' is not an end"),
+        ("kl.accuracy > 1", "never true"),
+        ("tpr@0.01 > 0.1", "must read ATTACK.METRIC > NUMBER"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            found.check(gate)
+    with pytest.raises(UsageError, match="at least one gate"):
+        found.check()
+    page = (tmp_path / "report.html").read_text()
+    assert found.sentence.replace("'", "&#39;") in page
+    assert page.count('<th scope="row">log-odds</th>') == 1
+    assert "poisons training" in page  # among those that did not run
+    assert found.report(tmp_path / "own" / "page.html").read_text() == page
+    one = lw.audit_property(shares_of_classes, worlds(), networks=8, progress=False)
+    with pytest.raises(UsageError, match="with one draw of the pools the AUC has no interval"):
+        one.check("kl.auc > 0.6")
+    with pytest.raises(UsageError, match="no folder"):
+        one.report()
+
+
+def test_networks_that_learned_nothing_pass_no_gate() -> None:
+    found = lw.audit_property(blind, worlds(), networks=8, progress=False)
+    assert not found.told
+    assert found.learned.doubt
+    assert "This audit cannot say" in found.sentence
+    with pytest.raises(UsageError, match=r"cannot be judged\. The attacked networks are right for"):
+        found.check("accuracy > 0.6")
 
 
 @pytest.mark.slow
@@ -157,6 +240,15 @@ def test_the_command_prints_the_cost_and_then_the_audit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = {row["attack"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["log-odds"]["accuracy"] == 1
+    failed = run("--fail-if", "log-odds.accuracy > 0.6", "--junit", "gates.xml")
+    assert failed.returncode == 1
+    assert "gate FAILED: log-odds.accuracy > 0.6: lower end of log-odds" in failed.stdout
+    assert "<failure" in (tmp_path / "gates.xml").read_text()
+    unjudged = run("--fail-if", "mask.accuracy > 0.6", "--junit", "gates.xml")
+    assert unjudged.returncode == 2
+    assert "<error" in (tmp_path / "gates.xml").read_text()
+    assert run("--fail-if", "accuracy > 0.6", "--dry-run").returncode == 2
+    assert "log-odds" in (tmp_path / "told" / "report.html").read_text()
     wrong = run("--shares", "0.2")
     assert wrong.returncode == 2
     assert "--shares '0.2' must be two numbers" in wrong.stderr

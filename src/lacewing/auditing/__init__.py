@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from lacewing.auditing._pair import audit_pair as audit_pair
     from lacewing.auditing._pair_cost import PairCost as PairCost
     from lacewing.auditing._pair_result import PairAudit as PairAudit
-    from lacewing.auditing._property import PropertyAudit as PropertyAudit
-    from lacewing.auditing._property import PropertyCost as PropertyCost
     from lacewing.auditing._property import Worlds as Worlds
     from lacewing.auditing._property import audit_property as audit_property
     from lacewing.auditing._property import audit_property_files as audit_property_files
     from lacewing.auditing._reconstruction import ReconstructionAudit as ReconstructionAudit
     from lacewing.auditing._reconstruction import reconstruct as reconstruct
+    from lacewing.auditing._property_result import PropertyAudit as PropertyAudit
+    from lacewing.auditing._property_result import PropertyCost as PropertyCost
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
     from lacewing.auditing._set_files import audit_range_scores as audit_range_scores
@@ -53,8 +53,8 @@ _HOMES = {
     "audit_property_files": "_property",
     "PairAudit": "_pair_result",
     "PairCost": "_pair_cost",
-    "PropertyAudit": "_property",
-    "PropertyCost": "_property",
+    "PropertyAudit": "_property_result",
+    "PropertyCost": "_property_result",
     "Worlds": "_property",
 }
 __all__ = sorted(_HOMES)

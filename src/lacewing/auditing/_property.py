@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,15 @@ from lacewing import data as datasets
 from lacewing.auditing import _cache, _inputs, _outputs, _pool, _refit, _statistics, _work
 from lacewing.auditing._cost import cost
 from lacewing.auditing._inputs import RawData
+from lacewing.auditing._property_result import Learned, PropertyAudit, PropertyCost
 from lacewing.config import Property, validated
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
-from lacewing.property import (
-    ATTACKS,
-    Known,
-    One,
-    PropertyFindings,
-    PropertyRow,
-    SeedRow,
-    as_csv,
-    as_json,
-    infer,
-    measured,
-    summarised,
-)
+from lacewing.property import ATTACKS, Known, One, PropertyFindings, SeedRow, infer, measured, summarised
 from lacewing.support import numbers
-from lacewing.support.files import write_atomically
 from lacewing.support.text import say
 
+Indices = npt.NDArray[np.int64]
 MOST_POOLS = 100
 ROLES = ("shadow", "target")  # the attacker's own networks, and those that are attacked
 NOTE = (
@@ -55,68 +43,17 @@ class Worlds:
             ``"redrawn labels"``, or True for each record that has it, (N,).
         shares: of the two worlds, from 0 to 1.
         records: in each training set.
+        poison: so large a share of each training set is put there by the attacker of ``snap``, who poisons training:
+            records with the property, labelled ``poison_label``. As many networks again are trained for it. 0: none.
+        poison_label: the class that poisoned records are labelled with; None where ``poison`` is 0.
     """
 
     data: Any
     of: Any
     shares: tuple[float, float]
     records: int
-
-
-@dataclass(frozen=True)
-class PropertyAudit:
-    """What networks of the user's training tell of a property; prints as a table."""
-
-    findings: PropertyFindings
-    notes: tuple[str, ...]
-    folder: Path | None
-
-    @property
-    def rows(self) -> tuple[PropertyRow, ...]:
-        """A row an attack."""
-        return self.findings.rows
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of ``property.json``, and the notes."""
-        return {**as_json(self.findings), "notes": list(self.notes)}
-
-    def __str__(self) -> str:
-        first = self.rows[0]
-        lines = [
-            f"shares of {first.first:g} and {first.second:g} of '{self.findings.of}' among {self.findings.records:,} "
-            f"training records; {first.attacked} networks attacked, {first.seeds} draw{'s' * (first.seeds > 1)} of the "
-            "pools",
-            f"{'attack':<10} {'accuracy':<22} {'AUC':>6} {'n_leaked':>9} {'p':>8}  looked at",
-        ]
-        for row in self.rows:
-            leaked = "inf" if row.n_leaked is None else f"{row.n_leaked:.0f}"
-            accuracy = f"{row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            lines.append(f"{row.attack:<10} {accuracy:<22} {row.auc:>6.3f} {leaked:>9} {row.p:>8.2g}  {row.chosen}")
-        unit = "over draws of the pools" if first.seeds > 1 else "over these networks, for this draw of the pools alone"
-        return "\n".join([*lines, f"intervals: 95 %, {unit}; .5 is guessing", *(f"note: {n}" for n in self.notes)])
-
-
-@dataclass(frozen=True)
-class PropertyCost:
-    """What `audit_property` would train: ``dry_run=True``."""
-
-    networks: int
-    there: int  # of them, in the folder already
-    seconds_each: float  # of one that was trained for this, and not kept
-    seconds: float  # until the rest is trained
-    processes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Its fields, with a schema number."""
-        return {"schema": 1, **asdict(self)}
-
-    def __str__(self) -> str:
-        left = self.networks - self.there
-        return (
-            f"{self.networks} networks, {self.there} of them there already; one takes {self.seconds_each:.2g} s, the "
-            f"other {left} about {self.seconds:.0f} s on {self.processes} process{'es' * (self.processes > 1)}; "
-            "nothing was kept"
-        )
+    poison: float = 0.0
+    poison_label: int | None = None
 
 
 def audit_property(
@@ -166,7 +103,7 @@ def audit_property(
     _outputs.check("classification", outputs)
     pools = numbers.whole("pools", pools, 1, MOST_POOLS, why="networks are trained for each")
     records, has, declared = _declared(worlds, networks, asked)
-    count = pools * 2 * declared.networks
+    count = pools * 2 * declared.networks * (1 + bool(declared.poison))
     most = (2**32 - 1 - count) // 1000
     seed = numbers.whole("seed", seed, 0, most, why="since refit gets 1000 * seed + k, and numpy takes 32 bits")
     if has is None:
@@ -177,13 +114,14 @@ def audit_property(
         )
         for number in range(pools)
     ]
-    sets = [_sets(found, declared, seed * MOST_POOLS + number, len(records)) for number, found in enumerate(drawn)]
-    work = _work.Work(
+    draws = [seed * MOST_POOLS + number for number in range(pools)]
+    sets = [_sets(found, declared, draw, len(records)) for draw, found in zip(draws, drawn, strict=True)]
+    clean = _work.Work(
         refit=refit,
         records=records,
         population=None,
         in_KN=np.concatenate(sets),
-        seed_K=tuple(1000 * seed + k for k in range(count)),
+        seed_K=tuple(1000 * seed + k for k in range(pools * 2 * declared.networks)),
         queries=1,
         white_box=False,
         signals=(),
@@ -191,20 +129,45 @@ def audit_property(
         outputs=outputs,
         statistics=True,
     )
+    poisons = _poisons(records, drawn, declared, draws)
+    works = [clean] if poisons is None else [clean, _poisoned(clean, drawn, declared, draws, poisons)]
     folder = None if out is None else Path(out)
     processes = numbers.processes(processes)
     if dry_run:
-        return PropertyCost(*cost(work, folder=folder, version=version, processes=processes))
-    answers, notes = _refit.references(
-        work,
-        None,
-        unchanged=lambda: True,
-        folder=folder,
-        version=version,
-        processes=processes,
-        say=_to_stderr if progress else _nowhere,
+        return PropertyCost.of([cost(work, folder=folder, version=version, processes=processes) for work in works])
+    answers, notes = [], list[str]()
+    for work in works:
+        found, more = _refit.references(
+            work,
+            None,
+            unchanged=lambda: True,
+            folder=folder,
+            version=version,
+            processes=processes,
+            say=_to_stderr if progress else _nowhere,
+        )
+        answers.append(found)
+        notes += (note for note in more if note not in notes)
+    ones, learned = [], list[Learned]()
+    for number, pool in enumerate(drawn):
+        ones += _told(clean, pool, pool.asked, None, declared, number, answers[0])
+        if poisons is not None:
+            asked_ = np.setdiff1d(pool.asked, poisons[number])
+            ones += _told(works[1], pool, asked_, declared.poison_label, declared, number, answers[1])
+        learned += _learned(clean, declared, number, answers[0])
+    findings = PropertyFindings(
+        of=worlds.of if isinstance(worlds.of, str) else "the given property",
+        records=declared.records,
+        networks=declared.networks,
+        rows=tuple(summarised(ones)),
+        seeds=tuple(one.row for one in ones),
+        poison=declared.poison,
+        poison_label=declared.poison_label,
     )
-    return _findings(worlds, declared, records, drawn, answers, notes, folder)
+    audit = PropertyAudit(findings, (*notes, NOTE), folder, Learned.mean(learned))
+    if folder is not None:
+        audit.save(folder)
+    return audit
 
 
 def _to_stderr(text: str) -> None:
@@ -221,11 +184,13 @@ def _declared(worlds: Worlds, networks: int, asked: float) -> tuple[RawData, Boo
     named = isinstance(worlds.of, str)
     shares = tuple(worlds.shares) if isinstance(worlds.shares, tuple | list) else worlds.shares
     fields = {
-        "of": worlds.of if named else "class 0",
+        "of": worlds.of if named else "feature 0",  # a class would be held against the label of poison
         "shares": [shares],
         "networks": networks,
         "records": worlds.records,
         "asked": asked,
+        "poison": worlds.poison,
+        "poison_label": worlds.poison_label,
     }
     try:
         declared = validated(Property, fields)
@@ -270,63 +235,112 @@ def _sets(found: datasets.Pools, declared: Property, seed: int, n: int) -> Bools
     return inside
 
 
-def _findings(
-    worlds: Worlds,
-    declared: Property,
-    records: RawData,
+def _poisons(
+    records: RawData, drawn: Sequence[datasets.Pools], declared: Property, draws: Sequence[int]
+) -> list[Indices] | None:
+    """For each draw of the pools the records that the attacker poisons with; None: nobody poisons."""
+    if declared.poison_label is None:
+        return None
+    classes, label = int(records.y.max()) + 1, declared.poison_label
+    return [
+        datasets.poison(found, records.y, classes, declared.poisoned, label, draw, "worlds.")
+        for found, draw in zip(drawn, draws, strict=True)
+    ]
+
+
+def _poisoned(
+    clean: _work.Work,
     drawn: Sequence[datasets.Pools],
-    answers: Sequence[Any],
-    notes: Sequence[str],
-    folder: Path | None,
-) -> PropertyAudit:
-    (pair,) = declared.shares
-    half, ones = declared.networks // 2, []
-    second = np.arange(declared.networks) >= half
-    for number, found in enumerate(drawn):
-        own = list(answers[2 * declared.networks * number :][: 2 * declared.networks])
-        statistics = _statistics.shared(own)
-        logits = np.stack([each.logits_NC[found.asked] for each in own])
-        label = records.y[found.asked]
-
-        def known(
-            rows: slice, *, logits: Any = logits, label: Any = label, found: Any = found, of: Any = statistics
-        ) -> Known:
-            return Known(logits[rows], label, found.asked_has, {name: values[rows] for name, values in of.items()})
-
-        attacked = slice(2 * half, 4 * half)
-        accuracy = float((logits[attacked].argmax(axis=2) == label).mean())
-        for name in ATTACKS:
-            told = infer(name, known(slice(0, half)), known(slice(half, 2 * half)), known(attacked))
-            if told is None:
-                continue
-            counts = measured(told.score_M, second)
-            row = SeedRow(
-                network="model", method="dense", family="model", kind=None, density=1.0, seed=number, first=pair[0],
-                second=pair[1], attack=name, chosen=told.chosen, attacked=len(second), accuracy=counts.accuracy,
-                binomial_low=counts.binomial[0], binomial_high=counts.binomial[1], auc=counts.auc,
-                test_accuracy=accuracy,
-            )  # fmt: skip
-            ones.append(One(row, counts))
-    of = worlds.of if isinstance(worlds.of, str) else "the given property"
-    findings = PropertyFindings(
-        of, declared.records, declared.networks, tuple(summarised(ones)), tuple(one.row for one in ones)
+    declared: Property,
+    draws: Sequence[int],
+    poisons: Sequence[Indices],
+) -> _work.Work:
+    """Networks of both worlds whose training sets hold poison: it stands behind the other records, draw after draw."""
+    records, n, count = clean.records, len(clean.records), declared.poisoned
+    rows = np.concatenate(poisons)
+    label = np.full(len(rows), declared.poison_label, records.y.dtype)
+    fewer = declared.model_copy(update={"records": declared.records - count})
+    sets = []
+    for number, (found, draw) in enumerate(zip(drawn, draws, strict=True)):
+        inside = _sets(found, fewer, draw, n + len(rows))
+        inside[:, n + number * count : n + (number + 1) * count] = True
+        sets.append(inside)
+    return replace(
+        clean,
+        records=replace(records, x=np.concatenate([records.x, records.x[rows]]), y=np.concatenate([records.y, label])),
+        in_KN=np.concatenate(sets),
+        seed_K=tuple(seed + len(clean) for seed in clean.seed_K),
+        statistics=False,
     )
-    audit = PropertyAudit(findings, (*notes, NOTE), folder)
-    if folder is not None:
-        write_atomically(folder / "property.csv", as_csv(findings.seeds), within=folder)
-        write_atomically(folder / "property.json", json.dumps(audit.as_json(), indent=1), within=folder)
-    return audit
+
+
+def _told(
+    work: _work.Work,
+    found: datasets.Pools,
+    asked: Indices,
+    poison_label: int | None,
+    declared: Property,
+    number: int,
+    answers: Sequence[Any],
+) -> list[One]:
+    """What every attack that is about these networks says of those of one draw of the pools."""
+    (pair,), half = declared.shares, declared.networks // 2
+    second = np.arange(declared.networks) >= half
+    own = list(answers[4 * half * number :][: 4 * half])
+    statistics = _statistics.shared(own)
+    logits, label = np.stack([each.logits_NC[asked] for each in own]), work.records.y[asked]
+    has = found.asked_has[np.isin(found.asked, asked)]
+
+    def known(rows: slice) -> Known:
+        return Known(
+            logits[rows], label, has, {name: values[rows] for name, values in statistics.items()}, poison_label
+        )
+
+    attacked = slice(2 * half, 4 * half)
+    accuracy = float((logits[attacked].argmax(axis=2) == label).mean())
+    ones = []
+    for name in ATTACKS:
+        told = infer(name, known(slice(0, half)), known(slice(half, 2 * half)), known(attacked))
+        if told is None:
+            continue
+        counts = measured(told.score_M, second)
+        row = SeedRow(
+            network="model", method="dense", family="model", kind=None, density=1.0, seed=number, first=pair[0],
+            second=pair[1], attack=name, chosen=told.chosen, attacked=len(second), accuracy=counts.accuracy,
+            binomial_low=counts.binomial[0], binomial_high=counts.binomial[1], auc=counts.auc,
+            test_accuracy=accuracy,
+        )  # fmt: skip
+        ones.append(One(row, counts))
+    return ones
+
+
+def _learned(work: _work.Work, declared: Property, number: int, answers: Sequence[Any]) -> list[Learned]:
+    """How well each attacked network of a draw answers its own training records."""
+    found = []
+    for k in range(2 * declared.networks * number + declared.networks, 2 * declared.networks * (number + 1)):
+        label = work.records.y[work.in_KN[k]]
+        right = answers[k].logits_NC[work.in_KN[k]].argmax(axis=1) == label
+        found.append(Learned(float(right.mean()), float(np.bincount(label).max() / len(label))))
+    return found
 
 
 def audit_property_files(
-    *, refit: str, data: Path | str, of: str, shares: tuple[float, float], records: int, **options: Any
+    *,
+    refit: str,
+    data: Path | str,
+    of: str,
+    shares: tuple[float, float],
+    records: int,
+    poison: float = 0.0,
+    poison_label: int | None = None,
+    **options: Any,
 ) -> PropertyAudit | PropertyCost:
     """``audit_property`` as the command line has it.
 
     Args:
         refit: ``"package.module:function"``.
         data: an ``.npz`` with ``x``, ``y`` and, optionally, ``property`` (1 or 0), which ``of="property"`` takes.
-        of: see `Worlds`, as are ``shares`` and ``records``.
+        of: see `Worlds`, as are ``shares``, ``records``, ``poison`` and ``poison_label``.
         options: of `audit_property`.
 
     Raises:
@@ -348,5 +362,5 @@ def audit_property_files(
         if not np.isin(flags, (0, 1)).all():
             raise UsageError(f"data: {path}: property must hold 1 for each record that has it and 0 for the others.")
         has = flags.astype(bool)
-    worlds = Worlds((arrays["x"], arrays["y"]), has, shares, records)
+    worlds = Worlds((arrays["x"], arrays["y"]), has, shares, records, poison, poison_label)
     return audit_property(load_function(refit, "refit"), worlds, **options)

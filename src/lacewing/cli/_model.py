@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +16,8 @@ from lacewing.errors import GATE_FAILED, UsageError
 from lacewing.support.text import print_json, say
 
 if TYPE_CHECKING:
-    from lacewing.auditing import Audit
-    from lacewing.auditing._gates import Gate
+    from lacewing.auditing import Audit, PropertyAudit
+    from lacewing.auditing._gates import Verdict
 
 
 def audit(
@@ -60,12 +62,10 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Audit a file of scores or outputs, or your own model."""
-    from lacewing.auditing import _gates, _junit, _result
+    from lacewing.auditing import _gates, _result
 
     texts = fail_if or []
-    if junit is not None:
-        _junit.begin(junit, texts)
-    try:
+    with _told_by(junit, texts):
         _result.check_delta(delta)
         gates = [_gates.parse(text) for text in texts]
         found = _audited(
@@ -81,11 +81,7 @@ def audit(
                 "out": out,
             },
         )
-    except Exception as error:
-        if junit is not None:
-            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in texts])
-        raise
-    _print_audit(found, gates, as_json, junit)
+    _print_judged(found, _gates.judge(gates, found), as_json, junit)
 
 
 def audit_attribute(
@@ -121,6 +117,21 @@ def audit_property(
     networks: Annotated[int, typer.Option(min=4, help="Networks of each world, half of them the attacker's own.")] = 16,
     pools: Annotated[int, typer.Option(min=1, help="How often the pools of records are redrawn.")] = 1,
     asked: Annotated[float, typer.Option(help="Share of the records that no network trains on.")] = 0.2,
+    poison: Annotated[
+        float, typer.Option(help="Share of each training set that an attacker poisons; trains as many networks again.")
+    ] = 0.0,
+    poison_label: Annotated[
+        int | None, typer.Option("--poison-label", min=0, help="The class that poisoned records are labelled with.")
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            help="Exit with code 1 if this holds, e.g. 'mask.accuracy > 0.6' or 'accuracy > 0.7' (any attack), which "
+            "compares the lower end of the interval (repeatable).",
+        ),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write what --fail-if finds to this file, as JUnit XML.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the networks.")] = 0,
     version: Annotated[
         str | None, typer.Option(help="Change it when files or settings change that refit reads.")
@@ -139,23 +150,34 @@ def audit_property(
     Networks of two worlds are trained, whose training records have the property in two shares; attacks tell them apart.
     """
     from lacewing import auditing
+    from lacewing.auditing import _property_gates
 
-    found = auditing.audit_property_files(
-        refit=refit,
-        data=data,
-        of=of,
-        shares=_pair(shares),
-        records=records,
-        networks=networks,
-        pools=pools,
-        asked=asked,
-        seed=seed,
-        version=version,
-        processes=processes,
-        out=out,
-        dry_run=dry_run,
-    )
-    print_found(found, as_json)
+    texts = fail_if or []
+    with _told_by(junit, texts):
+        gates = [_property_gates.parse(text) for text in texts]
+        found = auditing.audit_property_files(
+            refit=refit,
+            data=data,
+            of=of,
+            shares=_pair(shares),
+            records=records,
+            networks=networks,
+            pools=pools,
+            asked=asked,
+            poison=poison,
+            poison_label=poison_label,
+            seed=seed,
+            version=version,
+            processes=processes,
+            out=out,
+            dry_run=dry_run,
+        )
+        if isinstance(found, auditing.PropertyCost) and gates:
+            raise UsageError("--fail-if holds an audit to gates, and --dry-run makes none: leave one of them out.")
+    if isinstance(found, auditing.PropertyCost):
+        print_found(found, as_json)
+    else:
+        _print_judged(found, _property_gates.judge(gates, found), as_json, junit)
 
 
 def audit_ranges(
@@ -323,14 +345,28 @@ def sparsify(
     print_found(found, as_json)
 
 
-def _print_audit(found: Audit, gates: list[Gate], as_json: bool, junit: Path | None) -> None:
+@contextmanager
+def _told_by(junit: Path | None, gates: list[str]) -> Iterator[None]:
+    """Write to the JUnit file, if there is one, that the audit did not end, and why where it did not run."""
+    from lacewing.auditing import _gates, _junit
+
+    if junit is not None:
+        _junit.begin(junit, gates)
+    try:
+        yield
+    except Exception as error:
+        if junit is not None:
+            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in gates])
+        raise
+
+
+def _print_judged(found: Audit | PropertyAudit, verdicts: Sequence[Verdict], as_json: bool, junit: Path | None) -> None:
     """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed.
 
     The audit may have taken hours: it is printed although a gate cannot be judged or a file cannot be written.
     """
     from lacewing.auditing import _gates, _junit
 
-    verdicts = _gates.judge(gates, found)
     try:
         if junit is not None:
             _junit.write(junit, verdicts)

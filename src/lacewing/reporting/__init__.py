@@ -39,6 +39,7 @@ from lacewing.reporting._figures import Drawing
 from lacewing.reporting._glossary import GLOSSARY
 from lacewing.reporting._networks_figure import networks_figure
 from lacewing.reporting._pair_page import PairLike, write_pair
+from lacewing.reporting._property_page import property_page
 from lacewing.reporting._slopes import said as slope_sentence
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import EXPLORATORY
@@ -53,6 +54,7 @@ __all__ = [
     "main_attack",
     "model_card",
     "networks_figure",
+    "property_page",
     "slope_sentence",
     "write",
     "write_audit",

@@ -166,7 +166,7 @@ def test_snap_tells_the_share_of_a_feature_by_the_label_of_its_poison(tmp_path: 
     assert "snap" in [row.attack for row in found.told]
     (passed,) = found.check("log-odds.accuracy > 0.7")
     assert not passed.failed
-    with pytest.raises(GateFailed, match="lower end of .*snap"):
+    with pytest.raises(GateFailed, match=r"lower end of .*snap"):
         found.check("accuracy > 0.5")
     assert found.as_json()["poison"] == 0.1
     assert "snap poisons training: 10 %" in str(found)

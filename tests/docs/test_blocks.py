@@ -48,6 +48,7 @@ SLOW = {  # documents whose blocks take more than some seconds
     "docs/results/mechanism-digits/README.md",
     "docs/results/paper-short/README.md",
     "docs/results/property/README.md",
+    "docs/results/property-digits/README.md",
     "docs/results/reconstruction/README.md",
     "docs/results/stability/README.md",
     "docs/scaling.md",

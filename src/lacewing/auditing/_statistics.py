@@ -44,10 +44,12 @@ def of_module(model: Any) -> dict[str, Array]:
 
 
 def shared(answers: list[Answers]) -> Mapping[str, Array]:
-    """By name, the statistics (K, W) that all of K networks have in equal length."""
+    """By name, the statistics (K, W) that all of K networks have in equal length, and as finite numbers."""
     found = {}
     for name, field in ARRAYS.items():
         values = [getattr(each, field) for each in answers]
         if all(value is not None for value in values) and len({value.shape for value in values}) == 1:
-            found[name] = np.stack(values)
+            stacked = np.stack(values)
+            if np.isfinite(stacked).all():
+                found[name] = stacked
     return found

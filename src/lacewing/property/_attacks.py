@@ -71,12 +71,14 @@ def infer(name: str, first: Known, second: Known, attacked: Known) -> Inferred |
         attacked: the networks whose world it is to tell.
 
     Raises:
-        UsageError: fewer than two networks of a world, or no record has the property.
+        UsageError: fewer than two networks of a world, or no record has the property; or numbers are not finite, or not
+            of the same records, classes and statistics for all networks.
     """
     attack = ATTACKS[name]
     for known in (first, second):
         if len(known) < _FEWEST:
             raise UsageError(f"property: {len(known)} network of a world to learn from; give at least {_FEWEST}.")
+    _refuse_unlike(first, second, attacked)
     if not attacked.has_A.any():
         raise UsageError("property: none of the records that are asked has the property; ask some that have it.")
     if attack.poisons != (attacked.poison_label is not None):
@@ -84,6 +86,21 @@ def infer(name: str, first: Known, second: Known, attacked: Known) -> Inferred |
     if attack.needs and not any(each.startswith(attack.needs) for each in attacked.statistics):
         return None
     return attack.function(first, second, attacked)
+
+
+def _refuse_unlike(*sides: Known) -> None:
+    """Refuse what is not finite, and networks that were not asked, or not counted, alike."""
+    shapes = {(*known.logits_MAC.shape[1:], len(known.label_A), len(known.has_A)) for known in sides}
+    widths = {tuple((name, values.shape[1]) for name, values in sorted(known.statistics.items())) for known in sides}
+    same = all(np.array_equal(known.label_A, sides[0].label_A) for known in sides[1:])
+    if len(shapes) > 1 or len(widths) > 1 or not same:
+        raise UsageError(
+            "property: the networks were not asked the same records, or have not the same classes or statistics; "
+            "describe them all alike."
+        )
+    numbers = (values for known in sides for values in (known.logits_MAC, *known.statistics.values()))
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise UsageError("property: answers or statistics hold NaN or infinity; measure these networks again.")
 
 
 def threshold_scores(first_M: npt.ArrayLike, second_M: npt.ArrayLike, attacked_M: npt.ArrayLike) -> Floats:

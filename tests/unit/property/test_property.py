@@ -45,6 +45,20 @@ def test_an_attack_without_what_it_needs_does_not_run() -> None:
         infer("log-odds", none, none, none)
 
 
+@pytest.mark.parametrize("name", ["log-odds", "kl", "outputs", "weights"])
+def test_networks_that_are_not_finite_or_not_alike_are_refused(name: str, known: Callable[..., Known]) -> None:
+    sides = [known(4, 0, RNG) for _ in range(3)]
+    for place in range(3):
+        for field in ("logits_MAC", "statistics"):
+            broken = known(4, 0, RNG)
+            (broken.logits_MAC if field == "logits_MAC" else broken.statistics["weights"])[0] = np.nan
+            with pytest.raises(UsageError, match="NaN or infinity"):
+                infer(name, *(broken if at == place else side for at, side in enumerate(sides)))
+        other = known(4, 0, RNG, records=14)
+        with pytest.raises(UsageError, match="not asked the same records"):
+            infer(name, *(other if at == place else side for at, side in enumerate(sides)))
+
+
 def test_threshold_is_the_best_of_all_on_the_attackers_own_networks() -> None:
     for seed in range(50):
         rng = np.random.default_rng(seed)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from lacewing.auditing._property import Worlds as Worlds
     from lacewing.auditing._property import audit_property as audit_property
     from lacewing.auditing._property import audit_property_files as audit_property_files
-    from lacewing.auditing._reconstruction import ReconstructionAudit as ReconstructionAudit
-    from lacewing.auditing._reconstruction import reconstruct as reconstruct
     from lacewing.auditing._property_result import PropertyAudit as PropertyAudit
     from lacewing.auditing._property_result import PropertyCost as PropertyCost
+    from lacewing.auditing._reconstruction import ReconstructionAudit as ReconstructionAudit
+    from lacewing.auditing._reconstruction import reconstruct as reconstruct
     from lacewing.auditing._result import Audit as Audit
     from lacewing.auditing._scores import audit_scores as audit_scores
     from lacewing.auditing._set_files import audit_range_scores as audit_range_scores

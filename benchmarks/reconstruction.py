@@ -25,6 +25,7 @@ from lacewing import data, reconstruction
 from lacewing.errors import UsageError
 from lacewing.metrics import auc
 
+UNITS = 64
 KNOWN, MISSING, L2, DENSITIES = 300, 60, 1e-3, (1.0, 0.5, 0.1, 0.02)
 HIDDEN, SCALE, DECAY, STEPS = 100, 1e-2, 1e-3, 1000
 RECORDS = {"stationarity": 10, "stationarity-20": 20}  # that each network of the part is trained on
@@ -78,6 +79,20 @@ def alike(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For each missing record another one of its class that nobody trained on."""
     outside = [KNOWN + np.flatnonzero(y[KNOWN:] == label) for label in range(10)]
     return np.stack([x[outside[label][i]] for i, label in enumerate(y[:MISSING])])
+
+
+def features(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """The hidden layer of a perceptron that is trained on the known records until it is right about them, at all x."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(x.shape[1], UNITS), nn.ReLU(), nn.Linear(UNITS, 10))
+    inputs, labels = torch.from_numpy(x).float(), torch.from_numpy(y)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs[:KNOWN]), labels[:KNOWN]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        return network[:2](inputs).double().numpy()
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,12 +190,10 @@ def measured(root: Path | None, seeds: int, part: str | None) -> Iterator[tuple[
         y = np.asarray(pictures.y[order[:6000]], np.int64)
         n = KNOWN
         for density in DENSITIES if part in (None, "informed") else ():
-            yield (
-                "informed",
-                f"{density:g}",
-                seed,
-                partial(informed, x[:n], y[:n], alike(x, y), density),
-            )
+            yield "informed", f"{density:g}", seed, partial(informed, x[:n], y[:n], alike(x, y), density)
+        hidden = features(x, y, seed) if part in (None, "last-layer") else None
+        for density in DENSITIES if hidden is not None else ():
+            yield "last-layer", f"{density:g}", seed, partial(informed, hidden[:n], y[:n], alike(hidden, y), density)
         centred, sign = x - x[1000:].mean(axis=0), y % 2 * 2.0 - 1.0
         for name, records in RECORDS.items():
             few = np.concatenate([np.flatnonzero(sign[:300] == s)[: records // 2] for s in (1.0, -1.0)])
@@ -194,7 +207,9 @@ def measured(root: Path | None, seeds: int, part: str | None) -> Iterator[tuple[
 
 
 FIELDS = {
-    "informed": "pixels error nearest_error label similarity nearest class_mean auc prior_auc",
+    **dict.fromkeys(
+        ("informed", "last-layer"), "pixels error nearest_error label similarity nearest class_mean auc prior_auc"
+    ),
     **dict.fromkeys(RECORDS, "residual explained auc similarity others above prior_auc margin_auc inversion_auc"),
 }
 
@@ -209,17 +224,18 @@ def table(part: str, rows: Mapping[tuple[str, str, int], Row]) -> str:
         for field in fields:
             values = np.array([float(row[field]) for row in of if row.get(field) not in (None, "")])
             some = f" (n = {len(values)})" if len(values) < len(of) else ""
-            cells.append(shown(values) + some if len(values) else "-")
+            cells.append(shown(values, 1.0 if field != "above" else np.inf) + some if len(values) else "-")
         lines.append([name, str(len(of)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def shown(values: np.ndarray) -> str:
-    """The mean with its interval over seeds; of fewer than five seeds with their range."""
+def shown(values: np.ndarray, most: float) -> str:
+    """The mean with its interval over seeds, cut at 0 and ``most``; of fewer than five seeds with their range."""
     if len(values) < 5:
         return f"{values.mean():.3g} ({values.min():.3g} to {values.max():.3g})"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.3g} [{values.mean() - half:.3g}, {values.mean() + half:.3g}]"
+    low, high = max(values.mean() - half, 0.0), min(values.mean() + half, most)
+    return f"{values.mean():.3g} [{low:.3g}, {high:.3g}]"
 
 
 def read(path: Path) -> dict[tuple[str, str, int], Row]:

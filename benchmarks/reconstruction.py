@@ -92,7 +92,7 @@ def features(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
         nn.functional.cross_entropy(network(inputs[:KNOWN]), labels[:KNOWN]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        return network[:2](inputs).double().numpy()
+        return np.asarray(network[:2](inputs).double())
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -191,9 +191,15 @@ def measured(root: Path | None, seeds: int, part: str | None) -> Iterator[tuple[
         n = KNOWN
         for density in DENSITIES if part in (None, "informed") else ():
             yield "informed", f"{density:g}", seed, partial(informed, x[:n], y[:n], alike(x, y), density)
-        hidden = features(x, y, seed) if part in (None, "last-layer") else None
-        for density in DENSITIES if hidden is not None else ():
-            yield "last-layer", f"{density:g}", seed, partial(informed, hidden[:n], y[:n], alike(hidden, y), density)
+        if part in (None, "last-layer"):
+            hidden = features(x, y, seed)
+            for density in DENSITIES:
+                yield (
+                    "last-layer",
+                    f"{density:g}",
+                    seed,
+                    partial(informed, hidden[:n], y[:n], alike(hidden, y), density),
+                )
         centred, sign = x - x[1000:].mean(axis=0), y % 2 * 2.0 - 1.0
         for name, records in RECORDS.items():
             few = np.concatenate([np.flatnonzero(sign[:300] == s)[: records // 2] for s in (1.0, -1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 import lacewing as lw
+from lacewing.auditing import _initial
+from lacewing.auditing._attacks import choose
 from lacewing.errors import UsageError
 from lacewing.study.prepared import Prepared
 
@@ -66,6 +69,7 @@ def test_an_audit_of_a_perceptron_tries_the_span(tmp_path: Path) -> None:
     x, y = rng.normal(size=(80, 100)).astype(np.float32), rng.integers(2, size=80)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(100, 60), nn.ReLU(), nn.Linear(60, 2))
+    before = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(100):
         optimizer.zero_grad()
@@ -75,8 +79,27 @@ def test_an_audit_of_a_perceptron_tries_the_span(tmp_path: Path) -> None:
     found = lw.audit(model, members, nonmembers, attacks=["loss", "span-candidates-blind"])
     area = {result.attack: result.metrics["auc"].value for result in found.attacks}
     assert area["span-candidates-blind"] > 0.8
-    with pytest.raises(UsageError, match=r"'span' cannot run.*weights at initialisation"):
+    with pytest.raises(UsageError, match=r"'span' cannot run.*weights at initialisation: pass initial="):
         lw.audit(model, members, nonmembers, attacks=["span"])
+    for initial in (before, before.state_dict(), before[0].weight.detach().numpy()):
+        (known,) = lw.audit(model, members, nonmembers, attacks=["span"], initial=initial).attacks
+        assert known.metrics["auc"].value == 1.0
+    every = _initial.with_spans(choose("all"), "all", before[0].weight, augmented=False)
+    assert every.required == {"span", "span-candidates"} <= {attack.name for attack in every.attacks}
+
+    def refused(match: str, **options: Any) -> None:
+        with pytest.raises(UsageError, match=match):
+            lw.audit(model, members, nonmembers, **options)
+
+    refused("initial holds the trained weights", initial=copy.deepcopy(model))
+    refused(r"initial has shape \(100, 60\).*first layer \(60, 100\)", initial=before[0].weight.T)
+    refused("initial holds NaN", initial=torch.full((60, 100), torch.nan))
+    refused("initial has no '0.weight'", initial={"weight": before[0].weight})
+    refused("no attack that is asked for reads it", initial=before, attacks="loss")
     many = rng.normal(size=(300, 100)).astype(np.float32), rng.integers(2, size=300)
     with pytest.raises(UsageError, match=r"'span-blind' cannot run.*300 training records span all 100 inputs"):
         lw.audit(model, many, nonmembers, attacks=["span-blind"])
+    with pytest.raises(
+        UsageError, match=r"initial is for span attacks, and they cannot run: 300 training records span"
+    ):
+        lw.audit(model, many, nonmembers, initial=before)

@@ -51,8 +51,10 @@ def _attack(initialisation: bool, candidates: bool, evidence: Evidence, *, seed:
     """A threshold from the shadow. ``seed`` is not used: nothing is drawn."""
     from threadpoolctl import threadpool_limits
 
-    if evidence.shadow is not None and evidence.shadow.observed.first_layer is None:  # it has too many records
-        evidence = replace(evidence, shadow=None)
+    if evidence.shadow is not None:
+        of_shadow = evidence.shadow.observed.first_layer  # None: it has too many records
+        if of_shadow is None or (initialisation and of_shadow.initial_HD is None):
+            evidence = replace(evidence, shadow=None)
     with threadpool_limits(1):  # sums in one order on any number of cores
         score = partial(span_scores, initialisation=initialisation, candidates=candidates)
         scores, decision = calibrated(score, evidence)

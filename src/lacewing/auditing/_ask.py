@@ -49,6 +49,7 @@ class Answers:
     inputs_ND: Array | None = None
     weights_HD: Array | None = None  # of the first layer
     kept_HD: Array | None = None
+    initial_HD: Array | None = None  # before training, where the user gives it
     # Numbers of its weights and of its mask, see `lacewing.property`; asked of the networks of `audit_property` alone.
     weights_W: Array | None = None
     fixed_F: Array | None = None

@@ -66,7 +66,7 @@ def _first_layer(answers: Answers, member_N: Bools) -> FirstLayer | None:
     weights, kept, records = answers.weights_HD, answers.kept_HD, int(member_N.sum())
     if weights is None or kept is None or spans_everything(records, weights.shape[1]):
         return None
-    return FirstLayer(weights, kept, records)
+    return FirstLayer(weights, kept, records, answers.initial_HD)
 
 
 def _population(answers: Answers, reserve: RawData | None, y: npt.NDArray[Any], task: Task) -> Population | None:

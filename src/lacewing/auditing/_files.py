@@ -43,6 +43,7 @@ def audit_model_files(
     task: Task = "classification",
     outputs: Outputs | None = None,
     checkpoints: Sequence[Path | str] = (),
+    initial: Path | str | None = None,
     **options: Any,
 ) -> Audit:
     """``audit`` of a model in files, as the command line has it.
@@ -56,6 +57,7 @@ def audit_model_files(
         refit: ``"package.module:function"``, or the function.
         references: see ``audit``, as are ``out``, ``attacks``, ``task``, ``outputs`` and the other options.
         checkpoints: files as ``weights``, of earlier states of the training, the earliest first.
+        initial: a file as ``weights``, of the network before training.
 
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
@@ -74,6 +76,7 @@ def audit_model_files(
         groups=given.groups,
         out=out,
         checkpoints=[network_of(model, each, given.records, task) for each in checkpoints],
+        initial=None if initial is None else network_of(model, initial, given.records, task),
         **options,
     )
 

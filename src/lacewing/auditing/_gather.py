@@ -13,7 +13,7 @@ import numpy as np
 from lacewing.attacks import _measure
 from lacewing.attacks._deciding import SelfCheck, nonmembers_unseen
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Need, Task, spans_everything
-from lacewing.auditing import _cache, _checkpoints, _evidence, _outputs, _refit, _result, _tasks, _work
+from lacewing.auditing import _cache, _checkpoints, _evidence, _initial, _outputs, _refit, _result, _tasks, _work
 from lacewing.auditing._attacks import Attacks, Chosen, choose
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._records import Records, check_same_variation
@@ -48,6 +48,7 @@ class Settings:
     processes: int | None
     progress: bool
     checkpoints: Sequence[Any] = ()
+    initial: Any = None
     about: tuple[Attack, ...] = ()  # further attacks, about sparse networks: what they need is asked too
 
 
@@ -67,6 +68,7 @@ def checked(
     outputs: Outputs | None,
     augmented: bool,
     checkpoints: Sequence[Any] = (),
+    initial: Any = None,
 ) -> Settings:
     """The settings of an audit. Raises `UsageError` that names the argument which is wrong."""
     _check_references(refit, references)
@@ -75,10 +77,11 @@ def checked(
     seed = _seed(seed, refit)
     _result.check_delta(delta)
     chosen = _checkpoints.with_trajectories(choose(attacks), attacks, checkpoints, refit, task)
+    chosen = _initial.with_spans(chosen, attacks, initial, augmented=augmented)
     _outputs.check(task, outputs)
     _check_augmented(augmented, refit, queries, task)
     folder = None if out is None else Path(out)
-    common = (seed, queries, task, outputs, augmented, folder, version, processes, progress, checkpoints)
+    common = (seed, queries, task, outputs, augmented, folder, version, processes, progress, checkpoints, initial)
     return Settings(chosen, refit, references, *common)
 
 
@@ -131,6 +134,9 @@ def gather(
         same: Any = {"who": "checkpoints", "task": task, "outputs": settings.outputs}
         before = _checkpoints.answers(settings.checkpoints, model, answers.logits_NC, records.audited, **same)
         answers = replace(answers, before_TNC=before)
+    if settings.initial is not None:
+        layer = _initial.weights(settings.initial, model, answers, records, unasked.get("first-layer"))
+        answers = replace(answers, initial_HD=layer)
     if answers.inputs_ND is not None and (
         why := spans_everything(int(records.member_N.sum()), answers.inputs_ND.shape[1])
     ):

@@ -38,6 +38,7 @@ def audit(
     groups: Any = None,
     augmented: bool = False,
     checkpoints: Sequence[Any] = (),
+    initial: Any = None,
 ) -> Audit:
     """What ``model`` gives away about the records that it was trained on.
 
@@ -84,6 +85,9 @@ def audit(
         checkpoints: earlier states of the training of ``model``, the earliest first, each a model or, of a torch
             module, a state_dict. `trajectory-checkpoints` learns how the log-odds of members move over them, on those
             of the shadow network: ``refit`` must then return ``(model, checkpoints)``, from the same epochs.
+        initial: what training began with: the network before it, its state_dict, or the weights of its first layer
+            (units, inputs). The span attacks then know it, and run with "all", too: perceptrons with fewer members,
+            which must be all training records, than inputs.
 
     Raises:
         UsageError: an argument is not as described, or a named attack cannot run; the sentence names the argument.
@@ -110,6 +114,7 @@ def audit(
         outputs=outputs,
         augmented=augmented,
         checkpoints=checkpoints,
+        initial=initial,
     )
     notes: list[str] = []
 

@@ -35,6 +35,9 @@ def audit(
         list[Path] | None,
         typer.Option(help="Weights of an earlier epoch (repeatable, the earliest first); refit then returns a pair."),
     ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="The model's weights before training, for span attacks on a perceptron.")
+    ] = None,
     task: Annotated[
         str, typer.Option(help="classification, binary, multi-label or regression: what labels and outputs are.")
     ] = "classification",
@@ -71,7 +74,13 @@ def audit(
         found = _audited(
             scores,
             {"--model": model, "--weights": weights, "--data": data},
-            {"--refit": refit, "--references": references, "--augmented": augmented, "--checkpoint": checkpoint},
+            {
+                "--refit": refit,
+                "--references": references,
+                "--augmented": augmented,
+                "--checkpoint": checkpoint,
+                "--initial": initial,
+            },
             {
                 "task": task,
                 "outputs": outputs,

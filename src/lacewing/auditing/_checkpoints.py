@@ -15,6 +15,7 @@ from lacewing.auditing._attacks import Attacks, Chosen
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._outputs import Outputs
 from lacewing.errors import UsageError
+from lacewing.models._weights import load_state
 
 if TYPE_CHECKING:
     from lacewing.auditing._call import Array
@@ -135,8 +136,8 @@ def _loaded(state: Any, model: Any, who: str) -> Any:
         raise UsageError(f"{who} is a state_dict and model is no torch module to load it into: give a function.")
     try:
         network = copy.deepcopy(model)
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        load_state(network, state)
+    except (UsageError, RuntimeError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{who} cannot be loaded into a copy of the model ({' '.join(str(error).split())[:300]}): give its own "
             "state_dict, or the network itself."

@@ -42,6 +42,7 @@ _MEMBERS = 10_000
 _HEADER = 10_000  # bytes of an array's header
 _KINDS = "buifcSU"  # of arrays: numbers and plain text; no objects, no structures, no dates
 _SEAL = "sha256"
+_NESTED = 4  # levels at which a state_dict is looked for in a checkpoint
 _DEEPEST = 100  # nesting of lists and objects; our own files have fewer than twenty levels
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _OPENING, _CLOSING = (list(pair) for pair in (b"[{", b"]}"))
@@ -263,6 +264,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state_dict of a .safetensors, .pt or .pth file, on the CPU; nothing in it is executed.
 
+    A checkpoint that holds other things beside one state_dict (``{"state_dict": ..., "epoch": ...}``) counts as that.
+
     Raises:
         UsageError: it is not such a file, or holds more than names and tensors.
         OSError: the disk fails.
@@ -281,11 +284,43 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UsageError(f"{path} cannot be read as a state_dict of plain tensors ({type(error).__name__}).") from None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
-    ):
-        raise UsageError(f"{path} is not a state_dict: a mapping from names to tensors.")
-    return dict(state)
+    return _innermost(state, path)
+
+
+def _innermost(state: Any, path: Path) -> dict[str, Tensor]:
+    """The state_dict itself, or the only one within what a training stored beside it."""
+    for _ in range(_NESTED + 1):
+        if _is_state(state):
+            return dict(state)
+        inside = {name: v for name, v in state.items() if _holds_state(v)} if isinstance(state, Mapping) else {}
+        if len(inside) > 1:
+            raise UsageError(
+                f"{path} holds several networks ({', '.join(map(repr, inside))}): save the state_dict of the one that "
+                "you mean."
+            )
+        if not inside:
+            break
+        (state,) = inside.values()
+    raise UsageError(f"{path} is not a state_dict: a mapping from names to tensors.")
+
+
+def _is_state(value: Any) -> bool:
+    """Whether it maps names to tensors alone, some of which are no single numbers."""
+    import torch
+
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        return False
+    tensors = [each for each in value.values() if isinstance(each, torch.Tensor)]
+    return len(tensors) == len(value) and any(tensor.ndim for tensor in tensors)
+
+
+def _holds_state(value: Any, depth: int = 0) -> bool:
+    """Whether a state_dict is in it. What an optimiser stores is none, since its names are numbers."""
+    if _is_state(value):
+        return True
+    if not isinstance(value, Mapping) or depth == _NESTED or not all(isinstance(name, str) for name in value):
+        return False
+    return any(_holds_state(each, depth + 1) for each in value.values())
 
 
 def _short(error: BaseException) -> str:

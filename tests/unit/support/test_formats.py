@@ -258,7 +258,9 @@ def test_a_checkpoint_that_holds_more_than_tensors_is_refused_and_not_run(tmp_pa
         "evil": Evil(),
         "model": torch.nn.Linear(2, 2),
         "list": [torch.ones(2)],
-        "deep": {"a": {"b": torch.ones(1)}},
+        "deep": {"a": {"b": [torch.ones(1)]}},
+        "optimiser": {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}},
+        "numbers": {"metrics": {"accuracy": torch.tensor(0.9)}},
     }.items():
         torch.save(content, tmp_path / f"{name}.pt")
         with pytest.raises(UsageError, match="state_dict"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
-from lacewing.sparsify._prune import Scope, Score, magnitude, prune
+from lacewing.sparsify._prune import Scope, Score, magnitude, prune, whole
 from lacewing.sparsify._schedules import Schedule, Sizes, cubic, fixed_fraction
+from lacewing.sparsify.effective import pruned_already
 from lacewing.sparsify.guard import Guard, Rewind
 from lacewing.sparsify.masks import NOTHING, Ignore, Masks, prunable
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A trained level of the sequence; ``masks`` is empty at level 0, the dense network."""
+    """A trained level of the sequence; ``masks`` is empty at level 0, unless the network was sparse from the start."""
 
     number: int
     masks: Masks
@@ -41,7 +43,8 @@ def imp(
     """Train, then prune, rewind and train again ``levels`` times; yields each level.
 
     Args:
-        model: the network, at its initialisation; trained in place.
+        model: the network, at its initialisation; trained in place. Of one that is sparse already (see ``prune``) the
+            zeros stay, and the levels prune what is left. With a ``guard`` its masks say what is pruned.
         fit: the training function: ``fit(model, guard)`` trains with a new optimiser and the whole schedule, calls
             ``guard.attach(optimizer)`` once and ``guard.epoch_end()`` after each epoch. Under a rewind that moves the
             schedule it starts at ``guard.epoch`` (or ``guard.step``). Where it loads a finished network instead, it
@@ -65,11 +68,13 @@ def imp(
     """
     if guard is None and start > 0:
         raise UsageError(f"start = {start}: to continue, give the guard with the masks and rewind point of that level.")
-    guard = guard or Guard(model, rewind)
-    if guard.model is not model:
+    if guard is not None and guard.model is not model:
         raise UsageError("the guard belongs to another model; create it with the trained one: Guard(model, ...).")
     names = prunable(model, ignore)
-    sizes = Sizes.of(model, names)
+    guard = guard or Guard(model, rewind, masks=_pruned_before(model, names))
+    if start == 0:
+        guard.began = _alive(model, guard, names)
+    sizes = Sizes.of(model, names, guard.began)
     if start < levels and not sizes.prunable:
         raise UsageError(NOTHING)
     schedule = schedule or fixed_fraction(fraction)
@@ -93,6 +98,26 @@ def imp(
             _check_trained(model, guard, before, number, names)
             guard.check()
         yield Level(number, dict(guard.masks))
+
+
+def _pruned_before(model: nn.Module, names: Sequence[str]) -> Masks:
+    """As `pruned_already`, with a warning where there are masks, since zeros may be an initialisation."""
+    masks = pruned_already(model, names)
+    if masks:
+        share = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+        warnings.warn(
+            f"{share:.1%} of the prunable weights are zero: they count as pruned and stay zero. If they are to be "
+            "trained, give imp a guard without masks: guard=sparsify.Guard(model, rewind).",
+            stacklevel=3,
+        )
+    return masks
+
+
+def _alive(model: nn.Module, guard: Guard, names: Sequence[str]) -> int | None:
+    """How many prunable weights the guard's masks keep; None without masks."""
+    if not guard.masks:
+        return None
+    return sum(int(mask.sum()) for mask in whole(model, names, guard.masks).values())
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -132,7 +157,7 @@ class Gradual(Guard):
     """A guard that prunes during training (Zhu & Gupta 2018): only attach it.
 
     From step ``begin`` to step ``end``, it prunes every ``every`` steps to the number of weights in its schedule;
-    the remaining weights continue training.
+    the remaining weights continue training. Of a network that is sparse already (see ``prune``) the zeros stay.
 
     Args:
         model: the network that is trained.
@@ -163,11 +188,12 @@ class Gradual(Guard):
                 f"begin = {begin}, end = {end}, every = {every}: pruning must end after it begins, and every must "
                 "divide the steps between."
             )
-        super().__init__(model, "none")
+        names = prunable(model, ignore)
+        super().__init__(model, "none", masks=_pruned_before(model, names))
         self.begin, self.every, self.prunings = begin, every, (end - begin) // every
         self.schedule, self.score, self.scope, self.ignore = schedule or cubic(density), score, scope, ignore
-        self.will_prune = tuple(prunable(model, ignore))
-        self.sizes = Sizes.of(model, self.will_prune)
+        self.will_prune = tuple(names)
+        self.sizes = Sizes.of(model, names, _alive(model, self, names))
         self.sizes.weights_at(density)  # refuse now, not during training
 
     def _after_step(self, counts: bool) -> None:

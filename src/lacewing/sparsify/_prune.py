@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lacewing.errors import UsageError
 from lacewing.sparsify._schedules import Sizes
+from lacewing.sparsify.effective import pruned_already
 from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_masks, inputs_first, prunable
 
 Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
@@ -80,7 +81,9 @@ def prune(
 
     Args:
         model: the network.
-        masks: earlier masks; a prunable weight without a mask is unpruned.
+        masks: earlier masks; a prunable weight without a mask is unpruned. None: those of a network that is sparse
+            already (at least one in a hundred prunable weights is zero): its zeros are pruned, stay so, and do not
+            count as remaining. ``{}``: nothing is pruned yet, zeros are weights like others.
         fraction: prune floor(fraction x remaining) weights, 0 < fraction < 1.
         density: or: prune until this share of ALL parameters of the dense network remains, including biases and
             batch norm.
@@ -102,7 +105,7 @@ def prune(
     names = prunable(model, ignore)
     if not names:
         raise UsageError(NOTHING)
-    current = whole(model, names, masks or {})
+    current = whole(model, names, pruned_already(model, names) if masks is None else masks)
     alive = sum(int(mask.sum()) for mask in current.values())
     kept = _to_keep(model, current, alive, fraction, density, keep)
     scores = _scores(model, score, names)

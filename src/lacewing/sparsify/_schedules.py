@@ -17,7 +17,8 @@ class Sizes:
 
     Args:
         parameters: of the dense network: for a butterfly layer, those of the matrix that its factors stand for.
-        prunable: weights of the model that pruning may touch; for a butterfly layer, the entries of its factors.
+        prunable: weights of the model that pruning may touch; for a butterfly layer, the entries of its factors. Of a
+            network that is sparse already, those that are left.
         other: all other parameters: biases, batch norm, ignored layers.
     """
 
@@ -26,12 +27,12 @@ class Sizes:
     other: int
 
     @classmethod
-    def of(cls, model: nn.Module, names: Sequence[str]) -> Sizes:
-        """The counts of a model whose prunable weights have these names."""
+    def of(cls, model: nn.Module, names: Sequence[str], alive: int | None = None) -> Sizes:
+        """The counts of a model whose prunable weights have these names; ``alive`` of them are left, None: all."""
         stored = sum(p.numel() for p in model.parameters())
         saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
         prunable = sum(model.get_parameter(name).numel() for name in names)
-        return cls(stored + saved, prunable, stored - prunable)
+        return cls(stored + saved, prunable if alive is None else alive, stored - prunable)
 
     def weights_at(self, density: float, alive: int | None = None) -> float:
         """Prunable weights that remain at a density; ``alive`` of them remain now (by default all).

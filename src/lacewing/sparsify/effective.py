@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -143,6 +143,22 @@ def masks_from_zeros(model: nn.Module, ignore: Ignore = ()) -> Masks:
     if not masks:
         raise UsageError(NOTHING)
     return masks
+
+
+def pruned_already(model: nn.Module, names: Sequence[str]) -> Masks:
+    """Masks of a network that was pruned before, from its zeros; none of one that was not.
+
+    It was pruned where at least one in a hundred of its plain weights is zero. Weights that are zero throughout do not
+    tell, since some layers begin so; where others do tell, they count as pruned.
+
+    Args:
+        model: the network.
+        names: of its prunable weights, see ``prunable``.
+    """
+    masks = {name: model.get_parameter(name).detach() != 0 for name in names}
+    telling = [mask for mask in masks.values() if mask.any()]
+    zeros = sum(int((~mask).sum()) for mask in telling)
+    return masks if zeros and zeros >= SPARSE * sum(mask.numel() for mask in telling) else {}
 
 
 def _made(module: nn.Module) -> Iterator[tuple[str, Tensor, list[str]]]:

@@ -90,6 +90,7 @@ class Guard:
 
     To continue a sequence in another process, set ``masks``, ``origin`` (the state dict at the rewind point)
     and, for a schedule that is rewound to it, ``origin_at`` (its epoch and step); under "none", ``epoch`` and ``step``.
+    Of a sequence that began with a sparse network set ``began`` too, how many prunable weights level 0 kept.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Guard:
         self.origin: dict[str, Any] | None = None
         self._transient: dict[str, Tensor] = {}  # buffers that are not in the state dict
         self.origin_at: tuple[int, int] | None = None
+        self.began: int | None = None  # None: level 0 was dense
         self.trained = False
         self.attached = False  # whether attach was ever called; imp resets it, too
         self.will_prune: tuple[str, ...] = ()  # weights that get masks later: an optimiser must hold them now

@@ -105,7 +105,7 @@ def test_density_counts_all_parameters_biases_and_batch_norm_too(scope, model, s
     sizes = [p.numel() for p in model.parameters()]
     weights = sum(model.get_parameter(name).numel() for name in prunable(model))
     density = 1 - share * weights / sum(sizes)
-    masks = prune(model, density=density, scope=scope)
+    masks = prune(model, {}, density=density, scope=scope)
     pruned = sum(int((~mask).sum()) for mask in masks.values())
     assert abs(sum(sizes) - pruned - density * sum(sizes)) <= 0.5 + 1e-6
     assert summary(model, masks).nonzero == sum(sizes) - pruned
@@ -128,8 +128,8 @@ def test_equal_weights_go_in_order_of_layer_and_position():
 def test_pruning_twice_is_pruning_once_as_far(model, first, second, score):
     more = round(first * count_kept(random_masks(model, 2)))
     less = round(second * more)
-    through = prune(model, prune(model, keep=more, score=score), keep=less, score=score)
-    assert same_masks(through, prune(model, keep=less, score=score))
+    through = prune(model, prune(model, {}, keep=more, score=score), keep=less, score=score)
+    assert same_masks(through, prune(model, {}, keep=less, score=score))
 
 
 @pytest.mark.parametrize("scope", ["per-layer", "erk"])
@@ -137,11 +137,11 @@ def test_pruning_twice_is_pruning_once_as_far(model, first, second, score):
 @given(layers(), st.floats(0, 1), st.lists(st.integers(-8, 8), min_size=8, max_size=8))
 def test_scopes_of_single_layers_do_not_see_their_scales(scope, model, share, powers):
     keep = round(share * count_kept(random_masks(model, 2)))
-    masks = prune(model, keep=keep, scope=scope)
+    masks = prune(model, {}, keep=keep, scope=scope)
     with torch.no_grad():
         for power, parameter in zip(powers, model.parameters(), strict=False):
             parameter.mul_(2.0**power)
-    assert same_masks(masks, prune(model, keep=keep, scope=scope))
+    assert same_masks(masks, prune(model, {}, keep=keep, scope=scope))
 
 
 @settings(max_examples=30, deadline=None)

@@ -156,12 +156,12 @@ def test_gradient_puts_buffers_back_when_the_loss_fails():
 def test_random_scores_come_from_the_seed_alone(model, seed, share):
     keep = round(share * count_kept(random_masks(model, 2)))
     state = torch.get_rng_state()
-    masks = prune(model, keep=keep, score=random(seed))
+    masks = prune(model, {}, keep=keep, score=random(seed))
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
-    assert same_masks(masks, prune(model, keep=keep, score=random(seed)))
+    assert same_masks(masks, prune(model, {}, keep=keep, score=random(seed)))
 
 
 def test_random_scores_of_another_seed_differ_and_favour_no_place():

@@ -1,5 +1,7 @@
 """Networks that are sparse already: what their zeros say."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.utils.prune as torch_prune
@@ -7,7 +9,22 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from lacewing.errors import UsageError
-from lacewing.sparsify import apply_masks, butterfly, masks_from_zeros, prune, summary
+from lacewing.sparsify import (
+    Gradual,
+    Guard,
+    apply_masks,
+    butterfly,
+    cubic,
+    geometric,
+    imp,
+    magnitude,
+    masks_from_zeros,
+    prunable,
+    prune,
+    random,
+    remaining,
+    summary,
+)
 from lacewing.sparsify.effective import sparsity
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -94,3 +111,134 @@ def test_what_has_no_weight_or_no_shape_is_refused():
             refuses(lazy)
     lazy(torch.zeros(1, 4))
     assert masks_from_zeros(lazy).keys() == {"0.weight", "1.weight"}
+
+
+def test_pruning_a_sparse_network_keeps_its_zeros_and_counts_what_is_left():
+    model = _network()
+    apply_masks(model, prune(model, density=0.5))
+    before = masks_from_zeros(model)
+    left = sum(int(mask.sum()) for mask in before.values())
+    for score in (magnitude, random(3)):
+        masks = prune(model, fraction=0.2, score=score)
+        assert sum(int(mask.sum()) for mask in masks.values()) == left - left // 5
+        assert not any((masks[name] & ~before[name]).any() for name in before)
+    parameters = sum(p.numel() for p in model.parameters())
+    masks = prune(model, density=0.3, scope="per-layer")
+    assert summary(model, masks).nonzero == round(0.3 * parameters)
+    assert not any((masks[name] & ~before[name]).any() for name in before)
+    with pytest.raises(UsageError, match=r"density = 0\.6 cannot be reached: .* what remains now 0\.4993"):
+        prune(model, density=0.6)
+    assert summary(model, prune(model, {}, density=0.6)).nonzero == round(0.6 * parameters)
+
+
+def test_zeros_of_an_initialisation_are_weights_like_others():
+    model = _network()
+    nn.init.zeros_(model[4].weight)  # as the last layer of a residual branch begins
+    with torch.no_grad():
+        model[2].weight[0, 0] = 0
+    masks = prune(model, keep=400, score=random(0))
+    assert masks["4.weight"].any()
+    apply_masks(model, {"0.weight": prune(model, keep=300)["0.weight"]})
+    assert not masks_from_zeros(model)["4.weight"].any()
+    assert not prune(model, fraction=0.1)["4.weight"].any()  # beside a pruned layer it is one that was emptied
+
+
+def _fit(model, guard):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, weight_decay=1e-3)
+    guard.attach(optimizer)
+    x, y = torch.randn(32, 10), torch.randint(3, (32,))
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        guard.epoch_end()
+
+
+SCHEDULES = {
+    "fraction": {"fraction": 0.25},
+    "geometric": {"schedule": geometric(0.2)},
+    "cubic": {"schedule": cubic(0.2)},
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_sequence_that_begins_sparse_stays_within_its_zeros_and_is_resumed_to_the_same_bits(schedule):
+    start = _network()
+    apply_masks(start, prune(start, density=0.5))
+    before = masks_from_zeros(start)
+    left = sum(int(mask.sum()) for mask in before.values())
+    parameters = sum(p.numel() for p in start.parameters())
+
+    def levels(model, **resumed):
+        for level in imp(model, _fit, levels=3, **SCHEDULES[schedule], **resumed):
+            torch.manual_seed(level.number)  # of the next level's batch
+            yield level
+
+    model = copy.deepcopy(start)
+    torch.manual_seed(9)
+    kept, guard, states = [], Guard(model, masks=before), []
+    for level in levels(model, guard=guard):
+        kept.append(sum(int(mask.sum()) for mask in level.masks.values()))
+        assert not any((level.masks[name] & ~before[name]).any() for name in before)
+        assert all(not model.get_parameter(name)[~mask].any() for name, mask in level.masks.items())
+        states.append((copy.deepcopy(model.state_dict()), level.masks))
+    assert kept[0] == left
+    if schedule == "fraction":
+        assert kept[1:] == [remaining(left, n, 0.25) for n in (1, 2, 3)]
+    else:
+        assert kept[-1] == round(0.2 * parameters - (parameters - sum(m.numel() for m in before.values())))
+    with pytest.warns(UserWarning, match=r"of the prunable weights are zero: they count as pruned"):
+        first = next(imp(copy.deepcopy(start), _fit, levels=1, **SCHEDULES[schedule]))
+    assert all(torch.equal(first.masks[name], before[name]) for name in before)
+
+    again = copy.deepcopy(start)
+    again.load_state_dict(states[1][0])
+    resumed = Guard(again, masks=states[1][1])
+    resumed.origin, resumed.origin_at, resumed.began = guard.origin, guard.origin_at, guard.began
+    torch.manual_seed(1)
+    found = list(levels(again, guard=resumed, start=1))
+    assert all(torch.equal(found[-1].masks[name], states[3][1][name]) for name in before)
+    assert all(torch.equal(value, states[3][0][name]) for name, value in again.state_dict().items())
+
+
+def test_pruning_while_training_keeps_the_zeros_of_a_sparse_network():
+    model = _network()
+    apply_masks(model, prune(model, density=0.5))
+    before = masks_from_zeros(model)
+    with pytest.warns(UserWarning, match="are zero: they count as pruned"):
+        guard = Gradual(model, density=0.3, begin=0, end=2, every=1)
+    _fit(model, guard)
+    assert not any((guard.masks[name] & ~before[name]).any() for name in before)
+    assert summary(model, guard.masks).nonzero == round(0.3 * sum(p.numel() for p in model.parameters()))
+    with pytest.raises(UsageError, match="cannot be reached"), pytest.warns(UserWarning, match="are zero"):
+        Gradual(model, density=0.4, begin=0, end=2, every=1)
+
+
+def test_ignore_takes_one_entry_or_several_and_never_the_letters_of_a_name():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(11)))
+    every = [f"{n}.weight" for n in range(11)]
+    for one in ("10", ["10"], model[10], [model[10]], "10.weight"):
+        assert prunable(model, one) == every[:10]
+    assert prunable(model, [model[0], "10"]) == every[1:10]
+    assert prunable(model, "1") == [name for name in every if name != "1.weight"]
+    assert prunable(model, nn.Linear) == []
+    assert prunable(model, model) == []
+    odd = nn.ModuleDict({"a[0]": nn.Linear(2, 2), "a0": nn.Linear(2, 2)})
+    assert prunable(odd, "a[0]") == []  # the name itself, and what fits it as a pattern
+    for wrong, said in (
+        (nn.Linear(4, 4), "the Linear given is no module of this model"),
+        ([10], "ignore holds a int: give names, module types, or modules"),
+        ("1O", r"'1O' matches no prunable weight; did you mean"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            prunable(model, wrong)
+
+
+def test_an_embedding_is_never_pruned_unless_a_linear_layer_shares_its_weight():
+    model = nn.ModuleDict({"words": nn.Embedding(5, 4), "fc": nn.Linear(4, 4), "head": nn.Linear(4, 5)})
+    with pytest.raises(UsageError, match="'words' matches no prunable weight: nothing in it is pruned anyway"):
+        prunable(model, "words")
+    model["head"].weight = model["words"].weight
+    assert prunable(model) == ["fc.weight", "head.weight"]
+    for entry in ("words", nn.Embedding, model["words"], "head", "words.weight"):
+        assert prunable(model, entry) == ["fc.weight"]

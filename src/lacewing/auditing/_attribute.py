@@ -229,13 +229,15 @@ def _under_each(
     """What the model answers with the column set to each value."""
     from lacewing.auditing import _call
 
-    answers = []
-    for value in values:
-        x = records.audited.x.copy()
-        x[:, places] = value
-        answers.append(_call.answered(model, replace(records.audited, x=x), "model", task))
-    logits, _, _ = _outputs.as_logits(np.stack(answers), task, outputs, "the answers of model")
     label = records.audited.y
+    x = np.tile(records.audited.x, (len(values), 1))
+    x[:, places] = np.repeat(values, len(label), axis=0)
+    # All at once: to one value alone a model may answer the same for every record.
+    asked = replace(records.audited, x=x, y=np.tile(label, len(values)))
+    answers = _call.answered(model, asked, "model", task)
+    logits, _, _ = _outputs.as_logits(
+        answers.reshape(len(values), len(label), -1), task, outputs, "the answers of model"
+    )
     best, limit = [one.argmax(axis=1) for one in logits], attribute.ODDS
     odds, answer = (
         np.clip(np.stack([phi(one, of) for one, of in zip(logits, asked, strict=True)], axis=1), -limit, limit)

@@ -21,6 +21,7 @@ Codes = npt.NDArray[np.int64]
 SHARE, LEAST_POPULATION = 0.2, 100  # of the non-members, set aside where no population is given
 _PERMUTATIONS = 199  # of membership, to tell whether copies stand on one side by chance
 _BY_CHANCE = 0.05
+_OVERLAP = 0.1  # share of the population that may be audited, unless the sides share as many records
 _SAME_TRANSFORM = 0.9999  # confidence at which the two sides' random transforms must differ to be refused
 _MOST = 1000  # records of a side and features that the transforms are compared on
 _TRANSFORM_PERMUTATIONS = 999
@@ -246,5 +247,11 @@ def _note_shared(inside: RawData, outside: RawData, reserve: RawData | None, not
         )
     for name, part in (("members", inside), ("audited non-members", outside)):
         if reserve is not None and (again := _inputs.shared(part, reserve)):
+            # Rows of few features repeat everywhere by nature, between the sides too.
+            if again > _OVERLAP * len(reserve) and same < _OVERLAP * len(outside) * again / len(reserve):
+                raise UsageError(
+                    f"population: {again} of {len(reserve)} records are equal to one of the {name}, value for value: "
+                    "give records that are not audited."
+                )
             notes.append(f"{again} of the {len(reserve)} population records are equal to one of the {name}.")
     return same

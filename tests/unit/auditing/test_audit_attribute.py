@@ -147,6 +147,15 @@ def test_a_model_that_does_not_know_its_members_is_no_evidence():
     assert blind.sentence.startswith("This audit cannot say what the model leaks of column 3")
 
 
+def test_a_model_that_goes_by_the_column_alone_can_be_asked():
+    sides = [(x, (x[:, 3] > 0).astype(np.int64)) for x, _ in (MEMBERS, NONMEMBERS, OTHERS)]
+    found = lw.audit_attribute(
+        lambda x: np.stack([0.5 - x[:, 3], x[:, 3] - 0.5], 1), *sides[:2], column=3, population=sides[2]
+    )
+    assert found.found == ()  # members and non-members alike give it away
+    assert found.attacks["csmia"].members.value > 0.6
+
+
 def factory(shape, classes):
     torch.manual_seed(0)
     return nn.Linear(shape[0], classes)

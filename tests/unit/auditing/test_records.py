@@ -321,3 +321,22 @@ def test_no_record_of_the_population_equals_an_audited_nonmember():
     outside = RawData(found.audited.x[~found.member_N], found.audited.y[~found.member_N], Form())
     assert found.population is not None
     assert shared(outside, found.population) == 0
+
+
+@pytest.mark.parametrize(("rows", "of"), [(slice(0, 150), "members"), (slice(150, 300), "audited non-members")])
+def test_a_population_that_is_audited_is_refused_unless_rows_repeat_by_nature(rows, of):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 6)).astype(np.float32), rng.integers(2, size=400)
+    sides, audited = [(x[:150], y[:150]), (x[150:300], y[150:300])], (x[rows], y[rows])
+    with pytest.raises(UsageError, match=f"150 of 150 records are equal to one of the {of}, value for value"):
+        read(*sides, audited, notes=[])
+    mixed = tuple(np.concatenate([values[:100], apart[300:]]) for values, apart in zip(audited, (x, y), strict=True))
+    with pytest.raises(UsageError, match=f"100 of 200 records are equal to one of the {of}"):
+        read(*sides, mixed, notes=[])
+    assert len(read(*sides, (x[300:], y[300:]), notes=[]).population) == 100
+    few = (x > 0).astype(np.float32)  # 64 different rows
+    notes = []
+    assert (
+        len(read((few[:150], y[:150]), (few[150:300], y[150:300]), (few[300:], y[300:]), notes=notes).population) == 100
+    )
+    assert sum("of the 100 population records are equal to one of the" in note for note in notes) == 2

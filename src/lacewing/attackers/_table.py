@@ -11,6 +11,7 @@ from lacewing.attackers._types import KINDS, Attackers, Cell, KindOfAttack, Reci
 from lacewing.attacks import Attack
 from lacewing.attribute import AttributeFindings
 from lacewing.metrics import Estimate, clopper_pearson, mean_over_seeds
+from lacewing.property import ATTACKS as PROPERTY_ATTACKS
 from lacewing.property import PropertyFindings
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.tradeoff import Units, attacks_over_inits, ordered
@@ -117,6 +118,8 @@ def _of_property(found: PropertyFindings | None) -> _TRIED:
     pair = found.rows[0].first, found.rows[0].second
     seen: dict[tuple[str, KindOfAttack], list[Tried]] = {}
     for row in (row for row in found.rows if (row.first, row.second) == pair):
+        if PROPERTY_ATTACKS[row.attack].poisons:  # it is about other networks, which the attacker poisoned
+            continue
         of = [s for s in found.seeds if (s.network, s.attack, s.first, s.second) == (row.network, row.attack, *pair)]
         by_seed = {s.seed: Estimate(s.accuracy, s.binomial_low, s.binomial_high) for s in of}
         right = sum(s.accuracy * s.attacked for s in of)

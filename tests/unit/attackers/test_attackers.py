@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,18 @@ def test_networks_that_are_all_told_apart_keep_the_exact_interval() -> None:
     cell = found.rows[0].cells["property"]
     assert (cell.low, cell.high) == (pytest.approx(stats.beta.ppf(0.025, 100, 1)), 1.0)
     assert found.about["property"] == "is the share of “class 7” 0.1 or 0.2?"
+
+
+def test_an_attacker_who_poisons_training_is_no_attacker_of_these_networks() -> None:
+    plain = worlds({"dense": around(0.7)})
+    poisoned = worlds({"dense": [1.0] * SEEDS})
+    both = replace(
+        plain,
+        rows=(*plain.rows, *(replace(row, attack="snap") for row in poisoned.rows)),
+        seeds=(*plain.seeds, *(replace(row, attack="snap") for row in poisoned.seeds)),
+    )
+    areas_ = {("dense", "loss"): around(0.9)}
+    assert made(areas_, properties=both).rows[0].cells == made(areas_, properties=plain).rows[0].cells
 
 
 def test_guesses_below_imputation_are_marked_even_where_members_have_a_surplus() -> None:

@@ -58,7 +58,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
-    choice = afford(found, p, data.epochs)
+    choice = afford(found, p, data.prices)
     if choice is None or choice.point.relative_loss is None or choice.point.relative_gain is None:
         nothing = "No network keeps that much of the dense network's accuracy."
         return AffordRow(p, "none", "–", "–", "–", "–", nothing)
@@ -76,7 +76,7 @@ def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
         )
     other = choice.beside
     sentence += f" {beside_it(point, other, data.label(other.network, other.method) if other is not None else '')}"
-    sentence += price_of(point, other, data.epochs)
+    sentence += price_of(point, other, data.prices)
     return AffordRow(
         p,
         name,

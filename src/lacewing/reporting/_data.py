@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lacewing.reporting._looks import OWN, Key, appearance, key_of, network_label
 from lacewing.results import AttackResult, Estimate, Kind, Look, NetworkResult, is_baseline, is_sparse
-from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Spread, TradeOff, Units, ordered
+from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Price, Spread, TradeOff, Units, ordered
 
 if TYPE_CHECKING:
     from lacewing.attackers import Attackers
@@ -104,7 +104,7 @@ class ReportData:
     attribute: AttributeFindings | None = None  # and of the columns of [attribute]
     attackers: Attackers | None = None  # every kind of attack on every recipe
     mechanism: Mechanism | str = ""  # why networks leak; or a sentence that says why it is not known
-    epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
+    prices: Mapping[str, Price] = field(default_factory=dict)  # by network: of its training
     again: str = ""  # the command that continues this very folder; empty: the one above
 
     @cached_property

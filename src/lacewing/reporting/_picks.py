@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from lacewing.config import Comparison
 from lacewing.reporting._data import ReportData, leading_attack, number, random_halves
 from lacewing.results import LABELS
-from lacewing.tradeoff import Line, Pick, Recipe, Spread, lines, pick
+from lacewing.tradeoff import Line, Pick, Price, Recipe, Spread, lines, pick
 
 _STEP, _STEPS = 0.02, 6  # accuracies that a table answers for
 _NOT_APART = " *"
@@ -32,9 +32,9 @@ class PickRow(NamedTuple):
 
     accuracy: str
     recipe: str
-    cells: list[str]  # its accuracy, leak and epochs
+    cells: list[str]  # its accuracy, leak, epochs and seconds
     beside: str
-    beside_cells: list[str]  # leak and epochs
+    beside_cells: list[str]  # leak, epochs and seconds
     sentence: str
 
 
@@ -50,25 +50,25 @@ def picks(data: ReportData) -> dict[str, Any] | None:
     rows: list[PickRow] = []
     for step in range(_STEPS):
         wanted = (math.floor(highest / _STEP) - step) * _STEP
-        picked = pick(found, max(wanted, 0.0), metric=f"{LABELS[metric]} of {attack}", epochs=data.epochs)
+        picked = pick(found, max(wanted, 0.0), metric=f"{LABELS[metric]} of {attack}", prices=data.prices)
         if picked is not None and wanted > 0:
             rows.append(_pick_row(data, picked))
     return {"rows": rows, "metric": f"{LABELS[metric]} of {attack}"}
 
 
 def _pick_row(data: ReportData, picked: Pick) -> PickRow:
-    def cells(recipe: Recipe, epochs: int | None) -> list[str]:
-        return [_spread(recipe.leak), "–" if epochs is None else f"{epochs:,}"]
+    def cells(recipe: Recipe, price: Price | None) -> list[str]:
+        return [_spread(recipe.leak), *(["–", "–"] if price is None else [f"{price.epochs:,}", price.time])]
 
     other = picked.other
     return PickRow(
         accuracy=number(picked.accuracy, 2),
         recipe=data.label(picked.recipe.network, picked.recipe.method),
-        cells=[_spread(picked.recipe.accuracy), *cells(picked.recipe, picked.epochs)],
+        cells=[_spread(picked.recipe.accuracy), *cells(picked.recipe, picked.price)],
         beside="–"
         if other is None
         else data.label(other.network, other.method) + _NOT_APART * (picked.apart is not True),
-        beside_cells=["–", "–"] if other is None else cells(other, picked.other_epochs),
+        beside_cells=["–"] * 3 if other is None else cells(other, picked.other_price),
         sentence=picked.sentence,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lacewing import attribute, data, risk
@@ -32,6 +34,7 @@ from lacewing.study.why import mechanism
 from lacewing.support.files import write_atomically
 from lacewing.tradeoff import (
     History,
+    Price,
     Waiting,
     answers,
     as_json,
@@ -124,7 +127,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
     if len(devices) > 1:
         signs = (*signs, f"The networks of this study were trained on different devices: {', '.join(devices)}.")
     parts = [result for result in attacks if found and result.attack == found.attack]
-    epochs = plan.epochs
+    prices = _prices(store, plan)
     write(
         folder,
         ReportData(
@@ -156,7 +159,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
             property=told,
             attribute=columns,
             attackers=table,
-            epochs=epochs,
+            prices=prices,
         ),
     )
     return Result(
@@ -171,7 +174,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         facts.get("precision"),
         declared,
         None if isinstance(why, str) else why,
-        epochs,
+        prices,
         halves,
         spread,
         attribute=columns,
@@ -187,6 +190,21 @@ def _write(folder: Path, name: str, content: str | Mapping[str, Any] | None) -> 
         return
     text = content if isinstance(content, str) else json.dumps(content, indent=1)
     write_atomically(folder / name, text, within=folder)
+
+
+def _prices(store: Store, plan: Plan) -> dict[str, Price]:
+    """By network name: what training takes until it is there; the seconds where all of it was measured."""
+    measured: dict[str, list[float]] = {}
+    for job in plan.audited:
+        seconds = (store.read_job(job.key) or {}).get("seconds")
+        if isinstance(seconds, int | float):
+            measured.setdefault(job.network, []).append(float(seconds))
+    own = {job.network: fmean(measured.get(job.network, [math.nan])) for job in plan.networks}
+    seconds_of = plan.in_all(own)
+    return {
+        network: Price(epochs, None if math.isnan(seconds_of[network]) else seconds_of[network])
+        for network, epochs in plan.epochs.items()
+    }
 
 
 def _missing_of_property(store: Store, plan: Plan) -> int:

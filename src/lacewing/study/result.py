@@ -21,7 +21,18 @@ from lacewing.reporting import networks_figure, slope_sentence
 from lacewing.results import LABELS, AttackResult, NetworkResult, repeat, with_ends
 from lacewing.support import frames
 from lacewing.support.text import entry, html_table
-from lacewing.tradeoff import EXPLORATORY, Answer, Choice, Pick, TradeOff, afford, attacks_over_inits, lines, pick
+from lacewing.tradeoff import (
+    EXPLORATORY,
+    Answer,
+    Choice,
+    Pick,
+    Price,
+    TradeOff,
+    afford,
+    attacks_over_inits,
+    lines,
+    pick,
+)
 from lacewing.tradeoff.stability import Stability, spread_rows
 
 if TYPE_CHECKING:
@@ -46,7 +57,7 @@ class Result:
     precision: Mapping[str, Any] | None = None  # what `precision = "auto"` became here, and why
     answers: tuple[Answer, ...] = ()  # to the comparisons that the study declared, the primary one first
     mechanism: Mechanism | None = None  # why networks leak; None: no recipe has networks of several seeds
-    epochs: Mapping[str, int] = field(default_factory=dict)  # by network: of training, until it is there
+    prices: Mapping[str, Price] = field(default_factory=dict)  # by network: of its training
     halves: bool = False  # whether seeds 2j and 2j + 1 share one cut of the records
     stability: Stability | None = None  # over initialisations of one split; None: each split has one
     attribute: AttributeFindings | None = None  # what networks tell of columns; None: the study declares none
@@ -61,14 +72,14 @@ class Result:
         """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively.
 
         Dense networks stopped early are never the answer. Every family competes, the dense one and controls too; beside
-        a sparse network the choice names the control of most defence within the loss, and what both take in epochs.
+        a sparse network the choice names the control of most defence within the loss, and what both take to train.
         """
-        return afford(self.tradeoff, percent, self.epochs) if self.tradeoff else None
+        return afford(self.tradeoff, percent, self.prices) if self.tradeoff else None
 
     def pick(self, accuracy: float, metric: str | None = None) -> Pick | None:
         """The recipe of least leak, sparse or not, whose mean test accuracy is at least ``accuracy``; None: none is.
 
-        Beside it stands the best of the other side, sparse or not, with what both take in epochs. Every complete recipe
+        Beside it stands the best of the other side, sparse or not, with what both take to train. Every complete recipe
         competes. A description: the least of several noisy means is too low on average.
 
         Args:
@@ -90,7 +101,7 @@ class Result:
             known = did_you_mean(question.attack, {result.attack for result in self.attacks})
             raise UsageError(f"metric = '{asked}': that attack has no result here; {known}")
         of = lines(mine, question.column, halves=self.halves)
-        return pick(of, accuracy, metric=f"{LABELS[question.column]} of {question.attack}", epochs=self.epochs)
+        return pick(of, accuracy, metric=f"{LABELS[question.column]} of {question.attack}", prices=self.prices)
 
     def table(self) -> list[dict[str, Any]]:
         """A dict per attack and network: name, seed, init, density, accuracies, and metrics with their intervals.

@@ -30,6 +30,7 @@ from lacewing.tradeoff._paper import BUTTERFLY, IMP, dominated, ordered
 from lacewing.tradeoff._pick import Pick, pick
 from lacewing.tradeoff._points import pair_of, pareto, points_of
 from lacewing.tradeoff._power import power_of
+from lacewing.tradeoff._price import Price
 from lacewing.tradeoff._slope import slope_of
 from lacewing.tradeoff._types import (
     BAND_TOLERANCE,
@@ -77,6 +78,7 @@ __all__ = [
     "Pair",
     "Pick",
     "Point",
+    "Price",
     "Recipe",
     "Regressor",
     "Slope",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lacewing.errors import UsageError
+from lacewing.tradeoff._price import Price
 from lacewing.tradeoff._types import Choice, Point, TradeOff
 
 MOST_PERCENT = 1e6  # nan and infinite ones are refused with what is larger
 
 
-def afford(tradeoff: TradeOff, percent: float, epochs: Mapping[str, int] | None = None) -> Choice | None:
+def afford(tradeoff: TradeOff, percent: float, prices: Mapping[str, Price] | None = None) -> Choice | None:
     """The network of best mean defence whose mean relative accuracy loss is at most ``percent`` %, or None.
 
     Ties go to the lower density. The dense network (loss 0) and controls compete too; dense networks stopped early do
@@ -20,7 +21,7 @@ def afford(tradeoff: TradeOff, percent: float, epochs: Mapping[str, int] | None 
     Args:
         tradeoff: by one attack.
         percent: of the dense network's accuracy. Raises `UsageError` where it is no finite number.
-        epochs: by network, how many epochs of training it takes in all; None: not known.
+        prices: by network, what its training takes in all; None: not known.
     """
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not abs(percent) <= MOST_PERCENT:
         raise UsageError(f"percent = {percent!r:.40}: give the relative loss you can afford as a number, such as 2.")
@@ -44,7 +45,7 @@ def afford(tradeoff: TradeOff, percent: float, epochs: Mapping[str, int] | None 
         f"n = {n} seed{'s' * (n > 1)}. Over the band: {tradeoff.slope.verdict}. "
     )
     said = beside_it(best, beside, beside.network if beside is not None else "")
-    return Choice(best, percent, sentence + said + price_of(best, beside, epochs or {}), beside)
+    return Choice(best, percent, sentence + said + price_of(best, beside, prices or {}), beside)
 
 
 def beside_it(best: Point, other: Point | None, name: str) -> str:
@@ -61,11 +62,11 @@ def beside_it(best: Point, other: Point | None, name: str) -> str:
     return f"{told}."
 
 
-def price_of(best: Point, other: Point | None, epochs: Mapping[str, int]) -> str:
-    """A sentence, after a space, on the epochs of training that the networks take in all; nothing if not known."""
-    if best.network not in epochs:
+def price_of(best: Point, other: Point | None, prices: Mapping[str, Price]) -> str:
+    """A sentence, after a space, on what training the networks takes in all; nothing if not known."""
+    if best.network not in prices:
         return ""
-    told = f" {best.network} takes {epochs[best.network]:,} epochs of training in all"
-    if other is not None and other.network in epochs:
-        told += f", {other.network} {epochs[other.network]:,}"
+    told = f" {best.network} takes {prices[best.network].text}"
+    if other is not None and other.network in prices:
+        told += f", {other.network} {prices[other.network].text}"
     return f"{told}."

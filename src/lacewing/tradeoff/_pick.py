@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lacewing.errors import UsageError
 from lacewing.tradeoff._frontier import Line, Recipe
+from lacewing.tradeoff._price import Price
 from lacewing.tradeoff._types import Spread
 
 
@@ -20,12 +21,12 @@ class Pick:
     sparse: bool
     other: Recipe | None  # of least leak on the other side, sparse or not; None: none reaches the accuracy
     apart: bool | None  # whether the intervals over seeds leave out each other; None: there are none, or no other
-    epochs: int | None  # of training in all, with the networks that it starts from; None: not known
-    other_epochs: int | None
+    price: Price | None  # of its training; None: not known
+    other_price: Price | None
     sentence: str
 
 
-def pick(of: Sequence[Line], accuracy: float, *, metric: str, epochs: Mapping[str, int]) -> Pick | None:
+def pick(of: Sequence[Line], accuracy: float, *, metric: str, prices: Mapping[str, Price]) -> Pick | None:
     """The recipe of least mean leak whose mean test accuracy is at least ``accuracy``; None where there is none.
 
     Ties go to the higher accuracy. The least of several noisy means is too low on average, so that nothing here is a
@@ -35,7 +36,7 @@ def pick(of: Sequence[Line], accuracy: float, *, metric: str, epochs: Mapping[st
         of: the families, see `lines`.
         accuracy: wanted, a share.
         metric: of the leak, as the sentence names it, e.g. "AUC of lira-online".
-        epochs: by network, how many epochs of training it takes in all.
+        prices: by network, what its training takes in all.
 
     Raises:
         UsageError: ``accuracy`` is no share.
@@ -49,8 +50,8 @@ def pick(of: Sequence[Line], accuracy: float, *, metric: str, epochs: Mapping[st
     best, sparse = order[0]
     other = next((recipe for recipe, is_sparse in order if is_sparse is not sparse), None)
     apart = None if other is None else _apart(best.leak, other.leak)
-    cost, other_cost = epochs.get(best.network), epochs.get(other.network) if other is not None else None
-    said = f"{best.network}: test accuracy {_text(best.accuracy)}, {metric} {_text(best.leak)}{_epochs(cost)}."
+    cost, other_cost = prices.get(best.network), prices.get(other.network) if other is not None else None
+    said = f"{best.network}: test accuracy {_text(best.accuracy)}, {metric} {_text(best.leak)}{_price(cost)}."
     side, none = (
         ("dense network or control", "No dense network or control")
         if sparse
@@ -59,7 +60,7 @@ def pick(of: Sequence[Line], accuracy: float, *, metric: str, epochs: Mapping[st
     if other is None:
         said += f" {none} reaches that accuracy."
     else:
-        said += f" The best {side} of that accuracy, {other.network}, has {_text(other.leak)}{_epochs(other_cost)}"
+        said += f" The best {side} of that accuracy, {other.network}, has {_text(other.leak)}{_price(other_cost)}"
         said += {
             None: "; without intervals over seeds they cannot be told apart.",
             False: ": the intervals over seeds overlap, so it may be as good.",
@@ -80,5 +81,5 @@ def _text(spread: Spread) -> str:
     return f"{spread.mean:.3f} [{spread.low:.3f}, {spread.high:.3f}]"
 
 
-def _epochs(count: int | None) -> str:
-    return "" if count is None else f", {count:,} epochs of training in all"
+def _price(price: Price | None) -> str:
+    return "" if price is None else f", {price.text}"

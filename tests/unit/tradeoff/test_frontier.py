@@ -12,7 +12,7 @@ import pytest
 from lacewing.errors import UsageError
 from lacewing.metrics import mean_over_seeds
 from lacewing.results import AttackResult, Estimate, Kind, NetworkResult
-from lacewing.tradeoff import afford, control_frontier, lines, pick, tradeoff
+from lacewing.tradeoff import Price, afford, control_frontier, lines, pick, tradeoff
 
 RECIPES: dict[str, tuple[Kind, str, str, float, float]] = {  # kind, method, family, accuracy, leak
     "dense": ("dense", "dense", "dense", 0.80, 0.90),
@@ -78,13 +78,15 @@ def test_the_control_frontier_holds_the_controls_that_no_other_control_beats() -
 @pytest.mark.parametrize(("seeds", "says"), [(4, "overlap"), (2, "cannot be told apart")])
 def test_beside_a_sparse_choice_stands_the_best_other_network_within_the_loss(seeds: int, says: str) -> None:
     found = tradeoff(results(seeds), attack="loss", resamples=100)
-    choice = afford(found, 6, {"imp-02": 120, "short-04": 4})
+    choice = afford(found, 6, {"imp-02": Price(120, 1234.5), "short-04": Price(4)})
     assert choice is not None
     assert choice.beside is not None
     assert (choice.point.network, choice.beside.network) == ("imp-02", "short-04")
     assert "The best dense network or control within that loss, short-04, has defence" in choice.sentence
     assert says in choice.sentence
-    assert choice.sentence.endswith("imp-02 takes 120 epochs of training in all, short-04 4.")
+    assert choice.sentence.endswith(
+        "imp-02 takes 120 epochs of training in all (1,234 s), short-04 4 epochs of training in all."
+    )
     only_dense = afford(found, 2)  # no control loses as little: the dense network itself stands beside
     assert only_dense is not None
     assert only_dense.beside is not None
@@ -128,7 +130,7 @@ def test_the_pick_is_the_recipe_of_least_leak_that_is_accurate_enough(metric: st
         accuracy = np.mean([r.network.test_accuracy for r in mine])
         means[name] = float(accuracy), float(np.mean([r.metrics[metric].value for r in mine]))  # type: ignore[union-attr]
     able = {name: leak for name, (accuracy, leak) in means.items() if accuracy >= wanted}
-    found = pick(of, wanted, metric="the leak", epochs={"imp-02": 30})
+    found = pick(of, wanted, metric="the leak", prices={"imp-02": Price(30, 4.25)})
     if not able:
         assert found is None
         return
@@ -137,14 +139,14 @@ def test_the_pick_is_the_recipe_of_least_leak_that_is_accurate_enough(metric: st
     other = {name: leak for name, leak in able.items() if (RECIPES[name][0] == "sparse") is not found.sparse}
     assert (found.other.network if found.other else None) == min(other, key=other.__getitem__, default=None)
     assert f"the leak {found.recipe.leak.mean:.3f} [" in found.sentence
-    assert ("30 epochs" in found.sentence) == ("imp-02" in found.sentence)
+    assert ("30 epochs of training in all (4.2 s)" in found.sentence) == ("imp-02" in found.sentence)
 
 
 def test_a_pick_says_whether_the_other_side_may_be_as_good() -> None:
     of = lines(results(4), "balanced_accuracy", halves=False)
-    close = pick(of, 0.755, metric="leak", epochs={})  # imp-02 .66 beside short-04 .70, with a noise of .01
-    far = pick(of, 0.785, metric="leak", epochs={})  # imp-01 .80 beside dense .90
-    few = pick(lines(results(2), "balanced_accuracy", halves=False), 0.755, metric="leak", epochs={})
+    close = pick(of, 0.755, metric="leak", prices={})  # imp-02 .66 beside short-04 .70, with a noise of .01
+    far = pick(of, 0.785, metric="leak", prices={})  # imp-01 .80 beside dense .90
+    few = pick(lines(results(2), "balanced_accuracy", halves=False), 0.755, metric="leak", prices={})
     assert close is not None
     assert far is not None
     assert few is not None
@@ -162,4 +164,4 @@ def test_a_pick_says_whether_the_other_side_may_be_as_good() -> None:
 @pytest.mark.parametrize("wanted", [-0.1, 1.1, 60, math.nan, "0.5", None, True])
 def test_a_wanted_accuracy_that_is_no_share_is_refused(wanted: Any) -> None:
     with pytest.raises(UsageError, match=r"such as 0\.8"):
-        pick(lines(results(3), "balanced_accuracy", halves=False), wanted, metric="leak", epochs={})
+        pick(lines(results(3), "balanced_accuracy", halves=False), wanted, metric="leak", prices={})

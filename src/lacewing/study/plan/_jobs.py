@@ -227,23 +227,33 @@ class Plan:
 
     @property
     def epochs(self) -> dict[str, int]:
-        """By network name: the epochs of training until it is there, with those of the networks that it starts from.
+        """By network name: the epochs of training until it is there, see `in_all`."""
+        total = self.in_all({job.network: job.train.epochs for job in self.networks})
+        return {network: round(epochs) for network, epochs in total.items()}
 
-        Where two roles or seeds share a name they have one recipe, and so one number.
+    def in_all(self, trainings: Mapping[str, float]) -> dict[str, float]:
+        """By network name: what it takes until it is there, with the networks that it starts from.
+
+        Args:
+            trainings: by network name, what its own training takes. Where two roles or seeds share a name they have one
+                recipe, and so one number. A stop takes its share of the training that it is observed in.
         """
-        own: dict[str, int] = {}
+        own: dict[str, float] = {}
         needs: dict[str, set[str]] = {}
         for head, *rest in self.sequences:
-            own.setdefault(head.network, head.train.epochs)
-            before = dict.fromkeys((job.entry for job in rest), head.train.epochs)
+            first = trainings[head.network]
+            own.setdefault(head.network, first)
+            before = dict.fromkeys((job.entry for job in rest), first)
             for job in rest:
                 if job.stop is None:
-                    before[job.entry] += job.train.epochs
-                own.setdefault(job.network, before[job.entry] if job.stop is None else job.stop)
+                    before[job.entry] += trainings[job.network]
+                    own.setdefault(job.network, before[job.entry])
+                else:
+                    own.setdefault(job.network, first * job.stop / head.train.epochs)
             for job in (head, *rest):
                 needs.setdefault(job.network, set()).update(need.network for need in (*head.needs, *job.needs))
 
-        def spent(network: str) -> int:
+        def spent(network: str) -> float:
             return own[network] + sum(map(spent, needs[network]))
 
         return {network: spent(network) for network in own}

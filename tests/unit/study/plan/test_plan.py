@@ -447,6 +447,14 @@ def test_the_keys_of_the_shipped_studies_are_stable():
     assert found == golden
 
 
+def test_what_a_training_takes_counts_those_that_it_starts_from():
+    entries = [*SMALL["networks"], {"method": "early-stopped", "epochs": [2]}]
+    own = {"dense": 10.0, "imp-01": 7.0, "imp-02": 5.0, "butterfly-s2-l2": 30.0, "early-002": 0.0}
+    assert _plan(networks=entries).in_all(own) == {
+        "dense": 10.0, "imp-01": 17.0, "imp-02": 22.0, "butterfly-s2-l2": 30.0, "early-002": 10.0 * 2 / 5,
+    }  # fmt: skip
+
+
 def test_the_epochs_until_a_network_is_there_count_those_that_it_starts_from():
     entries = [
         *SMALL["networks"],

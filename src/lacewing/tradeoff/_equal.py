@@ -6,7 +6,7 @@ each seed's own noisy accuracies. Averaging recipes over seeds first and a jackk
 
 Where accuracy saturates, or falls again while the leak rises on (longer and longer training), leak is no function of
 accuracy: the fit then finds differences between two samples of one family. So it is asked whether the curve fits; where
-it may not, accuracy has to differ at equal leak too, which is a function there.
+it may not, accuracy has to differ at equal leak too, by lines between neighbouring recipes, which follow any bend.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ Direction = Literal["leak", "both", "neither"]
 
 CALIPER = 0.02  # in accuracy: how near the other family's recipes must lie on either side
 _LEVEL = 0.975  # of the quantile of both 95 % intervals
-# p of the lack of fit from which a direction counts as a function. Leak over accuracy has to fit as well as the better
-# half of true curves do: a fold that noise hides makes false differences. The other direction only backs these up.
-_LEAK_FITS, _ACCURACY_FITS = 0.5, 0.05
+# p of the lack of fit from which a direction counts as a function. Leak over accuracy has to fit as well as the best
+# fifth of true curves do: a fold that noise hides makes false differences. The other direction only backs these up.
+_LEAK_FITS, _ACCURACY_FITS = 0.8, 0.05
+_EXTRAPOLATED = 2.0  # times p, where families without a common leak are compared by a curve alone (docs/statistics.md)
 
 
 class Shape(NamedTuple):
@@ -91,10 +92,10 @@ def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | 
 
     A shape fits if the residuals of the averaged recipes are no larger than the jackknife's error of them: F = (sum of
     squared residuals) / (sum of their variances) with J - c and (J - c)(S - 1) degrees, c coefficients. Where neither
-    shape fits with p of 0.5, accuracy = curve(leak) + delta' [first family] is fitted likewise, and each one-sided p is
-    the larger of both directions: leaking less is being more accurate at equal leak. Where neither of its shapes fits
-    with p of 0.05, even with a slope of its own for each family (a constant difference in leak is no constant one in
-    accuracy where the curve bends), nothing is established.
+    shape fits with p of 0.8, the accuracies at equal leak are compared too, see `_at_equal_leak`, and each one-sided p
+    is the larger of both directions: leaking less is being more accurate at equal leak. Where the leaks of the families
+    do not overlap, accuracy = curve(leak) + delta' [first family] is fitted instead and p doubled; where neither of its
+    shapes fits with p of 0.05, nothing is established.
 
     Args:
         accuracy_SJ: of the kept recipes, one row a seed.
@@ -115,21 +116,22 @@ def difference(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> Equal | 
     low = min(shape.delta - quantile * shape.error for shape in found)
     high = max(shape.delta + quantile * shape.error for shape in found)
     t = [shape.delta / shape.error for shape in found]
+    errors = [shape.error for shape in found]
     direction: Direction = "leak"
+    times = 1.0
     if max(shape.fit for shape in found) < _LEAK_FITS:
-        turned = _shapes(leak_SJ, accuracy_SJ, first_J, slopes=True)
-        if turned is not None and max(s.fit for s in turned) >= _ACCURACY_FITS and min(s.error for s in turned) > 0:
-            direction = "both"
-            t += [-shape.delta / shape.error for shape in turned]
-        else:
-            direction = "neither"
-    p_less, p_more = (max(float(stdtr(seeds - 1, sign * each)) for each in t) for sign in (1, -1))
+        turned, times = _turned(accuracy_SJ, leak_SJ, first_J)
+        direction = "both" if turned else "neither"
+        t += [-delta / error for delta, error in turned]
+        slope = _slope(leak_SJ.mean(axis=0), accuracy_SJ.mean(axis=0), first_J)
+        errors += [error / slope for _, error in turned if slope > 0]
+    p_less, p_more = (min(1.0, times * max(float(stdtr(seeds - 1, sign * each)) for each in t)) for sign in (1, -1))
     if direction == "neither":
         p_less = p_more = 1.0
     p = min(1.0, 2 * min(p_less, p_more))
     if direction != "leak" and p > 2 * (1 - _LEVEL):
         low, high = min(low, 0.0), max(high, 0.0)
-    sd = max(shape.error for shape in found) * math.sqrt(seeds)
+    sd = max(errors) * math.sqrt(seeds)
     return Equal(Estimate(found[0].delta, low, high), p, p_less, p_more, direction, sd)
 
 
@@ -166,6 +168,57 @@ def _left_out(x_SJ: Floats, y_SJ: Floats, first_J: Bools, knots: bool, *, slopes
     if len(known) < len(found):
         return None
     return np.array([delta for delta, _ in known]), np.stack([residual_J for _, residual_J in known])
+
+
+def _turned(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> tuple[list[tuple[float, float]], float]:
+    """Differences in accuracy at equal leak and their errors, and what p is multiplied by; none: it cannot be told."""
+    lines = _at_equal_leak(accuracy_SJ, leak_SJ, first_J)
+    if lines is not None:
+        return lines, 1.0
+    # The families may differ in slope: a constant difference in leak is no constant one in accuracy on a bend.
+    shapes = _shapes(leak_SJ, accuracy_SJ, first_J, slopes=True)
+    if shapes is None or max(s.fit for s in shapes) < _ACCURACY_FITS or min(s.error for s in shapes) <= 0:
+        return [], 1.0
+    return [(shape.delta, shape.error) for shape in shapes], _EXTRAPOLATED
+
+
+def _at_equal_leak(accuracy_SJ: Floats, leak_SJ: Floats, first_J: Bools) -> list[tuple[float, float]] | None:
+    """Accuracy at equal leak, first family - second, and its error; None where the families' leaks do not overlap.
+
+    Two of them: the second family is interpolated linearly at the leaks of the first, and the other way round, each
+    averaged over the recipes within the other family's range. The error is the jackknife's over seeds. Where the common
+    curve bends one way, lines between its points lie on one side of it: one of the two differences is then too large
+    and the other too small, so that both agree only where there is a difference, at corners too.
+    """
+    leaks, accuracies = _means(leak_SJ), _means(accuracy_SJ)
+    found = []
+    for of, sign in ((first_J, 1), (~first_J, -1)):
+        other = leaks[0, ~of]
+        inside = of & (leaks[0] >= other.min()) & (leaks[0] <= other.max())
+        if not inside.any():
+            return None
+        differences = []
+        for x_J, y_J in zip(leaks, accuracies, strict=True):
+            order = np.argsort(x_J[~of])
+            there = np.interp(x_J[inside], x_J[~of][order], y_J[~of][order])
+            differences.append(sign * float((y_J[inside] - there).mean()))
+        error = math.sqrt(_variance(np.array(differences)))
+        if error <= 0:
+            return None
+        found.append((differences[0], error))
+    return found
+
+
+def _slope(leak_J: Floats, accuracy_J: Floats, first_J: Bools) -> float:
+    """How much more accurate the recipes are per unit of leak, by a line with a step between the families."""
+    columns = np.stack([leak_J, np.ones_like(leak_J), first_J.astype(np.float64)], axis=1)
+    return float(np.linalg.lstsq(columns, accuracy_J, rcond=None)[0][0])
+
+
+def _means(of_SJ: Floats) -> Floats:
+    """(1 + S, J): over all seeds, then without each."""
+    seeds, total_J = len(of_SJ), of_SJ.sum(axis=0)
+    return np.concatenate([total_J[None] / seeds, (total_J - of_SJ) / (seeds - 1)])
 
 
 def _variance(whole_and_without: Floats) -> float:

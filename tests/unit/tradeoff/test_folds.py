@@ -65,8 +65,87 @@ def test_a_difference_on_a_fold_is_found_in_both_directions():
     assert found.estimate.high < 0
 
 
-def test_where_neither_is_a_function_of_the_other_nothing_is_established():
+def test_where_neither_is_a_function_of_the_other_no_difference_is_found():
     found = difference(*circle(shift=-0.05))
+    assert found.p == 1
+    assert found.estimate.low <= 0 <= found.estimate.high
+
+
+def corner(rng, seeds, shift=0.0):
+    """A rise that ends at a point (S, J): six of 3 to 8 epochs and six of 2 to 4.5; no curve of ours follows it."""
+    epochs, first = np.r_[np.linspace(3, 8, 6), np.linspace(2, 4.5, 6)], np.array([False] * 6 + [True] * 6)
+    accuracy, leak = np.minimum(0.715, 0.5 + 0.05 * epochs), 0.5 + 0.05 * epochs + shift * first
+    return *(each + 0.006 * rng.standard_normal((seeds, 12)) for each in (accuracy, leak)), first
+
+
+def saturating(rng, seeds, shift):
+    """Accuracy that saturates smoothly (S, J): six of 2 to 8 epochs and five of 3 to 5."""
+    epochs, first = np.r_[np.linspace(2, 8, 6), np.linspace(3, 5, 5)], np.array([False] * 6 + [True] * 5)
+    accuracy, leak = 0.72 - 0.2 * np.exp((2 - epochs) / 0.9), 0.5 + 0.05 * epochs + shift * first
+    return *(each + 0.006 * rng.standard_normal((seeds, 11)) for each in (accuracy, leak)), first
+
+
+def called(draw, rng, studies, seeds, **more):
+    """The share of studies in which the first family is said to leak less, and in which it is said to differ."""
+    less, differs = 0, 0
+    for _ in range(studies):
+        accuracy, leak, first = draw(rng, seeds, **more)
+        kept = common(accuracy.mean(axis=0), first)
+        found = difference(*(each[:, kept.kept_J] for each in (accuracy, leak)), first[kept.kept_J])
+        less += not isinstance(found, str) and found.p_less < 0.025
+        differs += not isinstance(found, str) and found.p < 0.05
+    return less / studies, differs / studies
+
+
+def test_a_corner_makes_no_difference_with_many_seeds():
+    """By a curve of accuracy over leak 14 % of such studies of 16 seeds were false."""
+    assert called(corner, np.random.default_rng(17), 150, 16)[1] <= 0.07
+
+
+def test_more_seeds_find_more_where_accuracy_saturates():
+    """By a curve of accuracy over leak 16 seeds found it less often than three."""
+    rng = np.random.default_rng(18)
+    few, many = (called(saturating, rng, 60, seeds, shift=-0.05)[0] for seeds in (3, 16))
+    assert many > 0.9
+    assert many > few
+
+
+def test_accuracy_at_equal_leak_is_read_between_neighbouring_recipes():
+    """Beside the leak's own shapes, which sometimes decide; by numpy's interpolation and a jackknife by hand."""
+    rng, decided = np.random.default_rng(19), []
+    for _ in range(12):
+        accuracy, leak, first = saturating(rng, 5, shift=0.0)
+        kept = common(accuracy.mean(axis=0), first).kept_J
+        accuracy, leak, first = accuracy[:, kept], leak[:, kept], first[kept]
+        found = difference(accuracy, leak, first)
+        if isinstance(found, str) or found.direction == "leak":
+            continue
+        gaps = [at_equal_leak(accuracy, leak, first, np.delete(np.arange(5), s)) for s in range(5)]
+        t = at_equal_leak(accuracy, leak, first, np.arange(5)) / np.sqrt(4 * np.var(gaps, axis=0))
+        for p, mine in ((found.p_less, scipy.stats.t.sf(t, 4)), (found.p_more, scipy.stats.t.cdf(t, 4))):
+            assert p >= mine.max() - 1e-12
+            decided.append(np.isclose(p, mine.max()))
+    assert sum(decided) >= 3
+
+
+def at_equal_leak(accuracy, leak, first, seeds):
+    """How much more accurate the first family is: at its own leaks, and at those of the second."""
+    x, y, mean, gaps = leak[seeds].mean(axis=0), accuracy[seeds].mean(axis=0), leak.mean(axis=0), []
+    for mine, sign in ((first, 1), (~first, -1)):
+        inside = mine & (mean >= mean[~mine].min()) & (mean <= mean[~mine].max())
+        places = np.argsort(x[~mine])
+        gaps.append(sign * np.mean(y[inside] - np.interp(x[inside], x[~mine][places], y[~mine][places])))
+    return np.array(gaps)
+
+
+def test_families_without_a_common_leak_need_a_curve():
+    """Leaks of two levels that accuracy does not tell apart, each zigzagging: nothing is established."""
+    first = np.array([False] * 5 + [True] * 5)
+    accuracy = np.r_[[0.70, 0.72, 0.70, 0.72, 0.70], [0.71, 0.70, 0.72, 0.70, 0.71]]
+    leak = np.r_[np.linspace(0.8, 0.9, 5), np.linspace(0.6, 0.7, 5)]
+    rng = np.random.default_rng(20)
+    accuracy, leak = (each + 0.001 * rng.standard_normal((6, 10)) for each in (accuracy, leak))
+    found = difference(accuracy, leak, first)
     assert found.direction == "neither"
     assert (found.p, found.p_less, found.p_more) == (1, 1, 1)
     assert found.estimate.low <= 0 <= found.estimate.high
@@ -77,12 +156,12 @@ def test_a_curve_that_is_a_function_is_tested_as_before_most_of_the_time():
     for _ in range(60):
         accuracy, leak = on_a_curve(rng, 6, shift=-0.03)
         found.append(difference(accuracy, leak, FIRST))
-    assert np.mean([each.direction == "leak" for each in found]) > 0.4
+    assert np.mean([each.direction == "leak" for each in found]) > 0.1
     assert np.mean([each.p_less < 0.025 for each in found]) > 0.95
 
 
 def test_the_lack_of_fit_is_the_f_of_residuals_over_their_jackknife_variances():
-    """With numpy's polynomials and scipy's F: where the better shape's p is below .5 the other direction is asked."""
+    """With numpy's polynomials and scipy's F: where the better shape's p is below .8 the other direction is asked."""
     rng = np.random.default_rng(15)
     for _ in range(10):
         accuracy, leak = on_a_curve(rng, 5)
@@ -102,10 +181,10 @@ def test_the_lack_of_fit_is_the_f_of_residuals_over_their_jackknife_variances():
             ])  # fmt: skip
             variance = 4 * out.var(axis=0)
             ps.append(scipy.stats.f.sf((whole**2).sum() / variance.sum(), left, left * 4))
-        assert (difference(accuracy, leak, FIRST).direction == "leak") == (max(ps) >= 0.5)
+        assert (difference(accuracy, leak, FIRST).direction == "leak") == (max(ps) >= 0.8)
 
 
-def test_an_answer_says_that_leak_and_accuracy_are_no_functions_of_each_other():
+def test_an_answer_says_that_accuracy_at_equal_leak_was_tested_too():
     accuracy, leak, first = circle(shift=-0.05)
     results = []
     for s, (accuracies, leaked) in enumerate(zip(accuracy, leak, strict=True)):
@@ -118,7 +197,9 @@ def test_an_answer_says_that_leak_and_accuracy_are_no_functions_of_each_other():
             results.append(AttackResult(network, "discriminator", "mlp", "", 1000, 1000, values))
     primary = {"family": "imp", "against": "controls", "metric": "discriminator.auc"}
     (answer,) = answers(Tradeoff(primary=primary), results)
-    assert answer.verdict == "no verdict"
-    assert "may be no function of their accuracy, nor is their accuracy one of their leak" in answer.sentence
+    assert answer.verdict == "no measurable difference"
+    assert (
+        "may be no function of their accuracy, so that their accuracy at equal leak was tested too" in answer.sentence
+    )
     (found,) = answer.differences
-    assert (found.direction, found.p) == ("neither", 1)
+    assert (found.direction, found.p) == ("both", 1)

@@ -265,6 +265,7 @@ def unmeasured(records: RawData) -> str | None:
 
 def sparsity(model: Model) -> tuple[Sparsity | None, str | None]:
     """How sparse a module is, and a note where it is sparse or cannot be counted; (None, None) of a function."""
+    model = opened(model, "model")
     if not isinstance(model, nn.Module):
         return None, None
     try:

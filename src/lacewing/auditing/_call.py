@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lacewing.attacks._types import Task
 from lacewing.auditing import _outputs
 from lacewing.auditing._inputs import Form, RawData
-from lacewing.auditing._opened import refuse_state
+from lacewing.auditing._opened import opened, refuse_state
 from lacewing.errors import UsageError
 from lacewing.gradients import measuring
 from lacewing.support.user_code import user_code
@@ -44,6 +44,7 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
 
     Raises `UsageError` that names ``who``: it fails, or answers another shape or values that are not finite.
     """
+    model = opened(model, who)
     order = np.random.default_rng(300).permutation(len(records))
     x = records.x[order]
     step = BATCH if isinstance(model, nn.Module) else _CALLABLE_BATCH

@@ -262,7 +262,7 @@ def _densities(dense: Any, sparse: Any) -> tuple[float | None, float | None, fro
             f"The sparse network has hardly fewer parameters that are not zero ({of_sparse.nonzero:,} and "
             f"{of_dense.nonzero:,})."
         )
-    masked = of_sparse.sparse and of_sparse.parameters == of_dense.parameters
+    masked = of_sparse.masked and of_sparse.parameters == of_dense.parameters
     traits: frozenset[Trait] = frozenset({"sparse", "masked"}) if masked else frozenset({"sparse"})
     if not masked:
         notes.append(

@@ -99,6 +99,12 @@ class Sparsity:
         """Whether at least one in a hundred prunable weights is zero; fewer are no sign of pruning."""
         return self.density_prunable <= 1 - SPARSE
 
+    @property
+    def masked(self) -> bool:
+        """Whether that is so of stored weights, which have a mask; a butterfly layer is sparse and has none."""
+        stored = sum(mask.numel() for mask in self.masks.values())
+        return sum(int((~mask).sum()) for mask in self.masks.values()) >= max(1.0, SPARSE * stored)
+
 
 @torch.no_grad()
 def sparsity(model: nn.Module) -> Sparsity:

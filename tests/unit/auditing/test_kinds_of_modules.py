@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import lacewing as lw
-from lacewing.auditing import _opened
+from lacewing.auditing import _opened, audit_model_files
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms, measuring
 
@@ -38,6 +38,24 @@ def audit(model, **options):
 
 def _state(model):
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _factory(shape, classes):
+    return _network()
+
+
+def test_a_pruned_and_wrapped_network_in_files_is_recognised_as_sparse(tmp_path):
+    model = _network()
+    torch_prune.l1_unstructured(model[0], "weight", 0.75)
+    torch.save({"model": {f"module.{name}": t for name, t in model.state_dict().items()}}, tmp_path / "w.pt")
+    member = np.arange(48) < 24
+    np.savez(tmp_path / "own.npz", x=X, y=Y, member=member.astype(np.int64))
+    factory = f"{__name__}:_factory"
+    files = {"model": factory, "weights": tmp_path / "w.pt", "data": tmp_path / "own.npz"}
+    found = audit_model_files(**files, attacks="loss", progress=False)
+    _same_scores(found, audit(model, attacks="loss"))
+    assert found.as_json()["model"]["density"] == pytest.approx((83 - 36) / 83)
+    assert any(note.startswith("The model is sparse: 47 of 83 parameters are not zero") for note in found.notes)
 
 
 def _same_scores(found, wanted):

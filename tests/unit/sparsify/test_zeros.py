@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from lacewing.errors import UsageError
+from lacewing.models._weights import load_weights
 from lacewing.sparsify import (
     Gradual,
     Guard,
@@ -19,6 +20,7 @@ from lacewing.sparsify import (
     imp,
     magnitude,
     masks_from_zeros,
+    n_of_m,
     prunable,
     prune,
     random,
@@ -50,6 +52,7 @@ def test_the_masks_of_a_pruned_network_are_those_it_was_pruned_by():
     assert masks_from_zeros(model, ignore=model[0]).keys() == {"2.weight", "4.weight"}
     told = sparsity(model)
     assert told.sparse
+    assert told.masked
     assert told.density == summary(model, masks).density == pytest.approx(0.3, abs=1 / told.parameters)
     assert told.density_prunable == summary(model, masks).density_prunable
     assert {name: int(mask.sum()) for name, mask in told.masks.items()} == {n: int(m.sum()) for n, m in masks.items()}
@@ -80,6 +83,7 @@ def test_butterfly_layers_count_against_their_matrices():
     assert not sparsity(model).sparse
     butterfly(model, density=0.7)
     assert sparsity(model).sparse
+    assert not sparsity(model).masked
     assert sparsity(model).density == summary(model).density
     assert sparsity(model).density_prunable == summary(model).density_prunable
 
@@ -242,3 +246,30 @@ def test_an_embedding_is_never_pruned_unless_a_linear_layer_shares_its_weight():
     assert prunable(model) == ["fc.weight", "head.weight"]
     for entry in ("words", nn.Embedding, model["words"], "head", "words.weight"):
         assert prunable(model, entry) == ["fc.weight"]
+
+
+@pytest.mark.slow
+def test_gpt2_is_pruned_in_its_own_linear_layers_along_their_inputs_and_saved_sparse(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    model = transformers.GPT2LMHeadModel(config)
+    block = [f"transformer.h.0.{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+    assert prunable(model) == [*block, "lm_head.weight"]
+    assert prunable(model, nn.Embedding) == block
+    two_of_four = n_of_m(model, 2, 4, ignore=nn.Embedding)["transformer.h.0.attn.c_attn.weight"]
+    assert two_of_four.shape == (16, 48)  # inputs first
+    assert (two_of_four.view(4, 4, 48).sum(1) == 2).all()
+    masks = prune(model, density=0.4, ignore="lm_head")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    Guard(model, masks=masks).attach(optimizer)
+    words = torch.randint(50, (4, 8))
+    model(input_ids=words, labels=words).loss.backward()
+    optimizer.step()
+    assert all(not model.get_parameter(name)[~mask].any() for name, mask in masks.items())
+    model.save_pretrained(tmp_path)  # which leaves out the tied weight
+    again = transformers.GPT2LMHeadModel(config)
+    load_weights(again, tmp_path / "model.safetensors")
+    found = masks_from_zeros(again, ignore="lm_head")
+    assert all(torch.equal(found[name], masks[name]) for name in block)
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)

@@ -85,12 +85,16 @@ def answers(
     loaded into what can be asked. Raises `UsageError` where one cannot be asked, has other classes than the model, or
     answers as the model or another state does.
     """
-    from lacewing.auditing import _ask
+    from lacewing.auditing import _ask, _cache
 
     found: dict[str, Array] = {}
     for place, state in enumerate(states):
         name = f"{who}[{place}]"
-        asked = as_model(_loaded(state, model, name))
+        loaded = _loaded(state, model, name)
+        sizes = [_cache.size(each) for each in (loaded, model)]
+        if all(size.shapes for size in sizes) and sizes[0] != sizes[1]:
+            raise UsageError(f"{name} is of another architecture than the model: give states of one network.")
+        asked = as_model(loaded)
         found[name] = _ask.ask(
             asked, records, None, queries=1, signals=frozenset(), who=name, task=task, outputs=outputs
         ).answers.logits_NC
@@ -106,6 +110,18 @@ def answers(
                 "copy.deepcopy(model.state_dict()), and leave the last one out."
             )
     return np.stack([*found.values()])
+
+
+def refuse_shared(target_TNC: Array | None, reference_TNC: Array | None, who: str) -> None:
+    """Raises `UsageError` where a reference has a checkpoint of the audited model's."""
+    if target_TNC is None or reference_TNC is None:
+        return
+    for place, one in enumerate(reference_TNC):
+        if any(np.array_equal(one, own) for own in target_TNC):
+            raise UsageError(
+                f"checkpoints of {who}[{place}] answers all records as one of the model's own: refit must return "
+                "states of the training that it does."
+            )
 
 
 def split(returned: Any, count: int, who: str) -> tuple[Any, Sequence[Any]]:

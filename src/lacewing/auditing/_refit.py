@@ -142,6 +142,8 @@ def _refuse_unlike(work: Work, k: int, stored: Stored, target: Answers | None, o
             "classes, in the same order."
         )
     _refuse_twins(work, target, {**others, k: stored}, latest=f"reference {k + 1}")
+    if target is not None:
+        _checkpoints.refuse_shared(target.before_TNC, stored.answers.before_TNC, f"reference {k + 1}")
 
 
 def _in_force(work: Work, paths: Sequence[Path], notes: list[str]) -> list[Stored | None]:

@@ -101,12 +101,12 @@ def _scores(audit):
 
 def test_without_a_leak_on_the_way_nothing_is_found():
     def silent(x, y, seed):
-        network, before = states(x, y, (0.0, 0.02))
+        network, before = states(x, y, (-0.02, 0.02))
         with torch.no_grad():
             network.leak += seed / 1e4
         return network, before
 
-    (result,) = audited(refit=silent, checkpoints=states(*MEMBERS, (0.0, 0.02))[1]).attacks
+    (result,) = audited(refit=silent, checkpoints=states(*MEMBERS, (-0.02, 0.02))[1]).attacks
     assert result.metrics["auc"].low < 0.5 < result.metrics["auc"].high
 
 
@@ -155,6 +155,11 @@ def test_the_command_reads_checkpoints_from_files(tmp_path, capsys):
         ({"checkpoints": [{"leak": torch.tensor(1.0)}]}, r"checkpoints\[0\] cannot be loaded into a copy"),
         ({"checkpoints": [lambda x: np.stack([x[:, 0]] * 3, 1) * [1, 2, 3]]}, "answers 3 classes and the model 2"),
         ({"model": lambda x: np.stack([-x[:, 0], x[:, 0]], 1)}, "is a state_dict and model is no torch module"),
+        ({"checkpoints": [nn.Linear(5, 2)]}, r"checkpoints\[0\] is of another architecture"),
+        (
+            {"refit": lambda *given: (refit(*given)[0], states(*MEMBERS)[1])},
+            r"reference 1\[0\] answers all records as one of",
+        ),
         ({"attacks": "loss"}, "no attack that is asked for reads them"),
         ({"refit": lambda x, y, seed: refit(x, y, seed)[0]}, r"it must return \(model, checkpoints\)"),
         ({"refit": lambda *given: (refit(*given)[0], [])}, "refit returned 0 checkpoints for reference 1 .* holds 2"),

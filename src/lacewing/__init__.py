@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lacewing.auditing import Audit as Audit
+    from lacewing.auditing import PairAudit as PairAudit
     from lacewing.auditing import Worlds as Worlds
     from lacewing.auditing import audit as audit
     from lacewing.auditing import audit_attribute as audit_attribute
@@ -43,6 +44,7 @@ _HOMES = {
     "audit_pair": "auditing",
     "audit_property": "auditing",
     "reconstruct": "auditing",
+    "PairAudit": "auditing",
     "Worlds": "auditing",
     "Audit": "auditing",
     "compare": "study.compare",

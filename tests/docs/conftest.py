@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lacewing as lw
+from lacewing.sparsify import apply_masks, prune
 
 ROOT = Path(__file__).parents[2]
 MODULE = """
@@ -167,8 +169,16 @@ def names() -> dict[str, Any]:
     def accuracy(model: nn.Module) -> float:
         return float((model(torch.as_tensor(x)).argmax(1) == torch.as_tensor(y)).float().mean())
 
+    def train_sparse(x: np.ndarray, y: np.ndarray, seed: int, density: float = 0.2) -> nn.Module:
+        return _pruned(space["refit"](x, y, seed), density)
+
     member = np.repeat([1, 0], 240)
     return {
+        "dense": space["refit"](x[:240], y[:240], 1),
+        "sparse": train_sparse(x[:240], y[:240], 1),
+        "train_dense": space["refit"],
+        **{f"train_sparse_{percent}": partial(train_sparse, density=percent / 100) for percent in (20, 40, 60)},
+        **{f"train_{epochs}": partial(space["refit"]) for epochs in (5, 10, 20)},
         "torch": torch,
         "np": np,
         "model": space["factory"](),
@@ -189,6 +199,11 @@ def names() -> dict[str, Any]:
     }
 
 
+def _pruned(model: nn.Module, density: float) -> nn.Module:
+    apply_masks(model, prune(model, density=density))
+    return model
+
+
 def _script(path: Path, command: str) -> None:
     path.write_text(f"#!/bin/sh\n{command}\n")
     path.chmod(0o755)
@@ -204,6 +219,8 @@ def _files(folder: Path) -> None:
     (folder / "pkg").mkdir()
     (folder / "pkg" / "mod.py").write_text(MODULE)
     save_file(space["factory"]().state_dict(), folder / "w.safetensors")
+    save_file(space["factory"]().state_dict(), folder / "dense.safetensors")
+    save_file(_pruned(space["factory"](), 0.4).state_dict(), folder / "sparse.safetensors")
     member = np.repeat([1, 0], 1200)
     label = rng.integers(0, 3, 2400)
     np.savez(

@@ -71,3 +71,12 @@ def auc(audit: Audit, name: str) -> Estimate:
     found = next(result for result in audit.attacks if result.attack == name).metrics["auc"]
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("example", ["pair"], indirect=True)
+def test_the_pair_of_the_example_is_compared_on_the_same_records(example: ModuleType, tmp_path: Path) -> None:
+    pair = example.main(**example.SMALL, out=tmp_path)
+    assert {d.attack for d in pair.differences} == set(example.SMALL["attacks"])
+    assert 0.05 < pair.density_sparse < 0.15
+    assert pair.accuracies[1].dense > 0.6
+    assert (tmp_path / "report.html").is_file()

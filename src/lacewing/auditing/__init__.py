@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lacewing.auditing._model import audit as audit
     from lacewing.auditing._pair import audit_pair as audit_pair
     from lacewing.auditing._pair_cost import PairCost as PairCost
+    from lacewing.auditing._pair_files import audit_pair_files as audit_pair_files
     from lacewing.auditing._pair_result import PairAudit as PairAudit
     from lacewing.auditing._property import Worlds as Worlds
     from lacewing.auditing._property import audit_property as audit_property
@@ -47,6 +48,7 @@ _HOMES = {
     "Audit": "_result",
     "AttributeAudit": "_attribute",
     "audit_pair": "_pair",
+    "audit_pair_files": "_pair_files",
     "audit_property": "_property",
     "reconstruct": "_reconstruction",
     "ReconstructionAudit": "_reconstruction",

@@ -62,7 +62,7 @@ def audit_model_files(
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
     """
-    given = _read(model, weights, data, task, outputs)
+    given = read_files(model, weights, data, task, outputs)
     return audit(
         given.network,
         given.members,
@@ -92,7 +92,7 @@ def audit_attribute_files(
     **options: Any,
 ) -> AttributeAudit:
     """``audit_attribute`` of a model in files; arguments and errors as for `audit_model_files`."""
-    given = _read(model, weights, data, task, outputs)
+    given = read_files(model, weights, data, task, outputs)
     return audit_attribute(
         given.network,
         given.members,
@@ -116,7 +116,7 @@ def reconstruct_files(
     **options: Any,
 ) -> ReconstructionAudit:
     """``reconstruct`` of a model in files; arguments and errors as for `audit_model_files`."""
-    given = _read(model, weights, data, task, outputs)
+    given = read_files(model, weights, data, task, outputs)
     if given.groups is not None:
         raise UsageError(f"{data} holds 'group', which reconstruction of single records does not know: leave it out.")
     return reconstruct(
@@ -141,7 +141,7 @@ class _Given(NamedTuple):
     groups: tuple[Any, Any] | None
 
 
-def _read(model: str, weights: Path | str, data: Path | str, task: Task, outputs: Outputs | None) -> _Given:
+def read_files(model: str, weights: Path | str, data: Path | str, task: Task, outputs: Outputs | None) -> _Given:
     arrays = arrays_of(Path(data), _NAMES)
     _outputs.check(task, outputs)
     every, flags = records_of(arrays, data, task)

@@ -170,7 +170,7 @@ def audit_pair(
             settings,
             refit=own.get(name),
             references=references if name in own else 0,
-            about=about if name == "sparse" else (),
+            about=about,  # of the dense network too, which some of them query
         )
         gathered[name] = _gather.gather(model, records, read, asked, who=name)
     _refuse_twins(gathered, task)

@@ -51,6 +51,8 @@ def differences(
     these two networks alone. With m attacks there are 2 m looks, at the AUC and at the TPR at 1 %. A difference is
     established where the interval at 1 - 0.05/(2 m) leaves out 0 too (Bonferroni).
 
+    The attack that is strongest on either network comes first.
+
     Args:
         dense: results of attacks on the dense network.
         sparse: of attacks on the sparse one, on the same records in the same order; attacks that ran on one network
@@ -62,6 +64,7 @@ def differences(
     """
     of_dense = {result.attack: result for result in dense}
     both = [(of_dense[result.attack], result) for result in sparse if result.attack in of_dense]
+    both.sort(key=lambda pair: -max(_auc(result) for result in pair))
     found = []
     for first, second in both:
         same = np.array_equal(first.record_N, second.record_N) and np.array_equal(first.member_N, second.member_N)
@@ -74,6 +77,12 @@ def differences(
             if first.metrics.get(metric) is not None and second.metrics.get(metric) is not None:
                 found.append(_difference(first, second, metric, len(_LOOKED_AT) * len(both), seed))
     return tuple(found)
+
+
+def _auc(result: AttackResult) -> float:
+    found = result.metrics["auc"]
+    assert found is not None  # every attack ranks the records
+    return found.value
 
 
 def _difference(dense: AttackResult, sparse: AttackResult, metric: str, looks: int, seed: int) -> PairedDifference:

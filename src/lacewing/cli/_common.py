@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lacewing.errors import UsageError
+from lacewing.errors import GATE_FAILED, UsageError
 from lacewing.support.text import print_json, say
+
+if TYPE_CHECKING:
+    from lacewing.auditing._gates import Verdict
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with the data sets.")]
@@ -45,3 +51,44 @@ def print_found(found: Any, as_json: bool) -> None:
         print_json(found.as_json())
     else:
         say(found)
+
+
+@contextmanager
+def told_by(junit: Path | None, gates: list[str]) -> Iterator[None]:
+    """Write to the JUnit file, if there is one, that the audit did not end, and why where it did not run."""
+    from lacewing.auditing import _gates, _junit
+
+    if junit is not None:
+        _junit.begin(junit, gates)
+    try:
+        yield
+    except Exception as error:
+        if junit is not None:
+            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in gates])
+        raise
+
+
+def print_judged(found: Any, verdicts: Sequence[Verdict], as_json: bool, junit: Path | None) -> None:
+    """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed.
+
+    The audit may have taken hours: it is printed although a gate cannot be judged or a file cannot be written.
+    """
+    from lacewing.auditing import _gates, _junit
+
+    try:
+        if junit is not None:
+            _junit.write(junit, verdicts)
+    finally:
+        if as_json:
+            print_json({**found.as_json(), "gates": [vars(verdict) for verdict in verdicts]})
+        else:
+            say(found)
+        for verdict in verdicts:
+            if verdict.failed is not None and not as_json:
+                say(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
+            elif verdict.failed:  # standard output holds the document alone
+                say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
+    if unjudged := _gates.unjudged(verdicts):
+        raise UsageError(unjudged)
+    if any(verdict.failed for verdict in verdicts):
+        raise typer.Exit(GATE_FAILED)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lacewing.cli._common import Json, print_found, whole_numbers
-from lacewing.errors import GATE_FAILED, UsageError
-from lacewing.support.text import print_json, say
+from lacewing.cli._common import Json, print_found, print_judged, told_by, whole_numbers
+from lacewing.cli._pair import (
+    Against,
+    Control,
+    EqualMetric,
+    PairDryRun,
+    RefitDense,
+    Variation,
+    check_pair,
+    pair_options,
+)
+from lacewing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lacewing.auditing import Audit, PropertyAudit
+    from lacewing.auditing import Audit, PairAudit, PairCost
     from lacewing.auditing._gates import Verdict
 
 
@@ -62,15 +70,28 @@ def audit(
     out: Annotated[
         Path | None, typer.Option(help="Write report.html, model_card.md and audit.json to this folder.")
     ] = None,
+    against: Against = None,
+    refit_dense: RefitDense = None,
+    variation: Variation = None,
+    control: Control = None,
+    metric: EqualMetric = None,
+    dry_run: PairDryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a file of scores or outputs, or your own model."""
-    from lacewing.auditing import _gates, _result
+    """Audit a file of scores or outputs, your own model, or a sparse network against a dense one."""
+    from lacewing.auditing import _gates, _pair_gates, _result
 
     texts = fail_if or []
-    with _told_by(junit, texts):
+    pair: dict[str, Any] = {"--refit-dense": refit_dense, "--variation": variation, "--control": control}
+    pair |= {"--metric": metric, "--dry-run": dry_run}
+    with told_by(junit, texts):
         _result.check_delta(delta)
-        gates = [_gates.parse(text) for text in texts]
+        check_pair(against, pair, texts)
+        judge: Callable[[Any], tuple[Verdict, ...]]
+        if against is None:
+            judge = partial(_gates.judge, [_gates.parse(text) for text in texts])
+        else:
+            judge = partial(_pair_gates.judge, [_pair_gates.parse(text) for text in texts])
         found = _audited(
             scores,
             {"--model": model, "--weights": weights, "--data": data},
@@ -80,6 +101,7 @@ def audit(
                 "--augmented": augmented,
                 "--checkpoint": checkpoint,
                 "--initial": initial,
+                **({} if against is None else {"--against": against, **pair}),
             },
             {
                 "task": task,
@@ -90,7 +112,10 @@ def audit(
                 "out": out,
             },
         )
-    _print_judged(found, _gates.judge(gates, found), as_json, junit)
+    if dry_run:
+        print_found(found, as_json)
+    else:
+        print_judged(found, judge(found), as_json, junit)
 
 
 def audit_attribute(
@@ -162,7 +187,7 @@ def audit_property(
     from lacewing.auditing import _property_gates
 
     texts = fail_if or []
-    with _told_by(junit, texts):
+    with told_by(junit, texts):
         gates = [_property_gates.parse(text) for text in texts]
         found = auditing.audit_property_files(
             refit=refit,
@@ -186,7 +211,7 @@ def audit_property(
     if isinstance(found, auditing.PropertyCost):
         print_found(found, as_json)
     else:
-        _print_judged(found, _property_gates.judge(gates, found), as_json, junit)
+        print_judged(found, _property_gates.judge(gates, found), as_json, junit)
 
 
 def audit_ranges(
@@ -268,23 +293,29 @@ def _pair(text: str) -> tuple[float, float]:
     return first, second
 
 
-def _audited(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
+def _audited(
+    scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]
+) -> Audit | PairAudit | PairCost:
     """The audit of a file of scores or outputs, or of a model, by which options are given; errors name options."""
     try:
         return _by_source(scores, of_model, trained, common)
     except UsageError as error:
-        text = re.sub(r"\b(outputs|task) ?= ?'([a-z-]+)'", r"--\1 \2", str(error))
+        text = re.sub(r"\b(outputs|task|metric) ?= ?'([\w@.-]+)'", r"--\1 \2", str(error))
         error.args = (text.replace("augmented=True", "--augmented"),)
         raise
 
 
-def _by_source(scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]) -> Audit:
+def _by_source(
+    scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]
+) -> Audit | PairAudit | PairCost:
     from lacewing import auditing
 
     if _has_scores(scores, of_model, trained):
         assert scores is not None
         return auditing.audit_scores(scores, **common)
     options = _named({**of_model, **trained})
+    if "against" in options:
+        return auditing.audit_pair_files(**pair_options(options), **common)
     return auditing.audit_model_files(checkpoints=options.pop("checkpoint") or (), **options, **common)
 
 
@@ -352,44 +383,3 @@ def sparsify(
         seed=seed,
     )
     print_found(found, as_json)
-
-
-@contextmanager
-def _told_by(junit: Path | None, gates: list[str]) -> Iterator[None]:
-    """Write to the JUnit file, if there is one, that the audit did not end, and why where it did not run."""
-    from lacewing.auditing import _gates, _junit
-
-    if junit is not None:
-        _junit.begin(junit, gates)
-    try:
-        yield
-    except Exception as error:
-        if junit is not None:
-            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in gates])
-        raise
-
-
-def _print_judged(found: Audit | PropertyAudit, verdicts: Sequence[Verdict], as_json: bool, junit: Path | None) -> None:
-    """Print an audit and what its gates say; exit with `GATE_FAILED` where one failed.
-
-    The audit may have taken hours: it is printed although a gate cannot be judged or a file cannot be written.
-    """
-    from lacewing.auditing import _gates, _junit
-
-    try:
-        if junit is not None:
-            _junit.write(junit, verdicts)
-    finally:
-        if as_json:
-            print_json({**found.as_json(), "gates": [vars(verdict) for verdict in verdicts]})
-        else:
-            say(found)
-        for verdict in verdicts:
-            if verdict.failed is not None and not as_json:
-                say(f"gate {'FAILED' if verdict.failed else 'passed'}: {verdict.sentence}")
-            elif verdict.failed:  # standard output holds the document alone
-                say(f"lacewing: gate failed: {verdict.sentence}", file=sys.stderr)
-    if unjudged := _gates.unjudged(verdicts):
-        raise UsageError(unjudged)
-    if any(verdict.failed for verdict in verdicts):
-        raise typer.Exit(GATE_FAILED)

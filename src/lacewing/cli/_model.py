@@ -78,7 +78,10 @@ def audit(
     dry_run: PairDryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Audit a file of scores or outputs, your own model, or a sparse network against a dense one."""
+    """Audit a file of scores or outputs, or your own model.
+
+    With --against a sparse network is audited against its dense version, both on the same records.
+    """
     from lacewing.auditing import _gates, _pair_gates, _result
 
     texts = fail_if or []

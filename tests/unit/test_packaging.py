@@ -26,10 +26,19 @@ EXTRAS = {
     extra: {canonicalize_name(Requirement(text).name) for text in texts}
     for extra, texts in PROJECT["optional-dependencies"].items()
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where the module is called otherwise
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where the module is called otherwise
 # Modules that only part of the package imports, and the extra that this part needs. Triton comes with CUDA builds of
 # torch, and lazylinop is a row of one benchmark that is left out without it: both are asked for inside `try`.
-OF_AN_EXTRA = {"onnx": "onnx", "onnxscript": "onnx", "ray": "ray", "triton": "dev", "lazylinop": "dev", "opacus": "dp"}
+OF_AN_EXTRA = {
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
+    "pyarrow": "parquet",
+    "ray": "ray",
+    "triton": "dev",
+    "lazylinop": "dev",
+    "opacus": "dp",
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -13,9 +13,21 @@ from torch import Tensor, nn
 from lacewing import data as datasets
 from lacewing.attacks._types import CLASSES, Task
 from lacewing.auditing import _outputs, _tasks
-from lacewing.auditing._call import BATCH, Array, Model, Standardised, alike, answered, as_tensor, check_model
-from lacewing.auditing._inputs import Form, RawData
-from lacewing.auditing._opened import opened
+from lacewing.auditing._call import (
+    BATCH,
+    Array,
+    Function,
+    Model,
+    Standardised,
+    alike,
+    answered,
+    as_classes,
+    as_tensor,
+    check_model,
+    prepared,
+)
+from lacewing.auditing._inputs import RawData
+from lacewing.auditing._stream import Streamed, blocks
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms
 from lacewing.probes import boundary, layer_features
@@ -27,6 +39,10 @@ from lacewing.sparsify.effective import sparsity as counted
 SIGNALS = frozenset(
     {"sensitivity", "augmentation", "noise", "boundary", "gradients", "layers", "first-layer"}
 )  # as attacks name their needs
+_OF_COPIES = frozenset({"sensitivity", "augmentation", "noise", "boundary", "first-layer"})  # of records that are held
+_NOT_HELD = (
+    "The records are too large to be held and are read as a stream: nothing is asked about noisy or shifted copies."
+)
 LABEL_QUERIES = 4  # fewest fixed queries that the attacks by answered labels are given
 _AGAIN = 128  # records that are asked a second time
 
@@ -92,24 +108,32 @@ def ask(
     differ from one time to the next, or what ``outputs`` cannot be (see `lacewing.auditing._outputs`).
     """
     check_model(model, who)
-    model = opened(model, who)
+    model = prepared(model, records.form, who, task)
     raw = answered(model, records, who, task)
     notes, unmeasured = [], {}
+    notes += [model.picker.note] if model.picker.note else []
+    if isinstance(model, Function):
+        notes += [model.way.note] if model.way.note else []
+        outputs = outputs or model.way.outputs
     if not varying and (together := _steady(model, records, raw, who, task)):
         notes.append(together)
         unmeasured = dict.fromkeys(signals, together)
         signals, queries = frozenset(), 1
     name = f"the answers of {who}"
     logits, form, note = _outputs.as_logits(raw, task, outputs, name)
+    logits = as_classes(model, logits, records.form, who)
     notes += [note] if note else []
     population_logits = None
     if population is not None:
         others = answered(model, population, who, task)
-        population_logits = form.logits(np, others)
+        population_logits = as_classes(model, form.logits(np, others), records.form, who)
         _tasks.check_fit(population_logits.shape[1], population.y, task, who)
     _tasks.check_fit(logits.shape[1], records.y, task, who)
     found: dict[str, Array] = {}
-    if records.x.dtype.kind == "f" and _all_float(records.form):
+    if isinstance(records.x, Streamed):
+        unmeasured |= dict.fromkeys(signals & _OF_COPIES, _NOT_HELD)
+        signals -= _OF_COPIES
+    elif records.x.dtype.kind == "f" and records.form.all_float:
         if task in CLASSES:
             found |= _of_copies(model, records, queries, signals, who, form)
         records = replace(records, x=records.x.astype(np.float32))
@@ -217,9 +241,12 @@ def _gradients(model: nn.Module, records: RawData, task: Task, form: _outputs.Fo
             return nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
         return nn.functional.cross_entropy(logits, label)
 
-    blocks = np.array_split(np.arange(len(records)), -(-len(records) // BATCH))
+    say = records.x.say if isinstance(records.x, Streamed) else None
     return np.concatenate(
-        [way(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss) for rows in blocks]
+        [
+            way(model, as_tensor(model, records.x[rows]), labels[rows], masks=masks, loss=loss)
+            for rows in blocks(len(records), BATCH, "gradients of single records", say)
+        ]
     )
 
 
@@ -251,7 +278,9 @@ def on_gpu(model: Model) -> bool:
 
 def unmeasured(records: RawData) -> str | None:
     """A note on what the records do not allow to measure; None where they allow all."""
-    if records.x.dtype.kind != "f" or not _all_float(records.form):
+    if isinstance(records.x, Streamed):
+        return _NOT_HELD
+    if records.x.dtype.kind != "f" or not records.form.all_float:
         return (
             "The records are whole numbers, so nothing is asked about noisy or shifted copies: attacks by sensitivity, "
             "augmentation and noise did not run (give x as floats if its values are quantities)."
@@ -292,7 +321,3 @@ def _masks(model: Model) -> dict[str, Tensor]:
         return {}
     weights = {name: p.detach() for name, p in model.named_parameters() if p.ndim > 1 and p.is_floating_point()}
     return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
-
-
-def _all_float(form: Form) -> bool:
-    return all(dtype.startswith("float") for dtype in form.dtypes)

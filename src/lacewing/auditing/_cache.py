@@ -79,7 +79,7 @@ def keys(
     shared = {
         "schema": SCHEMA,
         "data": digest.hexdigest(),
-        "form": vars(data[0].form),
+        "form": data[0].form.key(),
         "recipe": code,
         "version": version,
         **settings,

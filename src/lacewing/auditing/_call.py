@@ -1,8 +1,11 @@
-"""How the user's model is called: a torch module, or any function from records to answers."""
+"""How the user's model is called: a torch module, an estimator, an ONNX file, or any function of records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,31 +15,126 @@ from torch import Tensor, nn
 
 from lacewing.attacks._types import Task
 from lacewing.auditing import _outputs
-from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._classes import Classes, placed
+from lacewing.auditing._estimator import Way, classes_of, is_estimator, is_onnx, way_of
+from lacewing.auditing._form import Form
+from lacewing.auditing._inputs import RawData, Reading
 from lacewing.auditing._opened import opened, refuse_state
+from lacewing.auditing._pick import Picker, numbers
+from lacewing.auditing._stream import Streamed, blocks
 from lacewing.errors import UsageError
-from lacewing.gradients import measuring
+from lacewing.gradients import device_of, measuring
 from lacewing.support.user_code import user_code
 
 Array = npt.NDArray[Any]
-Model = nn.Module | Callable[[Any], Any]
+Model = Any  # a torch module, an estimator, the path of an ONNX file, or a function
 BATCH, _CALLABLE_BATCH = 250, 1000
 _ROUNDING, _ROUNDING_HALF = 1e-3, 0.05  # by which answers may differ, in standard deviations of all answers
 _HALF = (torch.float16, torch.bfloat16)
 
 
+class Wrapped(nn.Module):
+    """The user's module as a map from one tensor of records to one of answers, whatever it takes and answers."""
+
+    def __init__(self, inner: nn.Module, form: Form, picker: Picker) -> None:
+        super().__init__()
+        self.inner, self.form, self.picker = inner, form, picker
+
+    def forward(self, records: Tensor) -> Any:
+        """The numbers that the module answers; a dict of records is given as its named arguments."""
+        if not self.form.is_dict:
+            return self.picker(self.inner(records), len(records))
+        fields, at = {}, 0
+        for name, shape, dtype in zip(self.form.columns, self.form.shapes, self.form.dtypes, strict=True):
+            width = math.prod(shape)
+            field = records[:, at : at + width].reshape(len(records), *shape)
+            fields[name] = field.to(_taken_as(self.inner, np.dtype(dtype), field.ndim))
+            at += width
+        return self.picker(self.inner(**fields), len(records))
+
+
+class Function:
+    """What is no torch module as a function from records to numbers."""
+
+    def __init__(self, way: Way, form: Form, picker: Picker) -> None:
+        self.way, self.form, self.picker = way, form, picker
+
+    def __call__(self, records: Any) -> Array:
+        """The numbers (N,) or (N, C) that it answers to records in the user's form."""
+        count = len(next(iter(records.values()))) if isinstance(records, dict) else len(records)
+        return numbers(self.picker(self.way.call(records), count), self.picker.who)
+
+
 def check_model(model: object, who: str) -> None:
-    """Raises `UsageError` unless ``model`` can be called."""
+    """Raises `UsageError` unless ``model`` can be asked."""
     refuse_state(model, who)
-    if callable(model):
+    if callable(model) or is_estimator(model) or is_onnx(model):
         return
-    mend = ""
-    if hasattr(model, "predict_proba"):
-        mend = f", such as {who}.predict_proba" if who == "model" else ", such as the method predict_proba of it"
+    mend = "; of files only .onnx is asked" if isinstance(model, str | Path) else ""
     raise UsageError(
-        f"{who} is a {type(model).__name__}, which cannot be called: give a torch module or a function from records to "
-        f"logits or probabilities{mend}."
+        f"{who} is a {type(model).__name__}, which cannot be called: give a torch module, an estimator with "
+        f"predict_proba, the path of an .onnx file, or a function from records to logits or probabilities{mend}."
     )
+
+
+def reading(
+    model: Model, *, classes: Any, collate: Any, task: Task, stream: Callable[[str], None] | None, notes: list[str]
+) -> Reading:
+    """How records are read that this model is asked about. Raises `UsageError`: classes or collate cannot be that."""
+    if collate is not None and not callable(collate):
+        raise UsageError(f"collate is a {type(collate).__name__}: give a function from a list of items to a batch.")
+    if classes is not None and task not in ("classification", "binary"):
+        raise UsageError(f"classes names classes, and task='{task}' has none: leave it out.")
+    if classes is not None and (isinstance(classes, str) or not hasattr(classes, "__iter__")):
+        raise UsageError("classes must list the names of the classes, in the order of the model's answers.")
+    own = classes_of(model)
+    known = (
+        Classes(classes, "classes") if classes is not None else Classes(own, "classes_ of the model") if own else None
+    )
+    if classes is not None and own is not None and tuple(Classes(own, "").names) != tuple(known.names if known else ()):
+        raise UsageError("classes are not those that the estimator has in its classes_: leave them out.")
+    module = isinstance(model, nn.Module)
+    return Reading(
+        words=not module,
+        missing=is_estimator(model) or own is not None,
+        takes=_arguments(model) if isinstance(model, nn.Module) else None,
+        classes=known,
+        collate=collate,
+        stream=stream,
+        notes=notes,
+    )
+
+
+def _arguments(model: nn.Module) -> frozenset[str] | None:
+    """The names that forward of a module has for what it takes; None: not known."""
+    try:
+        found = inspect.signature(opened(model, "model").forward).parameters.values()
+    except ValueError:  # of a scripted module
+        return None
+    return frozenset(each.name for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY))
+
+
+def prepared(model: Model, form: Form, who: str, task: Task) -> Wrapped | Function:
+    """The model as it is asked. Raises `UsageError` where an estimator or a file does not fit the task."""
+    if isinstance(model, Wrapped | Function):
+        return model
+    model = opened(model, who)
+    picker = Picker(who, task, module=isinstance(model, nn.Module))
+    if isinstance(model, nn.Module):
+        return Wrapped(model, form, picker)
+    return Function(way_of(model, who, task), form, picker)
+
+
+def as_classes(model: Wrapped | Function, logits: Array, form: Form, who: str) -> Array:
+    """Logits (N, C) in the columns of the classes that the records have."""
+    own = model.way.classes if isinstance(model, Function) else None
+    if own is None or not form.classes:
+        return (
+            logits
+            if own is not None or len(form.classes) <= logits.shape[1]
+            else placed(logits, form.classes[: logits.shape[1]], form.classes, who)
+        )
+    return placed(logits, own, form.classes, who)
 
 
 def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
@@ -44,19 +142,21 @@ def answered(model: Model, records: RawData, who: str, task: Task) -> Array:
 
     Raises `UsageError` that names ``who``: it fails, or answers another shape or values that are not finite.
     """
-    model = opened(model, who)
+    model = prepared(model, records.form, who, task)
     order = np.random.default_rng(300).permutation(len(records))
-    x = records.x[order]
+    x = records.x
     step = BATCH if isinstance(model, nn.Module) else _CALLABLE_BATCH
-    batches = [x[start : start + step] for start in range(0, len(x), step)]
+    say = x.say if isinstance(x, Streamed) else None
+    batches = [order[rows] for rows in blocks(len(x), step)]
+    told = f"asking {who}"
     mend = "; give x as float32 if its values are quantities" if x.dtype.kind in "iu" else ""
     with user_code(f"{who}, asked about records of shape {x.shape[1:]} and dtype {x.dtype},", mend):
         if isinstance(model, nn.Module):
             with torch.no_grad(), measuring(model):
-                given = [model(as_tensor(model, batch)) for batch in batches]
+                given = [model(as_tensor(model, x[order[rows]])) for rows in blocks(len(x), step, told, say)]
         else:
-            given = [model(records.form.records(batch)) for batch in batches]
-    parts = [_numpy(answer, who) for answer in given]
+            given = [model(records.form.records(x[order[rows]])) for rows in blocks(len(x), step, told, say)]
+    parts = [numbers(answer, who) for answer in given]
     for at, (part, batch) in enumerate(zip(parts, batches, strict=True)):
         if part.dtype.kind not in "iuf" or part.ndim not in (1, 2) or len(part) != len(batch):
             raise UsageError(
@@ -86,35 +186,17 @@ def alike(a: Array, b: Array, model: Model) -> bool:
     return bool(np.abs(a.astype(np.float64) - b).max() <= (_ROUNDING_HALF if coarse else _ROUNDING) * spread)
 
 
-def _numpy(answer: Any, who: str) -> Array:
-    if isinstance(answer, Tensor):
-        answer = answer.detach().cpu()
-        return np.asarray(answer.float() if answer.dtype in (torch.bfloat16, torch.float16) else answer)
-    if hasattr(answer, "logits"):
-        raise UsageError(f"{who} answers an object that has logits: give a function, lambda x: {who}(x).logits.")
-    if isinstance(answer, Mapping):
-        first = next(iter(answer), "logits")
-        raise UsageError(
-            f"{who} answers a dict: give a function that picks its entry, such as lambda x: f(x)[{first!r}]."
-        )
-    if isinstance(answer, tuple | list) and answer and hasattr(answer[0], "shape") and np.ndim(answer[0]) > 1:
-        raise UsageError(
-            f"{who} answers {len(answer)} arrays: give a function that picks one, such as lambda x: f(x)[0], or of a "
-            "classifier of several labels numpy.stack([p[:, 1] for p in f(x)], axis=1)."
-        )
-    try:
-        return np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
-    except ValueError as error:
-        raise UsageError(f"{who} answers a {type(answer).__name__} that is no array ({error}).") from error
-
-
 def as_tensor(model: nn.Module, x: Array) -> Tensor:
     """What a module takes: floats in its own precision; pixels (uint8 images) as floats; token ids as int64."""
+    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device_of(model))
+    if isinstance(model, Wrapped) and model.form.is_dict:
+        return tensor  # whose fields are converted one by one
+    return tensor.to(_taken_as(model, x.dtype, x.ndim))
+
+
+def _taken_as(model: nn.Module, dtype: np.dtype[Any], ndim: int) -> torch.dtype:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
-    if x.dtype.kind == "f" or x.dtype.kind == "b" or (x.dtype == np.uint8 and x.ndim == 4):
-        return tensor.to(parameter.dtype)
-    return tensor.to(torch.int64)
+    return parameter.dtype if dtype.kind in "fb" or (dtype == np.uint8 and ndim == 4) else torch.int64
 
 
 class Standardised(nn.Module):
@@ -157,7 +239,7 @@ class Standardised(nn.Module):
                 answer: Tensor = self.inner(raw.to(self.precision))
             else:
                 answer = torch.from_numpy(
-                    _numpy(self.call(self.form.records(raw.numpy().astype(self.dtype))), self.who)
+                    numbers(self.call(self.form.records(raw.numpy().astype(self.dtype))), self.who)
                 )
         logits: Tensor = self.answers.logits(torch, answer.reshape(len(answer), -1).float())
         return logits

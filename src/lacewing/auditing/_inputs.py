@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.attacks._types import CLASSES, Task
+from lacewing.auditing import _items, _levels, _stream
+from lacewing.auditing._classes import Classes
+from lacewing.auditing._form import Array, Form, as_array, is_polars, is_tensor
+from lacewing.auditing._stream import Streamed
 from lacewing.auditing._tasks import checked_labels
 from lacewing.data import NO_ID, group_codes, row_hashes
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
-from lacewing.support.user_code import user_code
 
 LEAST = 10  # records of a kind
 _AGAIN = 64  # records that are read a second time
-Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Form:
-    """What user code takes records as: arrays, torch tensors or pandas frames."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the model that is asked decides about how its records are read."""
 
-    kind: Literal["array", "tensor", "frame"] = "array"
-    columns: tuple[str, ...] = ()  # of a frame
-    dtypes: tuple[str, ...] = ()
-    label_columns: tuple[str, ...] = ()  # of a frame of labels
-    label_dtype: str = ""  # of labels that are no classes; classes are int64
-    flat_labels: bool = True  # (N,), whatever `RawData.y` has
+    words: bool = False  # it may take words, dates and, in frames, missing values
+    missing: bool = False  # it may take missing values in arrays
+    takes: frozenset[str] | None = None  # the names of its arguments; None: one argument, whatever is given
+    classes: Classes | None = None  # None: labels are whole numbers from 0
+    collate: Callable[[list[Any]], Any] | None = None  # makes a padded batch of a list of items
+    stream: Callable[[str], None] | None = None  # told of progress; None: all records are held
+    notes: list[str] = field(default_factory=list)
 
-    def records(self, x: Array) -> Any:
-        """``x`` (N, ...) in this form."""
-        if self.kind == "tensor":
-            import torch
-
-            return torch.from_numpy(np.ascontiguousarray(x))
-        if self.kind == "frame":
-            frame = import_module("pandas").DataFrame(x, columns=list(self.columns))
-            return frame.astype(dict(zip(self.columns, self.dtypes, strict=True)))
-        return x
-
-    def labels(self, y: Array) -> Any:
-        """Labels of `RawData` in this form: classes (N,) int64, others in the shape and dtype that they had."""
-        if self.label_dtype:
-            y = (y[:, 0] if self.flat_labels and y.ndim == 2 else y).astype(self.label_dtype)
-        if self.kind == "frame" and y.ndim == 1:
-            return import_module("pandas").Series(y)
-        if self.kind == "frame":
-            return import_module("pandas").DataFrame(y, columns=list(self.label_columns) or None)
-        return self.records(y)
+    def note(self, sentence: str) -> None:
+        """Tell something once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
     """N labelled records; ``x`` keeps the dtype that it was given in, so that token ids stay whole numbers."""
 
-    x: Array
+    x: Any  # an array, or `Streamed`, which reads them when they are asked for
     y: Array  # (N,) int64 classes, (N, L) int64 of 0 and 1, or (N, D) float64 quantities
     form: Form
 
@@ -69,27 +54,124 @@ class RawData:
 
     def at(self, rows: npt.NDArray[Any]) -> RawData:
         """The records that ``rows`` (indices or flags) picks."""
-        return RawData(self.x[rows], self.y[rows], self.form)
+        x = self.x.at(rows) if isinstance(self.x, Streamed) else self.x[rows]
+        return RawData(x, self.y[rows], self.form)
+
+    def hashes(self) -> list[bytes]:
+        """Of each record, see `row_hashes`."""
+        return self.x.hash_N.tolist() if isinstance(self.x, Streamed) else row_hashes(self.x)
+
+    def copies(self) -> npt.NDArray[np.int64]:
+        """(N,) codes that equal records share."""
+        return group_codes(self.hashes())
 
 
-def read(given: Any, name: str, task: Task = "classification", *, least: int = LEAST) -> RawData:
-    """Labelled records from ``(x, y)`` of arrays, tensors or pandas objects, or from a torch data set.
+def read(
+    given: Any, name: str, task: Task = "classification", *, least: int = LEAST, reading: Reading | None = None
+) -> RawData:
+    """Labelled records from ``(x, y)`` of arrays, tensors, frames, texts or dicts, a data set, or a data loader.
 
     Raises `UsageError` that names the argument ``name``: not of these forms, lengths that differ, values that are no
     finite numbers, labels that are not of the task, fewer than ``least`` records.
     """
-    if isinstance(given, tuple | list) and len(given) == 2:
-        x, y = given
-    elif _is_data_set(given):
-        x, y = _items(given, range(_count(given, name)), name)
-    else:
-        raise UsageError(
-            f"{name} is a {type(given).__name__}: give (x, y) of arrays, tensors or frames, or an indexable torch "
-            "data set of (x, y)."
-        )
-    inputs, form = _inputs(x, name)
-    given_labels = _array(y)
-    labels = checked_labels(given_labels, task, f"{name}: y")
+    return read_all({name: given}, task, least=least, reading=reading)[name]
+
+
+def read_all(
+    parts: Mapping[str, Any], task: Task, *, least: int = LEAST, reading: Reading | None = None
+) -> dict[str, RawData]:
+    """Several parts, read alike: ``collate`` pads all of them to one length. Arguments and errors as for `read`."""
+    reading = reading or Reading()
+    pairs: dict[str, tuple[Any, Any]] = {}
+    streams: dict[str, RawData] = {}
+    items: dict[str, list[Any]] = {}
+    collate = None
+    for name, given in parts.items():
+        source, own = _items.opened(given, name)
+        own = reading.collate or own
+        if isinstance(source, tuple | list) and len(source) == 2 and reading.collate is None:
+            pairs[name] = (source[0], source[1])
+        elif isinstance(source, tuple | list) and len(source) == 2:
+            items[name], collate = list(zip(*source, strict=False)), own
+        elif isinstance(source, Mapping):
+            pairs[name] = _items.parted(source, None, name)
+        elif _items.is_data_set(source):
+            n = _items.count(source, name)
+            if n < least:
+                raise UsageError(f"{name} holds {n} records: at least {least} are needed.")
+            if own is None and (stream := _stream_of_items(source, n, name, task, reading)) is not None:
+                streams[name] = stream
+                continue
+            items[name], collate = _items.fetched(source, range(n), name), own
+        else:
+            raise UsageError(
+                f"{name} is a {type(given).__name__}: give (x, y) of arrays, tensors or frames, or an indexable torch "
+                "data set of (x, y)."
+            )
+    if collate is None:
+        pairs |= {name: _items.batch_of(each, None, name) for name, each in items.items()}
+    elif items:
+        together = _items.batch_of([item for each in items.values() for item in each], collate, " and ".join(items))
+        ends = np.cumsum([len(each) for each in items.values()])
+        for name, end in zip(items, ends, strict=True):
+            rows = slice(int(end) - len(items[name]), int(end))
+            pairs[name] = (_cut(together[0], rows), _cut(together[1], rows))
+    for name in [name for name in pairs if isinstance(pairs[name][0], np.memmap)]:
+        if (stream := _stream_of_map(*pairs[name], name, task, reading)) is not None:
+            streams[name] = stream
+    return {
+        name: streams[name] if name in streams else _raw(*pairs[name], name, task, least, reading) for name in parts
+    }
+
+
+def _stream_of_items(source: Any, n: int, name: str, task: Task, reading: Reading) -> RawData | None:
+    """The records of a data set as a stream; None where they can be held."""
+
+    def read(rows: Array) -> tuple[Array, tuple[Array, Form]]:
+        x, y = _items.batch_of(_items.fetched(source, rows, name), None, name)
+        array, form = _inputs(x, name, reading)
+        return array, (as_array(_items.stacked(y, name, "labels")), form)
+
+    if reading.stream is None:
+        return None
+    some = _items.fetched(source, range(min(n, LEAST)), name)
+    if len({_items.size(item) for item in some}) > 1 or n * _items.size(some[0]) <= _stream.HELD:
+        return None
+    x, beside = _stream.scanned(read, n, name, reading.stream)
+    return _streamed(x, np.concatenate([y for y, _ in beside]), beside[0][1], name, task, reading)
+
+
+def _stream_of_map(x: Any, y: Any, name: str, task: Task, reading: Reading) -> RawData | None:
+    """The records of a memory-mapped array as a stream; None where they can be held."""
+    if reading.stream is None or x.nbytes <= _stream.HELD or x.ndim < 2:
+        return None
+
+    def read(rows: Array) -> tuple[Array, Form]:
+        return _inputs(np.array(x[rows]), name, reading)
+
+    streamed, forms = _stream.scanned(read, len(x), name, reading.stream)
+    return _streamed(streamed, as_array(y), forms[0], name, task, reading)
+
+
+def _streamed(x: Streamed, y: Array, form: Form, name: str, task: Task, reading: Reading) -> RawData:
+    if form.levels:
+        raise UsageError(f"{name} are too many to be held, and words are not read as a stream: give fewer records.")
+    labels, form = _labels(y, form, name, task, reading)
+    if len(x) != len(labels):
+        raise UsageError(f"{name} holds {len(x)} records and {len(labels)} labels: give one label a record.")
+    if task not in CLASSES:
+        form = replace(form, label_dtype=y.dtype.str, flat_labels=y.ndim == 1)
+    return RawData(x, labels, form)
+
+
+def _cut(values: Any, rows: slice) -> Any:
+    return {key: value[rows] for key, value in values.items()} if isinstance(values, dict) else values[rows]
+
+
+def _raw(x: Any, y: Any, name: str, task: Task, least: int, reading: Reading) -> RawData:
+    inputs, form = _inputs(x, name, reading)
+    given_labels = as_array(_items.stacked(y, name, "labels"))
+    labels, form = _labels(given_labels, form, name, task, reading)
     if task not in CLASSES:
         form = replace(form, label_dtype=given_labels.dtype.str, flat_labels=given_labels.ndim == 1)
     if labels.ndim == 2 and getattr(y, "columns", None) is not None:
@@ -101,44 +183,94 @@ def read(given: Any, name: str, task: Task = "classification", *, least: int = L
     return RawData(inputs, labels, form)
 
 
-def join(parts: Mapping[str, RawData]) -> RawData:
-    """All records in one, in order and in the form of the first part.
+def _labels(given: Array, form: Form, name: str, task: Task, reading: Reading) -> tuple[Array, Form]:
+    classes = reading.classes
+    if classes is None or task not in CLASSES:
+        return checked_labels(given, task, f"{name}: y"), form
+    labels, new = classes.coded(given, f"{name}: y", known=name == "members")
+    if new:
+        reading.note(
+            f"{name} have labels that are not among {classes.source} ({', '.join(new)}): the model gives these classes "
+            "a probability of one in a million."
+        )
+    if task == "binary" and len(classes.names) > 2:
+        raise UsageError(f"{name}: y holds {len(classes.names)} classes, and a binary task has two.")
+    named = given.dtype.kind not in "iuU" or tuple(classes.names) != tuple(range(len(classes.names)))
+    dtype = given.dtype.str if named and given.dtype.kind != "U" else ""  # of words any length may come
+    return labels, replace(form, classes=tuple(classes.names), label_dtype=dtype)
 
-    Raises `UsageError` where records differ in shape, in whether they are whole numbers, or in a frame's columns.
+
+def alike(parts: Mapping[str, RawData]) -> dict[str, RawData]:
+    """The parts in the form of the first one.
+
+    Raises `UsageError` where records differ in shape, in whether they are whole numbers, or in columns and their types.
     """
     (first_name, first), *others = parts.items()
     for name, part in others:
-        if part.x.shape[1:] != first.x.shape[1:]:
+        if part.form.is_dict != first.form.is_dict or (first.form.is_dict and part.form.columns != first.form.columns):
+            raise UsageError(f"{name} and {first_name} have other fields: give the same.")
+        if part.x.shape[1:] != first.x.shape[1:] or part.form.shapes != first.form.shapes:
             raise UsageError(
                 f"{name} holds records of shape {part.x.shape[1:]} and {first_name} of {first.x.shape[1:]}: "
                 "give records of one shape."
             )
-        if (part.x.dtype.kind == "f") != (first.x.dtype.kind == "f"):
+        if part.form.columns and first.form.columns and part.form.columns != first.form.columns:
+            raise UsageError(f"{name} and {first_name} have other columns, or in another order: give the same.")
+        for column, own, its in zip(first.form.columns, first.form.dtypes, part.form.dtypes, strict=False):
+            if own != its:
+                raise UsageError(f"{name}: {column!r} has dtype {its}, and {own} in {first_name}: give one dtype.")
+        if (part.x.dtype.kind == "f") != (first.x.dtype.kind == "f") and not first.form.columns:
             raise UsageError(
                 f"{name} holds records of dtype {part.x.dtype} and {first_name} of {first.x.dtype}: give one dtype."
             )
-        if part.form.columns and first.form.columns and part.form.columns != first.form.columns:
-            raise UsageError(f"{name} and {first_name} have other columns, or in another order: give the same.")
-    x = np.concatenate([part.x for part in parts.values()])
-    return RawData(x, np.concatenate([part.y for part in parts.values()]), first.form)
+    if any(isinstance(part.x, Streamed) for part in parts.values()):
+        return dict(parts)  # of numbers alone
+    forms = _levels.same_levels([(name, part.x, part.form) for name, part in parts.items()])
+    names = max((part.form.classes for part in parts.values()), key=len)
+    return {
+        name: RawData(x, parts[name].y, replace(form, classes=names))
+        for name, (x, form) in zip(parts, forms, strict=True)
+    }
 
 
-def varies(given: Any, read_before: RawData, name: str) -> bool:
+def join(parts: Mapping[str, RawData]) -> RawData:
+    """All records in one, in order and in the form of the first part; errors as for `alike`."""
+    same = list(alike(parts).values())
+    xs = [part.x for part in same]
+    x = _stream.joined(xs) if any(isinstance(each, Streamed) for each in xs) else np.concatenate(xs)
+    return RawData(x, np.concatenate([part.y for part in same]), same[0].form)
+
+
+def varies(given: Any, read_before: RawData, name: str, task: Task, reading: Reading) -> bool:
     """Whether a data set hands out other inputs when some records are read again, as one with a random transform does.
 
     Raises `UsageError` where it hands out other labels, which no audit allows.
     """
-    if not _is_data_set(given):
+    source, own = _items.opened(given, name)
+    if not _items.is_data_set(source):
         return False
     rows = np.sort(np.random.default_rng(304).permutation(len(read_before))[:_AGAIN])
-    x, y = _items(given, rows.tolist(), name)
-    if not np.array_equal(_array(y).reshape(len(rows), -1), read_before.y[rows].reshape(len(rows), -1)):
+    collate = reading.collate or own
+
+    def again() -> RawData:
+        x, y = _items.batch_of(_items.fetched(source, rows, name), collate, name)
+        return _raw(x, y, name, task, 0, reading)
+
+    second = again()
+    if not np.array_equal(second.y.reshape(len(rows), -1), read_before.y[rows].reshape(len(rows), -1)):
         raise UsageError(f"{name} hands out other labels when records are read again: give each record one label.")
-    return not np.array_equal(_inputs(x, name)[0], read_before.x[rows])
+    if isinstance(read_before.x, Streamed):
+        return second.hashes() != read_before.at(rows).hashes()
+    # A batch of fewer records may be padded less: it is compared with one of the same records.
+    first = read_before.at(rows) if collate is None else again()
+    same = alike({name: first, f"{name} again": second}).values()
+    one, other = (part.x for part in same)
+    return one.shape != other.shape or not np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def transform_of(given: Any) -> Any:
     """The transform that a data set, or one that it is a subset of, applies to its records; None: not known."""
+    given, _ = _items.opened(given, "members")
     while given is not None:
         for attribute in ("transforms", "transform"):
             if (found := getattr(given, attribute, None)) is not None:
@@ -149,6 +281,9 @@ def transform_of(given: Any) -> Any:
 
 def shared(a: RawData, b: RawData) -> int:
     """How many records of ``b`` stand in ``a`` as well, value for value."""
+    if isinstance(a.x, Streamed) or isinstance(b.x, Streamed):
+        known = set(a.hashes())
+        return sum(row in known for row in b.hashes())
     dtype = np.result_type(a.x, b.x)
     known = set(row_hashes(a.x.astype(dtype, copy=False)))
     return sum(row in known for row in row_hashes(b.x.astype(dtype, copy=False)))
@@ -189,73 +324,62 @@ def check_enough_groups(group_N: npt.NDArray[np.int64] | None, member_N: Bools) 
             )
 
 
-def _is_plain(given: Any) -> bool:
-    """Whether it is an array or the like: records without labels."""
-    return (
-        isinstance(given, tuple | list | dict | str | bytes | np.ndarray)
-        or hasattr(given, "to_numpy")
-        or _is_tensor(given)
-    )
-
-
-def _is_tensor(given: Any) -> bool:
-    torch = sys.modules.get("torch")  # who gives a tensor has loaded it
-    return torch is not None and isinstance(given, torch.Tensor)
-
-
-def _is_data_set(given: Any) -> bool:
-    return hasattr(given, "__getitem__") and hasattr(given, "__len__") and not _is_plain(given)
-
-
-def _count(given: Any, name: str) -> int:
-    with user_code(f"{name}: its length"):
-        return len(given)
-
-
-def _items(given: Any, which: Iterable[int], name: str) -> tuple[Any, Any]:
-    """(x, y) of a data set that hands out one (x, y) at a time."""
-    xs, ys = [], []
-    for index in which:
-        with user_code(f"{name}: item {index}"):
-            item = given[index]
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise UsageError(f"{name}[{index}] is a {type(item).__name__}: each item of a data set must be (x, y).")
-        xs.append(item[0])
-        ys.append(item[1])
-    if not xs:
-        raise UsageError(f"{name} holds 0 records: at least {LEAST} are needed.")
-    if len({np.shape(x) for x in xs}) > 1:
-        raise UsageError(f"{name} holds records of several shapes: pad or crop them to one.")
-    if len({np.shape(y) for y in ys}) > 1:
-        raise UsageError(f"{name} holds labels of several shapes: give each record as many.")
-    y = np.array([label.detach().cpu().numpy() if _is_tensor(label) else label for label in ys])
-    if _is_tensor(xs[0]):
-        return sys.modules["torch"].stack(xs), y
-    return np.stack([np.asarray(x) for x in xs]), y
-
-
-def _inputs(x: Any, name: str) -> tuple[Array, Form]:
+def _inputs(x: Any, name: str, reading: Reading) -> tuple[Array, Form]:
+    """Records as an array (N, ...), and their form."""
+    if isinstance(x, dict):
+        x = _arguments({key: _items.stacked(value, f"{name}: '{key}'") for key, value in x.items()}, name, reading)
+        if isinstance(x, dict):
+            array, form = _levels.of_fields(x, name)
+            return _checked(array, form, name, reading)
     form = Form()
-    if _is_tensor(x):
-        x, form = x.detach().cpu(), Form("tensor")
-        array = np.asarray(x.float() if str(x.dtype) == "torch.bfloat16" else x)
-    elif hasattr(x, "to_numpy"):
-        array = x.to_numpy()
-        if array.ndim == 2:
-            form = Form("frame", tuple(x.columns), tuple(str(dtype) for dtype in x.dtypes))
-    else:
-        array = np.asarray(x)
-    if array.dtype.kind not in "buif":
-        raise UsageError(f"{name}: x has dtype {array.dtype}, which is not one of numbers: encode it as numbers first.")
+    if is_tensor(x):
+        return _checked(as_array(x), Form("tensor"), name, reading)
+    if (hasattr(x, "iloc") and hasattr(x, "columns")) or (is_polars(x) and hasattr(x, "columns")):
+        return _checked(*_levels.of_frame(x, name), name, reading)
+    x = _items.stacked(x, name) if isinstance(x, list) and x and is_tensor(x[0]) else x
+    try:
+        array = as_array(x)
+    except ValueError:
+        x = _items.stacked(x, name)
+        array = as_array(x)
+    if array.ndim == 2 and hasattr(x, "columns"):
+        form = Form("frame", tuple(x.columns), tuple(str(dtype) for dtype in x.dtypes))
+    if array.dtype.kind in "UOT" and reading.words and len(array):
+        return _levels.of_words(x, name)
+    return _checked(array, form, name, reading)
+
+
+def _checked(array: Array, form: Form, name: str, reading: Reading) -> tuple[Array, Form]:
+    if array.dtype.kind not in "buif" or (form.levels and not reading.words):
+        dtype = array.dtype if not form.levels else "object"
+        raise UsageError(f"{name}: x has dtype {dtype}, which is not one of numbers: encode it as numbers first.")
     if array.ndim < 2 or 0 in array.shape[1:]:
         raise UsageError(f"{name}: x has shape {array.shape}: give one row of values a record.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = int((~np.isfinite(array.reshape(len(array), -1))).any(axis=1).sum())
-        raise UsageError(f"{name}: x holds NaN or infinite values in {bad} records: drop these or fill in the values.")
-    return array, form
+    lost = array.dtype.kind == "f" and not form.levels and bool(np.isnan(array).any())
+    if not (lost and (reading.missing or (reading.words and form.columns))):
+        if not form.levels:
+            _levels.finite_or_refuse(array, f"{name}: x")
+        return array, form
+    if np.isinf(array).any():
+        raise UsageError(f"{name}: x holds infinite values: drop these records or fill in the values.")
+    return array, replace(form, missing=True)
 
 
-def _array(y: Any) -> Array:
-    if _is_tensor(y):
-        y = y.detach().cpu()
-    return np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+def _arguments(given: dict[str, Any], name: str, reading: Reading) -> Any:
+    """The fields that a module's forward takes by name, or its one input."""
+    if not given:
+        raise UsageError(f"{name} has a label and no other field: give the records too.")
+    if reading.takes is None:
+        return given
+    taken = {key: value for key, value in given.items() if key in reading.takes}
+    left = [key for key in given if key not in taken]
+    if not taken and len(given) == 1:
+        return next(iter(given.values()))
+    if not taken:
+        raise UsageError(
+            f"{name} has the fields {', '.join(given)}, and forward of the model takes "
+            f"{', '.join(sorted(reading.takes))}: name the fields as its arguments, or give (x, y)."
+        )
+    if left:
+        reading.note(f"The fields {', '.join(left)} were left out, since forward of the model takes no such argument.")
+    return taken

@@ -10,7 +10,7 @@ from typing import Any
 from lacewing.attacks._types import Task
 from lacewing.auditing import _pool, _records, _result
 from lacewing.auditing._attacks import Attacks
-from lacewing.auditing._gather import checked, gather
+from lacewing.auditing._gather import checked, gather, nowhere, to_stderr
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._records import Records
 from lacewing.auditing._result import Audit
@@ -39,14 +39,20 @@ def audit(
     augmented: bool = False,
     checkpoints: Sequence[Any] = (),
     initial: Any = None,
+    classes: Any = None,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> Audit:
     """What ``model`` gives away about the records that it was trained on.
 
     Args:
-        model: a torch module (asked in evaluation mode and fp32), or any function from records to logits or
-            probabilities, such as ``classifier.predict_proba``.
-        members: the records it was trained on, ``(x, y)`` of arrays, tensors or pandas objects, or an indexable torch
-            data set of (x, y); y as ``task`` says. A function is given x in the form that members have.
+        model: a torch module (asked in evaluation mode and fp32); an estimator with ``predict_proba``, else
+            ``decision_function`` (of a regression: ``predict``); the path of an ``.onnx`` file; or any function from
+            records to logits or probabilities. Of an answer with "logits" these are taken; of a tuple or dict the one
+            part of shape (N, C), with a note.
+        members: the records it was trained on, ``(x, y)`` of arrays, tensors, pandas or polars objects, texts, or a
+            dict of the model's arguments; or an indexable data set of (x, y), (x, y, index) or dicts with a label, or
+            a ``DataLoader`` of it that does not shuffle; y as ``task`` says. A function is given x in the form that
+            members have.
         nonmembers: records of the same source that it never saw, read in the same way.
         refit: trains a new model the way ``model`` was: ``refit(x, y, seed) -> model``, with its own optimiser,
             augmentation and pruning. numpy, torch and random are seeded with ``seed`` before.
@@ -88,6 +94,9 @@ def audit(
         initial: what training began with: the network before it, its state_dict, or the weights of its first layer
             (units, inputs). The span attacks then know it, and run with "all", too: perceptrons with fewer members,
             which must be all training records, than inputs.
+        classes: the labels of the classes, in the order of the model's answers, where y holds names. None: those of
+            an estimator's ``classes_``; else y holds whole numbers from 0.
+        collate: makes one padded batch, (x, y) or a dict, of a list of items, where these have several lengths.
 
     Raises:
         UsageError: an argument is not as described, or a named attack cannot run; the sentence names the argument.
@@ -128,6 +137,14 @@ def audit(
             chosen=settings.chosen.attacks,
             seed=settings.seed,
             augmented=augmented,
+            reading=_call.reading(
+                model,
+                classes=classes,
+                collate=collate,
+                task=settings.task,
+                stream=None if refit is not None or augmented else (to_stderr if progress else nowhere),
+                notes=said,
+            ),
             notes=said,
         )
 

@@ -48,7 +48,8 @@ class Held:
 
     def flat(self, records: RawData) -> Floats:
         """(N, D) values of records."""
-        return records.x.reshape(len(records), -1).astype(np.float64)
+        values: Floats = records.x.reshape(len(records), -1).astype(np.float64)
+        return values
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from lacewing import metrics
 from lacewing.attacks._types import Attack, Task
 from lacewing.auditing import _inputs
-from lacewing.auditing._inputs import RawData
-from lacewing.data import duplicate_groups, group_codes, merge_groups
+from lacewing.auditing._inputs import RawData, Reading
+from lacewing.data import group_codes, merge_groups
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 
@@ -51,16 +51,22 @@ def read(
     chosen: Sequence[Attack] = (),
     seed: int = 0,
     augmented: bool = False,
+    reading: Reading | None = None,
     notes: list[str],
 ) -> Records:
     """The given records, checked and in one form: members, then non-members, and the population apart.
 
     Raises `UsageError` where they are not as `lacewing.audit` describes them.
     """
-    inside, outside = _inputs.read(members, "members", task), _inputs.read(nonmembers, "nonmembers", task)
-    given = None if population is None else _inputs.read(population, "population", task)
-    varying = _varying({"members": (members, inside), "nonmembers": (nonmembers, outside)}, augmented)
-    if given is not None and _inputs.varies(population, given, "population") != varying:
+    reading = reading or Reading()
+    sides = {"members": members, "nonmembers": nonmembers}
+    sides |= {} if population is None else {"population": population}
+    every = _inputs.read_all(sides, task, reading=reading)
+    vary = {name: _inputs.varies(sides[name], every[name], name, task, reading) for name in every}
+    every = _inputs.alike(every)
+    inside, outside, given = every["members"], every["nonmembers"], every.get("population")
+    varying = _varying(members, nonmembers, vary, augmented)
+    if given is not None and vary["population"] != varying:
         raise UsageError("population must be read as members and nonmembers are: with or without a random transform.")
     inside_codes, outside_codes = _given_groups(groups, len(inside), len(outside))
     chosen_names = [attack.name for attack in chosen if "population" in attack.needs and task in attack.tasks]
@@ -72,7 +78,7 @@ def read(
     audited, member = everything.at(np.arange(n)), np.arange(n) < len(inside)
     seen = _note_shared(inside, outside, reserve, notes)
     own = np.concatenate([inside_codes, outside_codes]) if groups is not None else np.arange(n)
-    copies = duplicate_groups(audited.x)
+    copies = audited.copies()
     together = merge_groups(own, copies)
     group = counted(copies, member, None if groups is None else own, seed, notes, what="records")
     _inputs.check_enough_groups(group, member)
@@ -137,9 +143,10 @@ def _pairs_by_chance(copy_N: Codes, member_N: Bools, seed: int) -> tuple[float, 
     return many, few
 
 
-def _varying(sides: dict[str, tuple[Any, RawData]], augmented: bool) -> bool:
+def _varying(members: Any, nonmembers: Any, vary: Mapping[str, bool], augmented: bool) -> bool:
     """Whether records differ each time they are read. Raises `UsageError` where they do and must not."""
-    differ = [name for name, (given, read_before) in sides.items() if _inputs.varies(given, read_before, name)]
+    sides = {"members": members, "nonmembers": nonmembers}
+    differ = [name for name in sides if vary[name]]
     if not differ:
         return False
     if not augmented:
@@ -154,7 +161,7 @@ def _varying(sides: dict[str, tuple[Any, RawData]], augmented: bool) -> bool:
             f"{differ[0]} hands out other values each time a record is read, and {other} does not: give both sides "
             "through the same transform."
         )
-    first, second = (_inputs.transform_of(given) for given, _ in sides.values())
+    first, second = (_inputs.transform_of(given) for given in sides.values())
     known = first is not None and second is not None and first is not second
     if known and " at 0x" not in f"{first!r}{second!r}" and repr(first) != repr(second):
         raise UsageError("members and nonmembers go through different transforms: give both sides through the same.")
@@ -215,7 +222,7 @@ def _population(
     if given is not None or not asked:
         return outside, given, code_N, {}
     # Copies stay together, so that no record of the population equals an audited non-member.
-    groups, code = np.unique(merge_groups(code_N, duplicate_groups(outside.x)), return_inverse=True)
+    groups, code = np.unique(merge_groups(code_N, outside.copies()), return_inverse=True)
     n, grouped = len(groups), len(groups) < len(outside)
     units = f"groups of {len(outside)} non-members" if grouped else "non-members"
     if n < 2 * LEAST_POPULATION:

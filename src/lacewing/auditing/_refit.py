@@ -358,6 +358,8 @@ def _as_function(model: Any) -> Callable[[Any], Any]:
 
         model.eval()
         with torch.no_grad():
+            if isinstance(x, dict):
+                return model(**{name: torch.as_tensor(value) for name, value in x.items()})
             return model(x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x)))
 
     return answer

@@ -46,8 +46,8 @@ def checked_labels(labels: Array, task: Task, name: str) -> Array:
         raise UsageError(f"{name} has shape {labels.shape}: give one label a record, such as y.ravel() of a column.")
     if labels.dtype.kind not in "buif":
         raise UsageError(
-            f"{name} has dtype {labels.dtype}, and classes are whole numbers from 0: number them as the model does, "
-            "e.g. numpy.unique(y, return_inverse=True)[1] for names in alphabetical order."
+            f"{name} has dtype {labels.dtype}, and classes are whole numbers from 0: give classes=, their "
+            "names in the order of the model's answers, or number them as the model does."
         )
     if labels.dtype.kind == "f":
         whole = bool((labels == np.floor(labels)).all())

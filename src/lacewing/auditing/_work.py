@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from lacewing.attacks._types import Task
 from lacewing.auditing._cache import Size
-from lacewing.auditing._inputs import Form, RawData
+from lacewing.auditing._form import from_json, to_json
+from lacewing.auditing._inputs import RawData
 from lacewing.auditing._outputs import Outputs
 from lacewing.data import deal
 from lacewing.errors import DataError, UsageError
 from lacewing.metrics import Bools
+from lacewing.support.formats import Arrays
 
 Refit = Callable[[Any, Any, int], Any]
 
@@ -85,18 +87,17 @@ def _dealt(group_N: npt.NDArray[np.integer], rng: np.random.Generator) -> Bools:
 
 def can_be_written(work: Work) -> bool:
     """Whether `write_work` can hand the records to another process: columns of frames may be of any type, as dates."""
-    form = work.records.form
-    return all(type(name) in (str, int) for name in (*form.columns, *form.label_columns))
+    return work.records.form.plain
 
 
 def write_work(folder: Path, work: Work) -> None:
     """What a worker process must know of the audit, beside the function: arrays and a JSON file."""
-    arrays = {"x": work.records.x, "y": work.records.y, "in_KN": work.in_KN}
+    arrays: Arrays = {"x": work.records.x, "y": work.records.y, "in_KN": work.in_KN}
     if work.population is not None:
         arrays |= {"population_x": work.population.x, "population_y": work.population.y}
     np.savez(folder / "work.npz", **arrays)  # type: ignore[arg-type]
     about = {
-        "form": vars(work.records.form),
+        "form": to_json(work.records.form),
         "seed_K": work.seed_K,
         "queries": work.queries,
         "white_box": work.white_box,
@@ -113,8 +114,7 @@ def write_work(folder: Path, work: Work) -> None:
 def read_work(folder: Path, refit: Refit) -> Work:
     """The inverse of ``write_work``."""
     about = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in about["form"].items()}
-    form = Form(**fields)
+    form = from_json(about["form"])
     with np.load(folder / "work.npz", allow_pickle=False) as arrays:
         population = RawData(arrays["population_x"], arrays["population_y"], form) if "population_x" in arrays else None
         return Work(

@@ -117,6 +117,9 @@ class Frame:
         self.columns = columns
         self.dtypes = [self.values.dtype] * (len(columns) if columns else 1)
 
+    def __len__(self):
+        return len(self.values)
+
     def to_numpy(self):
         return self.values
 
@@ -255,7 +258,7 @@ X, Y = MEMBERS
         ((X, Y - 1), "members: y holds -1"),
         ((X, Y + 1), "y holds the label 3, and model answers 3 classes"),
         (X, "members is a ndarray: give"),
-        ({"x": X}, "members is a dict: give"),
+        ({"x": X}, "members has the fields x, of which none may be the label"),
         ([1] * 20, "members is a list: give"),
     ],
 )
@@ -272,14 +275,15 @@ class Estimator:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (Estimator(), r"model is a Estimator, which cannot be called.*such as model.predict_proba"),
+        (SimpleNamespace(fit=len), r"model is a SimpleNamespace, which cannot be called"),
+        (Estimator(), r"the answers of model range from .*: they are no probabilities"),
         (lambda x: np.full((len(x), 3), 1 / 3), "model answers the same to all 120 records"),
         (lambda x: np.zeros(len(x)), "the answers of model are one number a record.*task='binary'"),
         (lambda x: np.zeros((len(x), 1)), "the answers of model are one number a record.*task='regression'"),
         (lambda x: np.zeros((5, 3)), r"shape \(5, 3\) to 120 records"),
         (lambda x: np.full((len(x), 3), -np.inf), "model answered NaN or infinite.*floor log-probabilities"),
-        (lambda x: {"logits": x}, r"model answers a dict: give a function .*\['logits'\]"),
-        (lambda x: (x, x), r"model answers 2 arrays: give a function .*f\(x\)\[0\]"),
+        (lambda x: {"a": x, "b": x}, r"model answers a dict of .*: give a function .*f\(x\)\['a'\]"),
+        (lambda x: (x, x), r"model answers a tuple of 0 \(120, 6\), 1 .*: give a function .*f\(x\)\[0\]"),
         (network(9), r"model, asked about records of shape \(6,\) and dtype float32, failed with RuntimeError"),
     ],
 )

@@ -27,6 +27,7 @@ from lacewing.auditing._call import (
     prepared,
 )
 from lacewing.auditing._inputs import RawData
+from lacewing.auditing._opened import opened
 from lacewing.auditing._stream import Streamed, blocks
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms

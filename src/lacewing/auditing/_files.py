@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from lacewing import models
 from lacewing.attacks._types import Task
-from lacewing.auditing import _inputs, _outputs
+from lacewing.auditing import _inputs, _outputs, _tables
 from lacewing.auditing._attacks import Attacks
 from lacewing.auditing._attribute import AttributeAudit, Column, audit_attribute
 from lacewing.auditing._inputs import RawData
@@ -24,6 +25,7 @@ from lacewing.metrics import Bools
 from lacewing.models._weights import load_weights
 from lacewing.support.formats import Arrays, array_names, read_arrays
 from lacewing.support.loading import load_function
+from lacewing.support.text import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +36,7 @@ _NAMES = ("x", "y", "member", "group", "population_x", "population_y")
 def audit_model_files(
     *,
     model: str,
-    weights: Path | str,
+    weights: Path | str | None,
     data: Path | str,
     refit: str | Callable[[Any, Any, int], Any] | None = None,
     references: int = 0,
@@ -44,25 +46,32 @@ def audit_model_files(
     outputs: Outputs | None = None,
     checkpoints: Sequence[Path | str] = (),
     initial: Path | str | None = None,
+    pixels: str | None = None,
     **options: Any,
 ) -> Audit:
     """``audit`` of a model in files, as the command line has it.
 
     Args:
         model: ``"package.module:factory"``, called as ``factory(shape, outputs)`` with the shape of a record and the
-            number of outputs: classes (one more than the largest label), 1 of a binary task, labels or quantities.
-        weights: its state_dict, ``.safetensors``, or ``.pt``/``.pth`` read with ``weights_only=True``.
+            number of outputs: classes (one more than the largest label), 1 of a binary task, labels or quantities; or
+            the path of an ``.onnx`` file.
+        weights: its state_dict, ``.safetensors``, or ``.pt``/``.pth`` read with ``weights_only=True``; None of an
+            ``.onnx`` file.
         data: an ``.npz`` with ``x`` as the network takes it (normalised, if it was trained so), ``y`` and ``member``
-            (1 or 0); optionally ``group`` (ids of patients, users), ``population_x`` and ``population_y``.
+            (1 or 0); optionally ``group`` (ids of patients, users), ``population_x`` and ``population_y``. Or a
+            ``.csv`` or ``.parquet`` with the columns ``member``, ``y`` (or ``label``) and, optionally, ``group``, all
+            others numbers of x. Or a folder of images, ``members/CLASS/..``, ``nonmembers/CLASS/..`` and, optionally,
+            ``population/CLASS/..``.
         refit: ``"package.module:function"``, or the function.
         references: see ``audit``, as are ``out``, ``attacks``, ``task``, ``outputs`` and the other options.
         checkpoints: files as ``weights``, of earlier states of the training, the earliest first.
         initial: a file as ``weights``, of the network before training.
+        pixels: of a folder of images, how the network takes them: ``"0-1"``, ``"0-255"`` or ``"MEAN/STD"``.
 
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also ``audit``.
     """
-    given = read_files(model, weights, data, task, outputs)
+    given = read_files(model, weights, data, task, outputs, pixels)
     return audit(
         given.network,
         given.members,
@@ -133,7 +142,7 @@ def reconstruct_files(
 class _Given(NamedTuple):
     """A model and its records, as they were read from files."""
 
-    network: nn.Module
+    network: Any  # a torch module, or the path of an ONNX file
     records: RawData
     members: tuple[Any, Any]
     nonmembers: tuple[Any, Any]
@@ -141,9 +150,25 @@ class _Given(NamedTuple):
     groups: tuple[Any, Any] | None
 
 
-def read_files(model: str, weights: Path | str, data: Path | str, task: Task, outputs: Outputs | None) -> _Given:
-    arrays = arrays_of(Path(data), _NAMES)
+def read_files(
+    model: str,
+    weights: Path | str | None,
+    data: Path | str,
+    task: Task,
+    outputs: Outputs | None,
+    pixels: str | None = None,
+) -> _Given:
     _outputs.check(task, outputs)
+    path = Path(data)
+    if pixels is not None and not path.is_dir():
+        raise UsageError(f"--pixels says how images of a folder are read, and {path} is no folder: leave it out.")
+    if path.is_dir():
+        arrays, note = _tables.of_images(path, pixels)
+        say(note, sys.stderr)
+    elif _tables.is_table(path) and path.is_file():
+        arrays = _tables.of_table(path)
+    else:
+        arrays = arrays_of(path, _NAMES)
     every, flags = records_of(arrays, data, task)
     reserve = (arrays["population_x"], arrays["population_y"]) if "population_x" in arrays else None
     group = arrays.get("group")
@@ -151,7 +176,7 @@ def read_files(model: str, weights: Path | str, data: Path | str, task: Task, ou
         raise UsageError(f"{data}: group has shape {group.shape} beside {len(flags)} records: give one id a record.")
     labels = every.form.labels(every.y)
     return _Given(
-        network_of(model, weights, every, task),
+        _model_of(model, weights, every, task),
         every,
         (every.x[flags], labels[flags]),
         (every.x[~flags], labels[~flags]),
@@ -166,6 +191,16 @@ def records_of(arrays: Arrays, data: Path | str, task: Task) -> tuple[RawData, B
     if member.ndim != 1 or member.shape != arrays["y"].shape[:1] or not np.isin(member, (0, 1)).all():
         raise UsageError(f"{data}: member must hold 1 for each record that the model trained on and 0 for the others.")
     return _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task), member.astype(bool)
+
+
+def _model_of(model: str, weights: Path | str | None, records: RawData, task: Task) -> Any:
+    if model.endswith(".onnx"):
+        if weights is not None:
+            raise UsageError(f"{model} holds its weights: leave out --weights.")
+        return model
+    if weights is None:
+        raise UsageError("--weights is missing: give the weights of the network that --model builds.")
+    return network_of(model, weights, records, task)
 
 
 def network_of(model: str, weights: Path | str, records: RawData, task: Task) -> nn.Module:

@@ -30,6 +30,7 @@ def audit_pair_files(
     controls: Sequence[str] = (),
     task: Task = "classification",
     outputs: Outputs | None = None,
+    pixels: str | None = None,
     **options: Any,
 ) -> PairAudit | PairCost:
     """``audit_pair`` of two networks in files, as the command line has it.
@@ -46,6 +47,7 @@ def audit_pair_files(
             ``"FAMILY=..."``, a single one.
         task: see `audit_pair`, as for ``outputs`` and the other options.
         outputs: see ``task``.
+        pixels: see ``model``.
         options: see ``task``.
 
     Raises:
@@ -53,7 +55,7 @@ def audit_pair_files(
     """
     if Path(weights).resolve() == Path(against).resolve():
         raise UsageError(f"against: {against} is the file of weights too: give the weights of the dense network.")
-    given = _files.read_files(model, weights, data, task, outputs)
+    given = _files.read_files(model, weights, data, task, outputs, pixels)
     try:
         dense = _files.network_of(model, against, given.records, task)
     except UsageError as error:

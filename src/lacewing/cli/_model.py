@@ -32,9 +32,12 @@ def audit(
     scores: Annotated[
         Path | None, typer.Argument(help=".npz or .csv with member and score, or member, logits and label.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes); or a .onnx file.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
-    data: Annotated[Path | None, typer.Option(help=".npz with x, y and member (0 or 1).")] = None,
+    data: Annotated[Path | None, typer.Option(help=".npz, .csv or .parquet with x, y, member; or images.")] = None,
+    pixels: Annotated[str | None, typer.Option(help="How images are taken: 0-1, 0-255 or MEAN/STD.")] = None,
     refit: Annotated[
         str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
     ] = None,
@@ -104,6 +107,7 @@ def audit(
                 "--augmented": augmented,
                 "--checkpoint": checkpoint,
                 "--initial": initial,
+                "--pixels": pixels,
                 **({} if against is None else {"--against": against, **pair}),
             },
             {
@@ -328,7 +332,8 @@ def _has_scores(scores: Path | None, of_model: dict[str, Any], trained: dict[str
         if extra := [name for name, value in {**of_model, **trained}.items() if value]:
             raise UsageError(f"{extra[0]} applies to the audit of a model: leave out {scores} or {extra[0]}.")
         return True
-    if absent := [name for name, value in of_model.items() if value is None]:
+    of_file = str(of_model.get("--model")).endswith(".onnx")  # holds its weights
+    if absent := [name for name, value in of_model.items() if value is None and not (of_file and name == "--weights")]:
         needed = f"{', '.join([*of_model][:-1])} and {[*of_model][-1]}"
         raise UsageError(f"{absent[0]} is missing: name a file of scores, or give {needed}.")
     return False

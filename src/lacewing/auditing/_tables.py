@@ -1,0 +1,183 @@
+"""Records at the shell beside .npz: a table as .csv or .parquet, and a folder of images by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.errors import UsageError, needs_extra
+from lacewing.support.formats import Arrays, read_csv
+
+LABELS = ("y", "label")  # names of the column of labels
+SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def is_table(path: Path) -> bool:
+    """Whether it is the name of a table."""
+    return path.suffix in (".csv", ".parquet")
+
+
+def of_table(path: Path) -> Arrays:
+    """x (N, D), y, member and, where there is one, group, of a .csv or .parquet: a row a record, every other column
+    a number of x, in the order of the file.
+
+    Raises `UsageError` that names the file and the column.
+    """
+    columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    labels = [name for name in LABELS if name in columns]
+    if len(labels) != 1 or "member" not in columns:
+        raise UsageError(
+            f"data: {path} must have the columns member (1 or 0) and one of {' and '.join(LABELS)}; it has "
+            f"{', '.join(list(columns)[:8])}{' and more' if len(columns) > 8 else ''}."
+        )
+    apart = {"member", "group", labels[0]}
+    inputs = {name: _numbers(path, name, values) for name, values in columns.items() if name not in apart}
+    if not inputs:
+        raise UsageError(f"data: {path} has no column beside {', '.join(sorted(apart & columns.keys()))}: give x too.")
+    found: Arrays = {
+        "x": np.stack(list(inputs.values()), axis=1),
+        "y": _whole(_numbers(path, labels[0], columns[labels[0]])),
+        "member": _whole(_numbers(path, "member", columns["member"])),
+    }
+    if "group" in columns:
+        found["group"] = np.asarray([str(value) for value in columns["group"]])
+    return found
+
+
+def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
+    """x (N, C, H, W) float32, y and member of images in ``members/CLASS``, ``nonmembers/CLASS`` and, where there is
+    one, ``population/CLASS``; and a note on the order of the classes, which is alphabetical.
+
+    Args:
+        folder: that holds these.
+        pixels: how the network takes them: "0-1", "0-255", or "MEAN/STD" of pixels in 0 to 1, each one number or one a
+            channel by commas.
+
+    Raises:
+        UsageError: a folder is missing or empty, ``pixels`` is not given, or images differ in size.
+    """
+    scale, shift = _scaling(pixels)
+    sides = [side for side in SIDES if (folder / side).is_dir()]
+    if missing := [side for side in SIDES[:2] if side not in sides]:
+        raise UsageError(f"data: {folder} lacks the folder {missing[0]}: give {folder}/{missing[0]}/CLASS/image.png.")
+    held = {side: sorted(each.name for each in (folder / side).iterdir() if each.is_dir()) for side in sides}
+    classes = sorted(set().union(*held.values()))
+    for side in ("members", "nonmembers"):
+        if absent := sorted(set(classes) - set(held[side])):
+            raise UsageError(
+                f"data: {folder / side} has no folder of the class '{absent[0]}', so that classes cannot be numbered "
+                "alike: give every class on both sides."
+            )
+    found: Arrays = {}
+    parts: dict[str, tuple[list[Any], list[int]]] = {}
+    for side in sides:
+        files = [(file, place) for place, name in enumerate(classes) for file in _files(folder / side / name)]
+        if not files:
+            raise UsageError(f"data: {folder / side} holds no images ({', '.join(IMAGES)}).")
+        parts[side] = [_image(file) for file, _ in files], [place for _, place in files]
+    shapes = {image.shape for images, _ in parts.values() for image in images}
+    if len(shapes) > 1:
+        raise UsageError(f"data: {folder} holds images of several sizes ({_listed(shapes)}): give all of one size.")
+    if shift.size not in (1, next(iter(shapes))[0]):
+        raise UsageError(f"--pixels has {shift.size} channels and images have {next(iter(shapes))[0]}.")
+    ready = {
+        side: (np.stack(images) * scale[:, None, None] - shift[:, None, None]) for side, (images, _) in parts.items()
+    }
+    labels = {side: np.asarray(of, np.int64) for side, (_, of) in parts.items()}
+    found["x"] = np.concatenate([ready[side] for side in SIDES[:2]]).astype(np.float32)
+    found["y"] = np.concatenate([labels[side] for side in SIDES[:2]])
+    found["member"] = np.arange(len(found["y"])) < len(labels["members"])
+    if "population" in sides:
+        found |= {"population_x": ready["population"].astype(np.float32), "population_y": labels["population"]}
+    return found, f"Classes of the images by number from 0: {', '.join(classes)}."
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.glob("*") if each.suffix.lower() in IMAGES) if folder.is_dir() else []
+
+
+def _image(path: Path) -> npt.NDArray[Any]:
+    """(C, H, W) pixels in 0 to 1: one channel of grey images, three of others."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise UsageError(f"data: {path} cannot be read as an image ({type(error).__name__}).") from None
+    pixels = (values / 255).astype(np.float32)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _scaling(pixels: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """What pixels in 0 to 1 are multiplied with, and what is then subtracted, by channel."""
+    one = np.ones(1, np.float32)
+    if pixels in ("0-1", "0-255"):
+        return one * (255 if pixels == "0-255" else 1), 0 * one
+    try:
+        mean, std = (np.array([float(n) for n in part.split(",")], np.float32) for part in str(pixels).split("/"))
+        if mean.shape != std.shape or not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--pixels{f' {pixels!r}' if pixels else ' is missing: it'} must say how the network takes images: 0-1, "
+            "0-255, or MEAN/STD of pixels in 0 to 1, such as 0.5/0.25 or 0.49,0.48,0.45/0.25,0.24,0.26."
+        ) from None
+    return 1 / std, mean / std
+
+
+def _csv(path: Path) -> dict[str, list[Any]]:
+    rows = read_csv(path)
+    if len(rows) < 2:
+        raise UsageError(f"data: {path} has {len(rows)} lines: give a header and a line a record.")
+    header = [name.strip() for name in rows[0]]
+    if len(set(header)) < len(header):
+        raise UsageError(f"data: {path} has two columns of one name: give each its own.")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise UsageError(f"data: {path}: line {number} has {len(row)} cells, the header has {len(header)}.")
+    return {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
+
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+    except ImportError as error:
+        raise needs_extra("reading Parquet", str(error.name), "parquet") from None
+    try:
+        table = read_table(path)
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"data: {path} cannot be read as Parquet ({' '.join(str(error).split())[:200]}).") from None
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _numbers(path: Path, name: str, values: list[Any]) -> npt.NDArray[np.float64]:
+    found = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            if value is None or (isinstance(value, str) and (not value.isascii() or "_" in value)):
+                raise ValueError
+            found[row] = float(
+                {"true": "1", "false": "0"}.get(value.lower(), value) if isinstance(value, str) else value
+            )
+        except (ValueError, TypeError):
+            what = "is empty" if value in (None, "") else f"holds {str(value)[:40]!r}"
+            raise UsageError(
+                f"data: {path}: column '{name}' {what} in record {row + 1}: give numbers; frames with words or missing "
+                "values are audited in Python, lacewing.audit(pipeline, (frame, y), ...)."
+            ) from None
+    return found
+
+
+def _whole(values: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Whole numbers as such, so that they are classes."""
+    return values.astype(np.int64) if (values == np.floor(values)).all() else values
+
+
+def _listed(shapes: set[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:4])

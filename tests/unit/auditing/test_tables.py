@@ -1,0 +1,145 @@
+"""Records at the shell beside .npz: tables and folders of images, refused by the name of what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from lacewing.auditing import _tables
+from lacewing.auditing._files import audit_model_files
+from lacewing.errors import UsageError
+
+RNG = np.random.default_rng(0)
+X = np.round(RNG.normal(size=(40, 3)), 4)
+Y = np.arange(40) % 3
+MEMBER = np.arange(40) < 20
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """A factory in a module of the user's, and its weights for records of a shape."""
+    (tmp_path / "flat.py").write_text(
+        "import math\nfrom torch import nn\n"
+        "def make(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(width: int):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(width, 3))
+        save_file(model.state_dict(), tmp_path / "w.safetensors")
+        return {"model": "flat:make", "weights": tmp_path / "w.safetensors", "attacks": "loss", "progress": False}
+
+    return make
+
+
+def table(path, *, label="y", cell=None, more=()):
+    rows = [["a", "member", "b", label, "c", "group"]]
+    rows += [[x[0], int(m), x[1], y, x[2], f"p{i}"] for i, (x, y, m) in enumerate(zip(X, Y, MEMBER, strict=True))]
+    if cell is not None:
+        rows[cell[0]][cell[1]] = cell[2]
+    path.write_text("\n".join(",".join(map(str, row)) for row in [*rows, *more]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_read_as_the_arrays_that_it_holds(kind, tmp_path, network):
+    path = table(tmp_path / "own.csv", label="label")
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        columns = {"a": X[:, 0], "member": MEMBER, "b": X[:, 1], "label": Y, "c": X[:, 2]}
+        import pyarrow.parquet as files
+
+        path = tmp_path / "own.parquet"
+        files.write_table(pyarrow.table(columns), path)
+    np.savez(tmp_path / "own.npz", x=X, y=Y, member=MEMBER)
+    options = network(3)
+    found = audit_model_files(data=path, **options)
+    wanted = audit_model_files(data=tmp_path / "own.npz", **options)
+    np.testing.assert_allclose(found.attacks[0].score_N, wanted.attacks[0].score_N, rtol=1e-6)
+    assert _tables.of_table(path)["x"].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"label": "class"}, "must have the columns member .* and one of y and label; it has a, member, b, class"),
+        ({"cell": (3, 0, "big")}, "column 'a' holds 'big' in record 3: give numbers; frames with words"),
+        ({"cell": (3, 0, "")}, "column 'a' is empty in record 3"),
+        ({"cell": (3, 0, "1_0")}, "column 'a' holds '1_0'"),
+        ({"cell": (0, 0, "b")}, "has two columns of one name"),
+        ({"more": [["1", "2"]]}, "line 42 has 2 cells, the header has 6"),
+        ({"cell": (3, 1, "7")}, "member must hold 1 for each record"),
+    ],
+)
+def test_bad_tables_are_refused_by_column(change, says, tmp_path, network):
+    with pytest.raises(UsageError, match=says):
+        audit_model_files(data=table(tmp_path / "own.csv", **change), **network(3))
+
+
+def images(folder, *, size=4, mode="RGB"):
+    for place, (y, member) in enumerate(zip(Y, MEMBER, strict=True)):
+        at = folder / ("members" if member else "nonmembers") / ["cat", "ant", "bee"][y]
+        at.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(place).integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(at / f"{place:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pixels", "values"),
+    [
+        ("0-1", lambda p: p),
+        ("0-255", lambda p: p * 255),
+        ("0.5,0.4,0.3/0.2,0.3,0.4", lambda p: (p - (0.5, 0.4, 0.3)) / (0.2, 0.3, 0.4)),
+    ],
+)
+def test_images_by_class_are_read_and_scaled_as_is_said(pixels, values, tmp_path, network, capsys):
+    folder = images(tmp_path / "all")
+    found, note = _tables.of_images(folder, pixels)
+    assert note == "Classes of the images by number from 0: ant, bee, cat."
+    order = [i for side in (True, False) for y in (1, 2, 0) for i in range(40) if Y[i] == y and MEMBER[i] == side]
+    for row, i in enumerate(order):
+        raw = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8) / 255
+        np.testing.assert_allclose(found["x"][row], np.moveaxis(values(raw), 2, 0), atol=1e-4)
+        assert found["y"][row] == [2, 0, 1][Y[i]]
+        assert found["member"][row] == MEMBER[i]
+    audit_model_files(data=folder, pixels=pixels, **network(48))
+    assert note in capsys.readouterr().err
+
+
+def test_bad_folders_are_refused(tmp_path, network):
+    folder = images(tmp_path / "all", mode="L")
+    assert _tables.of_images(folder, "0-1")[0]["x"].shape == (40, 1, 4, 4)
+    options = network(16)
+    for pixels, says in ((None, "--pixels is missing"), ("255", "--pixels '255' must say"), ("0.5/0", "must say")):
+        with pytest.raises(UsageError, match=says):
+            audit_model_files(data=folder, pixels=pixels, **options)
+    with pytest.raises(UsageError, match="--pixels has 3 channels and images have 1"):
+        _tables.of_images(folder, "1,2,3/1,2,3")
+    Image.new("L", (5, 4)).save(folder / "members" / "ant" / "x.png")
+    with pytest.raises(UsageError, match=r"several sizes \(1x4x4, 1x4x5\)"):
+        _tables.of_images(folder, "0-1")
+    (folder / "members" / "ant" / "x.png").write_bytes(b"no image")
+    with pytest.raises(UsageError, match=r"x.png cannot be read as an image"):
+        _tables.of_images(folder, "0-1")
+    (folder / "members" / "dog").mkdir()
+    with pytest.raises(UsageError, match="nonmembers has no folder of the class 'dog'"):
+        _tables.of_images(folder, "0-1")
+    with pytest.raises(UsageError, match="lacks the folder members"):
+        _tables.of_images(tmp_path, "0-1")
+    with pytest.raises(UsageError, match="--pixels says how images of a folder are read"):
+        audit_model_files(data=table(tmp_path / "own.csv"), pixels="0-1", **options)
+
+
+def test_an_onnx_file_needs_no_weights_and_a_network_does(tmp_path, network):
+    options = network(3)
+    path = table(tmp_path / "own.csv")
+    with pytest.raises(UsageError, match=r"m.onnx holds its weights: leave out --weights"):
+        audit_model_files(data=path, **{**options, "model": "m.onnx"})
+    with pytest.raises(UsageError, match="--weights is missing"):
+        audit_model_files(data=path, **{**options, "weights": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LONGEST_NAME = 64
+_MOST_KEYWORDS = 50
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
 
 
@@ -84,6 +86,24 @@ def distinct(what: str) -> AfterValidator:
         return values
 
     return AfterValidator(check)
+
+
+def keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what cannot be given to a function by name, or is no plain data that a key can be made of."""
+    if len(options) > _MOST_KEYWORDS:
+        raise BadLength(f"has {len(options):,} names: at most {_MOST_KEYWORDS}, since no model takes more")
+    for name, value in options.items():
+        if not name.isidentifier():
+            raise ValueError(f"{shown(name)} cannot name an argument; give names such as depth")
+        if not _is_plain(value):
+            raise ValueError(f"{name} = {shown(value)}: give a finite number, text, true or false, or a list of these")
+    return options
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _folder_name(name: str) -> str:

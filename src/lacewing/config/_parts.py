@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, no_longer_than
+from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, keywords, no_longer_than
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
@@ -88,6 +88,7 @@ class Model(Part):
         | None
     ) = None
     norm: Literal["batch", "group"] | None = None  # ResNets; None: batch
+    options: Annotated[dict[str, Any], AfterValidator(keywords)] = {}  # keywords of the model's class or of the factory
 
     @field_validator("norm")
     @classmethod

@@ -151,8 +151,8 @@ def _lone_records(
     """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
     found = []
     for entry in study.get("networks", ()):
-        if {**(study.get("model") or {}), **(entry.get("model") or {})}.get("name") == "mlp":
-            continue  # it has no batch normalisation
+        if {**(study.get("model") or {}), **(entry.get("model") or {})}.get("name") in ("mlp", "vit"):
+            continue  # these have no batch normalisation
         size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
         name = entry.get("name") or entry.get("method", "network")
         of_entry = [a for a in attacks if _is_of(a.network, entry, study)]

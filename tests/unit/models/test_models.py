@@ -73,7 +73,7 @@ def test_mlp_has_the_hidden_layers_that_were_asked_for(hidden, sizes):
     assert network(torch.randn(4, 2, 3, 1)).shape == (4, 3)
 
 
-@pytest.mark.parametrize("file", ["resnet.py", "mlp.py"])
+@pytest.mark.parametrize("file", ["resnet.py", "mlp.py", "bottleneck.py", "efficientnet.py", "transformer.py"])
 def test_model_files_load_on_their_own_without_lacewing(file):
     path = Path(resnet_module.__file__).with_name(file)
     code = f"""

@@ -196,13 +196,18 @@ class Study(Part):
             )
 
     def model_of(self, network: Method, where: str = "model") -> Model:
-        """[model] with the network's own fields laid over it; one that names another model takes none of its options.
+        """[model] with the network's own fields laid over it, and its options over those of [model].
+
+        One that names another model takes nothing of [model].
 
         Raises:
             UsageError: an override names no field of [model], or has a wrong value.
         """
         kept = {} if {"name", "factory"} & {*network.model} else self.model.model_dump(exclude_none=True)
-        return validated(Model, {**kept, **network.model}, where)
+        fields = {**kept, **network.model}
+        if isinstance(own := network.model.get("options"), Mapping):
+            fields["options"] = {**kept.get("options", {}), **own}
+        return validated(Model, fields, where)
 
     def train_of(self, network: Method, where: str = "train") -> Train:
         """[train] with the network's own fields laid over it.

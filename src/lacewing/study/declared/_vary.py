@@ -56,7 +56,7 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         )
     for path, values in vary.items():
         table, _, field = path.rpartition(".")
-        if table not in ("", "train", "model") or not field or path in ("method", *SHARED):
+        if table not in ("", "train", "model", "model.options") or not field or path in ("method", *SHARED):
             raise UsageError(
                 f"{where}.vary: '{path[:80]}' cannot be varied; name a field of [train] or [model], as in "
                 '"train.epochs", or a setting of the method.'
@@ -86,10 +86,7 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         network = {name: value for name, value in entry.items() if name not in ("vary", "along")}
         for path, value in zip(vary, values, strict=True):
             table, _, field = path.rpartition(".")
-            if table:
-                network[table] = {**_table(network, table, where), field: value}
-            else:
-                network[field] = value
+            _set(network, table, field, value, where)
         told = {path: _text(value, where) for path, value in zip(vary, values, strict=True)}
         network["name"] = "-".join([base, *told.values()])
         if "family" not in entry or "along" in entry:
@@ -104,13 +101,22 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return made
 
 
+def _set(network: dict[str, Any], table: str, field: str, value: Any, where: str) -> None:
+    """Set a field of a table of ``network``, whose own tables stay as they are."""
+    made = {**_table(network, table, where), field: value}
+    while table:
+        table, _, name = table.rpartition(".")
+        made = {**_table(network, table, where), name: made}
+    network.update(made)
+
+
 def _table(entry: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    if not name:
-        return entry
-    found = entry.get(name, {})
-    if not isinstance(found, dict):
-        raise UsageError(f"{where}.{name} = {shown(found)}: give a table of fields.")
-    return found
+    found: Any = entry
+    for part in name.split(".") if name else ():
+        found = found.get(part, {})
+        if not isinstance(found, dict):
+            raise UsageError(f"{where}.{name} = {shown(found)}: give a table of fields.")
+    return found  # type: ignore[no-any-return]
 
 
 def _text(value: Any, where: str) -> str:

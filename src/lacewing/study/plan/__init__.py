@@ -76,7 +76,9 @@ def make_plan(
 
 def unavailable(study: Study) -> dict[str, str]:
     """By name, the attacks of the registry that can run on no network of the study, with what they lack."""
-    sequences = sequences_of(study, data_digest="", models={"": {}})
+    models: dict[str, dict[str, Any]] = {"": {}}
+    models |= {entry.entry: dict(entry.model) for entry in study.networks if entry.model}
+    sequences = sequences_of(study, data_digest="", models=models)
     sequences += imposed_sequences(study, sequences)
     networks = Networks(study, sequences)
     lacking = {}

@@ -62,7 +62,7 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
 def no_first_layer(network: NetworkJob) -> str | None:
     """Why a network has no plain fully connected first layer, as far as its model and method tell; None: it may."""
     if not (network.model.name == "mlp" or is_own(network.model)):
-        return "a ResNet begins with a convolution"
+        return "a model of images begins with a convolution"
     if network.spec.reshapes:
         return f"networks of method '{network.method}' have other layers"
     return None

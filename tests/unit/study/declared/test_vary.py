@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lacewing.config import Model
 from lacewing.errors import UsageError
 from lacewing.study.declared import difference, load_study, to_toml
-from lacewing.study.plan import fingerprints, make_plan
+from lacewing.study.plan import fingerprints, make_plan, unavailable
 
 
 def study(*networks: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -152,9 +153,20 @@ def test_a_model_of_its_own_changes_the_key_of_that_entry_alone():
     assert changed == {"short/target/0", "short/shadow/0"}
 
 
+def test_options_of_a_model_are_laid_over_those_of_the_study_and_vary_one_by_one():
+    vit = {"name": "vit", "options": {"patch": 4, "depth": 3}}
+    found = load_study(study({**SHORT, "vary": {"model.options.depth": [1, 2]}}, model=vit))
+    assert [n.entry for n in found.networks[1:]] == ["short-001", "short-002"]
+    assert [found.model_of(n).options for n in found.networks] == [{"patch": 4, "depth": d} for d in (3, 1, 2)]
+    assert len({repr(each) for each in fingerprints(found).values()}) == 3
+    assert "loss" not in unavailable(found)  # which plans networks that are alike but for their options
+    other = load_study(study({**SHORT, "model": {"name": "resnet50"}}, model=vit))
+    assert other.model_of(other.networks[1]).options == {}
+
+
 def test_another_model_takes_no_option_of_the_study_s():
     found = load_study(study({**SHORT, "model": {"name": "resnet8"}}))
-    assert found.model_of(found.networks[1]).model_dump(exclude_none=True, exclude={"version"}) == {"name": "resnet8"}
+    assert found.model_of(found.networks[1]) == Model(name="resnet8")
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,8 @@ def ask(
     if isinstance(model, nn.Module) and "first-layer" in signals:
         try:
             found |= _first_layer(model, records)
-        except UsageError as error:
-            unmeasured["first-layer"] = f"Span attacks did not run on {who}: {error}"
+        except Exception as error:  # as above
+            unmeasured["first-layer"] = f"Span attacks did not run on {who}: {brief(error)}."
     return Asked(Answers(logits, population_logits, **found), tuple(notes), unmeasured)
 
 

@@ -62,13 +62,13 @@ def effective(model: nn.Module) -> dict[str, Effective]:
                 found[name] = Effective(made[name], True, True)
             elif name in parameters and id(parameters[name]) not in seen:
                 seen.add(id(parameters[name]))
-                found[name] = Effective(parameters[name].detach(), True, False)
+                found[name] = Effective(_strided(parameters[name]), True, False)
     for name, tensor in made.items():
         found.setdefault(name, Effective(tensor, False, True))
     for name, parameter in parameters.items():
         if id(parameter) not in seen:
             seen.add(id(parameter))
-            found[name] = Effective(parameter.detach(), False, False)
+            found[name] = Effective(_strided(parameter), False, False)
     return found
 
 
@@ -149,6 +149,11 @@ def masks_from_zeros(model: nn.Module, ignore: Ignore = ()) -> Masks:
     if not masks:
         raise UsageError(NOTHING)
     return masks
+
+
+def _strided(tensor: Tensor) -> Tensor:
+    """The values, also of a tensor in one of torch's sparse layouts, which few operations know."""
+    return tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
 
 
 def pruned_already(model: nn.Module, names: Sequence[str]) -> Masks:

@@ -57,8 +57,8 @@ def prunable(model: nn.Module, ignore: Ignore | None = ()) -> list[str]:
 
     Raises:
         UsageError: an entry of ``ignore`` matches nothing that pruning touches; the weight of a layer that is not
-            ignored is not a plain parameter (weight norm, a mask of torch.nn.utils.prune, another parametrisation); a
-            lazy layer has no shape yet.
+            ignored is not a plain parameter (weight norm, a mask of torch.nn.utils.prune, another parametrisation) or
+            has a sparse layout; a lazy layer has no shape yet.
     """
     names, made = walk(model, () if ignore is None else ignore)
     if made:
@@ -69,6 +69,12 @@ def prunable(model: nn.Module, ignore: Ignore | None = ()) -> list[str]:
             f"the weight of '{path}' is not a plain parameter (weight norm, a mask of torch.nn.utils.prune or another "
             f"parametrisation), so masks cannot prune it; {mend}."
         )
+    for name in names:
+        if model.get_parameter(name).layout is not torch.strided:
+            raise UsageError(
+                f"'{name}' has one of torch's sparse layouts, which masks cannot prune: make it dense first, "
+                "layer.weight = nn.Parameter(layer.weight.to_dense())."
+            )
     return names
 
 

@@ -229,6 +229,27 @@ def test_that_the_shadow_network_lacks_gradients_is_said():
     assert "gradient-norm" in found.refused
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_weights_in_a_sparse_layout_are_counted_and_what_cannot_be_taken_of_them_is_said():
+    model = _network()
+    torch_prune.l1_unstructured(model[0], "weight", 0.75)
+    torch_prune.remove(model[0], "weight")
+    wanted = audit(model, attacks=["loss", "label-noise"])
+    model[0].weight = nn.Parameter(model[0].weight.detach().to_sparse_csr())
+    _same_scores(audit(model, attacks=["loss", "label-noise"]), wanted)
+    assert lw.sparsify.masks_from_zeros(model)["0.weight"].sum() == 12
+
+    def refit(x, y, seed):
+        torch.manual_seed(seed + 1)
+        return _network()
+
+    found = audit(model, attacks="all", refit=refit, references=2)
+    assert found.attacks[0].network.nonzero == 47
+    assert found.refused["gradient-norm"].startswith("The gradients of single records cannot be taken of model (")
+    with pytest.raises(UsageError, match=r"'0\.weight' has one of torch's sparse layouts"):
+        lw.sparsify.prune(model, fraction=0.2)
+
+
 def test_what_is_no_trained_network_is_refused_with_the_mend():
     with torch.device("meta"):
         empty = _network()

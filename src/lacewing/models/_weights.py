@@ -32,7 +32,7 @@ def load_weights(network: Any, path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"weights: there is no file {path}.")
     if path.suffix not in _SUFFIXES:
-        raise UsageError(f"weights: {path.name} must be a .safetensors, .pt or .pth file with a state_dict.")
+        raise UsageError(f"weights: {path.name} must be a .safetensors, .pt, .pth, .bin or .ckpt file with a state_dict.")
     try:
         state = read_state(path)
     except UsageError as error:

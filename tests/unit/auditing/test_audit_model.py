@@ -365,7 +365,7 @@ def test_bad_files_are_refused_by_name(files):
     (files / "broken.npz").write_bytes(b"PK\x03\x04 cut off")
     save_file({"weight": torch.zeros(2, 2)}, files / "other.safetensors")
     torch.save({"weight": slice, "bias": SimpleNamespace()}, files / "code.pt")
-    (files / "w.bin").write_bytes(b"")
+    (files / "w.h5").write_bytes(b"")
     for options, says in (
         ({"data": files / "none.npz"}, "data: there is no file"),
         ({"data": files / "lacks.npz"}, "lacks member"),
@@ -374,7 +374,7 @@ def test_bad_files_are_refused_by_name(files):
         ({"data": files / "pickled.npz"}, "has dtype object"),
         ({"data": files / "broken.npz"}, "not a complete .npz archive"),
         ({"weights": files / "none.pt"}, "weights: there is no file"),
-        ({"weights": files / "w.bin"}, "weights: w.bin must be"),
+        ({"weights": files / "w.h5"}, "weights: w.h5 must be"),
         ({"weights": files / "code.pt"}, "weights: .* cannot be read"),
         ({"weights": files / "other.safetensors"}, "weights: .* does not fit"),
         ({"model": "own_factory_module:nake"}, "does not define 'nake'"),

@@ -212,6 +212,7 @@ def measured(root: Path | None, seeds: int, part: str | None) -> Iterator[tuple[
                 )
 
 
+UNBOUNDED = ("above", "error", "nearest_error")
 FIELDS = {
     **dict.fromkeys(
         ("informed", "last-layer"), "pixels error nearest_error label similarity nearest class_mean auc prior_auc"
@@ -230,7 +231,7 @@ def table(part: str, rows: Mapping[tuple[str, str, int], Row]) -> str:
         for field in fields:
             values = np.array([float(row[field]) for row in of if row.get(field) not in (None, "")])
             some = f" (n = {len(values)})" if len(values) < len(of) else ""
-            cells.append(shown(values, 1.0 if field != "above" else np.inf) + some if len(values) else "-")
+            cells.append(shown(values, np.inf if field in UNBOUNDED else 1.0) + some if len(values) else "-")
         lines.append([name, str(len(of)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -90,11 +90,12 @@ def informed(held: Held) -> Callable[[], Outcome]:
         )
 
     def run() -> Outcome:
-        flat, centre = held.flat(held.audited), every[inside].mean(axis=0)
+        flat = held.flat(held.audited)
         scores, shares = np.zeros((3, 2 * len(rows))), []
         pictures: list[tuple[Floats, Bools, Floats]] = []  # features, which were rebuilt, mean input of the class
         for place, (i, j) in enumerate(zip(rows, others, strict=True)):
             known = inside[inside != i]
+            centre = every[known].mean(axis=0)  # without the missing record, which would lie opposite to it else
             both, same = every[[i, j]] - centre, known[y[known] == y[i]]
             whole, kept = _missing(found, every[known], y[known], mask)
             shares.append(kept.mean())

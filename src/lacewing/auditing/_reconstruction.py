@@ -211,7 +211,7 @@ def reconstruct(
     outcomes: dict[str, Outcome] = {}
     for name, run in ready.items():
         place = None if folder is None else folder / "rebuilt" / f"{name}-{key}.npz"
-        found = _stored(place)
+        found = _stored(place, len(held.audited))
         if found is None:
             if progress:
                 say(f"reconstruction: {name}", sys.stderr)
@@ -230,7 +230,7 @@ def reconstruct(
 
 
 def _names(attacks: str | Sequence[str]) -> list[str]:
-    each = [attacks] if isinstance(attacks, str) else list(attacks)
+    each = list(attacks) if isinstance(attacks, Sequence) and not isinstance(attacks, str) else [attacks]
     if each == ["all"]:
         return list(ATTACKS)
     if not each:
@@ -309,7 +309,7 @@ def _bytes(found: Outcome) -> bytes:
     return stream.getvalue()
 
 
-def _stored(path: Path | None) -> Outcome | None:
+def _stored(path: Path | None, records: int) -> Outcome | None:
     """A finished attack; None: there is none, or its file is damaged, so that the attack runs again."""
     if path is None or not path.is_file():
         return None
@@ -318,6 +318,9 @@ def _stored(path: Path | None) -> Outcome | None:
     except UsageError:
         return None
     if set(arrays) != set(_FIELDS) or arrays["scores_3n"].shape != (3, arrays["row_n"].size):
+        return None
+    rows = np.concatenate([arrays["row_n"], arrays["true_P"]])
+    if rows.dtype.kind != "i" or ((rows < 0) | (rows >= records)).any() or not np.isfinite(arrays["scores_3n"]).all():
         return None
     numbers_of = {name: arrays[name].item() for name in ("gate", "share", "of_features")}
     return Outcome(**{**arrays, **numbers_of})

@@ -34,7 +34,7 @@ class Rebuilt(NamedTuple):
 
     label: int
     x_D: Floats  # NaN where ``found_D`` is False
-    found_D: Bools  # inputs that the mask left a weight for
+    found_D: Bools  # inputs that the mask left a weight for, of a class that the record has an error in
 
 
 def softmax_regression(
@@ -99,7 +99,7 @@ def missing_record(
     With p - y the error of the missing record and n the number of all records, the intercept's gradient says
     p - y = - sum of the known errors - n l2_intercept b, and that of the weights x (p - y)^T = - sum of known
     x (p - y)^T - n l2 W at every kept entry. Each input is solved by least squares over the classes that keep a weight
-    there.
+    there, unless the record's errors in these are within those of the solution.
 
     Raises:
         UsageError: shapes do not fit, or the known records leave no error beyond that of the solution: none is missing.
@@ -114,12 +114,13 @@ def missing_record(
         )
     errors = softmax(x @ weights + intercept, axis=1) - np.eye(len(intercept))[y]
     left_C = -errors.sum(axis=0) - (len(x) + 1) * l2_intercept * intercept
-    if not left_C.min() < -10 * (len(x) + 1) * solved.gradient:
+    noise = 10 * (len(x) + 1) * solved.gradient
+    if not left_C.min() < -noise:
         raise UsageError("the known records explain the weights by themselves: no record is missing.")
     left_DC = -(x.T @ errors) - (len(x) + 1) * l2 * weights
     square_D = kept @ left_C**2
     along_D = (left_DC * kept) @ left_C
-    found = kept.any(axis=1) & (square_D > 0)
+    found = square_D > noise**2  # False also where no weight is kept
     return Rebuilt(
         label=int(np.argmin(left_C)),  # p - y is negative at the label alone
         x_D=np.divide(along_D, square_D, out=np.full(len(square_D), np.nan), where=found),

@@ -105,6 +105,15 @@ def test_one_logit_is_two_classes() -> None:
     assert row.judged.rebuilt.similarity.low > 0.999
 
 
+def test_records_that_left_no_trace_are_not_told_from_others_in_either_direction() -> None:
+    members, others = world()
+    far = tuple((1e6 * x, y) for x, y in (members, others))  # each is fitted to within the tolerance of the solution
+    (row,) = lw.reconstruct(perceptron(), *far, attacks="informed", l2=1e-12, retrain=True, **QUIET).rows
+    assert row.share == 0.0
+    assert row.judged.rebuilt.auc.value == 0.5
+    assert not row.judged.found
+
+
 def test_where_members_were_never_trained_on_nothing_is_found() -> None:
     members, others = world()
     trained_on = (others[0][:40], others[1][:40])
@@ -184,6 +193,7 @@ def test_what_cannot_be_audited_is_refused_in_a_sentence(tmp_path: Path) -> None
 
     refused("there is no 'informd'.*informed", attacks="informd")
     refused("attacks is empty", attacks=[])
+    refused("there is no '3'", attacks=3)
     refused("model is a function: reconstruction reads weights", lambda x: x, members, others)
     refused("task='regression'", task="regression")
     refused("retrain=True trains the last layer with weight decay: give l2", retrain=True)

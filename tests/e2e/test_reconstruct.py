@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lacewing.errors import WRONG_USAGE
 from lacewing.reconstruction import softmax_regression
 
 FACTORY = """
@@ -59,5 +58,4 @@ def test_the_command_rebuilds_and_shows_pictures_with_the_flag_alone(tmp_path: P
     assert stored.stat().st_mtime_ns == before
     assert not list(tmp_path.rglob("*.png"))
     wrong = run("--attack", "stationarity")
-    assert wrong.returncode == WRONG_USAGE
     assert "stationarity needs members of two classes" in wrong.stderr

@@ -32,7 +32,8 @@ def load_weights(network: Any, path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"weights: there is no file {path}.")
     if path.suffix not in _SUFFIXES:
-        raise UsageError(f"weights: {path.name} must be a .safetensors, .pt, .pth, .bin or .ckpt file with a state_dict.")
+        known = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        raise UsageError(f"weights: {path.name} must be a {known} file with a state_dict.")
     try:
         state = read_state(path)
     except UsageError as error:

@@ -76,7 +76,7 @@ def main(
     trainings = {
         "refit": {"10 %": sparse, "20 %": partial(sparse, density=0.2), "5 %": partial(sparse, density=0.05)},
         "refit_dense": dense,
-        "controls": {"epochs": {str(epochs): partial(dense, epochs=epochs) for epochs in (3, 4, 6, 12)}},
+        "controls": {"epochs": {str(epochs): partial(dense, epochs=epochs) for epochs in (4, 5, 6, 8)}},
         "references": references,
     }
     pair = lw.audit_pair(

@@ -76,11 +76,15 @@ def accuracy(pair: PairAudit) -> str:
 
 
 def price(pair: PairAudit) -> str | None:
-    """What must be said where the networks are not equally accurate; None: no difference is established."""
+    """What must be said where the network that gives away less is less accurate too; None: that is not established."""
     outside = pair.accuracies[1].difference
-    if outside.low <= 0 <= outside.high:
+    found = {d.established for d in pair.differences}
+    if outside.high < 0 and "less" in found:
+        worse, better = "sparse", "dense"
+    elif outside.low > 0 and "more" in found:
+        worse, better = "dense", "sparse"
+    else:
         return None
-    worse, better = ("sparse", "dense") if outside.high < 0 else ("dense", "sparse")
     return (
         f"The {worse} network is less accurate than the {better} one: an ordinary network of its accuracy may give "
         "away as little, or less."

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from lacewing import metrics
+from lacewing.attackers import gathered
 from lacewing.attacks import ATTACKS
 from lacewing.results import AttackResult, NetworkResult
 from lacewing.study.declared import builtin_studies
@@ -101,6 +102,33 @@ def test_tradeoff_json_of_results_is_that_of_their_csv(study: str) -> None:
     folder = ROOT / "docs" / "results" / study
     _, document = _read(study)
     assert _close(json.loads((folder / "tradeoff.json").read_text("utf-8")), json.loads(json.dumps(document)))
+
+
+def test_the_table_of_attackers_is_that_of_its_csv_files() -> None:
+    folder = ROOT / "docs" / "results" / "attackers"
+    found, _ = _read("attackers")
+    rows = {
+        (row["network"], row["attackers"]): row for row in json.loads((folder / "attackers.json").read_text())["rows"]
+    }
+    again = gathered(found.networks, found.attacks, registry=ATTACKS).table()
+    of_results = [row for row in again if row["value"] is not None]
+    assert {row["attackers"] for row in of_results} == {"membership", "adaptive", "reconstruction"}
+    for row in of_results:
+        wanted = rows[row["network"], row["attackers"]]
+        assert all(_close(row[name], wanted[name]) for name in ("attack", "value", "low", "high", "to_dense_high"))
+    for name, file, column in (("property", "property.csv", "accuracy"), ("attribute", "attribute.csv", "surplus")):
+        with (folder / file).open(newline="") as handle:
+            read = list(csv.DictReader(handle))
+        for network in dict.fromkeys(row["network"] for row in read):
+            means = {
+                attack: statistics.mean(
+                    float(row[column]) for row in read if (row["network"], row["attack"]) == (network, attack)
+                )
+                for attack in dict.fromkeys(row["attack"] for row in read if row["network"] == network)
+            }
+            wanted = rows[network, name]
+            assert wanted["value"] == pytest.approx(max(means.values()))
+            assert means[wanted["attack"]] == pytest.approx(wanted["value"])
 
 
 def test_packed_decisions_are_read_back_and_give_the_metrics(tmp_path: Path) -> None:

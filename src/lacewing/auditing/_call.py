@@ -93,11 +93,11 @@ def reading(
     )
     if classes is not None and own is not None and tuple(Classes(own, "").names) != tuple(known.names if known else ()):
         raise UsageError("classes are not those that the estimator has in its classes_: leave them out.")
-    module = isinstance(model, nn.Module)
+    module = isinstance(opened(model, "model"), nn.Module)
     return Reading(
         words=not module,
         missing=is_estimator(model) or own is not None,
-        takes=_arguments(model) if isinstance(model, nn.Module) else None,
+        takes=_arguments(model) if module else None,
         classes=known,
         collate=collate,
         stream=stream,
@@ -108,8 +108,10 @@ def reading(
 def _arguments(model: nn.Module) -> frozenset[str] | None:
     """The names that forward of a module has for what it takes; None: not known."""
     try:
-        found = inspect.signature(opened(model, "model").forward).parameters.values()
+        found = [*inspect.signature(opened(model, "model").forward).parameters.values()]
     except ValueError:  # of a scripted module
+        return None
+    if any(each.kind is each.VAR_KEYWORD for each in found):  # of an exported program
         return None
     return frozenset(each.name for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY))
 

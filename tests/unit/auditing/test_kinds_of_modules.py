@@ -348,3 +348,25 @@ def test_what_accelerate_prepared_is_audited():
     accelerate = pytest.importorskip("accelerate")
     model = _network()
     _same_scores(audit(accelerate.Accelerator(cpu=True).prepare(model)), audit(model))
+
+
+class _Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids, attention_mask):
+        return self.head((self.words(input_ids) * attention_mask[..., None]).sum(1))
+
+
+@pytest.mark.slow
+def test_an_exported_program_takes_records_by_name():
+    model = _Words().eval()
+    fields = {"input_ids": _RNG.integers(0, 9, (48, 5)), "attention_mask": np.ones((48, 5), np.int64)}
+    example = {name: torch.from_numpy(values[:7]) for name, values in fields.items()}
+    made = torch.export.export(model, (), example)
+    sides = [({name: values[rows] for name, values in fields.items()}, Y[rows]) for rows in (slice(24), slice(24, 48))]
+    found, wanted = (
+        lw.audit(each, *sides, attacks=["loss", "gradient-norm"], progress=False) for each in (made, model)
+    )
+    _same_scores(found, wanted)

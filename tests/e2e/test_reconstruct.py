@@ -1,4 +1,4 @@
-"""``lacewing reconstruct``: a kill in mid-attack, a second call that goes on, pictures with the flag alone."""
+"""``lacewing reconstruct``: a second call takes over what is finished, and pictures come with the flag alone."""
 
 from __future__ import annotations
 

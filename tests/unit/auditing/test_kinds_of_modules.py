@@ -82,7 +82,7 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if "old" in k else k for k in MADE])
 def test_a_network_that_makes_its_weights_is_audited_and_left_as_it_was(kind):
     model = _network()
     MADE[kind](model[0])
@@ -100,9 +100,11 @@ def test_a_network_that_makes_its_weights_is_audited_and_left_as_it_was(kind):
         }
     )
     model.train()
-    found = audit(model, attacks=["loss", "label-noise"])
-    _same_scores(found, audit(plain, attacks=["loss", "label-noise"]))
-    assert not audit(model, attacks="gradient-norm").refused
+    found = audit(model, attacks=["loss", "gradient-norm"])
+    assert not found.refused
+    wanted = {result.attack: result.score_N for result in audit(plain, attacks="loss").attacks}
+    scores = {result.attack: result.score_N for result in found.attacks}
+    np.testing.assert_allclose(scores["loss"], wanted["loss"], rtol=2e-4, atol=2e-5)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -229,6 +231,7 @@ def test_that_the_shadow_network_lacks_gradients_is_said():
     assert "gradient-norm" in found.refused
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 def test_weights_in_a_sparse_layout_are_counted_and_what_cannot_be_taken_of_them_is_said():
     model = _network()

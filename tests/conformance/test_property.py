@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+import lacewing as lw
 from lacewing.property import ATTACKS, Known, infer, measured
 
 
@@ -46,3 +49,40 @@ def test_only_snap_is_about_poisoned_networks(name: str, known: Callable[..., Kn
     for label in (None, 2):
         sides = [known(4, 0, rng, poison_label=label) for _ in range(3)]
         assert (infer(name, *sides) is None) == ((label is not None) != (name == "snap"))
+
+
+def half_pruned(x: Any, y: Any, seed: int) -> Any:
+    """Least squares on a bootstrap of the records; the smaller half of the weights is pruned."""
+    import torch
+
+    rows = np.random.default_rng(seed).integers(0, len(x), len(x))
+    inputs = np.column_stack([np.asarray(x, np.float64)[rows], np.ones(len(rows))])
+    gram = inputs.T @ inputs + 0.1 * np.eye(inputs.shape[1])
+    weights = 4 * np.linalg.solve(gram, inputs.T @ np.eye(3)[np.asarray(y)[rows]])
+    kept = np.abs(weights[:-1]) >= np.median(np.abs(weights[:-1]))
+    model = torch.nn.Linear(inputs.shape[1] - 1, 3)
+    with torch.no_grad():
+        model.weight[:] = torch.from_numpy((weights[:-1] * kept).T)
+        model.bias[:] = torch.from_numpy(weights[-1])
+    return model
+
+
+def nulls(repeats: int) -> Counter[str]:
+    """How often each attack finds a property of records that no network sees, of networks with poison and without."""
+    found: Counter[str] = Counter()
+    for repeat in range(repeats):
+        rng = np.random.default_rng([5, repeat])
+        x = rng.normal(size=(400, 6)).astype(np.float32)
+        y = (x[:, 0] + rng.normal(size=400) > 0).astype(int) + (x[:, 1] > 1)
+        unseen = rng.random(400) < 0.4
+        worlds = lw.Worlds((x, y), unseen, (0.2, 0.6), 60, poison=0.1, poison_label=2)
+        audit = lw.audit_property(half_pruned, worlds, networks=16, seed=repeat, progress=False, processes=1)
+        found.update({row.attack: int(row.found) for row in audit.rows})
+    return found
+
+
+@pytest.mark.slow
+def test_no_attack_finds_a_property_that_no_network_sees() -> None:
+    found = nulls(200)
+    assert found.keys() == ATTACKS.keys()
+    assert max(found.values()) <= 18

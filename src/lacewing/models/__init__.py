@@ -11,6 +11,7 @@ from lacewing.config import Model, shown
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.models._factory import arguments, package_of, parameters_of
 from lacewing.models._options import OPTIONS, check_options, values
+from lacewing.models._options import check_tokens as check_tokens
 from lacewing.support.loading import MODELS, installed, load_function, load_users, refuse_ambiguous, source_digest
 from lacewing.support.user_code import user_code
 
@@ -25,6 +26,7 @@ SENTENCES = {  # of each model that is built in
     "resnet50": "ResNet-50, of bottlenecks (He et al. 2016); options width, norm, options.stem.",
     "efficientnet-b0": "EfficientNet-B0 (Tan & Le 2019); options.width, options.depth (factors), options.stem.",
     "vit": "A vision transformer (Dosovitskiy et al. 2021); options.patch, .width, .depth, .heads.",
+    "transformer": "An encoder of token ids; options.vocabulary, .padding (an id), .width, .depth, .heads.",
     "mlp": "A multi-layer perceptron for records of any shape; option hidden.",
 }
 NAMES = tuple(SENTENCES)
@@ -69,7 +71,10 @@ def check(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0
         raise UsageError("model.norm is an option of ResNets; 'mlp' has no norm, so leave it out.")
     if model.name in _RESNETS and model.hidden is not None:
         raise UsageError("model.hidden is an option of 'mlp'; for a ResNet set model.width, e.g. 16.")
-    if model.name != "mlp" and len(shape) != 3:
+    if model.name == "transformer":
+        if len(shape) != 1:
+            raise UsageError(f"model.name: 'transformer' needs rows of token ids, and records here have shape {shape}.")
+    elif model.name != "mlp" and len(shape) != 3:
         raise UsageError(
             f"model.name: '{model.name}' needs images (C, H, W), and this data set has records of shape {shape}; "
             "use 'mlp' or a factory of your own."
@@ -100,6 +105,11 @@ def _check_factory(model: Model, shape: tuple[int, ...], classes: int, dropout: 
             f"train.dropout = {dropout:g}: {named(model)} has no parameter 'dropout'; give it one, as in build(shape, "
             "classes, dropout=0.0), or set train.dropout to 0."
         )
+
+
+def takes_tokens(model: Model) -> bool:
+    """Whether its records are token ids, which are not standardised and have no noisy or shifted copies."""
+    return model.name == "transformer"
 
 
 def is_own(model: Model) -> bool:
@@ -139,6 +149,10 @@ def _count_weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
         patch, width, depth = int(asked["patch"]), int(asked["width"]), int(asked["depth"])
         tokens = 1 + math.prod(shape[1:]) // patch**2
         return width * (shape[0] * patch**2 + 1 + tokens + 12 * width * depth + classes)
+    if model.name == "transformer":
+        asked = values(model)
+        width, rows = int(asked["width"]), int(asked["vocabulary"]) + shape[0] + classes
+        return width * (rows + 12 * width * int(asked["depth"]))
     if model.name == "resnet50":
         return _count_bottlenecks(model, shape[0], classes)
     if model.name == "efficientnet-b0":
@@ -202,6 +216,10 @@ def build(model: Model, shape: tuple[int, ...], classes: int, dropout: float = 0
         from lacewing.models.transformer import VisionTransformer
 
         return VisionTransformer(shape[1:], classes, channels=shape[0], dropout=dropout, **values(model))  # type: ignore[arg-type]
+    if model.name == "transformer":
+        from lacewing.models.transformer import TokenTransformer
+
+        return TokenTransformer(shape[0], classes=classes, dropout=dropout, **values(model))
     if model.name == "efficientnet-b0":
         from lacewing.models.efficientnet import EfficientNet
 

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from lacewing.config import Model, shown
 from lacewing.errors import UsageError, did_you_mean
 
@@ -42,6 +45,13 @@ _ENCODER = {"depth": Option(6, 1, 100), "heads": Option(3, 1, 256)}
 _STEM = Option("imagenet", words=_STEMS)
 OPTIONS: dict[str, dict[str, Option]] = {  # by model
     "vit": {"patch": Option(4, 1, 256), "width": Option(192, 1, 4096), **_ENCODER},
+    "transformer": {
+        "vocabulary": Option(None, 2, 2**20, needed=True),
+        "padding": Option(None, 0, 2**20),
+        "width": Option(64, 1, 4096),
+        "depth": Option(2, 1, 100),
+        "heads": Option(4, 1, 256),
+    },
     "resnet50": {"stem": _STEM},
     "efficientnet-b0": {"width": Option(1.0, 0.05, 3.0), "depth": Option(1.0, 0.05, 3.5), "stem": _STEM},
 }
@@ -67,9 +77,40 @@ def check_options(model: Model, shape: tuple[int, ...]) -> None:
             raise UsageError(f"model.options.{name}: '{model.name}' has no such option; {mend}")
         if not known[name].fits(value):
             raise UsageError(f"model.options.{name} = {shown(value)}: give {known[name].wanted()}.")
+    for name, option in known.items():
+        if option.needed and name not in model.options:
+            raise UsageError(f"model.options.{name}: '{model.name}' needs it; give {option.wanted()}.")
     if model.name == "vit":
         _check_encoder(values(model))
         _check_patches(values(model)["patch"], *shape[1:])
+    if model.name == "transformer":
+        asked = values(model)
+        _check_encoder(asked)
+        if shape[0] > _MOST_TOKENS:
+            raise UsageError(
+                f"model.name: records of {shape[0]:,} tokens: 'transformer' takes at most {_MOST_TOKENS:,}, since each "
+                "is compared with each; cut them."
+            )
+        if asked["padding"] is not None and asked["padding"] >= asked["vocabulary"]:
+            raise UsageError(
+                f"model.options.padding = {asked['padding']} is no id of a vocabulary of {asked['vocabulary']:,}, "
+                "which are counted from 0; raise one or lower the other."
+            )
+
+
+def check_tokens(model: Model, x: npt.NDArray[np.generic]) -> None:
+    """Refuse records (N, T) that are not token ids of the vocabulary of a 'transformer'. Raises `UsageError`."""
+    vocabulary = int(values(model)["vocabulary"])
+    if (x != np.floor(x)).any() or x.min() < 0:
+        raise UsageError(
+            "model.name: 'transformer' takes token ids, and this data set holds numbers that are not whole or below 0; "
+            "use 'mlp' or a factory of your own."
+        )
+    if x.max() >= vocabulary:
+        raise UsageError(
+            f"model.options.vocabulary = {vocabulary:,}: the data set holds the id {int(x.max()):,}, and ids are "
+            f"counted from 0; set it to {int(x.max()) + 1:,} or more."
+        )
 
 
 def _check_encoder(asked: dict[str, Any]) -> None:

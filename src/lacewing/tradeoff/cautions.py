@@ -151,7 +151,7 @@ def _lone_records(
     """Networks whose epochs end with a batch of one record, whose batch statistics are that record's alone."""
     found = []
     for entry in study.get("networks", ()):
-        if {**(study.get("model") or {}), **(entry.get("model") or {})}.get("name") in ("mlp", "vit"):
+        if {**(study.get("model") or {}), **(entry.get("model") or {})}.get("name") in ("mlp", "vit", "transformer"):
             continue  # these have no batch normalisation
         size = int({**study.get("train", {}), **(entry.get("train") or {})}.get("batch_size") or 0)
         name = entry.get("name") or entry.get("method", "network")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lacewing import attacks, data
+from lacewing import attacks, data, models
 from lacewing.attacks import Attack
+from lacewing.errors import UsageError
 from lacewing.results import Epoch
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob
@@ -20,6 +21,7 @@ from lacewing.study.store import Store
 if TYPE_CHECKING:
     from lacewing.training.replay import Recordings
 
+_LEAST_SHIFT = 0.01  # of ids, which models round: fifty standard deviations from the next id
 _KEPT = 4  # splits of seeds, which take a second each where groups are many
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
@@ -72,7 +74,7 @@ class Workspace:
         )
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed, groups)
-        scale = data.normalisation(records.x)
+        scale = _tokens(study, dataset) or data.normalisation(records.x)
         work = cls(study, store, dataset, records, scale, population, attacks=named, groups=groups, **options)
         work.split(study.run.seeds[0])
         return work
@@ -141,3 +143,29 @@ class Workspace:
 def _forget(made: dict[int, Any]) -> None:
     while len(made) >= _KEPT:
         del made[next(iter(made))]
+
+
+def _tokens(study: Study, dataset: data.Dataset) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """Mean 0 and standard deviation 1 where the study's records are token ids; None: they are not.
+
+    Raises:
+        UsageError: they are for some networks alone, or training and questions make other numbers of them.
+    """
+    asked = [study.model, *(study.model_of(network) for network in study.networks)]
+    taking = [model for model in asked if models.takes_tokens(model)]
+    if not taking:
+        return None
+    if len(taking) < len(asked):
+        raise UsageError("model.name: 'transformer' reads token ids, and other models do not; give all networks one.")
+    for model in taking:
+        models.check(model, dataset.shape, dataset.classes)
+        models.check_tokens(model, dataset.x)
+    for name, found in (
+        ("train.mixup", any(study.train_of(network).mixup for network in study.networks)),
+        ("attribute", study.attribute is not None),
+        ("signals.noise", study.signals.noise > _LEAST_SHIFT),
+    ):
+        if found:
+            raise UsageError(f"{name}: it changes numbers of records, and token ids are names; leave it out.")
+    (length,) = dataset.shape
+    return np.zeros(length, np.float32), np.ones(length, np.float32)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from lacewing import attribute, metrics
 from lacewing.attacks import Attack
 from lacewing.config import canonical_key
-from lacewing.models import is_own
+from lacewing.models import is_own, takes_tokens
 from lacewing.study.declared import Study
 from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
 
@@ -62,10 +62,15 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
 def no_first_layer(network: NetworkJob) -> str | None:
     """Why a network has no plain fully connected first layer, as far as its model and method tell; None: it may."""
     if not (network.model.name == "mlp" or is_own(network.model)):
+        if takes_tokens(network.model):
+            return "a transformer begins with an embedding"
         return "a model of images begins with a convolution"
     if network.spec.reshapes:
         return f"networks of method '{network.method}' have other layers"
     return None
+
+
+_CHANGED = frozenset({"queries", "augmentation", "noise", "boundary"})  # needs of attacks
 
 
 class Refusal(NamedTuple):
@@ -200,6 +205,8 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         return Refusal(f"it is about {' and '.join(_ABOUT[trait] for trait in strange)}.", of_kind=True)
     if "first-layer" in attack.needs and (why := no_first_layer(target)) is not None:
         return Refusal(f"it needs a fully connected first layer, and {why}.", of_kind=True)
+    if takes_tokens(target.model) and (changed := sorted(attack.needs & _CHANGED)):
+        return Refusal(f"it asks about changed copies of records ({changed[0]}), and token ids have none.")
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:

@@ -111,9 +111,8 @@ def _arguments(model: nn.Module) -> frozenset[str] | None:
         found = [*inspect.signature(opened(model, "model").forward).parameters.values()]
     except ValueError:  # of a scripted module
         return None
-    if any(each.kind is each.VAR_KEYWORD for each in found):  # of an exported program
-        return None
-    return frozenset(each.name for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY))
+    named = {each.name for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    return frozenset(named) or None  # an exported program takes whatever is given
 
 
 def prepared(model: Model, form: Form, who: str, task: Task) -> Wrapped | Function:

@@ -21,4 +21,4 @@ class Price(NamedTuple):
         """The seconds in words, or a dash."""
         if self.seconds is None:
             return "\u2013"
-        return f"{self.seconds:,.0f} s" if self.seconds >= 100 else f"{self.seconds:.2g} s"
+        return f"{self.seconds:,.0f} s" if self.seconds >= 10 else f"{self.seconds:.2g} s"

@@ -165,3 +165,10 @@ def test_a_pick_says_whether_the_other_side_may_be_as_good() -> None:
 def test_a_wanted_accuracy_that_is_no_share_is_refused(wanted: Any) -> None:
     with pytest.raises(UsageError, match=r"such as 0\.8"):
         pick(lines(results(3), "balanced_accuracy", halves=False), wanted, metric="leak", prices={})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.123, "0.12 s"), (9.4, "9.4 s"), (99.7, "100 s"), (1234.5, "1,234 s")]
+)
+def test_seconds_are_told_as_people_write_them(seconds: float, words: str) -> None:
+    assert Price(3, seconds).time == words

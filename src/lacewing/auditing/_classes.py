@@ -24,8 +24,8 @@ class Classes:
             raise UsageError(f"{source} names a class twice: give each once, in the order of the model's answers.")
         self.own = tuple(self.names)
 
-    def coded(self, labels: Array, name: str, *, known: bool) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-        """(N,) codes and the names of classes that the model does not have; ``known``: these are refused."""
+    def coded(self, labels: Array, name: str, *, known: bool) -> tuple[npt.NDArray[np.int64], int]:
+        """(N,) codes and how many classes the model does not have; ``known``: these are refused."""
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1:
@@ -36,13 +36,13 @@ class Classes:
         new = [value for value in values if value not in places]
         if new and (known or len(new) == len(values)):
             raise UsageError(
-                f"{name} holds the label {new[0]!r}, which is not among {self.source} ({_listed(self.own)}): give "
-                "labels as the model was trained on them."
+                f"{name} holds a label in record {given.index(new[0]) + 1} that is not among {self.source} "
+                f"({_listed(self.own)}): give labels as the model was trained on them."
             )
         for value in new:
             places[value] = len(self.names)
             self.names.append(value)
-        return np.array([places[value] for value in given], np.int64), tuple(map(str, new))
+        return np.array([places[value] for value in given], np.int64), len(new)
 
 
 def placed(logits: Array, own: tuple[Any, ...], wanted: tuple[Any, ...], who: str) -> Array:

@@ -190,8 +190,8 @@ def _labels(given: Array, form: Form, name: str, task: Task, reading: Reading) -
     labels, new = classes.coded(given, f"{name}: y", known=name == "members")
     if new:
         reading.note(
-            f"{name} have labels that are not among {classes.source} ({', '.join(new)}): the model gives these classes "
-            "a probability of one in a million."
+            f"{name} have labels of {new} class{'es' * (new > 1)} that {'are' if new > 1 else 'is'} not among "
+            f"{classes.source}: the model gives {'these' if new > 1 else 'it'} a probability of one in a million."
         )
     if task == "binary" and len(classes.names) > 2:
         raise UsageError(f"{name}: y holds {len(classes.names)} classes, and a binary task has two.")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lacewing.auditing._form import Array, Form, Kind, as_array, is_polars, is_tensor, objects
 from lacewing.errors import UsageError
+from lacewing.support.formats import is_number
 
 _EXACT = 2**53  # whole numbers up to here are exact as float64
 
@@ -103,7 +104,7 @@ def of_words(given: Any, name: str) -> tuple[Array, Form]:
         raise UsageError(
             f"{name}: x has dtype {array.dtype} and shape {array.shape}: give texts (N,) or a table (N, D)."
         )
-    if array.ndim == 2 and not any(isinstance(value, str) and not _is_number(value) for value in array.flat):
+    if array.ndim == 2 and not any(isinstance(value, str) and not is_number(value) for value in array.flat):
         raise UsageError(f"{name}: x has dtype {array.dtype}, and its values are numbers: give x.astype(float).")
     columns = tuple(range(array.shape[1])) if array.ndim == 2 else ()
     pairs = [coded_levels(table[:, at].astype(object), name) for at in range(table.shape[1])]
@@ -214,11 +215,3 @@ def _dtype(dtype: Any, *, polars: bool) -> Any:
     if not polars:
         return str(dtype)
     return str(dtype) if str(dtype).isidentifier() and str(dtype) != "Enum" else dtype
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

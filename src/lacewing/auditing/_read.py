@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.support.formats import Arrays, read_arrays, read_csv
+from lacewing.support.formats import Arrays, is_number, read_arrays, read_csv
 
 NAMES = (  # of arrays; a .csv holds the first nine, logits and phi as columns logit_0, phi_0 ..
     "score",
@@ -75,6 +75,8 @@ def _csv(path: Path) -> Arrays:
     if len(rows) < 2:
         raise UsageError(f"{path} has {len(rows)} line{'s' * (len(rows) != 1)}: give a header and a line a record.")
     header = [name.strip() for name in rows[0]]
+    if any(map(is_number, header)):
+        raise UsageError(f"{path}: the first line holds numbers, so that it is no header: give the names of columns.")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
@@ -124,8 +126,8 @@ def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
         raise UsageError(f"{name} holds {values.dtype} values: give whole numbers or words.")
     try:
         return values.astype(np.str_)
-    except (UnicodeDecodeError, ValueError, TypeError) as error:
-        raise UsageError(f"{name} holds a value that is not text ({error}): give whole numbers or words.") from None
+    except (UnicodeDecodeError, ValueError, TypeError):
+        raise UsageError(f"{name} holds a value that is not text: give whole numbers or words.") from None
 
 
 def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
@@ -136,7 +138,8 @@ def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
                 raise ValueError
             values[at] = float(_TRUTH.get(cell.lower(), cell) if name.partition("_")[0] in _BOOLEAN else cell)
         except ValueError:
-            raise UsageError(f"{name}: line {at + 2} holds {cell!r}, which is not a number.") from None
+            what = "holds a word" if cell else "is empty"  # never the value, which may be private
+            raise UsageError(f"{name}: line {at + 2} {what}: give a number.") from None
     return values
 
 

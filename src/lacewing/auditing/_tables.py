@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import UsageError, needs_extra
-from lacewing.support.formats import Arrays, read_csv
+from lacewing.support.formats import Arrays, is_number, read_csv
 
 LABELS = ("y", "label")  # names of the column of labels
 SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
@@ -31,8 +31,12 @@ def of_table(path: Path) -> Arrays:
     labels = [name for name in LABELS if name in columns]
     if len(labels) != 1 or "member" not in columns:
         raise UsageError(
-            f"data: {path} must have the columns member (1 or 0) and one of {' and '.join(LABELS)}; it has "
-            f"{', '.join(list(columns)[:8])}{' and more' if len(columns) > 8 else ''}."
+            f"data: {path} must have the columns member (1 or 0) and one of {' and '.join(LABELS)}; "
+            + (
+                "its first line holds numbers, so that it is no header."
+                if any(map(is_number, columns))
+                else f"it has {', '.join(list(columns)[:8])}{' and more' if len(columns) > 8 else ''}."
+            )
         )
     apart = {"member", "group", labels[0]}
     inputs = {name: _numbers(path, name, values) for name, values in columns.items() if name not in apart}
@@ -166,7 +170,7 @@ def _numbers(path: Path, name: str, values: list[Any]) -> npt.NDArray[np.float64
                 {"true": "1", "false": "0"}.get(value.lower(), value) if isinstance(value, str) else value
             )
         except (ValueError, TypeError):
-            what = "is empty" if value in (None, "") else f"holds {str(value)[:40]!r}"
+            what = "is empty" if value in (None, "") else "holds a word"  # never the value, which may be private
             raise UsageError(
                 f"data: {path}: column '{name}' {what} in record {row + 1}: give numbers; frames with words or missing "
                 "values are audited in Python, lacewing.audit(pipeline, (frame, y), ...)."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lacewing.errors import GATE_FAILED, UsageError
+from lacewing.errors import GATE_FAILED, LacewingError, UsageError, UserCodeError
 from lacewing.support.text import print_json, say
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def print_found(found: Any, as_json: bool) -> None:
 
 @contextmanager
 def told_by(junit: Path | None, gates: list[str]) -> Iterator[None]:
-    """Write to the JUnit file, if there is one, that the audit did not end, and why where it did not run."""
+    """Write to the JUnit file, if there is one, that the audit did not end, and why where it did not run.
+
+    Such files are published. What users' own code or a library says may quote records: it stands on standard error.
+    """
     from lacewing.auditing import _gates, _junit
 
     if junit is not None:
@@ -64,7 +67,9 @@ def told_by(junit: Path | None, gates: list[str]) -> Iterator[None]:
         yield
     except Exception as error:
         if junit is not None:
-            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {error}") for text in gates])
+            ours = isinstance(error, LacewingError) and not isinstance(error, UserCodeError)
+            why = error if ours else f"{type(error.__cause__ or error).__name__}, see standard error."
+            _junit.write(junit, [_gates.Verdict(text, None, f"The audit did not run: {why}") for text in gates])
         raise
 
 

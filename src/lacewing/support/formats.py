@@ -156,6 +156,15 @@ def read_csv(path: Path) -> list[list[str]]:
         raise UsageError(f"{path} is not a .csv file ({_short(error)}).") from None
 
 
+def is_number(word: str) -> bool:
+    """Whether a cell of a table is written as a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def array_names(path: Path) -> list[str]:
     """The names of what an .npz file holds. Raises `UsageError` and `OSError`, see `read_arrays`."""
     with _archive(path) as archive:

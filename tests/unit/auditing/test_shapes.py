@@ -155,12 +155,14 @@ def test_labels_that_the_model_does_not_know_are_refused_for_members_and_noted_f
     members, nonmembers = named()
     model = LogisticRegression().fit(*members)
     odd = (nonmembers[0], np.where(np.arange(60) == 5, "dog", nonmembers[1]))
-    with pytest.raises(UsageError, match="members: y holds the label 'dog', which is not among classes_ of the model"):
+    with pytest.raises(
+        UsageError, match="members: y holds a label in record 6 that is not among classes_ of the model"
+    ):
         scores(model, odd, members)
     found, notes = scores(model, members, odd)
-    assert any("nonmembers have labels that are not among classes_ of the model (dog)" in note for note in notes)
+    assert any("nonmembers have labels of 1 class that is not among classes_ of the model" in note for note in notes)
     assert np.argmin(found) == 65  # a probability of one in a million
-    with pytest.raises(UsageError, match="nonmembers: y holds the label 0, which is not among"):
+    with pytest.raises(UsageError, match="nonmembers: y holds a label in record 1 that is not among"):
         scores(model, members, (X[SIDES[1]], Y[SIDES[1]]))
     with pytest.raises(UsageError, match="classes are not those that the estimator has"):
         scores(model, members, nonmembers, classes=["bee", "ant", "cat"])

@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from lacewing import cli
 from lacewing.auditing import _tables
 from lacewing.auditing._files import audit_model_files
 from lacewing.errors import UsageError
@@ -68,9 +69,10 @@ def test_a_table_is_read_as_the_arrays_that_it_holds(kind, tmp_path, network):
     ("change", "says"),
     [
         ({"label": "class"}, "must have the columns member .* and one of y and label; it has a, member, b, class"),
-        ({"cell": (3, 0, "big")}, "column 'a' holds 'big' in record 3: give numbers; frames with words"),
+        ({"cell": (3, 0, "big")}, "column 'a' holds a word in record 3: give numbers; frames with words"),
         ({"cell": (3, 0, "")}, "column 'a' is empty in record 3"),
-        ({"cell": (3, 0, "1_0")}, "column 'a' holds '1_0'"),
+        ({"cell": (3, 0, "1_0")}, "column 'a' holds a word"),
+        ({"cell": (0, 1, "7")}, "its first line holds numbers, so that it is no header.$"),
         ({"cell": (0, 0, "b")}, "has two columns of one name"),
         ({"more": [["1", "2"]]}, "line 42 has 2 cells, the header has 6"),
         ({"cell": (3, 1, "7")}, "member must hold 1 for each record"),
@@ -79,6 +81,38 @@ def test_a_table_is_read_as_the_arrays_that_it_holds(kind, tmp_path, network):
 def test_bad_tables_are_refused_by_column(change, says, tmp_path, network):
     with pytest.raises(UsageError, match=says):
         audit_model_files(data=table(tmp_path / "own.csv", **change), **network(3))
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["--data"], [["name", "y", "member"], ["1", "0", "1"], ["Jane Doe HIV+", "1", "0"]]),
+        (["--data"], [["Jane Doe HIV+", "1", "0"], ["John", "0", "1"]]),
+        ([], [["score", "member"], ["Jane Doe HIV+", "1"]]),
+        ([], [["Jane Doe HIV+", "1"], ["John", "0"]]),
+        (["own:fails"], [["x", "y", "member"], *([["1", "0", "1"], ["2", "1", "0"]] * 20)]),
+    ],
+    ids=["cell", "no header", "score", "no header of scores", "own code"],
+)
+def test_the_junit_file_and_errors_hold_no_value_of_a_record(words, lines, tmp_path, monkeypatch, capsys):
+    table, junit = tmp_path / "own.csv", tmp_path / "gates.xml"
+    table.write_text("\n".join(",".join(line) for line in lines))
+    own = "own:fails" in words
+    if own:
+        (tmp_path / "own.py").write_text("def fails(shape, classes):\n    raise ValueError('Jane Doe HIV+')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        words = ["--data"]
+    command = ["audit", *words, str(table), "--fail-if", "any.auc > 0.6", "--junit", str(junit)]
+    if words:
+        command += ["--model", "own:fails", "--weights", str(tmp_path / "w.safetensors")]
+    monkeypatch.setattr("sys.argv", ["lacewing", *command])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert "Jane" not in junit.read_text()
+    assert ("Jane" in told) == own  # what the user's own code says is told to the user alone
+    assert f"did not run: {'ValueError, see standard error' if own else ''}" in junit.read_text()
 
 
 def images(folder, *, size=4, mode="RGB"):

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from lacewing.attackers._types import KINDS, Attackers, Cell, KindOfAttack, Recipe, Row, Tried
 from lacewing.attacks import Attack
-from lacewing.attribute import AttributeFindings
+from lacewing.attribute import AttributeFindings, by_seed
 from lacewing.metrics import Estimate, clopper_pearson, mean_over_seeds
 from lacewing.property import ATTACKS as PROPERTY_ATTACKS
 from lacewing.property import PropertyFindings
@@ -133,18 +133,13 @@ def _of_columns(found: AttributeFindings | None) -> _TRIED:
         return {}
     seen: dict[tuple[str, KindOfAttack], list[Tried]] = {}
     for row in found.rows:
-        of = [each for each in found.seeds if (each.network, each.attack) == (row.network, row.attack)]
-        by_seed = {}
-        for seed in dict.fromkeys(each.seed for each in of):
-            mine = [each for each in of if each.seed == seed]
-            ends = (fmean(getattr(each, name) for each in mine) for name in ("surplus", "surplus_low", "surplus_high"))
-            by_seed[seed] = Estimate(*ends)
+        of = by_seed(each for each in found.seeds if (each.network, each.attack) == (row.network, row.attack))
         about = (
             f"guesses {100 * row.members:.1f} % of the members' values, imputation {100 * row.imputed_members:.1f} %, "
             f"and {100 * row.nonmembers:.1f} % of the non-members', imputation {100 * row.imputed_nonmembers:.1f} %"
         )
-        below = row.members < row.imputed_members
-        seen.setdefault((row.network, "attribute"), []).append(Tried(row.attack, by_seed, None, below, about))
+        one = Tried(row.attack, of, below_prior=row.below_imputation, about=about)
+        seen.setdefault((row.network, "attribute"), []).append(one)
     return {**seen}
 
 

@@ -6,7 +6,6 @@ Pure functions on arrays. N records, V candidate values of the unknown column, F
 from lacewing.attribute._columns import (
     ATTACKS,
     IMPUTATION,
-    MOST_VALUES,
     ODDS,
     Answers,
     Guesses,
@@ -15,7 +14,7 @@ from lacewing.attribute._columns import (
     rows,
     values_of,
 )
-from lacewing.attribute._findings import AttributeFindings, AttributeRow, SeedRow, as_csv, as_json, summarised
+from lacewing.attribute._findings import AttributeFindings, AttributeRow, SeedRow, as_csv, as_json, by_seed, summarised
 from lacewing.attribute._guess import by_confidence, by_label, imputation, likeliest
 from lacewing.attribute._surplus import Success, compare
 
@@ -24,7 +23,6 @@ VERSION = 1  # in the keys of a study's jobs; raised whenever equal answers woul
 __all__ = [
     "ATTACKS",
     "IMPUTATION",
-    "MOST_VALUES",
     "ODDS",
     "VERSION",
     "Answers",
@@ -38,6 +36,7 @@ __all__ = [
     "as_json",
     "by_confidence",
     "by_label",
+    "by_seed",
     "compare",
     "guesses",
     "imputation",

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.attribute._guess import Floats, Indices, by_confidence, by_label, imputation, likeliest
+from lacewing.config import MOST_VALUES
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 
-MOST_VALUES = 20  # of a column: the network is asked about each record under each
 ODDS = 1e6  # log-odds are cut at this, since a network that answers with infinities is as sure as one can be
 _KNOWS = "The attacker knows a record but for the column, with its label,"
 ATTACKS: Mapping[str, str] = {
@@ -56,7 +56,7 @@ def values_of(x_ND: npt.NDArray[Any], places: Sequence[int], name: str) -> tuple
         name: of the columns, for messages.
 
     Raises:
-        UsageError: they have one value alone, or more than 20.
+        UsageError: they have one value alone, or more than 20 (`MOST_VALUES`).
     """
     values, code = np.unique(x_ND[:, list(places)], axis=0, return_inverse=True)
     if len(values) < 2:

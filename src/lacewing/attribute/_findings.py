@@ -9,7 +9,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from statistics import fmean
 from typing import Any
 
-from lacewing.metrics import FEWEST_SEEDS, mean_over_seeds
+from lacewing.metrics import Estimate, Units
 from lacewing.results import Kind
 from lacewing.support.text import cell
 
@@ -60,14 +60,20 @@ class AttributeRow:
     imputed_members: float
     imputed_nonmembers: float
     surplus: float
-    low: float | None  # Student's t over the units; None: fewer than three
+    low: float | None  # Student's t over the units, see ``alike``; None: fewer than three
     high: float | None
     test_accuracy: float
+    alike: bool = False  # the units do not differ, and the interval is the mean of the seeds' own over records
 
     @property
     def found(self) -> bool:
         """Whether the interval of the surplus lies above 0."""
         return self.low is not None and self.low > 0
+
+    @property
+    def below_imputation(self) -> bool:
+        """Whether who does without the network guesses more of the members' values."""
+        return self.members < self.imputed_members
 
 
 @dataclass(frozen=True)
@@ -93,20 +99,23 @@ def summarised(rows: Sequence[SeedRow], *, halves: bool) -> list[AttributeRow]:
     return [_summary(each, halves) for each in groups.values()]
 
 
-def by_unit(rows: Iterable[SeedRow], *, halves: bool) -> dict[int, float]:
-    """The mean surplus of each seed, or cut of the records: first over what a seed has, then over its seeds."""
-    seeds: dict[int, list[float]] = {}
+def by_seed(rows: Iterable[SeedRow]) -> dict[int, Estimate]:
+    """The surplus of each seed, the mean over its columns and initialisations; so are both ends, over its records."""
+    seeds: dict[int, list[SeedRow]] = {}
     for row in rows:
-        seeds.setdefault(row.seed, []).append(row.surplus)
-    units: dict[int, list[float]] = {}
-    for seed, values in seeds.items():
-        units.setdefault(seed // 2 if halves else seed, []).append(fmean(values))
-    return {unit: fmean(values) for unit, values in units.items()}
+        seeds.setdefault(row.seed, []).append(row)
+    names = ("surplus", "surplus_low", "surplus_high")
+    return {seed: Estimate(*(fmean(getattr(r, name) for r in of) for name in names)) for seed, of in seeds.items()}
 
 
 def _summary(rows: Sequence[SeedRow], halves: bool) -> AttributeRow:
-    first, units = rows[0], by_unit(rows, halves=halves)
-    over = mean_over_seeds([*units.values()]) if len(units) >= FEWEST_SEEDS else None
+    first, seeds = rows[0], by_seed(rows)
+    units = Units.of(seeds, halves=halves)
+    surplus = {seed: each.value for seed, each in seeds.items()}
+    over = units.interval(surplus)
+    alike = units.enough and over is None
+    if alike:
+        over = units.over_records(seeds)
     shares = ("members", "nonmembers", "imputed_members", "imputed_nonmembers", "density", "test_accuracy")
     return AttributeRow(
         network=first.network,
@@ -115,11 +124,12 @@ def _summary(rows: Sequence[SeedRow], halves: bool) -> AttributeRow:
         kind=first.kind,
         attack=first.attack,
         columns=len({row.column for row in rows}),
-        seeds=len({row.seed for row in rows}),
+        seeds=len(seeds),
         units=len(units),
-        surplus=fmean(units.values()),
+        surplus=units.mean(surplus),
         low=None if over is None else over.low,
         high=None if over is None else over.high,
+        alike=alike,
         **{name: fmean(getattr(row, name) for row in rows) for name in shares},
     )
 

@@ -1,6 +1,6 @@
 """The parts of a study that stand alone: frozen pydantic models with bounds, and the hash that makes keys of them."""
 
-from lacewing.config._attribute import Attribute
+from lacewing.config._attribute import MOST_VALUES, Attribute
 from lacewing.config._bounds import (
     BadField,
     BadLength,
@@ -26,6 +26,7 @@ __all__ = [
     "FEWEST_RECIPES",
     "FEWEST_SEEDS",
     "LONGEST_TEXT",
+    "MOST_VALUES",
     "REDRAWN",
     "Attacks",
     "Attribute",

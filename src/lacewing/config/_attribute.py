@@ -10,7 +10,7 @@ from lacewing.config._bounds import BadLength, BadValue
 from lacewing.config._parts import Part
 
 _MOST = 50  # columns: every network is asked about every audited record under each value of each
-_MOST_TOGETHER = 20  # columns of one attribute, which has no more values
+MOST_VALUES = 20  # of an attribute: the network is asked about each record under each; of columns in one-hot form, too
 
 
 def _as_columns(value: Any) -> Any:
@@ -23,8 +23,8 @@ def _as_columns(value: Any) -> Any:
         together = tuple(each) if isinstance(each, list | tuple) else (each,)
         if not together or any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in together):
             raise BadValue(f"{each!r:.40} is no column, nor a list of columns: columns are whole numbers from 0")
-        if len(together) > _MOST_TOGETHER:
-            raise BadValue(f"one attribute has {len(together):,} columns: at most {_MOST_TOGETHER}")
+        if len(together) > MOST_VALUES:
+            raise BadValue(f"one attribute has {len(together):,} columns: at most {MOST_VALUES}")
         made.append(together if isinstance(each, list | tuple) else each)
     named = [place for each in made for place in (each if isinstance(each, tuple) else (each,))]
     if len(set(named)) < len(named):

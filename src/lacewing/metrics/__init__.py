@@ -42,6 +42,7 @@ from lacewing.metrics._seeds import (
 )
 from lacewing.metrics._summary import summary
 from lacewing.metrics._tail import least_nonmembers, realised_fpr, resolves, tpr_at_fpr
+from lacewing.metrics._units import Units, alike, shared, spread
 
 VERSION = 2  # part of the keys of attacks: raise it when a stored metric is computed differently
 
@@ -60,7 +61,9 @@ __all__ = [
     "Metric",
     "Paired",
     "Ratio",
+    "Units",
     "advantage",
+    "alike",
     "auc",
     "balanced_accuracy",
     "best_threshold_accuracy",
@@ -92,6 +95,8 @@ __all__ = [
     "roc",
     "rounded_up",
     "seeds_to_detect",
+    "shared",
+    "spread",
     "summary",
     "tpr_at_fpr",
     "variance_components",

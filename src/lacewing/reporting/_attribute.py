@@ -16,8 +16,9 @@ READING = (
     "Each number is the surplus on members, in points of a per cent: how much more often the attack is right than "
     "imputation, on members less on non-members. What the network learned of the source, and what the other columns "
     "say, helps on both sides and is subtracted. Columns and initialisations of a seed are averaged, and the interval "
-    "is Student's t over seeds; with fewer than three there is none. The pointer shows the shares that are guessed. "
-    "Shaded: the interval lies above 0. Nothing is corrected for the number of attacks and networks."
+    "is Student's t over seeds; with fewer than three there is none, and where they do not differ it is over records. "
+    "The pointer shows the shares that are guessed. Shaded: the interval lies above 0. Nothing is corrected for the "
+    "number of attacks and networks."
 )
 BELOW = (
     "“below imputation”: the attack guesses fewer of the members' values than imputation does without the network, so "
@@ -45,14 +46,9 @@ def section(data: ReportData) -> dict[str, Any] | None:
         "columns": ["imputation, of members", *ATTACKS],
         "rows": rows,
         "reading": READING,
-        "below": BELOW if any(below_imputation(row) for row in found.rows) else "",
+        "below": BELOW if any(row.below_imputation for row in found.rows) else "",
         "holds": [f"{name}: {holds}" for name, holds in {**ATTACKS, "imputation": IMPUTATION}.items()],
     }
-
-
-def below_imputation(row: AttributeRow) -> bool:
-    """Whether who does without the network guesses more of the members' values."""
-    return row.members < row.imputed_members
 
 
 def _sentence(found: AttributeFindings) -> str:
@@ -69,8 +65,8 @@ def _cell(row: AttributeRow) -> Cell:
     if row.low is None or row.high is None:
         small = "no interval: fewer than three seeds"
     else:
-        small = f"{number(100 * row.low, 1)} to {number(100 * row.high, 1)}"
-    small += "; below imputation" * below_imputation(row)
+        small = f"{number(100 * row.low, 1)} to {number(100 * row.high, 1)}" + ", over records" * row.alike
+    small += "; below imputation" * row.below_imputation
     title = (
         f"guesses {percent(row.members)} of members (imputation {percent(row.imputed_members)}) and "
         f"{percent(row.nonmembers)} of non-members (imputation {percent(row.imputed_nonmembers)}); {row.columns} "

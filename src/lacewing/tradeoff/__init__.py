@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Estimate, advantage
+from lacewing.metrics import Estimate, Units, advantage, alike
 from lacewing.results import SCHEMA, AttackResult, NetworkResult
 from lacewing.tradeoff._afford import afford, beside_it, price_of
 from lacewing.tradeoff._answers import History, Waiting, answers, question
@@ -56,7 +56,6 @@ from lacewing.tradeoff._types import (
     show_ratio,
     show_slope,
 )
-from lacewing.tradeoff._units import Units, alike
 
 __all__ = [
     "BAND_TOLERANCE",

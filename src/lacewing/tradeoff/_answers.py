@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lacewing.config import CONTROLS, Comparison, Tradeoff
+from lacewing.metrics import Units
 from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff._families import Family, difference, families, untested
 from lacewing.tradeoff._inits import attacks_over_inits, networks_over_inits
 from lacewing.tradeoff._types import CHANGE, Answer, AnswerVerdict, Difference
-from lacewing.tradeoff._units import Units
 
 LEVEL = 0.05
 _LISTED = 3  # differences that a sentence quotes one by one

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lacewing.metrics import FEWEST_SEEDS, Bools, Floats, detectable
+from lacewing.metrics import FEWEST_SEEDS, Bools, Floats, Units, detectable
 from lacewing.results import AttackResult, Kind, NetworkResult
 from lacewing.tradeoff import _equal
 from lacewing.tradeoff._paper import IMP
 from lacewing.tradeoff._types import Difference, Regressor
-from lacewing.tradeoff._units import Units
 
 METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
 _FIELD: Mapping[Regressor, str] = {"test accuracy": "test_accuracy", "train accuracy": "train_accuracy"}

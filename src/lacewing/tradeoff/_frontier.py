@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lacewing.metrics import Units
 from lacewing.results import AttackResult, Kind
 from lacewing.tradeoff._families import Family, families
 from lacewing.tradeoff._inits import attacks_over_inits
 from lacewing.tradeoff._points import spread_over
 from lacewing.tradeoff._types import Spread
-from lacewing.tradeoff._units import Units
 
 
 @dataclass(frozen=True)

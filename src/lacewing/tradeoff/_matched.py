@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lacewing.metrics import Floats
+from lacewing.metrics import Floats, Units
 from lacewing.results import STOPPED, AttackResult, NetworkResult
 from lacewing.tradeoff._draws import attack_accuracy
 from lacewing.tradeoff._paper import BUTTERFLY, IMP, Against, imp_levels
 from lacewing.tradeoff._types import At, Match
-from lacewing.tradeoff._units import Units
 
 
 class _Path(NamedTuple):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lacewing.metrics import Units
 from lacewing.results import AttackResult
 from lacewing.tradeoff._draws import attack_accuracy
 from lacewing.tradeoff._families import family_of, kind_of
 from lacewing.tradeoff._paper import ordered
 from lacewing.tradeoff._types import BAND_TOLERANCE, Pair, Point, Spread
-from lacewing.tradeoff._units import Units
 
 
 def _relative(result: AttackResult, dense: AttackResult) -> tuple[float, float]:

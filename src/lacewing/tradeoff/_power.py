@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lacewing.metrics import Detectable, detectable
+from lacewing.metrics import Detectable, Units, detectable
 from lacewing.results import AttackResult
 from lacewing.tradeoff._draws import attack_accuracy
-from lacewing.tradeoff._units import Units
 
 
 def power_of(

@@ -13,7 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lacewing.metrics import Estimate, Floats, Ratio, fieller, mean_over_seeds, p_of_mean, ratio_of_means
+from lacewing.metrics import (
+    Estimate,
+    Floats,
+    Ratio,
+    Units,
+    fieller,
+    mean_over_seeds,
+    p_of_mean,
+    ratio_of_means,
+    shared,
+    spread,
+)
 from lacewing.tradeoff._draws import Draws
 from lacewing.tradeoff._types import (
     NO_INTERVAL,
@@ -26,7 +37,6 @@ from lacewing.tradeoff._types import (
     Verdict,
     show_ratio,
 )
-from lacewing.tradeoff._units import Units, shared, spread
 
 _NORMAL = 1.959963984540054  # the .975 quantile
 

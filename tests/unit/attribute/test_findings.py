@@ -34,6 +34,16 @@ def test_the_interval_is_students_over_the_means_of_seeds():
     assert other.surplus == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("seeds", "halves"), [(3, False), (6, True)])
+def test_seeds_that_do_not_differ_have_the_interval_over_records(seeds, halves):
+    (found,) = summarised([row(s, c, 0.02) for s in range(seeds) for c in "01"], halves=halves)
+    assert (found.low, found.high) == pytest.approx((-0.08, 0.12))
+    assert found.alike
+    assert not found.found
+    (sure,) = summarised([row(s, "0", 0.2) for s in range(seeds)], halves=halves)
+    assert sure.found
+
+
 def test_complementary_halves_count_once():
     surplus = R.normal(size=6)
     (found,) = summarised([row(s, "0", surplus[s]) for s in range(6)], halves=True)

@@ -11,9 +11,9 @@ from attack_results import net, result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lacewing.metrics import Units
 from lacewing.results import AttackResult
 from lacewing.tradeoff import Match, _matched, as_json, tradeoff
-from lacewing.tradeoff._units import Units
 from lacewing.tradeoff.cautions import failures
 
 

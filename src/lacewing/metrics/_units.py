@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from lacewing.metrics import FEWEST_SEEDS, Estimate, Floats, mean_over_seeds
+from lacewing.metrics._checks import Estimate, Floats
+from lacewing.metrics._seeds import FEWEST_SEEDS, mean_over_seeds
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,15 @@ class Units:
         """The mean over the groups."""
         return float(self.average(values).mean())
 
-    def interval(self, values: Mapping[int, float]) -> Estimate | None:
+    def interval(self, values: Mapping[int, float], confidence: float = 0.95) -> Estimate | None:
         """The mean with its t interval; None where they do not allow a verdict, or all are the same."""
         if not self.enough or not spread(self.average(values)):
             return None
-        return mean_over_seeds(self.average(values))
+        return mean_over_seeds(self.average(values), confidence)
+
+    def over_records(self, by_seed: Mapping[int, Estimate]) -> Estimate:
+        """The mean of the seeds' own values, and of the ends of their intervals over records."""
+        return Estimate(*(self.mean({seed: e[i] for seed, e in by_seed.items()}) for i in range(3)))
 
     def estimate(self, by_seed: Mapping[int, Estimate], most: float = 1.0) -> tuple[Estimate, str]:
         """The mean of a share with its interval, cut to 0..``most``, and what that is over.
@@ -72,8 +77,7 @@ class Units:
         if found is not None:
             return Estimate(found.value, max(found.low, 0.0), min(found.high, most)), f"t over {self.text}"
         why = alike(self.unit) if self.enough else "the spread over seeds left out"
-        own = (self.mean({seed: e[i] for seed, e in by_seed.items()}) for i in range(3))
-        return Estimate(*own), f"over records, {why}"
+        return self.over_records(by_seed), f"over records, {why}"
 
     def rows(self, seeds: Sequence[int]) -> Floats:
         """What each of these seeds weighs in the mean over the groups, as (len(seeds),) weights that sum to 1.

@@ -14,6 +14,7 @@ from lacewing.support.formats import Arrays, is_number, read_csv
 LABELS = ("y", "label")  # names of the column of labels
 SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+MODES = {"1": "L", "L": "L", "P": "RGB", "LA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # of images -> what is read of them
 
 
 def is_table(path: Path) -> bool:
@@ -105,12 +106,17 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _image(path: Path) -> npt.NDArray[Any]:
-    """(C, H, W) pixels in 0 to 1: one channel of grey images, three of others."""
+    """(C, H, W) pixels in 0 to 1: one channel of grey images, three of coloured ones."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            values = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+            if image.mode not in MODES:  # of 16 bits, say, which a conversion clips at 255
+                raise UsageError(
+                    f"data: {path} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
+                    "an .npz with x as the network takes it."
+                )
+            values = np.asarray(image.convert(MODES[image.mode]))
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise UsageError(f"data: {path} cannot be read as an image ({type(error).__name__}).") from None
     pixels = (values / 255).astype(np.float32)

@@ -170,6 +170,17 @@ def test_bad_folders_are_refused(tmp_path, network):
         audit_model_files(data=table(tmp_path / "own.csv"), pixels="0-1", **options)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK"])
+def test_images_whose_pixels_a_conversion_would_clip_are_refused(mode, tmp_path):
+    folder = images(tmp_path / "all", mode="L")
+    pixels = np.arange(16).reshape(4, 4) * 4000
+    image = Image.fromarray(pixels.astype(np.float32 if mode == "F" else np.int32 if mode == "I" else np.uint16))
+    path = folder / "members" / "ant" / ("a.jpg" if mode == "CMYK" else "a.tif")
+    (Image.new("CMYK", (4, 4)) if mode == "CMYK" else image).save(path)
+    with pytest.raises(UsageError, match=rf"a\.\w+ is an image of mode {mode}: give 8-bit images of mode 1, L, P, LA"):
+        _tables.of_images(folder, "0-1")
+
+
 def test_an_onnx_file_needs_no_weights_and_a_network_does(tmp_path, network):
     options = network(3)
     path = table(tmp_path / "own.csv")

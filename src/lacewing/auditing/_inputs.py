@@ -92,7 +92,7 @@ def read_all(
         if isinstance(source, tuple | list) and len(source) == 2 and reading.collate is None:
             pairs[name] = (source[0], source[1])
         elif isinstance(source, tuple | list) and len(source) == 2:
-            items[name], collate = list(zip(*source, strict=False)), own
+            items[name], collate = _items.zipped(source[0], source[1], name), own
         elif isinstance(source, Mapping):
             pairs[name] = _items.parted(source, None, name)
         elif _items.is_data_set(source):

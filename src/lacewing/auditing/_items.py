@@ -72,12 +72,36 @@ def fetched(given: Any, rows: Iterable[int], name: str) -> list[Any]:
     return items
 
 
+def zipped(x: Any, y: Any, name: str) -> list[Any]:
+    """The items (x, y) of records and labels. Raises `UsageError`: lengths differ, or ``x`` is no list of records."""
+    if isinstance(x, Mapping | str) or hasattr(x, "columns") or not (hasattr(x, "__len__") and hasattr(y, "__len__")):
+        raise UsageError(
+            f"{name}: x is a {type(x).__name__}, and collate= takes a list of items: give x as a list of records, or a "
+            "data set."
+        )
+    records, labels = (each.detach().cpu() if is_tensor(each) else each for each in (x, y))
+    if len(records) != len(labels):
+        raise UsageError(f"{name} holds {len(records)} records and {len(labels)} labels: give one label a record.")
+    return list(zip(records, labels, strict=True))
+
+
+def _length(values: Any) -> int:
+    return len(values) if isinstance(values, list | tuple) else (*np.shape(values), 0)[0]
+
+
 def batch_of(items: Sequence[Any], collate: Collate | None, name: str) -> tuple[Any, Any]:
     """(x, y) of items; x is a list of records, or a dict of lists, unless ``collate`` made something else of it."""
     if collate is not None:
         with user_code(f"{name}: collate, given {len(items)} items,"):
             batch = collate(list(items))
-        return parted(batch, len(items), f"what collate makes of {name}")
+        x, y = parted(batch, len(items), f"what collate makes of {name}")
+        made = {_length(each) for each in [*(x.values() if isinstance(x, Mapping) else [x]), y]}
+        if made != {len(items)}:
+            raise UsageError(
+                f"{name}: collate, given {len(items)} items, makes a batch of {' and '.join(map(str, sorted(made)))}: "
+                "it must keep every item, in its place."
+            )
+        return x, y
     first = items[0]
     kinds = {(type(item).__name__, len(item)) if isinstance(item, tuple | list) else _keys(item) for item in items}
     if len(kinds) > 1:

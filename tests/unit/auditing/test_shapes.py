@@ -324,6 +324,14 @@ def test_ragged_records_are_padded_alike_on_both_sides_by_collate_or_refused():
         return batch["left"], batch["labels"]
 
     np.testing.assert_array_equal(scores(model, *pairs, collate=join)[0], found)
+    for sides, collate, says in (
+        ([(x, y[:55]) for x, y in pairs], join, "members holds 60 records and 55 labels: give one label a record"),
+        ([(x[:55], y) for x, y in pairs], join, "members holds 55 records and 60 labels"),
+        ([({"left": x}, y) for x, y in pairs], join, "members: x is a dict, and collate= takes a list of items"),
+        (pairs, lambda items: join(items[5:]), "collate, given 120 items, makes a batch of 115: it must keep every"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            scores(model, *sides, collate=collate)
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,11 @@ def load_weights(network: Any, path: Path) -> None:
         raise UsageError(
             f"weights: {error} Save it with safetensors.torch.save_file(model.state_dict(), path)."
         ) from None
-    # Infinity is what some models mask with.
-    if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.isnan().any()]:
-        raise UsageError(f"weights: {path} holds NaN in {bad[0]!r}: give the weights of a trained network.")
     try:
+        _check_readable(state)
+        # Infinity is what some models mask with.
+        if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+            raise UsageError(f"holds NaN in {bad[0]!r}: give the weights of a trained network.")
         load_state(network, state)
     except UsageError as error:
         raise UsageError(f"weights: {path} {error}") from error
@@ -55,6 +56,7 @@ def load_state(network: Any, state: Mapping[str, Tensor]) -> None:
     Raises:
         UsageError: it does not fit; a sentence that goes on after a name of the state_dict.
     """
+    _check_readable(state)
     wanted = network.state_dict(keep_vars=True)
     found = next((fit for named in _renamed(state, wanted) if (fit := _fitted(named, wanted)) is not None), state)
     for name, tensor in found.items():
@@ -72,14 +74,26 @@ def load_state(network: Any, state: Mapping[str, Tensor]) -> None:
         ) from error
 
 
+def _check_readable(state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors without values, and those in a layout that few operations know."""
+    for name, tensor in state.items():
+        if getattr(tensor, "is_meta", False):
+            raise UsageError(f"holds '{name}' on the device 'meta', without values: save the network that was trained.")
+        if (layout := str(getattr(tensor, "layout", "torch.strided"))) != "torch.strided":
+            raise UsageError(f"holds '{name}' in the layout {layout}: save its .to_dense() instead.")
+
+
 def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """The state_dict as it is, and with the names that it would have without wrappers, or within the network's."""
+    """The state_dict as it is, and with the names that it would have without wrappers, or within the network's.
+
+    Raises `UsageError`: two names of different values become one.
+    """
     named = dict(state)
     yield named
     if _COUNTER not in wanted:
         named.pop(_COUNTER, None)
     for part in _WITHIN:
-        named = {name.replace(part, ""): tensor for name, tensor in named.items()}
+        named = _without(part, named)
     yield named
     for wrapper in {name.partition(".")[0] + "." for name in wanted} & set(_PREFIXES):
         yield {wrapper + name: tensor for name, tensor in named.items()}
@@ -88,17 +102,43 @@ def _renamed(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> Iterator
         yield named
 
 
+def _without(part: str, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for name, tensor in named.items():
+        short = name.replace(part, "")
+        if short in found and not _equal(found[short], tensor):
+            raise UsageError(
+                f"holds different values for '{origin[short]}' and '{name}', which are one weight without '{part}': "
+                "save the state_dict of one network."
+            )
+        found[short], origin[short] = tensor, name
+    return found
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.equal(other)
+
+
 def _fitted(named: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """The entries under the network's names; None where these are others.
 
-    Raises `UsageError`: two names of one weight of the network have different values.
+    Raises `UsageError`: two names of one weight of the network have different values, or a mask is no mask.
     """
     found = dict(named)
     for name in [name for name in found if name.endswith("_mask") and name not in wanted]:
         plain = name.removesuffix("_mask")
         if f"{plain}_orig" in found and plain in wanted and found[name].shape == found[f"{plain}_orig"].shape:
-            original = found.pop(f"{plain}_orig")
-            found[plain] = original * found.pop(name).to(original.dtype)
+            original, mask = found.pop(f"{plain}_orig"), found.pop(name)
+            if not ((mask == 0) | (mask == 1)).all():
+                raise UsageError(f"holds values other than 0 and 1 in '{name}': save the masks that were applied.")
+            masked = original * mask.to(original.dtype)
+            if plain in found and not _equal(found[plain], masked):
+                raise UsageError(
+                    f"holds '{plain}' beside '{plain}_orig' and '{name}', whose product it is not: save the state_dict "
+                    "of one network."
+                )
+            found[plain] = masked
     names: dict[int, list[str]] = {}
     for name, tensor in wanted.items():
         names.setdefault(id(tensor), []).append(name)

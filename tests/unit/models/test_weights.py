@@ -169,3 +169,48 @@ def test_plain_weights_do_not_fit_a_factory_that_makes_weights_of_others(tmp_pat
     save_file(_network().state_dict(), tmp_path / "plain.safetensors")
     with pytest.raises(UsageError, match=r"makes a weight of '0\.weight_orig' .*give a factory of the plain network"):
         load_weights(_pruned(_network()), tmp_path / "plain.safetensors")
+
+
+def _other(model):
+    return {name: tensor + 1 for name, tensor in model.state_dict().items()}
+
+
+WRONG = {
+    "a name with and without a wrapper": (
+        lambda m: m.state_dict() | {f"_orig_mod.{name}": tensor for name, tensor in _other(m).items()},
+        r"different values for '0\.weight' and '_orig_mod\.0\.weight'",
+    ),
+    "a wrapper's name first": (
+        lambda m: {f"_orig_mod.{name}": tensor for name, tensor in _other(m).items()} | m.state_dict(),
+        r"different values for '_orig_mod\.0\.weight' and '0\.weight'",
+    ),
+    "a weight beside what makes it": (
+        lambda m: m.state_dict() | {"0.weight_orig": torch.ones(5, 4), "0.weight_mask": torch.ones(5, 4)},
+        r"holds '0\.weight' beside '0\.weight_orig'",
+    ),
+    "a soft mask": (
+        lambda m: (
+            {name: tensor for name, tensor in m.state_dict().items() if name != "0.weight"}
+            | {"0.weight_orig": torch.ones(5, 4), "0.weight_mask": torch.full((5, 4), 0.5)}
+        ),
+        r"other than 0 and 1 in '0\.weight_mask'",
+    ),
+    "rows": (lambda m: m.state_dict() | {"0.weight": torch.eye(5, 4).to_sparse_csr()}, r"torch\.sparse_csr.*to_dense"),
+    "coordinates": (lambda m: m.state_dict() | {"0.weight": torch.eye(5, 4).to_sparse()}, r"torch\.sparse_coo.*dense"),
+    "no values": (lambda m: m.state_dict() | {"0.weight": torch.ones(5, 4, device="meta")}, "'0.weight' on the device"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_holds_two_values_of_a_weight_or_none_is_refused(kind, tmp_path):
+    state, text = WRONG[kind]
+    with pytest.raises(UsageError, match=text):
+        _load(state(_trained()), tmp_path, _network())
+
+
+def test_the_same_values_under_two_names_are_one_weight(tmp_path):
+    model = _trained()
+    _same(_load(model.state_dict() | _prefixed("_orig_mod.", model), tmp_path, _network()), model)
+    made = {"0.weight_orig": model[0].weight.detach(), "0.weight_mask": torch.ones(5, 4, dtype=torch.bool)}
+    _same(_load(model.state_dict() | made, tmp_path, _network()), model)

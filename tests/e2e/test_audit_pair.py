@@ -139,6 +139,27 @@ def test_who_queries_both_networks_is_an_attacker_of_both_and_not_of_the_sparse_
         pair.check(f"sparse.{both}.auc > 0.9")
 
 
+class Memory(nn.Module):
+    """Certain of the records that it was trained on, and of no other."""
+
+    def __init__(self, x, y, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.known, self.answer, self.other = torch.as_tensor(x), 30.0 * torch.eye(3)[torch.as_tensor(y)], network()
+
+    def forward(self, x):
+        far, nearest = torch.cdist(x, self.known).min(dim=1)
+        return self.other(x) + (far < 0.1)[:, None] * self.answer[nearest]
+
+
+def test_a_recipe_whose_cuts_do_not_differ_says_so_of_itself_alone():
+    equal = audited(controls={"memory": Memory}, refit_dense=None, refit=sparse, references=6, attacks=["loss"]).equal
+    over = {row.recipe: row.interval for row in equal.recipes}
+    assert over == {"sparse": "t over 3 cuts (6 seeds)", "memory": "over records, the cuts do not differ"}
+    assert equal.interval == "t over 3 cuts (6 seeds); of memory over records, the cuts do not differ"
+    assert [row["interval"] for row in equal.rows()] == list(over.values())
+
+
 def test_leak_and_accuracy_of_a_recipe_are_those_of_its_networks_on_the_halves():
     pair = audited(controls=None, refit=functools.partial(sparse, density=0.3))
     row = next(row for row in pair.equal.recipes if row.recipe == "dense")

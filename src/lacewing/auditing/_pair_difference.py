@@ -20,7 +20,8 @@ from lacewing.results import AttackResult
 ERROR = 0.05  # chance that a comparison of two networks that leak alike establishes a difference
 METRICS = ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
 _LOOKED_AT = ("auc", "tpr_at_fpr_0.01")  # metrics of each attack that share the chance of error
-RESAMPLES = 2000
+RESAMPLES = 2000  # at least
+_BEYOND = 10  # draws that lie beyond each end of an interval, at least
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def differences(
 
     Intervals are the paired percentile bootstrap of `metrics.paired` over records, or groups of records: they are about
     these two networks alone. With m attacks there are 2 m looks, at the AUC and at the TPR at 1 %. A difference is
-    established where the interval at 1 - 0.05/(2 m) leaves out 0 too (Bonferroni).
+    established where the interval at 1 - 0.05/(2 m) leaves out 0 too (Bonferroni). Of that one there are as many draws
+    as put 10 beyond either end, or 2,000.
 
     The attack that is strongest on either network comes first.
 
@@ -88,7 +90,8 @@ def _auc(result: AttackResult) -> float:
 def _difference(dense: AttackResult, sparse: AttackResult, metric: str, looks: int, seed: int) -> PairedDifference:
     fpr = TAIL if metric == "auc" else float(metric.removeprefix("tpr_at_fpr_"))
 
-    def measured(confidence: float) -> metrics.Paired:
+    def measured(error: float) -> metrics.Paired:
+        confidence, resamples = _ends(error)
         return metrics.paired(
             sparse.score_N,
             dense.score_N,
@@ -96,15 +99,26 @@ def _difference(dense: AttackResult, sparse: AttackResult, metric: str, looks: i
             "auc" if metric == "auc" else "tpr_at_fpr",
             fpr=fpr,
             confidence=confidence,
-            resamples=RESAMPLES,
+            resamples=resamples,
             seed=seed,
         )
 
-    found = measured(0.95)
+    found = measured(ERROR)
     established: Literal["less", "more"] | None = None
     if metric in _LOOKED_AT and _side(found.difference) is not None:
-        established = _side(measured(1.0 - ERROR / looks).difference)
+        established = _side(measured(ERROR / looks).difference)
     return PairedDifference(dense.attack, metric, found.second, found.first, found.difference, established)
+
+
+def _ends(error: float) -> tuple[float, int]:
+    """(confidence, draws) of a percentile interval that both its ends leave out with chance ``error`` together.
+
+    Of B draws the quantile at q lies between two of them, beyond which q (B - 1) + 1 of B + 1 are expected (Hyndman and
+    Fan, The American Statistician 50, 1996, definition 7): more than q B, so that few draws make intervals too narrow.
+    The quantile that is asked for is the one beyond which error/2 is expected.
+    """
+    draws = max(RESAMPLES, math.ceil(2 * _BEYOND / error))
+    return 1.0 - 2 * (error / 2 * (draws + 1) - 1) / (draws - 1), draws
 
 
 def _side(difference: Estimate) -> Literal["less", "more"] | None:

@@ -66,7 +66,8 @@ class Recipe:
 def recipes(refit: Any, refit_dense: Any, controls: Any) -> tuple[Recipe, ...]:
     """The trainings, the sparse ones first.
 
-    Raises `UsageError` where one is no function, a name is no word, or ``controls`` has nothing to be compared with.
+    Raises `UsageError` where one is no function, a name is no word or stands for two of them, or ``controls`` has
+    nothing to be compared with.
     """
     found = []
     if refit is not None:
@@ -93,6 +94,10 @@ def recipes(refit: Any, refit_dense: Any, controls: Any) -> tuple[Recipe, ...]:
             for name, train in of.items():
                 argument = f"controls[{family!r}]" + (f"[{name!r}]" if isinstance(given, Mapping) else "")
                 found.append(_recipe(family, name, "control", train, argument, None))
+    by_name: dict[str, Recipe] = {}
+    for recipe in found:
+        if (first := by_name.setdefault(recipe.name, recipe)) is not recipe:
+            raise UsageError(f"{first.argument} and {recipe.argument} are both named '{recipe.name}': rename one.")
     return tuple(found)
 
 
@@ -168,7 +173,8 @@ class RecipeRow:
     networks: int
     accuracy: float  # on records that a network did not train on, mean
     accuracy_members: float
-    leak: Estimate  # the metric: mean, and its interval over cuts; see ``EqualAccuracy.interval``
+    leak: Estimate  # the metric: mean, and its 95 % interval
+    interval: str  # what that is over
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,6 @@ class EqualAccuracy:
     recipes: tuple[RecipeRow, ...]
     answer: tradeoff.Answer
     missing: str  # what a verdict lacks; empty: nothing
-    interval: str
     notes: tuple[str, ...] = ()
 
     @property
@@ -190,6 +195,15 @@ class EqualAccuracy:
         if self.missing:
             return f"At equal accuracy nothing is said of sparsity: {self.missing}"
         return f"At equal accuracy, over {self.cuts} cuts of the records: {self.answer.sentence}"
+
+    @property
+    def interval(self) -> str:
+        """What the intervals are over: of most recipes, and of those that differ."""
+        of: dict[str, list[str]] = {}
+        for row in self.recipes:
+            of.setdefault(row.interval, []).append(row.recipe)
+        usual = max(of, key=lambda text: len(of[text]))
+        return "; ".join([usual, *(f"of {', '.join(names)} {text}" for text, names in of.items() if text != usual)])
 
     def rows(self) -> list[dict[str, Any]]:
         """A dict a recipe."""
@@ -204,6 +218,7 @@ class EqualAccuracy:
                 "leak": row.leak.value,
                 "leak_low": row.leak.low,
                 "leak_high": row.leak.high,
+                "interval": row.interval,
             }
             for row in self.recipes
         ]
@@ -255,7 +270,6 @@ def compared(
     notes: list[str] = []
     results, rows = [], []
     units = tradeoff.Units.of(range(settings.references), halves=True)
-    interval = ""
     known: dict[int, list[Answers]] = {}
     for recipe in given:
         work = control_work(recipe, records, settings, models["sparse"])
@@ -274,11 +288,11 @@ def compared(
             float(np.mean([getattr(result.network, name) for result in of]))
             for name in ("train_accuracy", "test_accuracy")
         )
-        rows.append(RecipeRow(recipe.name, recipe.family, recipe.kind, len(of), outside, inside, leak))
+        rows.append(RecipeRow(recipe.name, recipe.family, recipe.kind, len(of), outside, inside, leak, interval))
         results += of
     (answer,) = tradeoff.answers(Tradeoff(primary=asked), results, halves=True, history=history)
     made = EqualAccuracy(
-        metric, settings.references, len(units), tuple(rows), answer, lacking, interval, tuple(dict.fromkeys(notes))
+        metric, settings.references, len(units), tuple(rows), answer, lacking, tuple(dict.fromkeys(notes))
     )
     return made, ""
 

@@ -60,7 +60,7 @@ def answers(
     attacks, networks = attacks_over_inits(attacks), networks_over_inits(networks)
     first = [_answer(declared.primary, attacks, networks, halves, waiting, primary=True)] if declared.primary else []
     others = [_answer(each, attacks, networks, halves, waiting, primary=False) for each in declared.comparisons]
-    return tuple(_settled(answer, left, history) for answer, left in [*first, *_holm(others)])
+    return tuple(_settled(answer, left, history, halves) for answer, left in [*first, *_holm(others)])
 
 
 def _answer(
@@ -127,7 +127,7 @@ def _holm(answers: Sequence[tuple[Answer, int]]) -> list[tuple[Answer, int]]:
     return [(replace(a, p_corrected=corrected.get(i)), left) for i, (a, left) in enumerate(answers)]
 
 
-def _settled(answer: Answer, left: int, history: History) -> Answer:
+def _settled(answer: Answer, left: int, history: History, halves: bool) -> Answer:
     """The answer with its verdict and its sentence."""
     if left:
         have = "attacks of it have" if left > 1 else "attack of it has"
@@ -142,8 +142,9 @@ def _settled(answer: Answer, left: int, history: History) -> Answer:
         p = f"; p = {answer.p_corrected:.2g}{'' if answer.primary else ' after Holm'}"
     sentence = f"{_question(answer)} {_said(answer, verdict)} ({_numbers(answer)}{p})"
     if history.seeds_then is not None:
+        begun = Units.of(range(history.seeds_then), halves=halves).text
         sentence += (
-            f" The study was begun with {history.seeds_then} seeds, other recipes or fewer inits and was extended "
+            f" The study was begun with {begun}, other recipes or fewer inits and was extended "
             "since: a 5 % test does not allow for looking in between."
         )
     return replace(answer, verdict=verdict, sentence=sentence)

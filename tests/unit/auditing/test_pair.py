@@ -169,6 +169,11 @@ def never(x, y, seed):
         ({"controls": {"epochs": {"5": never}}, "references": 8}, "give it as refit="),
         ({"refit": never, "controls": {"epochs": never}, "references": 2}, "too few for controls"),
         ({"refit": never, "controls": {"sparse": never}, "references": 8}, "stands for other networks"),
+        (
+            {"refit": never, "controls": {"epochs/10": never, "epochs": {"10": never}}, "references": 8},
+            r"controls\['epochs/10'\] and controls\['epochs'\]\['10'\] are both named 'epochs/10'",
+        ),
+        ({"refit": {"a": never}, "controls": {"sparse/a": never}, "references": 8}, "are both named 'sparse/a'"),
         ({"refit": never, "controls": {"epochs": {"5": 5}}, "references": 8}, r"controls\['epochs'\]\['5'\] is a int"),
         ({"refit": never, "references": 8, "metric": "loss.tpr@0.02"}, "metric = 'loss.tpr@0.02'"),
         ({"refit": never, "references": 8, "metric": "samia.auc"}, "metric = 'samia.auc': give the auc"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lacewing import metrics
 from lacewing.attacks import Attack, Evidence, Observed, Scored
 from lacewing.attacks._measure import perform
 from lacewing.auditing._pair_difference import differences, paired_shares
@@ -88,6 +89,27 @@ def test_networks_that_leak_alike_are_told_apart_no_more_often_than_declared():
         sparse = [result(scores[1], member, name) for name, (scores, _) in zip("abc", both, strict=True)]
         found += any(d.established for d in differences(dense, sparse, seed=seed))
     assert found <= 18
+
+
+@pytest.mark.parametrize("attacks", [1, 5, 23])
+def test_ends_beyond_which_few_draws_lie_are_where_bonferroni_puts_them(monkeypatch, attacks):
+    """Simulated: how much of the true distribution of the draws lies below the lower end."""
+    asked = []
+
+    def paired(first, second, member, *args, confidence, resamples, **options):
+        asked.append((confidence, resamples))
+        estimate = metrics.Estimate(0.2, 0.1, 0.3)  # leaves out 0, so that the corrected interval is asked for
+        return metrics.Paired(estimate, 0.7, 0.5, 5, 5, 1, 1, "records")
+
+    monkeypatch.setattr(metrics, "paired", paired)
+    (dense, sparse), member = drawn(7, 1.0, 0.5, n=10)
+    names = [f"a{k}" for k in range(attacks)]
+    differences([result(dense, member, name) for name in names], [result(sparse, member, name) for name in names])
+    confidence, resamples = max(asked)
+    tail, rng = 0.05 / (4 * attacks), np.random.default_rng(8)
+    below = [np.quantile(rng.random(resamples), (1 - confidence) / 2) for _ in range(400)]
+    assert np.mean(below) == pytest.approx(tail, rel=0.08)  # five standard errors
+    assert np.std(below) < 0.4 * tail
 
 
 def test_results_of_other_records_are_refused_and_attacks_of_one_network_left_out():

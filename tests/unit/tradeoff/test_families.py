@@ -327,6 +327,8 @@ def test_a_question_declared_after_results_has_no_verdict():
     (extended,) = ask(study(shift=-0.05), history=History(seeds_then=3))
     assert extended.verdict == "leaks less"
     assert "begun with 3 seeds" in extended.sentence
+    (extended,) = ask(study(seeds=range(8), shift=-0.05), halves=True, history=History(seeds_then=6))
+    assert "begun with 3 cuts (6 seeds)" in extended.sentence
 
 
 def test_an_unfinished_study_holds_no_p_anywhere():

@@ -61,6 +61,8 @@ class Outcome:
     gate: float  # NaN: the attack has none
     share: float  # of the values that were rebuilt
     of_features: bool  # what was rebuilt: the inputs of the last layer, not of the network
+    tries: int  # what was rebuilt: a similarity is that with the most similar of so many
+    nearest_tries: int  # the same of other records
     rebuilt_PD: Floats  # pictures, if they were asked for
     true_P: npt.NDArray[np.int64]  # the audited record beside each
 
@@ -91,7 +93,7 @@ def informed(held: Held) -> Callable[[], Outcome]:
 
     def run() -> Outcome:
         flat = held.flat(held.audited)
-        scores, shares = np.zeros((3, 2 * len(rows))), []
+        scores, shares, tries = np.zeros((3, 2 * len(rows))), [], []
         pictures: list[tuple[Floats, Bools, Floats]] = []  # features, which were rebuilt, mean input of the class
         for place, (i, j) in enumerate(zip(rows, others, strict=True)):
             known = inside[inside != i]
@@ -99,6 +101,7 @@ def informed(held: Held) -> Callable[[], Outcome]:
             both, same = every[[i, j]] - centre, known[y[known] == y[i]]
             whole, kept = _missing(found, every[known], y[known], mask)
             shares.append(kept.mean())
+            tries.append(len(same))
             pair = [place, len(rows) + place]
             scores[0, pair] = reconstruction.similarity((whole - centre)[None], both)
             if len(same):
@@ -115,8 +118,9 @@ def informed(held: Held) -> Callable[[], Outcome]:
             inverted = reconstruction.invert_features(held.model, layer.name, wanted, kept_PD, begin)
             wanted = inverted.flatten(1).double().cpu().numpy()
         return Outcome(
-            scores, np.r_[rows, others], found.gate, float(np.mean(shares)), of_features, wanted, rows[: len(wanted)]
-        )
+            scores, np.r_[rows, others], found.gate, float(np.mean(shares)), of_features,
+            1, int(np.median(tries)), wanted, rows[: len(wanted)],
+        )  # fmt: skip
 
     return run
 
@@ -189,7 +193,7 @@ def stationarity(held: Held) -> Callable[[], Outcome]:
         )
         shown = inside[np.argsort(-scores[0, inside], kind="stable")][: SHOWN * held.pictures]
         nearest = [int(np.argmax(reconstruction.similarity(records[[i]], found))) for i in shown]
-        return Outcome(scores, np.arange(len(x)), gate, 1.0, False, (found + centre)[nearest], shown)
+        return Outcome(scores, np.arange(len(x)), gate, 1.0, False, count, len(drawn), (found + centre)[nearest], shown)
 
     return run
 
@@ -223,7 +227,7 @@ def inversion(held: Held) -> Callable[[], Outcome]:
                 scores[place, y == c] = reconstruction.similarity(pictures[[c]] - centre, x[y == c] - centre)
         best = [_most_alike(scores[0], held.member_N & (y == c)) for c in range(held.classes)]
         shown = np.array([i for i in best if i is not None][: SHOWN * held.pictures], np.int64)
-        return Outcome(scores, np.arange(len(x)), np.nan, 1.0, False, pictures_CD[y[shown]], shown)
+        return Outcome(scores, np.arange(len(x)), np.nan, 1.0, False, 1, 1, pictures_CD[y[shown]], shown)
 
     return run
 

@@ -49,6 +49,8 @@ class Reconstruction:
     judged: Beside
     membership: Estimate  # AUC of the log-odds of the label on the same records: plain membership inference
     share: float  # of the values that were rebuilt; a mask hides others
+    tries: int  # what was rebuilt: a similarity is that with the most similar of so many
+    nearest_tries: int  # the same of other records
     gate: float | None  # what the attack's gate measured; None: it has none
     n_members: int
     n_others: int
@@ -74,8 +76,9 @@ class ReconstructionAudit:
                 f"Training records can be rebuilt: '{best.attack}' tells them from others with an AUC of "
                 f"{at.rebuilt.auc.text('.3f')}; who knows the prior alone reaches "
                 f"{max(at.nearest.auc.value, at.class_mean.auc.value):.3f}. Similarity to training records "
-                f"{at.rebuilt.similarity.text('.3f')}, of the nearest other record "
-                f"{at.nearest.similarity.text('.3f')}; n = {best.n_members} members and {best.n_others} others."
+                f"{at.rebuilt.similarity.text('.3f')} (the best of {best.tries}), of the nearest other record "
+                f"{at.nearest.similarity.text('.3f')} (the best of {best.nearest_tries}); "
+                f"n = {best.n_members} members and {best.n_others} others."
             )
         highest = max(self.rows, key=lambda row: row.judged.rebuilt.auc.high)
         return (
@@ -99,6 +102,7 @@ class ReconstructionAudit:
                 "membership_auc_low": row.membership.low,
                 "membership_auc_high": row.membership.high,
             }
+            cells |= {"tries": row.tries, "nearest_tries": row.nearest_tries}
             counts = {"share": row.share, "gate": row.gate, "n_members": row.n_members, "n_others": row.n_others}
             rows.append(cells | counts | {"found": row.judged.found})
         return rows
@@ -115,19 +119,36 @@ class ReconstructionAudit:
         }
 
     def __str__(self) -> str:
-        lines = [["attack", "of", "AUC", "nearest", "mean", "membership", "similarity", "nearest", "mean", "rebuilt"]]
+        lines = [
+            [
+                "attack",
+                "of",
+                "AUC",
+                "nearest",
+                "mean",
+                "membership",
+                "similarity",
+                "nearest",
+                "mean",
+                "best of",
+                "rebuilt",
+            ]
+        ]
         for row in self.rows:
             who = (row.judged.rebuilt, row.judged.nearest, row.judged.class_mean)
             aucs = [each.auc.text(".3f") if each is who[0] else f"{each.auc.value:.3f}" for each in who]
             alike = [each.similarity.text(".3f") if each is who[0] else f"{each.similarity.value:.3f}" for each in who]
-            lines.append([row.attack, row.of, *aucs, f"{row.membership.value:.3f}", *alike, f"{row.share:.0%}"])
+            tries = f"{row.tries}, {row.nearest_tries}"
+            lines.append([row.attack, row.of, *aucs, f"{row.membership.value:.3f}", *alike, tries, f"{row.share:.0%}"])
         widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
         text = [self.sentence, ""]
         text += ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         text.append(
             "AUC: training records against others; nearest, mean: with other records, or class means, in place of what "
             "was rebuilt; membership: by the loss alone; similarity: mean cosine with the training records about the "
-            "mean record; 95 % intervals, not corrected for the number of attacks; the sentence above is."
+            "mean record; best of: how many rebuilt records, and how many other records, the most similar is taken of, "
+            "and the best of more is more similar by chance alone; 95 % intervals, not corrected for the number of "
+            "attacks; the sentence above is."
         )
         said = [f"not run: {name}: {why}" for name, why in self.refused.items()]
         return "\n".join([*text, *map(entry, [*said, *(f"note: {note}" for note in self.notes)])])
@@ -177,7 +198,7 @@ def reconstruct(
     Raises:
         UsageError: an argument is not as described, a named attack cannot run, or none can.
     """
-    names = _names(attacks)
+    names, required = _names(attacks)
     settings = {
         "l2": None if l2 is None else numbers.number("l2", l2, 0.0, 1e6),
         "retrain": retrain,
@@ -203,7 +224,7 @@ def reconstruct(
             ready[name] = _rebuild.ATTACKS[name](held)
         except UsageError as error:
             refused[name] = f"{str(error).rstrip('.')}."
-            if attacks != "all":
+            if required:
                 raise UsageError(f"attacks: '{name}' cannot run: {refused[name]}") from None
     if not ready:
         raise UsageError(f"no attack can run. {' '.join(f'{name}: {why}' for name, why in refused.items())}")
@@ -224,21 +245,23 @@ def reconstruct(
     if folder is not None:
         write_atomically(folder / DOCUMENT, json.dumps(audit.as_json(), indent=1), within=folder)
         (folder / PICTURES).unlink(missing_ok=True)  # of an earlier call: pictures are there only where asked for
+        _forget_pictures(folder, key)
         if show_records:
             _draw(folder, outcomes, held)
     return audit
 
 
-def _names(attacks: str | Sequence[str]) -> list[str]:
+def _names(attacks: str | Sequence[str]) -> tuple[list[str], bool]:
+    """The attacks to run, and whether each of them must."""
     each = list(attacks) if isinstance(attacks, Sequence) and not isinstance(attacks, str) else [attacks]
     if each == ["all"]:
-        return list(ATTACKS)
+        return list(ATTACKS), False
     if not each:
         raise UsageError("attacks is empty: give 'all' or names of attacks.")
     for name in each:
         if name not in ATTACKS:
             raise UsageError(f"attacks: there is no '{name}': {did_you_mean(str(name), ATTACKS)}")
-    return [name for name in ATTACKS if name in each]
+    return [name for name in ATTACKS if name in each], True
 
 
 def _held(
@@ -299,7 +322,10 @@ def _digest(held: Held, logits: Floats, settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-_FIELDS = ("scores_3n", "row_n", "gate", "share", "of_features", "rebuilt_PD", "true_P")
+_FIELDS = (
+    *("scores_3n", "row_n", "gate", "share", "of_features", "tries", "nearest_tries"),
+    *("rebuilt_PD", "true_P"),
+)
 
 
 def _bytes(found: Outcome) -> bytes:
@@ -322,8 +348,22 @@ def _stored(path: Path | None, records: int) -> Outcome | None:
     rows = np.concatenate([arrays["row_n"], arrays["true_P"]])
     if rows.dtype.kind != "i" or ((rows < 0) | (rows >= records)).any() or not np.isfinite(arrays["scores_3n"]).all():
         return None
-    numbers_of = {name: arrays[name].item() for name in ("gate", "share", "of_features")}
+    numbers_of = {name: arrays[name].item() for name in ("gate", "share", "of_features", "tries", "nearest_tries")}
     return Outcome(**{**arrays, **numbers_of})
+
+
+def _forget_pictures(folder: Path, key: str) -> None:
+    """Delete what earlier calls with other settings rebuilt and kept to show; what cannot be read may be that too."""
+    for path in (folder / "rebuilt").glob("*-*.npz"):
+        attack, _, of = path.stem.rpartition("-")
+        if attack not in ATTACKS or of == key:
+            continue
+        try:
+            shown = read_arrays(path).get("rebuilt_PD")
+        except UsageError:
+            shown = None
+        if shown is None or shown.size:
+            path.unlink(missing_ok=True)
 
 
 def _row(name: str, found: Outcome, held: Held, logits: Floats, attacks: int) -> Reconstruction:
@@ -336,6 +376,8 @@ def _row(name: str, found: Outcome, held: Held, logits: Floats, attacks: int) ->
         judged=beside(rebuilt, nearest, mean, member, attacks=attacks),
         membership=metrics.auc(odds, member),
         share=found.share,
+        tries=found.tries,
+        nearest_tries=found.nearest_tries,
         gate=None if np.isnan(found.gate) else found.gate,
         n_members=int(member.sum()),
         n_others=int((~member).sum()),

@@ -18,7 +18,7 @@ class Beside(NamedTuple):
     """An attack and the adversary who knows the prior alone, judged on the same records."""
 
     rebuilt: Judged
-    nearest: Judged  # the most similar of as many other records in place of what was rebuilt
+    nearest: Judged  # the most similar of other records in place of what was rebuilt
     class_mean: Judged  # means of the classes in place of it
     found: bool
 

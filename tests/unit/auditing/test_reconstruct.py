@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lacewing as lw
-from lacewing.auditing import _rebuild
+from lacewing.auditing import _rebuild, _reconstruction
 from lacewing.errors import UsageError
 from lacewing.reconstruction import softmax_regression, train
 
@@ -161,6 +161,37 @@ def test_a_call_that_was_interrupted_goes_on_and_pictures_come_with_the_flag_alo
     assert (cut / "reconstruction.json").read_bytes() == (whole / "reconstruction.json").read_bytes()
 
 
+def test_a_list_of_all_is_all_and_pictures_go_with_the_next_call_that_shows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rebuild, "_INVERSION_STEPS", 1)
+    monkeypatch.setattr(_reconstruction, "_draw", lambda *given: None)
+    members, others = world()
+    model, options = perceptron(), {"attacks": ["all"], "out": tmp_path, **QUIET}
+    found = lw.reconstruct(model, members, others, show_records=True, **options)
+    assert [row.attack for row in found.rows] == ["inversion"]
+    assert "stationary point" in found.refused["informed"]
+    (kept,) = (tmp_path / "rebuilt").iterdir()
+    (tmp_path / "rebuilt" / "inversion-0.npz").write_bytes(b"damaged")
+    (tmp_path / "rebuilt" / "other-0.npz").write_bytes(b"of the user")
+    lw.reconstruct(model, members, others, **options)
+    left = {path.name for path in (tmp_path / "rebuilt").iterdir()} - {"other-0.npz"}
+    assert len(left) == 1
+    assert left.isdisjoint({kept.name, "inversion-0.npz"})
+    lw.reconstruct(model, members, others, seed=1, **options)  # what holds no picture stays
+    assert left < {path.name for path in (tmp_path / "rebuilt").iterdir()}
+
+
+def test_both_numbers_of_tries_stand_beside_the_similarities() -> None:
+    members, others = world()
+    found = lw.reconstruct(regression(members), members, others, attacks="informed", **QUIET)
+    known = [12, 13]  # of 40 members in three classes one is missing
+    assert found.rows[0].tries == 1
+    assert found.rows[0].nearest_tries in known
+    assert "(the best of 1), of the nearest other record" in found.sentence
+    assert f"(the best of {found.rows[0].nearest_tries}); n =" in found.sentence
+
+
 @pytest.mark.slow
 def test_a_stationary_perceptron_gives_its_records_away(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -179,6 +210,9 @@ def test_a_stationary_perceptron_gives_its_records_away(tmp_path: Path) -> None:
     assert row.gate < 0.12
     assert row.judged.found
     assert row.judged.rebuilt.similarity.value > row.judged.nearest.similarity.value
+    few = lw.reconstruct(model, members, (x[10:40], y[10:40]), attacks="stationarity", steps=1, **QUIET)
+    assert (few.rows[0].tries, few.rows[0].nearest_tries) == (20, 15)  # half of 30 are the prior
+    assert "  20, 15  " in str(few)
     with pytest.raises(UsageError, match="relative squared residual of stationarity at the members is"):
         lw.reconstruct(model, (x[20:30], y[20:30]), others, attacks="stationarity", **QUIET)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from statistics import fmean
 
 from lacewing.attackers._types import KINDS, Attackers, Cell, KindOfAttack, Recipe, Row, Tried
 from lacewing.attacks import Attack
 from lacewing.attribute import AttributeFindings, by_seed
-from lacewing.metrics import Estimate, clopper_pearson, mean_over_seeds
+from lacewing.metrics import Estimate, Units, clopper_pearson, shared
 from lacewing.property import ATTACKS as PROPERTY_ATTACKS
 from lacewing.property import PropertyFindings
 from lacewing.results import AttackResult, NetworkResult
-from lacewing.tradeoff import Units, attacks_over_inits, ordered
+from lacewing.tradeoff import attacks_over_inits, ordered
 
 _ALPHA = 0.05
+_WAITS = "it waits for networks"
 _TRIED = Mapping[tuple[str, KindOfAttack], Sequence[Tried]]
 _NOT_DECLARED: Mapping[KindOfAttack, str] = {
     "membership": "the study names no such attack",
@@ -56,9 +57,11 @@ def gathered(
 
     Of each kind the attack with the highest mean over seeds stands in the cell. That choice favours the attacker, so
     that its interval (Student's t over seeds, or over cuts under random halves) is corrected for the number of attacks
-    of the kind (Bonferroni). Differences are to the strongest attack on the dense network, by plain t intervals; those
-    of adaptive attackers to membership there, of the stronger of both kinds. Of several pairs of shares of
-    [property] the first is shown.
+    of the kind (Bonferroni); where seeds do not differ it is the stored one over records, which is not. An attack
+    counts once it has every seed. Differences are to the dense network, between the strongest on either of the attacks
+    that both have, by plain t intervals; attacks that need a mask count for the sparse one, since no dense network can
+    be attacked so, and adaptive attackers run membership attacks too. Of several pairs of shares of [property] the
+    first is shown.
 
     Args:
         networks: of a study, every role, seed and initialisation.
@@ -70,28 +73,57 @@ def gathered(
         refused: by (network, attack), why it does not run.
         waiting: (network, attack) that are planned and not finished.
     """
-    recipes = _recipes(networks)
-    tried = {**_of_attacks(attacks, registry), **_of_property(properties), **_of_columns(columns)}
-    reasons = _reasons(recipes, registry, refused or {}, waiting, properties, columns)
+    networks = [each for each in networks if each.role == "target" and not each.stopped]
+    recipes, seeds = _recipes(networks), {each.seed for each in networks}
+    every = {**_of_attacks(attacks, registry), **_of_property(properties), **_of_columns(columns)}
+    unfinished = _unfinished(every, seeds, registry, waiting)
+    tried = {
+        place: kept
+        for place, of in every.items()
+        if (kept := [one for one in of if one.attack not in unfinished.get(place, ())])
+    }
+    reasons = _reasons(recipes, registry, refused or {}, unfinished, properties, columns)
     rows: list[Row] = []
     for recipe in recipes:
         cells = {}
         for kind in KINDS:
-            of = tried.get((recipe.network, kind), ())
-            cells[kind] = _cell(kind, of, halves) if of else Cell(kind, why=reasons[recipe.network, kind])
+            of, waits = tried.get((recipe.network, kind), ()), tuple(sorted(unfinished.get((recipe.network, kind), ())))
+            cell = _cell(kind, of, halves) if of else Cell(kind, why=reasons[recipe.network, kind])
+            cells[kind] = replace(cell, waiting=waits)
         rows.append(Row(recipe, cells))
-    seeds = {seed for of in tried.values() for one in of for seed in one.by_seed}
     first = next((row for row in rows if row.recipe.baseline), None)
     if first is not None:
         rows = [row if row is first else _beside(row, first, tried, halves) for row in rows]
-    return Attackers(tuple(rows), Units.of(seeds, halves=halves).enough, _about(properties, columns))
+    late = {kind for _, kind in unfinished}
+    late |= {"property"} if properties is not None and properties.missing else set()
+    late |= {"attribute"} if columns is not None and columns.missing else set()
+    return Attackers(
+        tuple(rows),
+        Units.of(seeds, halves=halves).enough,
+        _about(properties, columns),
+        tuple(kind for kind in KINDS if kind in late),
+    )
+
+
+def _unfinished(
+    tried: _TRIED, seeds: AbstractSet[int], registry: Mapping[str, Attack], waiting: Iterable[tuple[str, str]]
+) -> dict[tuple[str, KindOfAttack], set[str]]:
+    """By network and kind the attacks that wait or lack a seed: their means are not of the same networks as others'."""
+    found: dict[tuple[str, KindOfAttack], set[str]] = {}
+    for network, name in waiting:
+        kind = kind_of(registry[name]) if name in registry else None
+        if kind is not None:
+            found.setdefault((network, kind), set()).add(name)
+    for place, of in tried.items():
+        if late := {one.attack for one in of if not seeds <= {*one.by_seed}}:
+            found.setdefault(place, set()).update(late)
+    return found
 
 
 def _recipes(networks: Iterable[NetworkResult]) -> list[Recipe]:
     names: dict[str, list[NetworkResult]] = {}
     for network in networks:
-        if network.role == "target" and not network.stopped:
-            names.setdefault(network.network, []).append(network)
+        names.setdefault(network.network, []).append(network)
     found = [
         Recipe(name, of[0].method, of[0].kind, fmean(n.density for n in of), fmean(n.test_accuracy for n in of))
         for name, of in names.items()
@@ -109,7 +141,10 @@ def _of_attacks(attacks: Sequence[AttackResult], registry: Mapping[str, Attack])
         if area is None or kind is None or result.network.role != "target" or result.network.stopped:
             continue
         seen.setdefault((result.network.network, kind), {}).setdefault(result.attack, {})[result.network.seed] = area
-    return {key: [Tried(name, by_seed) for name, by_seed in of.items()] for key, of in seen.items()}
+    return {
+        (network, kind): [Tried(name, found, masked=kind == "adaptive") for name, found in of.items()]
+        for (network, kind), of in seen.items()
+    }
 
 
 def _of_property(found: PropertyFindings | None) -> _TRIED:
@@ -121,9 +156,10 @@ def _of_property(found: PropertyFindings | None) -> _TRIED:
         if PROPERTY_ATTACKS[row.attack].poisons:  # it is about other networks, which the attacker poisoned
             continue
         of = [s for s in found.seeds if (s.network, s.attack, s.first, s.second) == (row.network, row.attack, *pair)]
-        by_seed = {s.seed: Estimate(s.accuracy, s.binomial_low, s.binomial_high) for s in of}
+        shares = {s.seed: Estimate(s.accuracy, s.binomial_low, s.binomial_high) for s in of}
         right = sum(s.accuracy * s.attacked for s in of)
-        one = Tried(row.attack, by_seed, (min(right, row.attacked), row.attacked))
+        masked = PROPERTY_ATTACKS[row.attack].needs.startswith("mask")
+        one = Tried(row.attack, shares, (min(right, row.attacked), row.attacked), masked=masked)
         seen.setdefault((row.network, "property"), []).append(one)
     return {**seen}
 
@@ -159,6 +195,7 @@ def _cell(kind: KindOfAttack, tried: Sequence[Tried], halves: bool) -> Cell:
         tried=len(tried),
         units=units.text,
         alike=alike,
+        corrected=len(tried) == 1 or not alike or best.decisions is not None,
         below_prior=best.below_prior,
         about=best.about,
         others=tuple((tried[place].attack, means[place]) for place in order),
@@ -173,54 +210,51 @@ def _interval(one: Tried, units: Units, confidence: float) -> tuple[tuple[float,
     """Over the units; None: fewer than three. And whether they do not differ, so that it is over records."""
     if not units.enough:
         return None, False
-    values = {seed: e.value for seed, e in one.by_seed.items()}
-    over = mean_over_seeds(units.average(values), confidence)
-    alike = over is None or units.interval(values) is None
-    exact = None if one.decisions is None else clopper_pearson(*one.decisions, confidence)
-    if exact is not None and alike:
-        low, high = exact
-    elif over is None or alike:
-        low, high = (units.mean({seed: e[end] for seed, e in one.by_seed.items()}) for end in (1, 2))
-    else:
-        low, high = over.low, over.high
-    if exact is not None:  # few networks may agree by chance
-        low, high = min(low, exact[0]), max(high, exact[1])
-    return (low, high), alike
+    over = units.interval({seed: e.value for seed, e in one.by_seed.items()}, confidence)
+    low, high = (units.over_records(one.by_seed) if over is None else over)[1:]
+    if one.decisions is not None:  # few networks may agree by chance
+        exact = clopper_pearson(*one.decisions, confidence)
+        low, high = exact if over is None else (min(low, exact[0]), max(high, exact[1]))
+    return (low, high), over is None
 
 
 def _beside(row: Row, first: Row, tried: _TRIED, halves: bool) -> Row:
-    """The row with its differences to the dense network, seed by seed.
-
-    Who holds the mask can run membership attacks as well: the difference of adaptive attackers is that of the stronger.
-    """
-
-    def by_seed(cell: Cell, recipe: Recipe) -> Mapping[int, Estimate]:
-        return next(one.by_seed for one in tried[recipe.network, cell.kind] if one.attack == cell.attack)
-
+    """The row with its differences to the dense network, seed by seed."""
     cells = {}
     for kind, cell in row.cells.items():
-        adaptive = kind == "adaptive" and cell.value is not None
-        strongest = max(cell, row.cells["membership"], key=_strength) if adaptive else cell
-        other = first.cells["membership" if kind == "adaptive" else kind]
-        found = None
-        if strongest.value is not None and other.value is not None:
-            mine, its = by_seed(strongest, row.recipe), by_seed(other, first.recipe)
-            if seeds := sorted({*mine} & {*its}):
-                units = Units.of(seeds, halves=halves)
-                found = units.interval({seed: mine[seed].value - its[seed].value for seed in seeds})
-        cells[kind] = replace(cell, difference=found)
+        pair = _compared(kind, row.recipe.network, first.recipe.network, tried, halves)
+        if pair is None:
+            cells[kind] = cell
+            continue
+        mine, its = pair
+        seeds = shared([mine.by_seed, its.by_seed])
+        units = Units.of(seeds, halves=halves)
+        found = units.interval({seed: mine.by_seed[seed].value - its.by_seed[seed].value for seed in seeds})
+        cells[kind] = replace(cell, difference=found, compared=(mine.attack, its.attack))
     return Row(row.recipe, cells)
 
 
-def _strength(cell: Cell) -> float:
-    return -math.inf if cell.value is None else cell.value
+def _compared(kind: KindOfAttack, network: str, dense: str, tried: _TRIED, halves: bool) -> tuple[Tried, Tried] | None:
+    """The strongest attack on the network and on the dense one of those that both have; None: there are none.
+
+    An attack on the dense network alone would make the other look safer, so that it does not count.
+    """
+    alike: KindOfAttack = "membership" if kind == "adaptive" else kind  # who holds the mask can run these as well
+    mine, its = tried.get((network, kind), ()), tried.get((dense, alike), ())
+    more = tried.get((network, alike), ()) if alike != kind else ()
+    both = {one.attack for one in (*mine, *more)} & {one.attack for one in its}
+    if not mine or not both:
+        return None
+    able = [one for one in (*more, *mine) if one.attack in both or one.masked]
+    known = [one for one in its if one.attack in both]
+    return max(able, key=lambda one: _mean(one, halves)), max(known, key=lambda one: _mean(one, halves))
 
 
 def _reasons(
     recipes: Sequence[Recipe],
     registry: Mapping[str, Attack],
     refused: Mapping[tuple[str, str], str],
-    waiting: Iterable[tuple[str, str]],
+    unfinished: Iterable[tuple[str, KindOfAttack]],
     properties: PropertyFindings | None,
     columns: AttributeFindings | None,
 ) -> dict[tuple[str, KindOfAttack], str]:
@@ -233,15 +267,14 @@ def _reasons(
         kind_ = kind_of(registry[name]) if name in registry else None
         if kind_ is not None and (network, kind_) in found:
             found[network, kind_] = why.rstrip(".")
-    for network, name in waiting:
-        kind_ = kind_of(registry[name]) if name in registry else None
-        if kind_ is not None and (network, kind_) in found:
-            found[network, kind_] = "it waits for networks"
+    for place in unfinished:
+        if place in found:
+            found[place] = _WAITS
     for recipe in recipes:
         if properties is not None:
-            found[recipe.network, "property"] = "it waits for networks"
+            found[recipe.network, "property"] = _WAITS
         if columns is not None:
-            found[recipe.network, "attribute"] = "it waits for networks"
+            found[recipe.network, "attribute"] = _WAITS
     return found
 
 

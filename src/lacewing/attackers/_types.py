@@ -44,6 +44,7 @@ class Tried(NamedTuple):
     decisions: tuple[float, int] | None = None  # right ones, of how many, where these are what is counted
     below_prior: bool = False  # guesses fewer of the members' values than imputation does
     about: str = ""  # a sentence of more numbers
+    masked: bool = False  # only a network with a mask can be attacked so, so that no dense one lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,10 @@ class Cell:
     tried: int = 0
     units: str = ""  # what is replicated: "5 seeds"
     alike: bool = False  # the seeds do not differ, and the interval is over records
+    corrected: bool = True  # the interval, for the number of attacks; those over records are stored at 95 %
     difference: Estimate | None = None  # to the dense network, see `gathered`
+    compared: tuple[str, str] | None = None  # the attacks here and on the dense network that the difference is of
+    waiting: tuple[str, ...] = ()  # attacks of the kind that are not finished on this recipe, and do not count
     below_prior: bool = False
     about: str = ""
     others: tuple[tuple[str, float], ...] = ()  # (attack, mean) of every attack, the strongest first
@@ -112,6 +116,7 @@ class Attackers:
     rows: tuple[Row, ...]
     enough: bool  # whether there are seeds for a verdict
     about: Mapping[KindOfAttack, str] = field(default_factory=dict)  # what a kind is asked for in this study
+    waiting: tuple[KindOfAttack, ...] = ()  # kinds with attacks that are not finished
 
     @property
     def ran(self) -> tuple[KindOfAttack, ...]:
@@ -140,10 +145,13 @@ class Attackers:
                 "stands": cell.standing,
                 "tried": cell.tried,
                 "over": cell.units,
+                "corrected": cell.corrected,
                 "to_dense": cell.difference and cell.difference.value,
                 "to_dense_low": cell.difference and cell.difference.low,
                 "to_dense_high": cell.difference and cell.difference.high,
+                "to_dense_of": None if cell.compared is None else " - ".join(cell.compared),
                 "not_run": cell.why,
+                "waiting": ", ".join(cell.waiting),
             }
             for row in self.rows
             for cell in row.cells.values()

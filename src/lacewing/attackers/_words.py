@@ -14,6 +14,7 @@ NAMES: dict[KindOfAttack, str] = {
     "attribute": "attribute",
 }
 _ALIKE = "cannot be told apart from dense in"
+_APART = "not compared"
 LIMITS = (
     "Every difference is to the dense network of the same seed and disregards accuracy; none was declared before the "
     "study ran, and none is corrected for the number of recipes. Kinds and attacks that were not run may find more."
@@ -22,6 +23,11 @@ LIMITS = (
 
 def answer(found: Attackers) -> list[str]:
     """Sentences: the answer, then what stands behind it."""
+    if found.waiting:
+        return [
+            f"Not finished: attacks wait for networks ({_listed(NAMES[kind] for kind in found.waiting)}), so that this "
+            "study does not yet say whether sparsity is a defence."
+        ]
     sparse = [row for row in found.rows if row.recipe.kind == "sparse"]
     if not sparse or found.dense is None:
         return ["This study has no sparse network beside a dense one: it cannot say whether sparsity is a defence."]
@@ -54,17 +60,19 @@ def _lower(cell: Cell) -> bool:
 
 def _of(row: Row, ran: Sequence[KindOfAttack]) -> str:
     """What a recipe lowers, raises, and what cannot be told, beside the dense network."""
-    groups: dict[str, list[str]] = {"lowers": [], "raises": [], _ALIKE: [], "not run": []}
+    groups: dict[str, list[str]] = {"lowers": [], "raises": [], _ALIKE: [], _APART: [], "not run": []}
     for kind in ran:
         cell = row.cells[kind]
         if cell.difference is None:
-            place = "not run" if cell.value is None else _ALIKE
+            place = "not run" if cell.value is None else _ALIKE if cell.compared else _APART
         elif _lower(cell):
             place = "lowers"
         else:
             place = "raises" if cell.difference.low > 0 else _ALIKE
         groups[place].append(NAMES[kind])
-    told = [f"{verb} {_listed(kinds)}" for verb, kinds in groups.items() if kinds and verb != "not run"]
+    told = [f"{verb} {_listed(groups[verb])}" for verb in ("lowers", "raises", _ALIKE) if groups[verb]]
+    if groups[_APART]:
+        told.append(f"{_listed(groups[_APART])}: no attack that the dense network has too, so not compared")
     if groups["not run"]:
         told.append(f"{_listed(groups['not run'])}: not run")
     control = " (a control)" if row.recipe.kind == "control" else ""

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 READING = (
     "Each cell is the strongest attack of its kind on these networks: the highest mean over seeds of all that ran. "
     "That choice favours the attacker, so that the 95\u202f% interval (Student's t over seeds) is corrected for the "
-    "number of attacks of the kind (Bonferroni). “to dense” is the difference to the strongest attack on the dense "
-    "network, seed by seed, with its own 95\u202f% interval. Adaptive attackers have no dense counterpart and can run "
-    "membership attacks as well: theirs is of the stronger of both kinds, to membership there. The pointer shows "
-    "the other attacks. Shaded: the interval lies above the baseline."
+    "number of attacks of the kind (Bonferroni); where seeds do not differ it is over records, and the pointer says "
+    "whether it is corrected. “to dense” is the difference to the dense network, seed by seed, with its own 95\u202f% "
+    "interval: between the strongest on either of the attacks that both have. Who needs a mask has no dense "
+    "counterpart and counts as well; adaptive attackers can run membership attacks too, and theirs is to membership "
+    "on the dense network. An attack counts once it has every seed. The pointer shows the other attacks. Shaded: the "
+    "interval lies above the baseline."
 )
 _TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of density: panels are narrow
 _STANDING = {
@@ -106,8 +108,13 @@ def _shown(row: Recipe, cell: Cell) -> Shown:
         small += _difference(cell.difference, scale, digits)
     others = "; ".join(f"{name} {number(scale * value, digits)}" for name, value in cell.others)
     over = f"over records, since the {cell.units} do not differ" if cell.alike else f"over {cell.units}"
-    title = f"{others}. Interval {over}, corrected for {cell.tried} attack{'s' * (cell.tried != 1)}."
+    corrected = "corrected" if cell.corrected else "at 95\u202f%, not corrected"
+    title = f"{others}. Interval {over}, {corrected} for {cell.tried} attack{'s' * (cell.tried != 1)}."
     title += f" {cell.attack} {cell.about}." if cell.about else ""
+    if cell.compared and not row.recipe.baseline:
+        title += f" To dense: {cell.compared[0]} less {cell.compared[1]} on the dense network."
+    if cell.waiting:
+        title += f" Not finished, and not counted: {', '.join(cell.waiting)}."
     reach = 0.3 if cell.kind == "attribute" else 0.5
     shade = f"{min(max((cell.value - cell.baseline) / reach, 0.0), 1.0):.3f}" if cell.standing == "above" else ""
     text = signed(scale * cell.value, digits) if cell.kind == "attribute" else number(scale * cell.value, digits)
@@ -141,8 +148,9 @@ def figure(data: ReportData) -> Drawing | None:
         svg = _svg.to_svg(fig, title)
     alt = "; ".join(f"{_PANEL[kind]}: {_range(found, kind)}" for kind in kinds)
     caption = (
-        "Dotted: the baseline, which an attacker without the network reaches. Bars: 95\u202f% intervals over seeds, "
-        "corrected for the number of attacks of the kind, as in the table. Hollow: controls. No bar: no verdict."
+        "Dotted: the baseline, which an attacker without the network reaches. Bars: 95\u202f% intervals; those over "
+        "seeds are corrected for the number of attacks of the kind, as in the table. Hollow: controls. No bar: no "
+        "verdict."
     )
     return Drawing("attackers", title, f"{title}. {alt}.", caption, svg)
 

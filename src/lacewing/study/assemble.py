@@ -118,7 +118,7 @@ def assemble(folder: Path, known: Recorded, *, show_records: bool = False, elsew
         registry=attacks_of(facts),
         halves=halves,
         refused=plan.refused,
-        waiting=[(job.target.network, job.attack) for job in plan.attacks if job.key not in there],
+        waiting=[(j.target.network, j.attack) for j in plan.attacks if j.key not in there and j.target.stop is None],
     )
     _write(folder, "attackers.json", attackers_json(table) if len(table.ran) > 1 else None)
     devices = sorted({str((store.read_job(job.key) or {}).get("device")) for job in done})

@@ -99,6 +99,75 @@ def test_seeds_that_do_not_differ_have_the_interval_over_records() -> None:
     assert (cell.low, cell.high) == (pytest.approx(0.97), 1.0)
 
 
+@pytest.mark.parametrize(("attacks", "corrected"), [(1, True), (8, False)])
+def test_an_interval_over_records_is_not_called_corrected(attacks: int, corrected: bool) -> None:
+    names = [name for name in ATTACKS if kind_of(ATTACKS[name]) == "membership"][:attacks]
+    cell = made({("dense", name): [1.0] * SEEDS for name in names}).rows[0].cells["membership"]
+    assert (cell.low, cell.high, cell.tried) == (pytest.approx(0.98), 1.0, attacks)
+    assert cell.corrected is corrected
+    assert made({("dense", "loss"): around(0.9), ("dense", "gap"): around(0.8)}).rows[0].cells["membership"].corrected
+
+
+LOSS = {("dense", "loss"): around(0.75), ("imp-01", "loss"): around(0.70)}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_attack_that_is_not_finished_decides_nothing(told: bool) -> None:
+    """Whether or not the plan says so: of five seeds it has one."""
+    waiting = [("imp-01", "lira-offline")] if told else []
+    found = made({**LOSS, ("imp-01", "lira-offline"): [0.72]}, waiting=waiting)
+    cell = found.rows[1].cells["membership"]
+    assert (cell.attack, cell.standing, cell.tried, cell.waiting) == ("loss", "above", 1, ("lira-offline",))
+    assert cell.difference is not None
+    assert cell.difference.high < 0
+    (said,) = answer(found)
+    assert said.startswith("Not finished: attacks wait for networks (membership)")
+
+
+def test_no_answer_is_given_while_any_network_waits() -> None:
+    assert answer(made(LOSS))[0].startswith("Not excluded: imp-01")
+    (said,) = answer(made(LOSS, waiting=[("imp-02", "span")]))
+    assert said.startswith("Not finished: attacks wait for networks (reconstruction)")
+    (said,) = answer(made(LOSS, properties=replace(worlds({"dense": around(0.7)}), missing=1)))
+    assert said.startswith("Not finished: attacks wait for networks (property)")
+    (said,) = answer(made(LOSS, columns=replace(columns({"dense": around(0.7)}), missing=1)))
+    assert "(attribute)" in said
+    alone = made({("dense", "loss"): around(0.9), ("imp-01", "loss"): [0.7]})
+    assert alone.rows[1].cells["membership"].why == "it waits for networks"
+    assert made(LOSS, waiting=[("imp-01", "discriminator-unaware")]).waiting == ()  # it is of no kind
+
+
+def test_an_attack_on_the_dense_network_alone_makes_no_network_look_safer() -> None:
+    equal = {(name, attack): around(mean) for attack, mean in (("loss", 0.8), ("gap", 0.84)) for name in KIND}
+    strong = {("dense", "lira-offline"): around(0.96)}
+    for values, lowered in ((equal, False), ({**equal, ("imp-01", "gap"): around(0.7)}, True)):
+        cell = cells(made({**values, **strong}))["imp-01", "membership"]
+        low, high = cell.difference[1:]  # type: ignore[attr-defined]
+        best = "loss" if lowered else "gap"
+        assert cell.compared == (best, "gap")  # type: ignore[attr-defined]
+        difference = values["imp-01", best] - values["dense", "gap"]
+        wanted = stats.t.interval(0.95, SEEDS - 1, loc=difference.mean(), scale=stats.sem(difference))
+        assert (low, high) == pytest.approx(wanted)
+        assert (high < 0) is lowered
+    apart = made({**strong, ("imp-01", "loss"): around(0.6), ("imp-01", "trajectory-levels"): around(0.6)})
+    assert {cell.difference for cell in apart.rows[1].cells.values()} == {None}
+    assert "membership and adaptive attackers: no attack that the dense network has too" in answer(apart)[1]
+
+
+def test_an_attack_on_the_mask_counts_though_no_dense_network_has_one() -> None:
+    both = worlds({"dense": around(0.7), "imp-01": around(0.7)})
+    mask = worlds({"imp-01": around(0.95)})
+    told = replace(
+        both,
+        rows=(*both.rows, *(replace(row, attack="mask") for row in mask.rows)),
+        seeds=(*both.seeds, *(replace(row, attack="mask") for row in mask.seeds)),
+    )
+    cell = made(LOSS, properties=told).rows[1].cells["property"]
+    assert cell.compared == ("mask", "kl")
+    assert cell.difference is not None
+    assert cell.difference.low > 0
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_fewer_than_three_seeds_have_no_verdict(seeds: int) -> None:
     found = made({("dense", "loss"): [0.9] * seeds, ("imp-01", "loss"): [0.7] * seeds})

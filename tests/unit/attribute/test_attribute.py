@@ -23,6 +23,7 @@ def test_csmia_follows_its_three_cases():
         assert by_confidence(answer, right)[row] == wanted
 
 
+@pytest.mark.slow
 def test_lomia_learns_from_records_of_one_right_value_and_answers_for_the_others():
     other = R.normal(size=(400, 3))
     true = (other[:, 0] > 0).astype(int)

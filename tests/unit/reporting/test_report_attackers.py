@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from lacewing.attackers import gathered
 from lacewing.attacks import ATTACKS
 from lacewing.reporting import ReportData, _attackers, write
@@ -17,6 +19,7 @@ def _data(reports: ModuleType, *names: str) -> ReportData:
     return dataclasses.replace(data, attackers=gathered(data.networks, data.attacks, registry=ATTACKS))
 
 
+@pytest.mark.slow
 def test_every_recipe_has_a_cell_for_each_kind(tmp_path: Path, reports: ModuleType) -> None:
     data = _data(reports, "loss", "lira-offline", "discriminator-all-levels")
     page = write(tmp_path, data).read_text()
@@ -33,6 +36,23 @@ def test_every_recipe_has_a_cell_for_each_kind(tmp_path: Path, reports: ModuleTy
     assert "Membership" in svg
     assert "Adaptive" in svg
     assert "Property" not in svg  # it did not run
+
+
+def test_the_pointer_says_what_is_not_corrected_and_what_waits(reports: ModuleType) -> None:
+    data = _data(reports, "loss", "lira-offline", "discriminator-all-levels")
+    assert data.attackers is not None
+    first, second, *_ = data.attackers.rows
+    cell = dataclasses.replace(
+        second.cells["membership"], alike=True, corrected=False, compared=("loss", "gap"), waiting=("base-online",)
+    )
+    told = _attackers._shown(dataclasses.replace(second, cells={"membership": cell}), cell).title
+    assert "do not differ, at 95\u202f%, not corrected for 2 attacks." in told
+    assert "To dense: loss less gap on the dense network. Not finished, and not counted: base-online." in told
+    section = _attackers.section(data)
+    assert section is not None
+    assert section["answer"].startswith(("No: ", "Not excluded: "))
+    assert [len(row.cells) for row in section["rows"]] == [5] * len(data.attackers.rows)
+    assert "corrected for 2 attacks" in _attackers._shown(first, first.cells["membership"]).title
 
 
 def test_one_kind_of_attack_has_no_section(reports: ModuleType) -> None:

@@ -78,26 +78,33 @@ def check_model(model: object, who: str) -> None:
 
 
 def reading(
-    model: Model, *, classes: Any, collate: Any, task: Task, stream: Callable[[str], None] | None, notes: list[str]
+    *models: Model, classes: Any, collate: Any, task: Task, stream: Callable[[str], None] | None, notes: list[str]
 ) -> Reading:
-    """How records are read that this model is asked about. Raises `UsageError`: classes or collate cannot be that."""
+    """How records are read that these models are all asked about.
+
+    Raises `UsageError`: classes or collate cannot be that, or models have other classes.
+    """
     if collate is not None and not callable(collate):
         raise UsageError(f"collate is a {type(collate).__name__}: give a function from a list of items to a batch.")
     if classes is not None and task not in ("classification", "binary"):
         raise UsageError(f"classes names classes, and task='{task}' has none: leave it out.")
     if classes is not None and (isinstance(classes, str) or not hasattr(classes, "__iter__")):
         raise UsageError("classes must list the names of the classes, in the order of the model's answers.")
-    own = classes_of(model)
+    every = [its for model in models if (its := classes_of(model)) is not None]
+    if any(its != every[0] for its in every):
+        raise UsageError("the models have other classes in their classes_, or in another order: give two of one task.")
+    own = every[0] if every else None
     known = (
         Classes(classes, "classes") if classes is not None else Classes(own, "classes_ of the model") if own else None
     )
     if classes is not None and own is not None and tuple(Classes(own, "").names) != tuple(known.names if known else ()):
         raise UsageError("classes are not those that the estimator has in its classes_: leave them out.")
-    module = isinstance(opened(model, "model"), nn.Module)
+    modules = [model for model in models if isinstance(opened(model, "model"), nn.Module)]
+    taken = [names for names in map(_arguments, modules) if names is not None]
     return Reading(
-        words=not module,
-        missing=is_estimator(model) or own is not None,
-        takes=_arguments(model) if module else None,
+        words=not modules,
+        missing=all(is_estimator(model) or classes_of(model) is not None for model in models),
+        takes=frozenset.intersection(*taken) if taken else None,
         classes=known,
         collate=collate,
         stream=stream,

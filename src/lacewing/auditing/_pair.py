@@ -13,7 +13,7 @@ import numpy as np
 from lacewing.attacks._measure import grade
 from lacewing.attacks._references import refuse_twins
 from lacewing.attacks._types import CLASSES, Attack, Evidence, Need, Task
-from lacewing.auditing import _gather, _pair_equal, _pool, _records, _result
+from lacewing.auditing import _gather, _pair_equal, _pair_text, _pool, _records, _result
 from lacewing.auditing._attacks import Attacks, Chosen
 from lacewing.auditing._gather import Gathered, Settings
 from lacewing.auditing._outputs import Outputs
@@ -62,6 +62,8 @@ def audit_pair(
     outputs: Outputs | None = None,
     groups: Any = None,
     augmented: bool = False,
+    classes: Any = None,
+    collate: Callable[[list[Any]], Any] | None = None,
     dry_run: bool = False,
 ) -> PairAudit | PairCost:
     """Whether ``sparse`` gives away less than ``dense`` about the records that both were trained on.
@@ -102,6 +104,8 @@ def audit_pair(
         outputs: see `lacewing.audit`; of both networks.
         groups: see `lacewing.audit`.
         augmented: see `lacewing.audit`.
+        classes: see `lacewing.audit`; of both networks.
+        collate: see `lacewing.audit`.
         dry_run: train a network or two of each training, keep nothing, and say what all would take.
 
     Returns:
@@ -155,6 +159,15 @@ def audit_pair(
             chosen=[*settings.chosen.attacks, *about, *_pair_equal.attacks_of(metric, recipes)],
             seed=settings.seed,
             augmented=augmented,
+            reading=_call.reading(
+                dense,
+                sparse,
+                classes=classes,
+                collate=collate,
+                task=task,
+                stream=None if recipes or augmented else _gather.to_stderr if progress else _gather.nowhere,
+                notes=said,
+            ),
             notes=said,
         )
 
@@ -212,7 +225,7 @@ def audit_pair(
         refused=refused,
         equal=equal,
         missing=missing,
-        notes=tuple(dict.fromkeys([*notes, *_alone(audits, about), *_of_both(audits)])),
+        notes=tuple(dict.fromkeys([*notes, *_pair_text.alone(audits, about), *_pair_text.of_both(audits)])),
         folder=settings.folder,
     )
     if settings.folder is not None:
@@ -373,27 +386,3 @@ def _named(network: NetworkResult, name: str, density: float | None) -> NetworkR
     kind = "sparse" if name == "sparse" else "dense"
     known = network.density if density is None else density
     return replace(network, network=name, method=kind, kind=kind, density=known)  # type: ignore[arg-type]
-
-
-def _of_both(audits: Mapping[str, _result.Audit]) -> list[str]:
-    """The notes of both audits, those of one network alone with its name."""
-    dense, sparse = (audits[name].notes for name in ("dense", "sparse"))
-    shared = [note for note in dense if note in sparse]
-    alone = [
-        f"Of the {name} network: {note}"
-        for name in ("dense", "sparse")
-        for note in audits[name].notes
-        if note not in shared
-    ]
-    return [*shared, *alone]
-
-
-def _alone(audits: Mapping[str, _result.Audit], about: tuple[Attack, ...]) -> list[str]:
-    """A note on attacks that ran on one of the networks alone."""
-    ran = {name: {result.attack for result in audit.attacks} for name, audit in audits.items()}
-    ran["sparse"] -= {attack.name for attack in about}
-    notes = []
-    for name, other in (("dense", "sparse"), ("sparse", "dense")):
-        if alone := sorted(ran[name] - ran[other]):
-            notes.append(f"On the {name} network alone ran, and so are not compared: {', '.join(alone)}.")
-    return notes

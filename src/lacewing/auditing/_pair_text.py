@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lacewing.auditing import _answer
@@ -12,8 +12,10 @@ from lacewing.auditing._text import not_run
 from lacewing.support.text import entry, html_table
 
 if TYPE_CHECKING:
+    from lacewing.attacks._types import Attack
     from lacewing.auditing._pair_difference import PairedDifference
     from lacewing.auditing._pair_result import PairAudit
+    from lacewing.auditing._result import Audit
 
 _HEAD = ("attack", "AUC dense", "AUC sparse", "difference", "TPR at 1 % FPR dense", "sparse", "difference")
 _NOTE = (
@@ -85,3 +87,27 @@ def _once(pair: PairAudit) -> Sequence[str]:
             found.setdefault(line, []).append(name)
     lines = [line if len(of) > 1 else f"on the {of[0]} network {line}" for line, of in found.items()]
     return [*lines, *(f"not run: {name}. {why}" for name, why in pair.refused.items())]
+
+
+def of_both(audits: Mapping[str, Audit]) -> list[str]:
+    """The notes of both audits, those of one network alone with its name."""
+    dense, sparse = (audits[name].notes for name in ("dense", "sparse"))
+    shared = [note for note in dense if note in sparse]
+    alone = [
+        f"Of the {name} network: {note}"
+        for name in ("dense", "sparse")
+        for note in audits[name].notes
+        if note not in shared
+    ]
+    return [*shared, *alone]
+
+
+def alone(audits: Mapping[str, Audit], about: tuple[Attack, ...]) -> list[str]:
+    """A note on attacks that ran on one of the networks alone."""
+    ran = {name: {result.attack for result in audit.attacks} for name, audit in audits.items()}
+    ran["sparse"] -= {attack.name for attack in about}
+    notes = []
+    for name, other in (("dense", "sparse"), ("sparse", "dense")):
+        if only := sorted(ran[name] - ran[other]):
+            notes.append(f"On the {name} network alone ran, and so are not compared: {', '.join(only)}.")
+    return notes

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,8 @@ def reconstruct(
     seed: int = 0,
     task: Task = "classification",
     outputs: Outputs | None = None,
+    classes: Any = None,
+    collate: Callable[[list[Any]], Any] | None = None,
     progress: bool = True,
 ) -> ReconstructionAudit:
     """Which training records of ``model`` can be rebuilt from its weights, beside an adversary with the prior alone.
@@ -193,6 +195,8 @@ def reconstruct(
         seed: of the draws.
         task: "classification" or "binary".
         outputs: see `lacewing.audit`.
+        classes: see `lacewing.audit`.
+        collate: see `lacewing.audit`.
         progress: say on standard error which attack runs.
 
     Raises:
@@ -212,7 +216,8 @@ def reconstruct(
     if show_records and folder is None:
         raise UsageError("show_records=True writes pictures of records: give out, a folder for them.")
     notes: list[str] = []
-    held, logits = _held(model, members, nonmembers, population, task, outputs, notes, settings, show_records)
+    form = {"classes": classes, "collate": collate}
+    held, logits = _held(model, members, nonmembers, population, task, outputs, form, notes, settings, show_records)
     if show_records and (held.audited.x.ndim != 4 or held.audited.x.shape[1] not in (1, 3)):
         raise UsageError(
             f"show_records=True shows images (N, C, H, W) with C = 1 or 3, and records have shape "
@@ -265,8 +270,8 @@ def _names(attacks: str | Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _held(
-    model: Any, members: Any, nonmembers: Any, population: Any, task: Task, outputs: Outputs | None, notes: list[str],
-    settings: Mapping[str, Any], pictures: bool,
+    model: Any, members: Any, nonmembers: Any, population: Any, task: Task, outputs: Outputs | None,
+    form: Mapping[str, Any], notes: list[str], settings: Mapping[str, Any], pictures: bool,
 ) -> tuple[Held, Floats]:  # fmt: skip
     """What the attacks run on, and the logits of the audited records."""
     from torch import nn
@@ -278,12 +283,21 @@ def _held(
         raise UsageError(f"task='{task}': reconstruction is of classifiers.")
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is a {type(model).__name__}: reconstruction reads weights, so give a torch module.")
-    records = _records.read(members, nonmembers, population, task=task, seed=settings["seed"], notes=notes)
+    reading = _call.reading(model, **form, task=task, stream=None, notes=notes)
+    seed = settings["seed"]
+    records = _records.read(members, nonmembers, population, task=task, seed=seed, reading=reading, notes=notes)
     every, member, prior = records.audited, records.member_N, records.population
     if every.x.dtype.kind != "f":
         raise UsageError(f"x has dtype {every.x.dtype}, and whole numbers cannot be rebuilt: give floats.")
+    if every.form.is_dict:
+        if not every.form.all_float:
+            raise UsageError(
+                f"the fields {', '.join(every.form.columns)} hold words or whole numbers, which cannot be rebuilt: "
+                "give floats."
+            )
+        model = _call.prepared(model, every.form, "model", task)  # which takes the fields side by side
     notes += _ask.ask(model, every, None, queries=1, signals=frozenset(), task=task, outputs=outputs).notes
-    logits, form, _ = _outputs.as_logits(_call.answered(model, every, "model", task), task, outputs, "the answers")
+    logits, answers, _ = _outputs.as_logits(_call.answered(model, every, "model", task), task, outputs, "the answers")
     inside = set(row_hashes(every.x[member]))
     unseen = np.array([row not in inside for row in row_hashes(every.x)])
     outside = np.flatnonzero(~member & unseen)
@@ -302,7 +316,7 @@ def _held(
         )
     chosen = np.concatenate([np.flatnonzero(member), outside])
     held = Held(
-        model=model, audited=every.at(chosen), member_N=member[chosen], prior=prior, form=form,
+        model=model, audited=every.at(chosen), member_N=member[chosen], prior=prior, form=answers,
         classes=logits.shape[1], pictures=pictures, **settings,
     )  # fmt: skip
     return held, logits[chosen]

@@ -192,3 +192,57 @@ def test_what_cannot_be_had_is_refused_before_anything_is_trained(options, sente
     dense, sparse = train_dense(*MEMBERS, 0), train_sparse(*MEMBERS, 0)
     with pytest.raises(UsageError, match=sentence):
         lw.audit_pair(dense, sparse, MEMBERS, NONMEMBERS, **{"attacks": SIMPLE, **options})
+
+
+class Rows:
+    """A data set of dicts with a field that no network takes."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, index):
+        return {"x": self.x[index], "label": self.y[index], "idx": index}
+
+
+class Named(nn.Module):
+    """A network with its record as argument x."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_records_are_read_as_in_an_audit_of_one_network():
+    names = ["ant", "bee", "cat"]
+    sides = [Rows(x, np.array(names)[y]) for x, y in (MEMBERS, NONMEMBERS)]
+
+    def joined(items):
+        batch = {key: [item[key] for item in items] for key in items[0]}
+        return {**batch, "x": torch.from_numpy(np.stack(batch["x"]))}
+
+    models = {"dense": network(), "sparse": pruned(network())}
+    asked = [Named(model) for model in models.values()]
+    found = lw.audit_pair(*asked, *sides, attacks="loss", classes=names, collate=joined)
+    for name, model in models.items():
+        alone = lw.audit(model, MEMBERS, NONMEMBERS, attacks="loss")
+        np.testing.assert_array_equal(getattr(found, name).attacks[0].score_N, alone.attacks[0].score_N)
+    assert any("The fields idx were left out" in note for note in found.notes)
+
+
+def test_estimators_with_names_of_classes_are_a_pair_unless_their_classes_differ():
+    from sklearn.linear_model import LogisticRegression
+
+    sides = [(x, np.array(["ant", "bee", "cat"])[y]) for x, y in (MEMBERS, NONMEMBERS)]
+    dense, sparse = (LogisticRegression(C=c).fit(*sides[0]) for c in (10.0, 0.01))
+    found = lw.audit_pair(dense, sparse, *sides, attacks="loss")
+    alone = lw.audit(sparse, *sides, attacks="loss")
+    np.testing.assert_array_equal(found.sparse.attacks[0].score_N, alone.attacks[0].score_N)
+    two = sides[0][1] != "cat"
+    with pytest.raises(UsageError, match="the models have other classes in their classes_"):
+        lw.audit_pair(dense, LogisticRegression().fit(sides[0][0][two], sides[0][1][two]), *sides, attacks="loss")

@@ -264,3 +264,48 @@ def test_copies_of_members_among_the_others_are_left_out_and_constant_pixels_cha
     wide = nn.Sequential(nn.Flatten(), nn.Linear(D + 4, C))
     options: Any = {"attacks": "informed", "l2": L2, "retrain": True, **QUIET}
     assert lw.reconstruct(wide, *constant, **options).rows[0].judged.rebuilt.auc.value == 1.0
+
+
+class Rows:
+    """A data set of dicts with a field that no network takes."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"x": self.x[index], "label": self.y[index], "idx": index}
+
+
+class Named(nn.Module):
+    """A network with its record as argument x."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+def test_records_are_read_as_in_an_audit() -> None:
+    members, others = world(shape=(1, 4, 4))
+    model = regression(members)
+    plain = lw.reconstruct(model, members, others, attacks="informed", l2=L2, **QUIET).rows[0]
+    named = [(x, np.array(["ant", "bee", "cat"])[y]) for x, y in (members, others)]
+    for asked, sides, form in (
+        (Named(model), [Rows(*members), Rows(*others)], {}),
+        (model, named, {"classes": ["ant", "bee", "cat"]}),
+    ):
+        found = lw.reconstruct(asked, *sides, attacks="informed", l2=L2, **form, **QUIET)
+        assert found.rows[0].judged.rebuilt == plain.judged.rebuilt
+        assert found.rows[0].membership == plain.membership
+
+    class Both(Named):
+        def forward(self, x: torch.Tensor, idx: torch.Tensor | None = None) -> torch.Tensor:
+            return self.inner(x)  # type: ignore[no-any-return]
+
+    with pytest.raises(UsageError, match="the fields x, idx hold words or whole numbers, which cannot be rebuilt"):
+        lw.reconstruct(Both(model), Rows(*members), Rows(*others), attacks="informed", **QUIET)

@@ -172,6 +172,7 @@ def by_kind(folder: Path) -> str:
             for name in ("value", "low", "high", "to_dense", "to_dense_low", "to_dense_high")
         }
         told = f"**{shown['value']}** [{shown['low']}, {shown['high']}] {row['attack']}"
+        told += "" if row["corrected"] else ", over records and not corrected"
         if row["stands"] != "above":
             told += f", {row['stands']}{' the baseline' if row['stands'] != 'no verdict' else ''}"
         if row["to_dense"] is not None:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lacewing import metrics
+from lacewing.attacks._deciding import SelfCheck
 from lacewing.attacks._logits import phi
-from lacewing.attacks._types import CLASSES, Task
-from lacewing.auditing import _json, _outputs, _rebuild, _records
+from lacewing.attacks._types import Task
+from lacewing.auditing import _held, _json, _rebuild
 from lacewing.auditing._inputs import LEAST
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._rebuild import Held, Outcome
-from lacewing.data import row_hashes
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, Floats
 from lacewing.reconstruction import Beside, beside
@@ -62,13 +63,17 @@ class ReconstructionAudit:
 
     rows: tuple[Reconstruction, ...]
     refused: Mapping[str, str]  # by attack: why it did not run
+    retrained: bool  # whether the last layer that 'informed' attacks was trained for the audit
+    selfchecks: tuple[SelfCheck, ...]
     n_prior: int  # other records that tell what the prior alone gives
     notes: tuple[str, ...]
     folder: Path | None
 
     @property
     def sentence(self) -> str:
-        """The answer: what was rebuilt, or up to which AUC nothing was."""
+        """The answer: what was rebuilt, or up to which AUC nothing was; or that the audit cannot say."""
+        doubted = [row for row in self.rows if not (self.retrained and row.attack == "informed")]
+        why = " ".join(check.sentence for check in self.selfchecks if not check.passed)
         if found := [row for row in self.rows if row.judged.found]:
             best = max(found, key=lambda row: row.judged.rebuilt.auc.value)
             at = best.judged
@@ -79,11 +84,18 @@ class ReconstructionAudit:
                 f"{at.rebuilt.similarity.text('.3f')} (the best of {best.tries}), of the nearest other record "
                 f"{at.nearest.similarity.text('.3f')} (the best of {best.nearest_tries}); "
                 f"n = {best.n_members} members and {best.n_others} others."
+                + (f" But this may be no leak of the model that is meant: {why}" if why and best in doubted else "")
             )
         highest = max(self.rows, key=lambda row: row.judged.rebuilt.auc.high)
+        if why and doubted:
+            return (
+                f"This audit cannot say which training records can be rebuilt: {why} No attack rebuilt any; n = "
+                f"{highest.n_members} members and {highest.n_others} others."
+            )
+        attacks = f"{len(self.rows)} attack{'s' * (len(self.rows) > 1)}"
         return (
             f"No reconstruction beyond the prior found above an AUC of {highest.judged.rebuilt.auc.high:.3f} (of "
-            f"{len(self.rows)} attacks the highest upper end of a 95 % interval) at n = {highest.n_members} members "
+            f"{attacks} the highest upper end of a 95 % interval) at n = {highest.n_members} members "
             f"and {highest.n_others} others; attacks that were not run may find more."
         )
 
@@ -115,6 +127,7 @@ class ReconstructionAudit:
             "attacks": _json.plain(self.table()),
             "refused": dict(self.refused),
             "n_prior": self.n_prior,
+            "selfchecks": [vars(check) for check in self.selfchecks],
             "notes": list(self.notes),
         }
 
@@ -150,10 +163,12 @@ class ReconstructionAudit:
             "and the best of more is more similar by chance alone; 95 % intervals, not corrected for the number of "
             "attacks; the sentence above is."
         )
-        said = [f"not run: {name}: {why}" for name, why in self.refused.items()]
+        said = [f"check {'passed' if c.passed else 'FAILED'}: {c.sentence}" for c in self.selfchecks]
+        said += [f"not run: {name}: {why}" for name, why in self.refused.items()]
         return "\n".join([*text, *map(entry, [*said, *(f"note: {note}" for note in self.notes)])])
 
 
+@torch.inference_mode(False)  # some attacks need gradients, whatever the caller's mode is
 def reconstruct(
     model: Any,
     members: Any,
@@ -217,7 +232,9 @@ def reconstruct(
         raise UsageError("show_records=True writes pictures of records: give out, a folder for them.")
     notes: list[str] = []
     form = {"classes": classes, "collate": collate}
-    held, logits = _held(model, members, nonmembers, population, task, outputs, form, notes, settings, show_records)
+    held, logits, checks = _held.held(
+        model, members, nonmembers, population, task, outputs, form, notes, settings, show_records
+    )
     if show_records and (held.audited.x.ndim != 4 or held.audited.x.shape[1] not in (1, 3)):
         raise UsageError(
             f"show_records=True shows images (N, C, H, W) with C = 1 or 3, and records have shape "
@@ -228,7 +245,8 @@ def reconstruct(
         try:
             ready[name] = _rebuild.ATTACKS[name](held)
         except UsageError as error:
-            refused[name] = f"{str(error).rstrip('.')}."
+            why = str(error).rstrip(".").replace("'inner.", "'")  # a module is asked as the inner one of another
+            refused[name] = f"{why}."
             if required:
                 raise UsageError(f"attacks: '{name}' cannot run: {refused[name]}") from None
     if not ready:
@@ -246,7 +264,7 @@ def reconstruct(
                 write_atomically(place, _bytes(found), within=folder)
         outcomes[name] = found
     rows = tuple(_row(name, found, held, logits, len(outcomes)) for name, found in outcomes.items())
-    audit = ReconstructionAudit(rows, refused, len(held.prior), (*notes, _NOTE), folder)
+    audit = ReconstructionAudit(rows, refused, retrain, checks, len(held.prior), (*notes, _NOTE), folder)
     if folder is not None:
         write_atomically(folder / DOCUMENT, json.dumps(audit.as_json(), indent=1), within=folder)
         (folder / PICTURES).unlink(missing_ok=True)  # of an earlier call: pictures are there only where asked for
@@ -264,70 +282,18 @@ def _names(attacks: str | Sequence[str]) -> tuple[list[str], bool]:
     if not each:
         raise UsageError("attacks is empty: give 'all' or names of attacks.")
     for name in each:
-        if name not in ATTACKS:
+        if not isinstance(name, str) or name not in ATTACKS:
             raise UsageError(f"attacks: there is no '{name}': {did_you_mean(str(name), ATTACKS)}")
     return [name for name in ATTACKS if name in each], True
-
-
-def _held(
-    model: Any, members: Any, nonmembers: Any, population: Any, task: Task, outputs: Outputs | None,
-    form: Mapping[str, Any], notes: list[str], settings: Mapping[str, Any], pictures: bool,
-) -> tuple[Held, Floats]:  # fmt: skip
-    """What the attacks run on, and the logits of the audited records."""
-    from torch import nn
-
-    from lacewing.auditing import _ask, _call
-
-    _outputs.check(task, outputs)
-    if task not in CLASSES:
-        raise UsageError(f"task='{task}': reconstruction is of classifiers.")
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model is a {type(model).__name__}: reconstruction reads weights, so give a torch module.")
-    reading = _call.reading(model, **form, task=task, stream=None, notes=notes)
-    seed = settings["seed"]
-    records = _records.read(members, nonmembers, population, task=task, seed=seed, reading=reading, notes=notes)
-    every, member, prior = records.audited, records.member_N, records.population
-    if every.x.dtype.kind != "f":
-        raise UsageError(f"x has dtype {every.x.dtype}, and whole numbers cannot be rebuilt: give floats.")
-    if every.form.is_dict:
-        if not every.form.all_float:
-            raise UsageError(
-                f"the fields {', '.join(every.form.columns)} hold words or whole numbers, which cannot be rebuilt: "
-                "give floats."
-            )
-        model = _call.prepared(model, every.form, "model", task)  # which takes the fields side by side
-    notes += _ask.ask(model, every, None, queries=1, signals=frozenset(), task=task, outputs=outputs).notes
-    logits, answers, _ = _outputs.as_logits(_call.answered(model, every, "model", task), task, outputs, "the answers")
-    inside = set(row_hashes(every.x[member]))
-    unseen = np.array([row not in inside for row in row_hashes(every.x)])
-    outside = np.flatnonzero(~member & unseen)
-    if prior is None:
-        drawn = np.random.default_rng([settings["seed"], 260]).permutation(outside)
-        prior, outside = every.at(np.sort(drawn[: len(drawn) // 2])), np.sort(drawn[len(drawn) // 2 :])
-        notes.append(f"No population was given: {len(prior)} of the non-members, drawn at random, are the prior.")
-    else:
-        prior = prior.at(np.array([row not in inside for row in row_hashes(prior.x)]))
-    if left_out := int((~member & ~unseen).sum()):
-        notes.append(f"The {left_out} non-members that are equal to a member were left out.")
-    if len(outside) < LEAST or len(prior) < LEAST:
-        raise UsageError(
-            f"{len(outside)} non-members are left to be told from members and {len(prior)} as prior: at least {LEAST} "
-            "of each are needed, none of them equal to a member."
-        )
-    chosen = np.concatenate([np.flatnonzero(member), outside])
-    held = Held(
-        model=model, audited=every.at(chosen), member_N=member[chosen], prior=prior, form=answers,
-        classes=logits.shape[1], pictures=pictures, **settings,
-    )  # fmt: skip
-    return held, logits[chosen]
 
 
 def _digest(held: Held, logits: Floats, settings: Mapping[str, Any]) -> str:
     """Of all that an attack's result depends on: the network by its weights, its modules and its answers."""
     digest = hashlib.sha256(json.dumps([SCHEMA, held.pictures, settings], sort_keys=True).encode())
-    digest.update(repr(held.model).encode())
+    network = held.model.get_submodule("inner")
+    digest.update(repr(network).encode())
     arrays = [held.audited.x, held.audited.y, held.member_N, held.prior.x, held.prior.y, logits]
-    for name, tensor in held.model.state_dict().items():
+    for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         arrays.append(tensor.detach().double().cpu().numpy())
     for array in arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,69 @@ def test_where_members_were_never_trained_on_nothing_is_found() -> None:
     assert "stationary point" in found.refused["informed"]
     assert not any(row.judged.found for row in found.rows)
     assert found.sentence.startswith("No reconstruction beyond the prior found above an AUC of")
+
+
+class Answering(nn.Module):
+    """A network that answers an object with logits, as those of transformers do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return SimpleNamespace(logits=self.network(x), hidden=x)
+
+
+def test_answers_that_hold_logits_are_attacked_as_logits_are_in_any_mode_of_the_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_rebuild, "_INVERSION_STEPS", 5)
+    members, others = world()
+    model = perceptron()
+    options: Any = {"l2": 1e-2, "retrain": True, "targets": 10, **QUIET}
+    plain = lw.reconstruct(model, members, others, **options)
+    with torch.inference_mode():
+        found = lw.reconstruct(Answering(model), members, others, **options)
+        with pytest.raises(UsageError, match=r"made under torch\.inference_mode"):
+            lw.reconstruct(perceptron(), members, others, **options)
+    assert found.table() == plain.table()
+    assert {row.attack for row in found.rows} == {"informed", "inversion"}
+    model[3] = nn.Linear(24, C, bias=False)
+    with pytest.raises(UsageError, match=r"last layer 'network\.3' has no intercept"):
+        lw.reconstruct(Answering(model), members, others, attacks="informed", **QUIET)
+
+
+def test_of_another_model_than_the_members_one_there_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rebuild, "_INVERSION_STEPS", 5)
+    members, others = world()
+    model = regression(members)
+    found = lw.reconstruct(model, members, others, attacks="inversion", **QUIET)
+    right = int((model(torch.from_numpy(members[0]).double()).argmax(1).numpy() == members[1]).sum())
+    assert f"check passed: The model is right about {right} of 40 members" in str(found)
+    assert found.sentence.startswith("No reconstruction beyond the prior found above an AUC of")
+    assert "(of 1 attack the highest" in found.sentence
+    renumbered = tuple((x, (y + 1) % C) for x, y in (members, others))
+    doubted = lw.reconstruct(model, *renumbered, attacks="inversion", **QUIET)
+    assert doubted.sentence.startswith("This audit cannot say which training records can be rebuilt: The model is righ")
+    assert "check FAILED: The model is right about" in str(doubted)
+    assert doubted.as_json()["selfchecks"][0]["passed"] is False
+    anew = lw.reconstruct(model, *renumbered, attacks="informed", l2=1e-2, retrain=True, targets=10, **QUIET)
+    assert anew.rows[0].judged.found  # the last layer attacked is not the model's
+    assert "this may be no leak" not in anew.sentence
+
+
+def test_names_of_attacks_that_are_no_words_and_dicts_of_whole_numbers_are_refused() -> None:
+    members, others = world()
+    with pytest.raises(UsageError, match="attacks: there is no"):
+        lw.reconstruct(regression(members), members, others, attacks=[["informed"]], **QUIET)  # type: ignore[list-item]
+    mixed = [({"input": x.reshape(-1, D), "token": np.ones((len(x), 1), int)}, y) for x, y in (members, others)]
+
+    class Two(nn.Module):
+        def forward(self, input: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+            return input[:, :C] * token
+
+    with pytest.raises(UsageError, match="fields input, token hold words or whole numbers, which"):
+        lw.reconstruct(Two(), *mixed, **QUIET)
 
 
 @pytest.mark.slow

@@ -237,7 +237,7 @@ def test_the_command_judges_gates_and_refuses_in_one_sentence(own):
     assert done.returncode == 1
     assert 'failures="1"' in (own / "gates.xml").read_text()
     for words, sentence in (
-        (("--against", "sparse.safetensors"), "is the file of weights too"),
+        (("--against", "sparse.safetensors"), "is the file of the sparse network too"),
         (("--against", "none.safetensors"), "against: there is no file none.safetensors"),
         (("--control", "steps=net:factory"), "give the dense one as --against"),
         (("--against", "dense.safetensors", "--control", "steps"), "must be written NAME="),

@@ -24,7 +24,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools
 from lacewing.models._weights import load_weights
 from lacewing.support.formats import Arrays, array_names, read_arrays
-from lacewing.support.loading import load_function
+from lacewing.support.loading import is_path, load_function
 from lacewing.support.text import say
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def audit_model_files(
 def audit_attribute_files(
     *,
     model: str,
-    weights: Path | str,
+    weights: Path | str | None,
     data: Path | str,
     column: Column,
     task: Task = "classification",
@@ -125,6 +125,11 @@ def reconstruct_files(
     **options: Any,
 ) -> ReconstructionAudit:
     """``reconstruct`` of a model in files; arguments and errors as for `audit_model_files`."""
+    if is_onnx(model):
+        raise UsageError(
+            f"--model: {model} is an ONNX file, and reconstruction reads the weights of a torch network: give "
+            "package.module:name of its factory, and --weights."
+        )
     given = read_files(model, weights, data, task, outputs)
     if given.groups is not None:
         raise UsageError(f"{data} holds 'group', which reconstruction of single records does not know: leave it out.")
@@ -176,7 +181,7 @@ def read_files(
         raise UsageError(f"{data}: group has shape {group.shape} beside {len(flags)} records: give one id a record.")
     labels = every.form.labels(every.y)
     return _Given(
-        _model_of(model, weights, every, task),
+        model_of(model, weights, every, task),
         every,
         (every.x[flags], labels[flags]),
         (every.x[~flags], labels[~flags]),
@@ -193,8 +198,14 @@ def records_of(arrays: Arrays, data: Path | str, task: Task) -> tuple[RawData, B
     return _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task), member.astype(bool)
 
 
-def _model_of(model: str, weights: Path | str | None, records: RawData, task: Task) -> Any:
-    if model.endswith(".onnx"):
+def is_onnx(model: str) -> bool:
+    """Whether ``model`` names an ONNX file, and no factory."""
+    return model.endswith(".onnx")
+
+
+def model_of(model: str, weights: Path | str | None, records: RawData, task: Task) -> Any:
+    """The factory's network with these weights, or the path of an ONNX file, which has its own."""
+    if is_onnx(model):
         if weights is not None:
             raise UsageError(f"{model} holds its weights: leave out --weights.")
         return model
@@ -205,6 +216,13 @@ def _model_of(model: str, weights: Path | str | None, records: RawData, task: Ta
 
 def network_of(model: str, weights: Path | str, records: RawData, task: Task) -> nn.Module:
     """The factory's network for such records, with the weights of a file."""
+    if is_onnx(model):
+        raise UsageError(
+            f"--model: {model} is an ONNX file, into which the weights {weights} cannot be loaded: leave them out, or "
+            "give package.module:name of the factory."
+        )
+    if not is_path(model):
+        raise UsageError(f"--model: {model[:80]!r} must read package.module:name, a module's name and not a file's.")
     count = {"classification": int(records.y.max()) + 1, "binary": 1}.get(task) or records.y.shape[1]
     network = models.build(Model(factory=model), records.x.shape[1:], count)
     load_weights(network, Path(weights))

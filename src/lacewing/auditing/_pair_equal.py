@@ -155,7 +155,7 @@ def _question(metric: str) -> Comparison:
     try:
         return validated(Comparison, {"family": FAMILY, "against": CONTROLS, "metric": metric})
     except UsageError as error:
-        raise UsageError(f"metric = {metric!r}: {error}") from None
+        raise UsageError(f"metric = {metric!r}: {str(error).removeprefix(f'metric = {metric!r}: ')}") from None
 
 
 def attacks_of(metric: str, given: Sequence[Recipe]) -> list[Attack]:

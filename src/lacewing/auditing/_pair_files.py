@@ -8,6 +8,7 @@ from typing import Any
 
 from lacewing.attacks._types import Task
 from lacewing.auditing import _files
+from lacewing.auditing._inputs import RawData
 from lacewing.auditing._outputs import Outputs
 from lacewing.auditing._pair import audit_pair
 from lacewing.auditing._pair_cost import PairCost
@@ -21,7 +22,7 @@ Train = Callable[[Any, Any, int], Any]
 def audit_pair_files(
     *,
     model: str,
-    weights: Path | str,
+    weights: Path | str | None,
     against: Path | str,
     data: Path | str,
     refit: str | None = None,
@@ -37,8 +38,8 @@ def audit_pair_files(
 
     Args:
         model: see `lacewing.auditing._files.audit_model_files`, as for ``data``; the factory builds both networks.
-        weights: of the sparse network.
-        against: weights of the dense network.
+        weights: of the sparse network; None of an ``.onnx`` file.
+        against: weights of the dense network; beside an ``.onnx`` file another one.
         data: see ``model``.
         refit: ``"package.module:function"``, the training of the sparse network.
         refit_dense: the same of the dense one.
@@ -53,14 +54,13 @@ def audit_pair_files(
     Raises:
         UsageError: a file is missing, of another kind, or does not fit the others; see also `audit_pair`.
     """
-    if Path(weights).resolve() == Path(against).resolve():
-        raise UsageError(f"against: {against} is the file of weights too: give the weights of the dense network.")
+    own = model if weights is None else weights
+    if Path(own).resolve() == Path(against).resolve():
+        raise UsageError(f"against: {against} is the file of the sparse network too: give that of the dense one.")
+    if _files.is_onnx(model) and not _files.is_onnx(str(against)):
+        raise UsageError(f"against: {against} is no .onnx file as --model is: give the dense network as one too.")
     given = _files.read_files(model, weights, data, task, outputs, pixels)
-    try:
-        dense = _files.network_of(model, against, given.records, task)
-    except UsageError as error:
-        error.args = (f"against: {str(error).removeprefix('weights: ')}",)
-        raise
+    dense = str(against) if _files.is_onnx(model) else _dense(model, against, given.records, task)
     return audit_pair(
         dense,
         given.network,
@@ -75,6 +75,14 @@ def audit_pair_files(
         groups=given.groups,
         **options,
     )
+
+
+def _dense(model: str, against: Path | str, records: RawData, task: Task) -> Any:
+    try:
+        return _files.network_of(model, against, records, task)
+    except UsageError as error:
+        error.args = (f"against: {str(error).removeprefix('weights: ')}",)
+        raise
 
 
 def _sparse(refit: str | None, variations: Sequence[str]) -> Train | dict[str, Train] | None:
@@ -100,8 +108,13 @@ def _controls(controls: Sequence[str]) -> dict[str, Train | dict[str, Train]] | 
     for text in controls:
         path, function = _named(text, "control", "epochs/10=net:train_10")
         family, _, name = path.partition("/")
-        if name in families.get(family, {}) or family in single or (not name and family in families):
+        if name in families.get(family, {}) or (not name and family in single):
             raise UsageError(f"control: '{path}' is given twice: name each training differently, FAMILY/NAME=...")
+        if (name and family in single) or (not name and family in families):
+            raise UsageError(
+                f"control: '{family}' is given as one training and as a family: name each of its trainings, "
+                f"{family}/NAME=..."
+            )
         if name:
             families.setdefault(family, {})[name] = function
         else:

@@ -25,7 +25,7 @@ _RANGES = ("x", "y", "member", "low", "high", "label")
 def audit_ranges_files(
     *,
     model: str,
-    weights: Path | str,
+    weights: Path | str | None,
     data: Path | str,
     others: Sequence[Path | str] = (),
     task: Task = "classification",
@@ -49,7 +49,7 @@ def audit_ranges_files(
     records, member = _files.records_of(arrays, data, task)
     labels = records.form.labels(records.y)
     return audit_ranges(
-        _files.network_of(model, weights, records, task),
+        _files.model_of(model, weights, records, task),
         (records.x[member], labels[member]),
         (records.x[~member], labels[~member]),
         low=arrays["low"],
@@ -65,7 +65,7 @@ def audit_ranges_files(
 def audit_usage_files(
     *,
     model: str,
-    weights: Path | str,
+    weights: Path | str | None,
     data: Path | str,
     refit: str,
     task: Task = "classification",
@@ -80,7 +80,7 @@ def audit_usage_files(
     _outputs.check(task, outputs)
     records = _inputs.read((arrays["x"], arrays["y"]), f"{data}: x, y", task)
     return audit_usage(
-        _files.network_of(model, weights, records, task),
+        _files.model_of(model, weights, records, task),
         (records.x, records.form.labels(records.y)),
         refit=load_function(refit, "refit"),
         task=task,

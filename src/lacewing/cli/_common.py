@@ -45,6 +45,20 @@ def whole_numbers(option: str, text: str, example: str, *, least: int = 1) -> tu
     return tuple(int(number) for number in text.split(","))
 
 
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Name options of the command in errors that name arguments of a function."""
+    try:
+        yield
+    except UsageError as error:
+        text = re.sub(r"\b(outputs|task|metric) ?= ?'([\w@.-]+)'", r"--\1 \2", str(error))
+        text = re.sub(r"\bl2=([\d.]+\d)", r"--l2 \1", text)
+        text = re.sub(r"\b(augmented|retrain|show_records|dry_run)=True\b", r"--\1", text)
+        text = re.sub(r"(?<![-\w/.'])(refit_dense|dry_run)\b(?!\.\w|[/:'])=?", r"--\1", text)
+        error.args = (re.sub(r"--[a-z]+_[a-z]+\b", lambda found: found[0].replace("_", "-"), text),)
+        raise
+
+
 def print_found(found: Any, as_json: bool) -> None:
     """Print a result, as its text or as its JSON document."""
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lacewing.cli._common import Json, print_found, print_judged, told_by, whole_numbers
+from lacewing.cli._common import Json, in_options, print_found, print_judged, told_by, whole_numbers
 from lacewing.cli._pair import (
     Against,
     Control,
@@ -127,12 +126,12 @@ def audit(
 
 def audit_attribute(
     model: Annotated[str, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")],
-    weights: Annotated[Path, typer.Option(help="The model's weights, .safetensors.")],
     data: Annotated[Path, typer.Option(help=".npz with x (N, D), y and member (0 or 1).")],
     column: Annotated[
         str,
         typer.Option(help="The sensitive column of x, its place from 0; 3,4,5 for one attribute in one-hot columns."),
     ],
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
     task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
     outputs: Annotated[
         str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
@@ -304,12 +303,8 @@ def _audited(
     scores: Path | None, of_model: dict[str, Any], trained: dict[str, Any], common: dict[str, Any]
 ) -> Audit | PairAudit | PairCost:
     """The audit of a file of scores or outputs, or of a model, by which options are given; errors name options."""
-    try:
+    with in_options():
         return _by_source(scores, of_model, trained, common)
-    except UsageError as error:
-        text = re.sub(r"\b(outputs|task|metric) ?= ?'([\w@.-]+)'", r"--\1 \2", str(error))
-        error.args = (text.replace("augmented=True", "--augmented"),)
-        raise
 
 
 def _by_source(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lacewing.cli._common import Json, print_found
+from lacewing.cli._common import Json, in_options, print_found
 
 
 def reconstruct(
@@ -46,8 +46,7 @@ def reconstruct(
     from lacewing import auditing
 
     options: dict[str, Any] = {"task": task, "outputs": outputs, "attacks": attack or "all", "l2": l2, "seed": seed}
-    found = auditing.reconstruct_files(
-        model=model, weights=weights, data=data, retrain=retrain, targets=targets, out=out, show_records=show_records,
-        **options,
-    )  # fmt: skip
+    options |= {"retrain": retrain, "targets": targets, "out": out, "show_records": show_records}
+    with in_options():
+        found = auditing.reconstruct_files(model=model, weights=weights, data=data, **options)
     print_found(found, as_json)

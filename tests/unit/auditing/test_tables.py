@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lacewing import cli
-from lacewing.auditing import _tables
-from lacewing.auditing._files import audit_model_files
+from lacewing.auditing import _pair_equal, _pair_files, _tables
+from lacewing.auditing._files import audit_model_files, reconstruct_files
+from lacewing.auditing._pair_files import audit_pair_files
+from lacewing.cli._common import in_options
 from lacewing.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -188,3 +190,52 @@ def test_an_onnx_file_needs_no_weights_and_a_network_does(tmp_path, network):
         audit_model_files(data=path, **{**options, "model": "m.onnx"})
     with pytest.raises(UsageError, match="--weights is missing"):
         audit_model_files(data=path, **{**options, "weights": None})
+
+
+@pytest.mark.parametrize("name", ["netz", "", "netz:"])
+def test_a_model_that_is_no_name_of_a_function_is_refused(tmp_path, network, name):
+    path, options = table(tmp_path / "own.csv"), {**network(3), "model": name}
+    text = f"--model: '{name}' must read package.module:name"
+    with pytest.raises(UsageError, match=text):
+        audit_model_files(data=path, **options)
+    with pytest.raises(UsageError, match=text):
+        audit_pair_files(data=path, against=tmp_path / "d.safetensors", **options)
+    with pytest.raises(UsageError, match=text):
+        reconstruct_files(model=name, weights=options["weights"], data=path)
+
+
+def test_what_does_not_go_with_an_onnx_file_is_refused_with_the_reason(tmp_path, network):
+    options = {**network(3), "model": "m.onnx", "weights": None, "data": table(tmp_path / "own.csv")}
+    with pytest.raises(UsageError, match=r"ONNX file, into which the weights c\.pt cannot be loaded"):
+        audit_model_files(checkpoints=["c.pt"], **options)
+    with pytest.raises(UsageError, match=r"ONNX file, into which the weights i\.pt cannot be loaded"):
+        audit_model_files(initial="i.pt", **options)
+    with pytest.raises(UsageError, match=r"against: d\.pt is no \.onnx file as --model is"):
+        audit_pair_files(against="d.pt", **options)
+    with pytest.raises(UsageError, match="reconstruction reads the weights of a torch network"):
+        reconstruct_files(model="m.onnx", weights="w.pt", data=options["data"])
+
+
+def test_errors_at_the_shell_name_its_options():
+    said = "metric = 'foo': x, y"
+    for text, wanted in {
+        said: "--metric foo: x, y",
+        "retrain=True trains, with l2=0.001.": "--retrain trains, with --l2 0.001.",
+        "give refit_dense=, or dry_run in /a/dry_run/b.": "give --refit-dense, or --dry-run in /a/dry_run/b.",
+    }.items():
+        with pytest.raises(UsageError) as caught, in_options():
+            raise UsageError(text)
+        assert str(caught.value) == wanted
+    with pytest.raises(UsageError) as caught:
+        _pair_equal.check_metric("foo", "classification")
+    assert str(caught.value).count("metric =") == 1
+
+
+def test_a_family_and_a_single_training_of_its_name_are_told_apart_from_a_training_given_twice():
+    one = "json:dumps"
+    with pytest.raises(UsageError, match="'e' is given as one training and as a family"):
+        _pair_files._controls([f"e={one}", f"e/5={one}"])
+    with pytest.raises(UsageError, match="'e' is given as one training and as a family"):
+        _pair_files._controls([f"e/5={one}", f"e={one}"])
+    with pytest.raises(UsageError, match="'e/5' is given twice"):
+        _pair_files._controls([f"e/5={one}", f"e/5={one}"])

@@ -116,6 +116,7 @@ def audit_attribute(
     task: Task = "classification",
     outputs: Outputs | None = None,
     groups: Any = None,
+    classes: Any = None,
 ) -> AttributeAudit:
     """What ``model`` gives away about a sensitive column of the records that it was trained on.
 
@@ -136,6 +137,7 @@ def audit_attribute(
         task: "classification" or "binary".
         outputs: see `lacewing.audit`.
         groups: (ids of the members, ids of the nonmembers): a group counts as one, by the mean of its records.
+        classes: see `lacewing.audit`.
 
     Raises:
         UsageError: an argument is not as described: x is no table, or has no such column, or the column has one value
@@ -150,8 +152,17 @@ def audit_attribute(
         raise UsageError(f"task='{task}' has no class probabilities: an audit of a column needs a classifier.")
     notes: list[str] = []
     needs = [Attack("imputation", "attribute", attribute.IMPUTATION, _never, frozenset({"population"}))]
+    reading = _call.reading(model, classes=classes, collate=None, task=task, stream=None, notes=notes)
     records = _records.read(
-        members, nonmembers, population, groups=groups, task=task, chosen=needs, seed=seed, notes=notes
+        members,
+        nonmembers,
+        population,
+        groups=groups,
+        task=task,
+        chosen=needs,
+        seed=seed,
+        reading=replace(reading, words=False, missing=False),  # imputation learns from numbers
+        notes=notes,
     )
     if records.population is None:
         why = records.refused["imputation"]
@@ -202,6 +213,8 @@ def _places(column: Column, records: RawData) -> tuple[list[int], str]:
     """Where the column stands in x, and what it is called."""
     if records.x.ndim != 2:
         raise UsageError(f"members: x has shape {records.x.shape}, and a column is one of a table: give x (N, D).")
+    if any(records.form.shapes):
+        raise UsageError("members: a field of the records has several numbers, and a column is one: give x (N, D).")
     width, names = records.x.shape[1], [str(each) for each in records.form.columns]
     several = list(column) if isinstance(column, Sequence) and not isinstance(column, str) else [column]
     if not several or len(several) >= width:
@@ -234,10 +247,12 @@ def _under_each(
     x[:, places] = np.repeat(values, len(label), axis=0)
     # All at once: to one value alone a model may answer the same for every record.
     asked = replace(records.audited, x=x, y=np.tile(label, len(values)))
+    model = _call.prepared(model, records.audited.form, "model", task)
+    if isinstance(model, _call.Function):
+        outputs = outputs or model.way.outputs
     answers = _call.answered(model, asked, "model", task)
-    logits, _, _ = _outputs.as_logits(
-        answers.reshape(len(values), len(label), -1), task, outputs, "the answers of model"
-    )
+    found, _, _ = _outputs.as_logits(answers, task, outputs, "the answers of model")
+    logits = _call.as_classes(model, found, asked.form, "model").reshape(len(values), len(label), -1)
     best, limit = [one.argmax(axis=1) for one in logits], attribute.ODDS
     odds, answer = (
         np.clip(np.stack([phi(one, of) for one, of in zip(logits, asked, strict=True)], axis=1), -limit, limit)

@@ -61,6 +61,8 @@ def held(
     seen = _evidence.of_target(asked.answers, records, task).observed
     raw = _call.answered(network, every, "model", task)
     logits, answers, _ = _outputs.as_logits(raw, task, outputs, "the answers")
+    if len(every.form.classes) > logits.shape[1]:
+        raise UsageError("some records have labels of classes that the network has not: leave these records out.")
     inside = set(row_hashes(every.x[member]))
     unseen = np.array([row not in inside for row in row_hashes(every.x)])
     outside = np.flatnonzero(~member & unseen)

@@ -177,3 +177,19 @@ def test_a_model_in_files_is_audited_like_the_model_itself_and_by_the_command(tm
     assert json.loads(capsys.readouterr().out)["sentence"] == found.sentence
     with pytest.raises(UsageError, match="--column 'x' must be whole numbers"):
         _model.audit_attribute(**command, column="x")
+
+
+def test_an_estimator_of_named_classes_is_audited_as_its_probabilities_are():
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression().fit(*MEMBERS)
+    names = LogisticRegression().fit(MEMBERS[0], np.array(["no", "yes"])[MEMBERS[1]])
+    named = [(x, np.array(["no", "yes"])[y]) for x, y in (MEMBERS, NONMEMBERS, OTHERS)]
+    plain = lw.audit_attribute(lambda x: fitted.predict_proba(x), MEMBERS, NONMEMBERS, column=3, population=OTHERS)
+    found = lw.audit_attribute(names, *named[:2], column=3, population=named[2])
+    assert found.table() == plain.table()
+    odd = named[1][0], np.where(np.arange(N) == 5, "dog", named[1][1])  # a class that the model never saw
+    again = lw.audit_attribute(names, named[0], odd, column=3, population=named[2])
+    assert again.attacks["csmia"].members == found.attacks["csmia"].members
+    given = {"classes": ["no", "yes"], "column": 3, "population": named[2]}
+    assert lw.audit_attribute(lambda x: fitted.predict_proba(x), *named[:2], **given).table() == plain.table()

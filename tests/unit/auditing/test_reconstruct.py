@@ -373,3 +373,6 @@ def test_records_are_read_as_in_an_audit() -> None:
 
     with pytest.raises(UsageError, match="the fields x, idx hold words or whole numbers, which cannot be rebuilt"):
         lw.reconstruct(Both(model), Rows(*members), Rows(*others), attacks="informed", **QUIET)
+    odd = others[0], np.where(np.arange(80) == 5, "dog", named[1][1])
+    with pytest.raises(UsageError, match="labels of classes that the network has not"):
+        lw.reconstruct(model, named[0], odd, classes=["ant", "bee", "cat"], **QUIET)

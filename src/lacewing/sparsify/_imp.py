@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,8 @@ from lacewing.sparsify._schedules import Schedule, Sizes, cubic, fixed_fraction
 from lacewing.sparsify.effective import pruned_already
 from lacewing.sparsify.guard import Guard, Rewind
 from lacewing.sparsify.masks import NOTHING, Ignore, Masks, prunable
+
+_TRAINED = "If they are to be trained, give imp a guard without masks: guard=sparsify.Guard(model, rewind)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def imp(
     if guard is not None and guard.model is not model:
         raise UsageError("the guard belongs to another model; create it with the trained one: Guard(model, ...).")
     names = prunable(model, ignore)
-    guard = guard or Guard(model, rewind, masks=_pruned_before(model, names))
+    guard = guard or Guard(model, rewind, masks=pruned_already(model, names, mend=_TRAINED))
     if start == 0:
         guard.began = _alive(model, guard, names)
     sizes = Sizes.of(model, names, guard.began)
@@ -98,19 +99,6 @@ def imp(
             _check_trained(model, guard, before, number, names)
             guard.check()
         yield Level(number, dict(guard.masks))
-
-
-def _pruned_before(model: nn.Module, names: Sequence[str]) -> Masks:
-    """As `pruned_already`, with a warning where there are masks, since zeros may be an initialisation."""
-    masks = pruned_already(model, names)
-    if masks:
-        share = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-        warnings.warn(
-            f"{share:.1%} of the prunable weights are zero: they count as pruned and stay zero. If they are to be "
-            "trained, give imp a guard without masks: guard=sparsify.Guard(model, rewind).",
-            stacklevel=3,
-        )
-    return masks
 
 
 def _alive(model: nn.Module, guard: Guard, names: Sequence[str]) -> int | None:
@@ -189,7 +177,7 @@ class Gradual(Guard):
                 "divide the steps between."
             )
         names = prunable(model, ignore)
-        super().__init__(model, "none", masks=_pruned_before(model, names))
+        super().__init__(model, "none", masks=pruned_already(model, names, mend=_TRAINED))
         self.begin, self.every, self.prunings = begin, every, (end - begin) // every
         self.schedule, self.score, self.scope, self.ignore = schedule or cubic(density), score, scope, ignore
         self.will_prune = tuple(names)

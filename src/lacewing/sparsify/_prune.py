@@ -16,6 +16,7 @@ from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_masks, inputs_
 
 Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
 Scope = Literal["global", "per-layer", "erk"]
+_WEIGHTS = "Give masks=sparsify.masks_from_zeros(model) to say so, or masks={} if they are weights like others."
 
 
 def magnitude(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -83,7 +84,7 @@ def prune(
         model: the network.
         masks: earlier masks; a prunable weight without a mask is unpruned. None: those of a network that is sparse
             already (at least one in a hundred prunable weights is zero): its zeros are pruned, stay so, and do not
-            count as remaining. ``{}``: nothing is pruned yet, zeros are weights like others.
+            count as remaining, which a warning says. ``{}``: nothing is pruned yet, zeros are weights like others.
         fraction: prune floor(fraction x remaining) weights, 0 < fraction < 1.
         density: or: prune until this share of ALL parameters of the dense network remains, including biases and
             batch norm.
@@ -105,7 +106,7 @@ def prune(
     names = prunable(model, ignore)
     if not names:
         raise UsageError(NOTHING)
-    current = whole(model, names, pruned_already(model, names) if masks is None else masks)
+    current = whole(model, names, pruned_already(model, names, mend=_WEIGHTS) if masks is None else masks)
     alive = sum(int(mask.sum()) for mask in current.values())
     kept = _to_keep(model, current, alive, fraction, density, keep)
     scores = _scores(model, score, names)

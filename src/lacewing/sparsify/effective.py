@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -156,8 +157,8 @@ def _strided(tensor: Tensor) -> Tensor:
     return tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
 
 
-def pruned_already(model: nn.Module, names: Sequence[str]) -> Masks:
-    """Masks of a network that was pruned before, from its zeros; none of one that was not.
+def pruned_already(model: nn.Module, names: Sequence[str], *, mend: str) -> Masks:
+    """Masks of a network that was pruned before, from its zeros, with a warning; none of one that was not.
 
     It was pruned where at least one in a hundred of its plain weights is zero. Weights that are zero throughout do not
     tell, since some layers begin so; where others do tell, they count as pruned.
@@ -165,11 +166,18 @@ def pruned_already(model: nn.Module, names: Sequence[str]) -> Masks:
     Args:
         model: the network.
         names: of its prunable weights, see ``prunable``.
+        mend: what to do where the zeros are an initialisation, the end of the warning.
     """
     masks = {name: model.get_parameter(name).detach() != 0 for name in names}
     telling = [mask for mask in masks.values() if mask.any()]
     zeros = sum(int((~mask).sum()) for mask in telling)
-    return masks if zeros and zeros >= SPARSE * sum(mask.numel() for mask in telling) else {}
+    if not zeros or zeros < SPARSE * sum(mask.numel() for mask in telling):
+        return {}
+    share = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    warnings.warn(
+        f"{share:.1%} of the prunable weights are zero: they count as pruned and stay zero. {mend}", stacklevel=3
+    )
+    return masks
 
 
 def _made(module: nn.Module) -> Iterator[tuple[str, Tensor, list[str]]]:

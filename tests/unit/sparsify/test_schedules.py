@@ -92,7 +92,7 @@ def test_a_schedule_rounds_half_a_weight_as_one_pruning_does(schedule):
         optimizer.step()
 
     levels = list(imp(model, fit, levels=2, rewind="init", schedule=schedule(0.75)))
-    assert count_kept(levels[-1].masks) == count_kept(prune(model, density=0.75))
+    assert count_kept(levels[-1].masks) == count_kept(prune(model, {}, density=0.75))
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, math.nan])

@@ -123,15 +123,19 @@ def test_pruning_a_sparse_network_keeps_its_zeros_and_counts_what_is_left():
     before = masks_from_zeros(model)
     left = sum(int(mask.sum()) for mask in before.values())
     for score in (magnitude, random(3)):
-        masks = prune(model, fraction=0.2, score=score)
+        with pytest.warns(
+            UserWarning, match=rf"^{1 - left / 660:.1%} of the .* are zero: they count as pruned .*masks_from_zeros"
+        ) as said:
+            masks = prune(model, fraction=0.2, score=score)
+        assert [warning.filename for warning in said] == [__file__]
         assert sum(int(mask.sum()) for mask in masks.values()) == left - left // 5
         assert not any((masks[name] & ~before[name]).any() for name in before)
     parameters = sum(p.numel() for p in model.parameters())
-    masks = prune(model, density=0.3, scope="per-layer")
+    masks = prune(model, masks_from_zeros(model), density=0.3, scope="per-layer")  # said: no warning
     assert summary(model, masks).nonzero == round(0.3 * parameters)
     assert not any((masks[name] & ~before[name]).any() for name in before)
     with pytest.raises(UsageError, match=r"density = 0\.6 cannot be reached: .* what remains now 0\.4993"):
-        prune(model, density=0.6)
+        prune(model, before, density=0.6)
     assert summary(model, prune(model, {}, density=0.6)).nonzero == round(0.6 * parameters)
 
 
@@ -144,7 +148,8 @@ def test_zeros_of_an_initialisation_are_weights_like_others():
     assert masks["4.weight"].any()
     apply_masks(model, {"0.weight": prune(model, keep=300)["0.weight"]})
     assert not masks_from_zeros(model)["4.weight"].any()
-    assert not prune(model, fraction=0.1)["4.weight"].any()  # beside a pruned layer it is one that was emptied
+    with pytest.warns(UserWarning, match="are zero"):
+        assert not prune(model, fraction=0.1)["4.weight"].any()  # beside a pruned layer it is one that was emptied
 
 
 def _fit(model, guard):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from lacewing import data as datasets
 from lacewing.auditing import _cache, _inputs, _outputs, _pool, _refit, _statistics, _work
 from lacewing.auditing._cost import cost
+from lacewing.auditing._gather import nowhere, to_stderr
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._property_result import Learned, PropertyAudit, PropertyCost
 from lacewing.config import Property, validated
@@ -22,7 +22,6 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.property import ATTACKS, Known, One, PropertyFindings, SeedRow, infer, measured, summarised
 from lacewing.support import numbers
-from lacewing.support.text import say
 
 Indices = npt.NDArray[np.int64]
 MOST_POOLS = 100
@@ -144,7 +143,7 @@ def audit_property(
             folder=folder,
             version=version,
             processes=processes,
-            say=_to_stderr if progress else _nowhere,
+            say=to_stderr if progress else nowhere,
         )
         answers.append(found)
         notes += (note for note in more if note not in notes)
@@ -168,14 +167,6 @@ def audit_property(
     if folder is not None:
         audit.save(folder)
     return audit
-
-
-def _to_stderr(text: str) -> None:
-    say(text, sys.stderr)
-
-
-def _nowhere(text: str) -> None:
-    pass
 
 
 def _declared(worlds: Worlds, networks: int, asked: float) -> tuple[RawData, Bools | None, Property]:

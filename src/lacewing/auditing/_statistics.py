@@ -26,14 +26,22 @@ ARRAYS = {  # by name of a statistic: the field of `Answers` that holds it
 def of_module(model: Any) -> dict[str, Array]:
     """The fields of `Answers` for a torch module, none for anything else.
 
-    What is exactly zero in a weight with several axes counts as pruned; where nothing is, there is no mask.
+    A weight that the network makes of others, such as one with a mask of ``torch.nn.utils.prune``, is read as it
+    computes with it. What is exactly zero in a weight with several axes counts as pruned; where nothing is, there is no
+    mask.
     """
     from torch import nn
 
+    from lacewing.sparsify.effective import effective
+
     if not isinstance(model, nn.Module):
         return {}
-    weights = {name: parameter.detach().float().cpu().numpy() for name, parameter in model.named_parameters()}
-    weights = {name: array for name, array in weights.items() if array.size}
+    place = {name: number for number, (name, _) in enumerate(model.named_modules(remove_duplicate=False))}
+    inside = {name: number for number, (name, _) in enumerate(model.named_parameters(remove_duplicate=False))}
+    tensors = {name: weight.tensor for name, weight in effective(model).items() if weight.tensor.numel()}
+    # In the order of the model, where a weight that is made stands before the other parameters of its layer.
+    order = sorted(tensors, key=lambda name: (place[name.rpartition(".")[0]], inside.get(name, -1)))
+    weights = {name: tensors[name].float().cpu().numpy() for name in order}
     if not weights:
         return {}
     found = {"weights": weight_statistics(weights), "fixed": fixed_statistics(weights)}

@@ -12,8 +12,10 @@ from torch.nn.utils import parametrizations
 
 import lacewing as lw
 from lacewing.auditing import _opened, audit_model_files
+from lacewing.auditing._statistics import ARRAYS, of_module
 from lacewing.errors import UsageError
 from lacewing.gradients import gradient_norms, measuring
+from lacewing.property import weight_statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 _RNG = np.random.default_rng(0)
@@ -251,6 +253,20 @@ def test_weights_in_a_sparse_layout_are_counted_and_what_cannot_be_taken_of_them
     assert found.refused["gradient-norm"].startswith("The gradients of single records cannot be taken of model (")
     with pytest.raises(UsageError, match=r"'0\.weight' has one of torch's sparse layouts"):
         lw.sparsify.prune(model, fraction=0.2)
+
+
+def test_statistics_are_those_of_the_weights_that_a_network_computes_with():
+    hooked = _network()
+    plain = copy.deepcopy(hooked)
+    torch_prune.l1_unstructured(hooked[0], "weight", 0.75)
+    with torch.no_grad():
+        plain[0].weight.copy_(hooked[0].weight)
+    found, wanted = of_module(hooked), of_module(plain)
+    assert found.keys() == wanted.keys() == set(ARRAYS.values())
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert found["layers_L"][0] == 12
+    arrays = {name: parameter.detach().numpy() for name, parameter in plain.named_parameters()}
+    assert np.array_equal(wanted["weights_W"], weight_statistics(arrays))  # in the order of the model
 
 
 def test_what_is_no_trained_network_is_refused_with_the_mend():

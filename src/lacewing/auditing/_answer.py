@@ -12,6 +12,7 @@ from lacewing import attacks as registry
 from lacewing import metrics
 from lacewing.attacks._deciding import ERROR, LOOKS, SelfCheck
 from lacewing.attacks._fit import Fit
+from lacewing.attacks._types import CLASSES
 from lacewing.errors import UsageError
 from lacewing.metrics import Estimate
 from lacewing.results import REALISED, AttackResult, NetworkResult, by_realised_fpr, strongest_first
@@ -169,11 +170,18 @@ def accuracy(network: NetworkResult, fit: Fit | None) -> str:
         return "accuracy: not known, since only scores were given"
     if fit.task == "regression":
         return f"R²: {network.train_accuracy:.3f} on members, {network.test_accuracy:.3f} on non-members"
-    if fit.frequent_members is None or fit.frequent_nonmembers is None:
+    if fit.task not in CLASSES:
         return (
             f"share of labels right: {_percent(network.train_accuracy)} of members', "
             f"{_percent(network.test_accuracy)} of non-members'"
         )
+    return of_classes(fit)
+
+
+def of_classes(fit: Fit) -> str:
+    """`accuracy` of a classifier."""
+    assert fit.frequent_members is not None
+    assert fit.frequent_nonmembers is not None
     inside, outside = fit.right_members / fit.n_members, fit.right_nonmembers / fit.n_nonmembers
     frequent = (fit.frequent_members / fit.n_members, fit.frequent_nonmembers / fit.n_nonmembers)
     return (

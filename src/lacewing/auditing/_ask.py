@@ -174,7 +174,7 @@ def _steady(model: Model, records: RawData, answers: Array, who: str, task: Task
         )
         raise UsageError(
             f"{who} answers the same records differently when asked twice: {mend}. If its answers are meant to be "
-            "drawn at random, say augmented=True, which takes the mean of 8."
+            "drawn at random, the audit of records takes augmented=True, and audits the mean of 8."
         )
     if not isinstance(model, nn.Module):
         raise UsageError(

@@ -233,24 +233,28 @@ def audit_ranges(
         list[Path] | None,
         typer.Option(help="Weights of a model of the same factory that trained on none of the records (repeatable)."),
     ] = None,
-    points: Annotated[int, typer.Option(min=1, help="Points that are asked within each range.")] = 32,
-    task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
+    points: Annotated[
+        int | None, typer.Option(min=1, help="Points that are asked within each range (default: 32).")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification or binary: what labels are (default: classification).")
+    ] = None,
     outputs: Annotated[
         str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the points.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the points (default: 0).")] = None,
     as_json: Json = False,
 ) -> None:
     """Audit whether ranges of a table hold a member."""
     from lacewing import auditing
 
     of_model = {"--model": model, "--weights": weights, "--data": data}
-    if _has_scores(scores, of_model, {"--other": other}):
+    options = _given({"--points": points, "--task": task, "--outputs": outputs, "--seed": seed})
+    if _has_scores(scores, of_model, {"--other": other, **dict.fromkeys(options, True)}):
         assert scores is not None
         print_found(auditing.audit_range_scores(scores), as_json)
         return
-    options: dict[str, Any] = {"points": points, "task": task, "outputs": outputs, "seed": seed}
-    print_found(auditing.audit_ranges_files(**_named(of_model), others=other or (), **options), as_json)
+    print_found(auditing.audit_ranges_files(**_named({**of_model, **options}), others=other or ()), as_json)
 
 
 def audit_usage(
@@ -263,12 +267,18 @@ def audit_usage(
     refit: Annotated[
         str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
     ] = None,
-    references: Annotated[int, typer.Option(min=4, help="Number of reference networks to train with --refit.")] = 8,
-    task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
+    references: Annotated[
+        int | None, typer.Option(min=4, help="Number of reference networks to train with --refit (default: 8).")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification or binary: what labels are (default: classification).")
+    ] = None,
     outputs: Annotated[
         str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the reference networks.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the draws and of the reference networks (default: 0).")
+    ] = None,
     version: Annotated[
         str | None, typer.Option(help="Change it when files or settings change that refit reads.")
     ] = None,
@@ -282,13 +292,13 @@ def audit_usage(
     from lacewing import auditing
 
     of_model = {"--model": model, "--weights": weights, "--data": data, "--refit": refit}
-    if _has_scores(scores, of_model, {"--out": out}):
+    named = {"--references": references, "--task": task, "--outputs": outputs, "--seed": seed}
+    options = _given({**named, "--version": version, "--processes": processes, "--out": out})
+    if _has_scores(scores, of_model, dict.fromkeys(options, True)):
         assert scores is not None
         print_found(auditing.audit_usage_scores(scores), as_json)
         return
-    options: dict[str, Any] = {"references": references, "task": task, "outputs": outputs, "seed": seed}
-    options |= {"version": version, "processes": processes, "out": out}
-    print_found(auditing.audit_usage_files(**_named(of_model), **options), as_json)
+    print_found(auditing.audit_usage_files(**_named({**of_model, **options})), as_json)
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -332,6 +342,11 @@ def _has_scores(scores: Path | None, of_model: dict[str, Any], trained: dict[str
         needed = f"{', '.join([*of_model][:-1])} and {[*of_model][-1]}"
         raise UsageError(f"{absent[0]} is missing: name a file of scores, or give {needed}.")
     return False
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given, be it with the value of the default."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:

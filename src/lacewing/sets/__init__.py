@@ -5,13 +5,14 @@ Q points of a range, D features.
 """
 
 from lacewing.sets._level import SetResult, group_level, of_sets
-from lacewing.sets._ranges import range_scores, sampled, truth
+from lacewing.sets._ranges import distinct, range_scores, sampled, truth
 from lacewing.sets._usage import Known, Usage, usage
 
 __all__ = [
     "Known",
     "SetResult",
     "Usage",
+    "distinct",
     "group_level",
     "of_sets",
     "range_scores",

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import metrics
+from lacewing.attacks._deciding import SelfCheck
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Bools, Estimate, Floats
 from lacewing.sets import _checked
+from lacewing.support.text import entry
 
 RATES = (0.01, 0.001)
 SCHEMA = 1  # of JSON
@@ -29,10 +31,13 @@ class SetResult:
     size_S: npt.NDArray[np.int64]  # records of each set
     metrics: Mapping[str, Estimate | None]  # as `lacewing.metrics.summary`, without decisions
     by_size: Estimate  # the AUC of the size alone: what a set's size gives away without a network
+    selfchecks: tuple[SelfCheck, ...] = ()  # where a network was asked; one that fails leaves no "no leakage found"
+    accuracy: str = ""  # of the network, in one line
+    notes: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
-        """What was found, with n and intervals."""
+        """What was found, with n and intervals; or that the audit cannot tell, since a self-check failed."""
         auc = self.metrics["auc"]
         assert auc is not None
         n = f"n = {int(self.member_S.sum())} {self.what} with a member and {int((~self.member_S).sum())} without"
@@ -41,8 +46,12 @@ class SetResult:
             if self.by_size.low <= 0.5 <= self.by_size.high
             else (f" Their size alone has an AUC of {self.by_size.text()}, which no network gave away.")
         )
+        failed = " ".join(check.sentence for check in self.selfchecks if not check.passed)
         if auc.low > 0.5:
-            return f"Leakage found: {self.what} with a member are told with an AUC of {auc.text()}; {n}.{size}"
+            doubts = f" But this may be no leak of the model that is meant: {failed}" if failed else ""
+            return f"Leakage found: {self.what} with a member are told with an AUC of {auc.text()}; {n}.{size}{doubts}"
+        if failed:
+            return f"This audit cannot say what the model leaks: {failed} No leakage was found at {n}.{size}"
         return f"No leakage found above an AUC of {max(auc.high, 0.5):.3f} at {n}; other attacks may find more.{size}"
 
     def as_json(self) -> dict[str, Any]:
@@ -56,10 +65,15 @@ class SetResult:
             "n_without": int((~self.member_S).sum()),
             "metrics": {name: None if found is None else found._asdict() for name, found in self.metrics.items()},
             "by_size": self.by_size._asdict(),
+            "accuracy": self.accuracy or None,
+            "selfchecks": [vars(check) for check in self.selfchecks],
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
-        return self.sentence
+        said = [f"check {'passed' if c.passed else 'FAILED'}: {c.sentence}" for c in self.selfchecks]
+        lines = [self.sentence, *([self.accuracy] if self.accuracy else [])]
+        return "\n".join([*lines, *map(entry, [*said, *(f"note: {note}" for note in self.notes)])])
 
 
 def group_level(

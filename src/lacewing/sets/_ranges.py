@@ -57,6 +57,14 @@ def truth(
     return member, size
 
 
+def distinct(low_RD: npt.ArrayLike, high_RD: npt.ArrayLike, label_R: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Places of the first of all ranges that are equal in both ends and the class, in order: a copy is no evidence."""
+    rows = np.column_stack([np.asarray(low_RD, np.float64), np.asarray(high_RD, np.float64)]) + 0.0  # of -0.0 as well
+    _, label = np.unique(np.asarray(label_R), return_inverse=True)
+    _, first = np.unique(np.column_stack([rows, label]), axis=0, return_index=True)
+    return np.sort(first)
+
+
 def sampled(low_RD: npt.ArrayLike, high_RD: npt.ArrayLike, whole_D: Bools, points: int, *, seed: int) -> Floats:
     """(R, Q, D) points drawn uniformly within each range; whole numbers in the columns ``whole_D``.
 

@@ -14,6 +14,7 @@ from lacewing.attacks._measure import threshold
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
 from lacewing.sets import _checked
+from lacewing.support.text import entry
 
 SCHEMA = 1  # of JSON
 GRID = 2001  # shares at which the interval is tried
@@ -36,6 +37,7 @@ class Usage:
     tpr: float  # of the threshold, mean over the known networks
     fpr: float
     plausible: bool  # whether any share explains so many decisions; else the records are unlike those of the networks
+    notes: tuple[str, ...] = ()  # on how the networks were asked
 
     @property
     def count(self) -> Estimate:
@@ -62,10 +64,17 @@ class Usage:
         count = self.count._asdict() if self.plausible else None
         names = ("n", "networks", "tpr", "fpr", "plausible")
         beside = {name: getattr(self, name) for name in names}
-        return {"schema": SCHEMA, "sentence": self.sentence, "share": share, "count": count, **beside}
+        return {
+            "schema": SCHEMA,
+            "sentence": self.sentence,
+            "share": share,
+            "count": count,
+            **beside,
+            "notes": [*self.notes],
+        }
 
     def __str__(self) -> str:
-        return self.sentence
+        return "\n".join([self.sentence, *(entry(f"note: {note}") for note in self.notes)])
 
 
 def usage(score_N: npt.ArrayLike, known: Sequence[Known], *, confidence: float = 0.95) -> Usage:

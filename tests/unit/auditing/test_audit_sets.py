@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sklearn.ensemble import ExtraTreesClassifier
 from torch import nn
 
 import lacewing as lw
@@ -34,6 +35,10 @@ def remembers(x, leak=4.0):
     return np.stack([-odds, odds], axis=1)
 
 
+def forgets(x):
+    return remembers(x, 0.0)
+
+
 def test_ranges_around_members_are_found_by_a_model_that_remembers_them_and_by_no_other():
     found = lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, **AROUND)
     assert found.metrics["auc"].low > 0.7
@@ -56,12 +61,118 @@ def test_ranges_around_members_are_found_by_a_model_that_remembers_them_and_by_n
         ({"task": "regression"}, "needs a classifier|holds"),
         ({"others": [3]}, r"others\[0\] is a int"),
         ({"others": remembers}, "others is a function: give a list"),
-        ({"others": [remembers]}, r"others\[0\] answers as the model does"),
+        ({"others": [remembers], "points": 1}, r"others\[0\] answers as the model does"),
+        ({"others": [forgets, lambda x: forgets(x)], "points": 1}, r"others\[1\] answers as others\[0\] does"),
+        ({"label": Y + 1}, "label holds 2|hold no record of their class"),
+        ({"label": np.where(Y, "yes", "no")}, "label has dtype .* give classes="),
     ],
 )
 def test_ranges_that_cannot_be_audited_are_refused(change, says):
     with pytest.raises(UsageError, match=says):
         lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, **(AROUND | change))
+
+
+WORDS = np.array(["moth", "ant", "bee", "fly"])[np.where(X[:, 1] > 0, 2, 0) + (X[:, 0] > 0)]
+TEN = np.array([10, 7, 8, 9])[np.where(X[:, 1] > 0, 2, 0) + (X[:, 0] > 0)]  # sorted classes are in another order
+
+
+def of_words(y):
+    """A forest of this data, ranges around its records, and those of the forest's last class alone left out."""
+    forest = ExtraTreesClassifier(10, random_state=0).fit(X[:120], y[:120])
+    keep = y != forest.classes_[-1]
+    return forest, {"low": X[keep] - 0.01, "high": X[keep] + 0.01, "label": y[keep], "points": 2}
+
+
+@pytest.mark.parametrize("y", [WORDS, TEN], ids=["words", "7 to 10"])
+def test_ranges_of_an_estimator_are_of_the_classes_that_it_names(y):
+    forest, ranges = of_words(y)
+    sides = (X[:120], y[:120]), (X[120:], y[120:])
+    found = lw.audit_ranges(forest, *sides, **ranges)
+    odds = np.argmax(y[:, None] == forest.classes_, axis=1)  # numbered from 0, the answers are the same
+    plain = {**ranges, "label": odds[y != forest.classes_[-1]]}
+    same = lw.audit_ranges(
+        lambda x: forest.predict_proba(x),
+        (X[:120], odds[:120]),
+        (X[120:], odds[120:]),
+        outputs="probabilities",
+        **plain,
+    )
+    np.testing.assert_allclose(found.score_S, same.score_S, rtol=1e-6)
+    assert found.metrics["auc"].low > 0.8
+    assert found.sentence.startswith("Leakage found")
+    named = {**ranges, "classes": forest.classes_.tolist(), "outputs": "probabilities"}
+    given = lw.audit_ranges(lambda x: forest.predict_proba(x), *sides, **named)
+    np.testing.assert_allclose(given.score_S, found.score_S, rtol=1e-6)
+    with pytest.raises(UsageError, match=r"label holds a label .* not among classes_ of the model"):
+        lw.audit_ranges(forest, *sides, **{**ranges, "label": odds[y != forest.classes_[-1]]})
+
+
+def test_other_estimators_answer_for_the_classes_that_they_name():
+    numbered = np.argmax(WORDS[:, None] == np.unique(WORDS), axis=1)
+    sides = (X[:120], numbered[:120]), (X[120:], numbered[120:])
+    _, ranges = of_words(numbered)
+    fewer = ExtraTreesClassifier(10, random_state=1).fit(X[numbered > 0], numbered[numbered > 0])
+
+    def padded(x):
+        return np.concatenate([np.full((len(x), 1), 1e-6), fewer.predict_proba(x)], axis=1)
+
+    network = torch.nn.Sequential(torch.nn.Linear(6, 4))
+    with torch.no_grad():
+        network[0].weight.zero_()[:, :2] = torch.tensor([[-1.0, 1.0], [1, -1], [1, 1], [-1, -1]])
+    found, same = (lw.audit_ranges(network, *sides, others=[other], **ranges) for other in (fewer, padded))
+    np.testing.assert_allclose(found.score_S, same.score_S, atol=1e-4)
+
+
+def test_usage_of_an_estimator_is_of_the_classes_that_it_names():
+    def train(x, y, seed):
+        return ExtraTreesClassifier(5, random_state=seed).fit(x, y)
+
+    options = {"references": 4, "processes": 1, "progress": False}
+    for used, y in ((240, TEN), (120, WORDS)):
+        found = lw.audit_usage(train(X[:used], y[:used], 77), (X, y), refit=train, **options)
+        assert found.share.low <= used / 240 <= found.share.high
+        assert found.share.value == pytest.approx(used / 240, abs=0.15)
+
+
+def test_ranges_of_another_model_leave_no_bound():
+    for other, says in (
+        (lambda x: remembers(x)[:, ::-1], "the model is right about 0 of 120 members"),
+        (forgets, "the model is right about"),
+    ):
+        found = lw.audit_ranges(other, MEMBERS, NONMEMBERS, points=1, **AROUND)
+        assert found.sentence.startswith("This audit cannot say what the model leaks: ")
+        assert says in found.sentence.replace("The model", "the model")
+        assert "accuracy: members " in str(found)
+        assert not found.as_json()["selfchecks"][0]["passed"]
+    leak = lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, points=1, **AROUND)
+    assert all(check.passed for check in leak.selfchecks)
+
+
+def test_a_range_counts_once_however_often_it_is_given():
+    once = lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, points=1, **AROUND)
+    tenfold = {name: np.repeat(values, 10, axis=0) for name, values in AROUND.items()}
+    often = lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, points=1, **tenfold)
+    assert often.sentence == once.sentence
+    assert often.score_S.tobytes() == once.score_S.tobytes()
+    assert often.notes == (
+        "2160 of the 2400 ranges are equal to another one, in both ends and the class: equal ranges count once.",
+    )
+    assert once.notes == ()
+    low, high, label = np.zeros((5, 1)), np.array([[1.0], [1], [1], [2], [1]]), [3, 5, 3, 3, 5]
+    low[1] = -0.0
+    assert lw.sets.distinct(low, high, label).tolist() == [0, 1, 3]
+
+
+def test_a_model_that_answers_at_random_is_refused():
+    draws = np.random.default_rng(0)
+
+    def noisy(x):
+        return forgets(x) + draws.normal(size=(len(x), 2))
+
+    with pytest.raises(UsageError, match="model answers the same records differently when asked twice"):
+        lw.audit_ranges(noisy, MEMBERS, NONMEMBERS, points=1, **AROUND)
+    with pytest.raises(UsageError, match=r"others\[0\] answers the same records differently when asked twice"):
+        lw.audit_ranges(remembers, MEMBERS, NONMEMBERS, others=[noisy], points=1, **AROUND)
 
 
 def refit(x, y, seed):
@@ -136,7 +247,8 @@ def test_the_commands_answer_as_the_functions_do_of_networks_and_of_scores(files
         return capsys.readouterr().out.strip()
 
     alone = lw.audit_ranges(network, MEMBERS, NONMEMBERS, points=4, seed=1, **AROUND)
-    assert said(_model.audit_ranges, **given, data=folder / "ranges.npz", points=4, seed=1) == alone.sentence
+    assert said(_model.audit_ranges, **given, data=folder / "ranges.npz", points=4, seed=1) == str(alone)
+    assert str(alone).splitlines()[1].startswith("accuracy: members 100.0 % (120 of 120), non-members 47.5 % (57 of")
     blind = [lambda x: remembers(x, 0.0)]
     beside = lw.audit_ranges(network, MEMBERS, NONMEMBERS, others=blind, points=8, **AROUND)
     options = {"data": folder / "ranges.npz", "other": [folder / "other.safetensors"], "points": 8}
@@ -177,6 +289,10 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(files):
         ("ranges", {"x": X, "y": Y, "group": Y}, {**given, "data": wrong}, "holds 'group'"),
         ("ranges", {}, {"weights": folder / "w.safetensors"}, "--model is missing: name a file of scores"),
         ("ranges", {}, {"scores": wrong, "weights": folder}, "--weights applies to the audit of a model"),
+        ("ranges", {}, {"scores": wrong, "points": 32}, "--points applies to the audit of a model"),
+        ("ranges", {}, {"scores": wrong, "seed": 0}, "--seed applies to the audit of a model"),
+        ("usage", {}, {"scores": wrong, "references": 9}, "--references applies to the audit of a model"),
+        ("usage", {}, {"scores": wrong, "task": "binary"}, "--task applies to the audit of a model"),
         ("ranges", {}, {"scores": folder / "no.npz"}, "scores: there is no file"),
         ("ranges", {"score": [1.0, np.nan], "member": [1, 0]}, {"scores": wrong}, "score has shape"),
         ("ranges", {"score": [1.0, 2.0], "member": [1, 2]}, {"scores": wrong}, "member must hold 1 for members"),

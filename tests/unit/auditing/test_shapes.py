@@ -64,25 +64,30 @@ class Bare:
         self.logits = logits
 
 
-@pytest.mark.parametrize(
-    ("shape", "note"),
-    [
-        (lambda z, x: Output(logits=z, hidden_states=(x,)), None),
-        (lambda z, x: {"logits": z, "features": x}, None),
-        (lambda z, x: {"out": z}, None),
-        (lambda z, x: Bare(z), None),
-        (lambda z, x: (z,), None),
-        (lambda z, x: (z.sum(), z, None), r"tuple of 0 \(\), 1 \(120, 3\), 2 \(NoneType\): 1 was taken, the only one"),
-        (lambda z, x: [z, x[:, None].expand(-1, 2, -1)], "list of .*: 0 was taken"),
-    ],
-)
-def test_the_logits_of_an_answer_are_found_and_the_gradients_too(shape, note, plain):
+SHAPES = [
+    (lambda z, x: Output(logits=z, hidden_states=(x,)), None),
+    (lambda z, x: {"logits": z, "features": x}, None),
+    (lambda z, x: {"out": z}, None),
+    (lambda z, x: Bare(z), None),
+    (lambda z, x: (z,), None),
+    (lambda z, x: (z.sum(), z, None), r"tuple of 0 \(\), 1 \(120, 3\), 2 \(NoneType\): 1 was taken, the only one"),
+    (lambda z, x: [z, x[:, None].expand(-1, 2, -1)], "list of .*: 0 was taken"),
+]
+
+
+@pytest.mark.parametrize(("shape", "note"), SHAPES)
+def test_the_logits_of_an_answer_are_found(shape, note, plain):
     found, notes = scores(Answers(shape))
     np.testing.assert_array_equal(found, plain)
     taken = [each for each in notes if "was taken" in each]
     assert len(taken) == (note is not None)
     if note:
         assert re.search(note, taken[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [shape for shape, _ in SHAPES])
+def test_gradients_are_taken_of_the_logits_of_an_answer(shape):
     np.testing.assert_allclose(
         scores(Answers(shape), attacks="gradient-norm")[0], scores(NET, attacks="gradient-norm")[0], rtol=1e-5
     )
@@ -177,6 +182,7 @@ def test_classes_name_the_columns_of_a_network(plain):
         scores(NET, *named(), classes=["ant", "ant", "cat"])
 
 
+@pytest.mark.slow
 def test_a_reference_that_never_saw_a_class_has_it_in_the_right_place(tmp_path):
     labels = np.where(np.arange(120) == 7, "aardvark", NAMES[Y])  # in one half alone, and first in the alphabet
     sides = [(X[side], labels[side]) for side in SIDES]
@@ -260,8 +266,6 @@ def test_fields_go_to_the_arguments_of_their_names_and_others_are_left_out(tenso
     wanted, _ = scores(NET, *((np.concatenate([X[s, :3], whole[s] / 1000], 1).astype(np.float32), Y[s]) for s in SIDES))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert "The fields text were left out" in notes[0]
-    norms = scores(Keyword(), *sides, attacks="gradient-norm")[0]
-    assert np.isfinite(norms).all()
     got = []
 
     def function(records):
@@ -271,6 +275,14 @@ def test_fields_go_to_the_arguments_of_their_names_and_others_are_left_out(tenso
     np.testing.assert_allclose(scores(function, *sides)[0], wanted, rtol=1e-6)
     kind = torch.Tensor if tensors else np.ndarray
     assert got[0] == {"text": list, "right": kind, "left": kind}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tensors", [True, False])
+def test_gradients_are_taken_of_fields(tensors):
+    wrap = torch.from_numpy if tensors else np.asarray
+    sides = both(lambda i: {"right": wrap(WHOLE[i, 3:]), "left": wrap(X[i, :3]), "labels": Y[i]})
+    assert np.isfinite(scores(Keyword(), *sides, attacks="gradient-norm")[0]).all()
 
 
 def test_references_are_trained_on_halves_of_dicts():
@@ -420,8 +432,14 @@ def mapped(tmp_path, side):
     return np.load(path, mmap_mode="r")
 
 
-@pytest.mark.parametrize("kind", ["items", "loader", "map", "one side"])
-def test_what_is_too_large_to_be_held_is_read_as_a_stream_with_the_same_scores(kind, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("kind", "attack"),
+    [
+        *((kind, "loss") for kind in ("items", "loader", "map", "one side")),
+        pytest.param("items", "gradient-norm", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_too_large_to_be_held_is_read_as_a_stream(kind, attack, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_stream, "HELD", 60 * X[0].nbytes - 1)
     monkeypatch.setattr(_stream, "BLOCK", 25)
     monkeypatch.setattr(_stream, "_EVERY", 0.0)
@@ -433,20 +451,21 @@ def test_what_is_too_large_to_be_held_is_read_as_a_stream_with_the_same_scores(k
         sides = [(mapped(tmp_path, side), Y[side]) for side in SIDES]
     if kind == "one side":
         sides[1] = (X[60:], Y[60:])
-    held = audit(NET, (X[:60], Y[:60]), (X[60:], Y[60:]), attacks=["loss", "gradient-norm"], progress=False)
-    found = audit(NET, *sides, attacks=["loss", "gradient-norm"])
+    held = audit(NET, (X[:60], Y[:60]), (X[60:], Y[60:]), attacks=attack, progress=False)
+    found = audit(NET, *sides, attacks=attack)
     for one, other in zip(held.attacks, found.attacks, strict=True):
         np.testing.assert_allclose(one.score_N, other.score_N, rtol=1e-5, atol=1e-6)
     told = capsys.readouterr().err
     assert re.search(r"reading members: 25 of 60 records, about \d+ s left", told)
     assert re.search(r"asking model: 50 of 120 records, about \d+ s left", told)
-    if kind != "items":
+    with pytest.raises(UsageError, match=r"'label-noise' cannot run.*too large to be held"):
+        audit(NET, *sides, attacks="label-noise", progress=False)
+    if attack == "loss":
         return
+    capsys.readouterr()
     everything = audit(NET, *sides, progress=False)
     assert not capsys.readouterr().err
     assert "too large to be held" in everything.refused["label-noise"]
-    with pytest.raises(UsageError, match=r"'label-noise' cannot run.*too large to be held"):
-        audit(NET, *sides, attacks="label-noise", progress=False)
 
 
 def test_copies_and_random_transforms_are_found_in_a_stream(monkeypatch):

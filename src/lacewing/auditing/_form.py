@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.errors import UsageError
+
 Array = npt.NDArray[Any]
 Kind = Literal["array", "tensor", "frame", "polars", "series", "list", "array dict", "tensor dict"]
 _JSON = (str, int, float, bool, type(None))
@@ -176,12 +178,35 @@ def is_polars(given: Any) -> bool:
     return type(given).__module__.partition(".")[0] == "polars"
 
 
-def as_array(values: Any) -> Array:
-    """Numbers or words (N, ...) of a tensor, a frame, a series, an array or a list."""
+def as_array(values: Any, what: str = "an array") -> Array:
+    """Numbers or words (N, ...) of a tensor, a frame, a series, an array or a list.
+
+    Raises `UsageError` that names ``what``: values are masked, sparse, nested, quantised, or there are none.
+    """
     if is_tensor(values):
-        values = values.detach().cpu()
+        values = on_cpu(values, what)
         return np.asarray(values.float() if str(values.dtype) == "torch.bfloat16" else values)
+    parts = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise UsageError(f"{what} has masked values: fill them in, or drop these records.")
+    if any(type(part).__module__.startswith("scipy.sparse") for part in parts):
+        raise UsageError(f"{what} is sparse, of scipy: give it as an array, .toarray().")
     return np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+
+
+def on_cpu(tensor: Any, what: str) -> Any:
+    """A tensor that numpy takes. Raises `UsageError` that names ``what`` where there is none."""
+    if tensor.is_nested:
+        raise UsageError(f"{what} is a nested tensor: pad it to one shape, torch.nested.to_padded_tensor(x, 0.0).")
+    if str(tensor.layout) != "torch.strided":
+        raise UsageError(f"{what} is a sparse tensor: give it as a dense one, .to_dense().")
+    if tensor.is_meta:
+        raise UsageError(f"{what} is a tensor on the device 'meta', where it has no values: give one that has.")
+    if tensor.is_quantized:
+        raise UsageError(f"{what} is a quantised tensor: give .dequantize().")
+    if str(tensor.dtype).startswith("torch.float8"):
+        raise UsageError(f"{what} has dtype {tensor.dtype}, which numpy does not have: give .float().")
+    return tensor.detach().cpu().resolve_conj().resolve_neg()
 
 
 def _tensor(x: Array) -> Any:

@@ -130,7 +130,7 @@ def _stream_of_items(source: Any, n: int, name: str, task: Task, reading: Readin
     def read(rows: Array) -> tuple[Array, tuple[Array, Form]]:
         x, y = _items.batch_of(_items.fetched(source, rows, name), None, name)
         array, form = _inputs(x, name, reading)
-        return array, (as_array(_items.stacked(y, name, "labels")), form)
+        return array, (as_array(_items.stacked(y, name, "labels"), f"{name}: y"), form)
 
     if reading.stream is None:
         return None
@@ -150,7 +150,7 @@ def _stream_of_map(x: Any, y: Any, name: str, task: Task, reading: Reading) -> R
         return _inputs(np.array(x[rows]), name, reading)
 
     streamed, forms = _stream.scanned(read, len(x), name, reading.stream)
-    return _streamed(streamed, as_array(y), forms[0], name, task, reading)
+    return _streamed(streamed, as_array(y, f"{name}: y"), forms[0], name, task, reading)
 
 
 def _streamed(x: Streamed, y: Array, form: Form, name: str, task: Task, reading: Reading) -> RawData:
@@ -170,7 +170,7 @@ def _cut(values: Any, rows: slice) -> Any:
 
 def _raw(x: Any, y: Any, name: str, task: Task, least: int, reading: Reading) -> RawData:
     inputs, form = _inputs(x, name, reading)
-    given_labels = as_array(_items.stacked(y, name, "labels"))
+    given_labels = as_array(_items.stacked(y, name, "labels"), f"{name}: y")
     labels, form = _labels(given_labels, form, name, task, reading)
     if task not in CLASSES:
         form = replace(form, label_dtype=given_labels.dtype.str, flat_labels=given_labels.ndim == 1)
@@ -333,15 +333,20 @@ def _inputs(x: Any, name: str, reading: Reading) -> tuple[Array, Form]:
             return _checked(array, form, name, reading)
     form = Form()
     if is_tensor(x):
-        return _checked(as_array(x), Form("tensor"), name, reading)
+        return _checked(as_array(x, f"{name}: x"), Form("tensor"), name, reading)
     if (hasattr(x, "iloc") and hasattr(x, "columns")) or (is_polars(x) and hasattr(x, "columns")):
         return _checked(*_levels.of_frame(x, name), name, reading)
     x = _items.stacked(x, name) if isinstance(x, list) and x and is_tensor(x[0]) else x
     try:
-        array = as_array(x)
+        array = as_array(x, f"{name}: x")
     except ValueError:
+        if not isinstance(x, list):
+            raise UsageError(
+                f"{name} is read as (x, y), and x is a {type(x).__name__} of parts that differ in shape: give one row "
+                "of values a record; of pairs, x and y apart."
+            ) from None
         x = _items.stacked(x, name)
-        array = as_array(x)
+        array = as_array(x, f"{name}: x")
     if array.ndim == 2 and hasattr(x, "columns"):
         form = Form("frame", tuple(x.columns), tuple(str(dtype) for dtype in x.dtypes))
     if array.dtype.kind in "UOT" and reading.words and len(array):

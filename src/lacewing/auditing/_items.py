@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lacewing.auditing._form import as_array, is_tensor
+from lacewing.auditing._form import as_array, is_tensor, on_cpu
 from lacewing.errors import UsageError
 from lacewing.support.user_code import user_code
 
@@ -161,10 +161,10 @@ def stacked(values: Any, name: str, what: str = "records") -> Any:
             "makes a padded batch of a list of items."
         )
     if is_tensor(values[0]):
-        return sys.modules["torch"].stack([value.detach().cpu() for value in values])
+        return sys.modules["torch"].stack([on_cpu(value, f"{name}: one of the {what}") for value in values])
     if isinstance(values[0], str):
         return values
-    return np.stack([np.asarray(value) for value in values])
+    return np.stack([as_array(value, f"{name}: one of the {what}") for value in values])
 
 
 def size(item: Any) -> int:

@@ -22,7 +22,7 @@ def of_fields(given: dict[str, Any], name: str) -> tuple[Array, Form]:
     tensors = all(is_tensor(value) for value in given.values() if not isinstance(value, list))  # a list: of texts
     values, shapes, dtypes, levels = [], [], [], []
     for key, field in given.items():
-        array = as_array(field)
+        array = as_array(field, f"{name}: '{key}'")
         if array.dtype.kind in "buif":
             finite_or_refuse(array, f"{name}: '{key}'")
             coded, of = array, None
@@ -63,6 +63,8 @@ def of_frame(frame: Any, name: str) -> tuple[Array, Form]:
     for at, dtype in enumerate(frame.dtypes):
         column = frame[:, at] if polars else frame.iloc[:, at]
         where = f"{name}: column {columns[at]!r}"
+        if not polars and str(dtype).startswith("Sparse"):
+            raise UsageError(f"{where} is sparse: give frame.sparse.to_dense().")
         if not polars and str(dtype) == "category":
             of = tuple(column.cat.categories.tolist())
             coded.append(np.asarray(column.cat.codes, np.int64))

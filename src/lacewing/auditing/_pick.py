@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lacewing.attacks._types import Task
+from lacewing.auditing._form import as_array, on_cpu
 from lacewing.errors import UsageError, UserCodeError
 
 Array = npt.NDArray[Any]
@@ -88,10 +89,10 @@ class Picker:
 def numbers(answer: Any, who: str) -> Array:
     """An answer as an array of real numbers."""
     if isinstance(answer, Tensor):
-        answer = answer.detach().cpu()
+        answer = on_cpu(answer, f"what {who} answers")
         return np.asarray(answer.float() if answer.dtype in (torch.bfloat16, torch.float16) else answer)
     try:
-        return np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
+        return as_array(answer, f"what {who} answers")
     except ValueError as error:
         raise UsageError(f"{who} answers a {type(answer).__name__} that is no array ({error}).") from error
 

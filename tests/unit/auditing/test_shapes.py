@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import SVC
 from torch import nn
@@ -488,3 +489,47 @@ def test_the_time_that_is_left_is_told_in_words():
         "about 10 min",
         "about 4 h",
     ]
+
+
+_MASKED = np.ma.array(np.ones((12, 3), np.float32), mask=np.eye(12, 3))
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (_MASKED, "members: x has masked values: fill them in, or drop these records"),
+        ([*_MASKED], "members: x has masked values"),
+        ({"a": _MASKED}, "members: 'a' has masked values"),
+        (csr_array(np.eye(12)), r"members: x is sparse, of scipy: give it as an array, \.toarray\(\)"),
+        (torch.eye(12).to_sparse(), r"members: x is a sparse tensor: give it as a dense one, \.to_dense\(\)"),
+        ([*torch.eye(12).to_sparse()], "members: one of the records is a sparse tensor"),
+        (torch.ones(12, 2, device="meta"), "members: x is a tensor on the device 'meta', where it has no values"),
+        (torch.nested.nested_tensor([*torch.eye(12)]), "members: x is a nested tensor: pad it to one shape"),
+        (torch.ones(12, 2).to(torch.float8_e4m3fn), r"members: x has dtype torch.float8_e4m3fn, .* give \.float\(\)"),
+        ((np.ones(3), 0), "members is read as .x, y., and x is a tuple of parts that differ in shape"),
+    ],
+)
+def test_records_that_are_no_plain_arrays_are_refused_with_the_mend(x, says):
+    with pytest.raises(UsageError, match=says):
+        _inputs.read((x, np.arange(12) % 2), "members")
+    read = _inputs.read((np.ma.array(np.eye(12)), np.arange(12) % 2), "members")  # masked nowhere
+    np.testing.assert_array_equal(read.x, np.eye(12))
+
+
+def test_sparse_frames_labels_and_answers_are_refused_with_the_mend():
+    pandas = pytest.importorskip("pandas")
+    y = np.arange(12) % 2
+    frame = pandas.DataFrame({"a": np.ones(12), "b": pandas.arrays.SparseArray(np.eye(12)[0])})
+    for given, says in (
+        ((frame, y), r"members: column 'b' is sparse: give frame\.sparse\.to_dense\(\)"),
+        ((np.eye(12), np.ma.array(y, mask=y)), "members: y has masked values"),
+        ((np.eye(12), torch.from_numpy(y).to_sparse()), "members: y is a sparse tensor"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            _inputs.read(given, "members")
+    for answer, says in (
+        (torch.eye(3).to_sparse(), "what model answers is a sparse tensor"),
+        (np.ma.array(np.eye(3), mask=np.eye(3)), "what model answers has masked values"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            _pick.numbers(answer, "model")

@@ -8,13 +8,16 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import ttest_ind
 
 from lacewing.attacks import ATTACKS
-from lacewing.attacks._types import CLASSES, Attack, Task
+from lacewing.attacks._types import CLASSES, Attack, Evidence, Observed, Task
 from lacewing.auditing._attacks import Attacks, Chosen
 from lacewing.auditing._inputs import RawData
 from lacewing.auditing._outputs import Outputs
 from lacewing.errors import UsageError
+from lacewing.metrics import Bools, Floats
 from lacewing.models._weights import load_state
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 NEED = "checkpoints"  # as attacks name it
 _ATTACK = "trajectory-checkpoints"
 MOST = 256
+_RISE, _LEAST = 0.25, 1e-3  # of the range of mean losses: a rise that noise of a training does not explain
+_CLEAR, _UNCLEAR = 3.5, 1.5  # standard errors of a difference that is there, and of one that may be chance
 
 
 def with_trajectories(chosen: Chosen, attacks: Attacks, checkpoints: Any, refit: object, task: Task) -> Chosen:
@@ -113,15 +118,68 @@ def answers(
 
 
 def refuse_shared(target_TNC: Array | None, reference_TNC: Array | None, who: str) -> None:
-    """Raises `UsageError` where a reference has a checkpoint of the audited model's."""
+    """Raises `UsageError` where a reference has a checkpoint of the audited model's.
+
+    The first alone may be one network: that before training, of the same seed.
+    """
     if target_TNC is None or reference_TNC is None:
         return
-    for place, one in enumerate(reference_TNC):
-        if any(np.array_equal(one, own) for own in target_TNC):
-            raise UsageError(
-                f"checkpoints of {who}[{place}] answers all records as one of the model's own: refit must return "
-                "states of the training that it does."
+    shared = [
+        (place, other)
+        for place, one in enumerate(reference_TNC)
+        for other, own in enumerate(target_TNC)
+        if np.array_equal(one, own)
+    ]
+    if not shared or (shared == [(0, 0)] and len(target_TNC) > 1):
+        return
+    place = shared[0][0]
+    raise UsageError(
+        f"checkpoints of {who}[{place}] answers all records as one of the model's own: refit must return states of the "
+        "training that it does. If it is the state before training, leave it out."
+    )
+
+
+def doubts(evidence: Evidence) -> list[str]:
+    """Notes where checkpoints seem to be in another order than they were trained in, or of another training.
+
+    In training the mean loss of members falls, and what separates them from non-members in states of the reference
+    should separate them in those of the model, where both do so at the end.
+    """
+    if not evidence.related or evidence.shadow is None:
+        return []
+    notes = []
+    whose = {"checkpoints": (evidence.related, evidence.observed)}
+    whose["checkpoints of reference 1"] = (evidence.shadow.related, evidence.shadow.observed)
+    gaps = {}
+    for who, (states, last) in whose.items():
+        losses = [_losses(one) for one in (*states, last)]
+        means = [float(loss[last.member_N].mean()) for loss in losses]
+        gaps[who] = [_gap(loss, last.member_N) for loss in losses]
+        if max(np.diff(means)) > _RISE * (max(means) - min(means)) > _LEAST:
+            notes.append(
+                f"The mean loss of members rises over {who} ({', '.join(f'{mean:.3g}' for mean in means[:-1])}, and "
+                f"{means[-1]:.3g} at the end of training): if they are not in the order of training, the earliest "
+                f"first, '{_ATTACK}' finds too little."
             )
+    own, theirs = gaps.values()
+    if own[-1] > _CLEAR and max(theirs[:-1]) > _CLEAR and max(own[:-1]) < _UNCLEAR:
+        notes.append(
+            "No checkpoint answers members better than non-members, though the model and the checkpoints of reference "
+            f"1 do: if they are not of the model's own training, or of other epochs, '{_ATTACK}' finds too little."
+        )
+    return notes
+
+
+def _losses(of: Observed) -> Floats:
+    """(N,) cross-entropies."""
+    logits = of.logits_NC.astype(np.float64)
+    found: Floats = logsumexp(logits, axis=1) - logits[np.arange(len(logits)), of.label_N]
+    return found
+
+
+def _gap(loss_N: Floats, member_N: Bools) -> float:
+    """Welch's t of the loss: by how many standard errors it is lower on members."""
+    return float(-ttest_ind(loss_N[member_N], loss_N[~member_N], equal_var=False).statistic)
 
 
 def split(returned: Any, count: int, who: str) -> tuple[Any, Sequence[Any]]:

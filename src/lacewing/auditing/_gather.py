@@ -164,6 +164,7 @@ def gather(
         )
         notes += [*said, *_sizes_differ(records)]
         evidence = _evidence.with_references(evidence, found, work, notes)
+        notes += _checkpoints.doubts(evidence)
     refused |= _mends(
         chosen.attacks,
         evidence,

@@ -11,6 +11,7 @@ from torch import nn
 
 import lacewing as lw
 from lacewing.attacks import ATTACKS, _discriminator
+from lacewing.attacks._types import Evidence, Observed
 from lacewing.auditing import _cache, _checkpoints, _inputs, _work
 from lacewing.auditing._attacks import choose
 from lacewing.cli import _model
@@ -169,3 +170,41 @@ def test_the_command_reads_checkpoints_from_files(tmp_path, capsys):
 def test_checkpoints_that_cannot_be_read_are_refused(change, says):
     with pytest.raises(UsageError, match=says):
         audited(**change)
+
+
+def _learning(seed, gains, gaps):
+    """A network with states, whose log-odds have the means ``gains``, and differ by ``gaps`` between sides."""
+    noise, member = np.random.default_rng(seed).normal(size=160), np.arange(160) < 80
+    seen = []
+    for gain, gap in zip(gains, gaps, strict=True):
+        odds = gain + noise - gap * ~member
+        logits = np.stack([np.where(label == Y, odds, 0.0) for label in (0, 1)], axis=1)
+        seen.append(Observed(logits, Y, member, None, np.arange(160)))
+    return Evidence(seen[-1], related=tuple(seen[:-1]))
+
+
+def test_checkpoints_in_the_wrong_order_or_of_another_training_have_a_note():
+    gains, gaps = (0.0, 0.5, 1.0, 2.0), (0.0, 1.0, 2.0, 3.0)
+    right = _learning(0, gains, gaps)
+    assert _checkpoints.doubts(replace(right, shadow=_learning(1, gains, gaps))) == []
+    backwards = _learning(0, (1.0, 0.5, 0.0, 2.0), (2.0, 1.0, 0.0, 3.0))
+    (note,) = _checkpoints.doubts(replace(backwards, shadow=_learning(1, gains, gaps)))
+    assert note.startswith("The mean loss of members rises over checkpoints (0.366")
+    (note,) = _checkpoints.doubts(replace(right, shadow=backwards))
+    assert "rises over checkpoints of reference 1 (" in note
+    elsewhere = _learning(0, gains, (0.0, 0.0, 0.0, 3.0))
+    (note,) = _checkpoints.doubts(replace(elsewhere, shadow=_learning(1, gains, gaps)))
+    assert note.startswith("No checkpoint answers members better than non-members")
+    assert _checkpoints.doubts(replace(elsewhere, shadow=_learning(1, gains, (0.0, 0.0, 0.0, 3.0)))) == []
+
+
+def test_an_audit_says_that_the_loss_of_members_rises_over_its_checkpoints():
+    assert any("The mean loss of members rises over checkpoints (" in note for note in audited().notes)
+
+
+def test_one_state_before_training_may_be_that_of_a_reference_and_no_later_one():
+    start, one, other = (np.full((4, 2), value) for value in (0.0, 1.0, 2.0))
+    _checkpoints.refuse_shared(np.stack([start, one]), np.stack([start, other]), "reference 1")
+    for pair in ([start, one], [start, one]), ([start, one], [other, one]), ([start], [start]):
+        with pytest.raises(UsageError, match="If it is the state before training, leave it out"):
+            _checkpoints.refuse_shared(*(np.stack(states) for states in pair), "reference 1")

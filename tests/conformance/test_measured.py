@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,14 @@ from torch import nn
 
 import lacewing as lw
 from lacewing import sets
+from lacewing.attackers import gathered
 from lacewing.attacks import _discriminator
-from lacewing.attribute import _guess
+from lacewing.attribute import ATTACKS, AttributeFindings, SeedRow, _guess, compare, summarised
+from lacewing.config import Attribute
+from lacewing.data import Records, four_way
 from lacewing.metrics import Estimate
+from lacewing.results import NetworkResult
+from lacewing.study.jobs._columns import guess_columns
 
 REPEATS, MOST = 200, 18
 FEATURES, SIDE = 8, 50
@@ -121,19 +127,52 @@ def usage(seed: int, leak: bool) -> bool:
     return share.low > 0
 
 
+def labelled(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
+    """Records whose last column is a coin that goes into the label."""
+    x, y = records(rng, n)
+    x[:, -1] = 3 * rng.integers(2, size=n)
+    return x, np.where(rng.random(n) < 0.3, x[:, -1] > 0, y).astype(np.int64)
+
+
 def attribute(seed: int, leak: bool) -> bool:
     """A column of coins that goes into the label; without a leak, members were not trained on."""
     rng = np.random.default_rng([seed, 705])
 
-    def table(n: int) -> tuple[Any, Any]:
-        x, y = records(rng, n)
-        x[:, -1] = 3 * rng.integers(2, size=n)
-        return x, np.where(rng.random(n) < 0.3, x[:, -1] > 0, y).astype(np.int64)
-
-    members, nonmembers, others, population = (table(200) for _ in range(4))
+    members, nonmembers, others, population = (labelled(rng, 200) for _ in range(4))
     network, _ = trained(*(members if leak else others), seed, steps=300)
     column = FEATURES - 1
     return bool(lw.audit_attribute(network, members, nonmembers, column=column, population=population, seed=seed).found)
+
+
+def columns_of_a_study(seed: int, leak: bool) -> bool:
+    """The same column as [attribute] asks it in a run: splits of one table, and the cell of the table of attackers."""
+    rng = np.random.default_rng([seed, 706])
+    side, repeats = (200, 8) if leak else (60, 3)
+    n, column = 4 * side, FEATURES - 1
+    x, y = labelled(rng, n)
+    table = Records(x, y, y, np.arange(n), 2, "", "table", np.zeros(n, bool))
+    still = np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
+    about: Any = ("dense", "dense", "dense", "dense", 1.0)
+    networks, rows = [], []
+    for repeat in range(repeats):
+        split = four_way(n, 8 * seed + repeat)
+        part = split.part_N(n)
+        member, audited = part == 0, part < 2
+        network, _ = trained(*((x[member], y[member]) if leak else labelled(rng, side)), 8 * seed + repeat, steps=150)
+        declared = SimpleNamespace(attribute=Attribute(columns=(column,)), data=SimpleNamespace(split="four-way"))
+        work: Any = SimpleNamespace(study=declared, records=table, split={repeat: split}.get, normalisation=still)
+        job: Any = SimpleNamespace(seed=repeat, id="dense")
+        hits = guess_columns(work, job, network, audited)
+        for attack in ATTACKS:
+            imputed, hit = (hits[f"{name}_NJ"][audited, 0] for name in ("imputed", attack))
+            of, alone = (compare(each, imputed, member[audited]) for each in (hit, imputed))
+            shares = [each.value for each in (of.members, of.nonmembers, alone.members, alone.nonmembers)]
+            rows.append(SeedRow(*about, repeat, 0, str(column), 2, attack, side, side, *shares, *of.surplus, 0.5))
+        networks.append(NetworkResult("dense", "dense", "target", repeat, 1.0, 1.0, 9, 9, 1.0, 0.5, kind="dense"))
+    told = AttributeFindings((str(column),), tuple(summarised(rows, halves=False)), tuple(rows))
+    cell = gathered(networks, [], columns=told, registry={}).rows[0].cells["attribute"]
+    assert cell.tried == len(ATTACKS)
+    return cell.standing in (("above",) if leak else ("above", "below"))
 
 
 ROWS: dict[str, Found] = {
@@ -145,6 +184,7 @@ ROWS: dict[str, Found] = {
     "ranges, on networks": ranges,
     "usage, on networks": usage,
     "attribute, on networks": attribute,
+    "attribute, over seeds of a study": columns_of_a_study,
 }
 
 

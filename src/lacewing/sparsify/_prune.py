@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lacewing.errors import UsageError
 from lacewing.sparsify._schedules import Sizes
 from lacewing.sparsify.effective import pruned_already
-from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_masks, inputs_first, prunable
+from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_masks, check_values, inputs_first, prunable
 
 Score = Callable[[nn.Module, Sequence[str]], Mapping[str, Tensor]]
 Scope = Literal["global", "per-layer", "erk"]
@@ -106,6 +107,7 @@ def prune(
     names = prunable(model, ignore)
     if not names:
         raise UsageError(NOTHING)
+    check_values(model, names)
     current = whole(model, names, pruned_already(model, names, mend=_WEIGHTS) if masks is None else masks)
     alive = sum(int(mask.sum()) for mask in current.values())
     kept = _to_keep(model, current, alive, fraction, density, keep)
@@ -148,6 +150,7 @@ def n_of_m(
     names = prunable(model, ignore)
     if not names:
         raise UsageError(NOTHING)
+    check_values(model, names)
     masks: Masks = {}
     for name, values in _scores(model, score, names).items():
         path = name.rpartition(".")[0]
@@ -216,6 +219,9 @@ def _to_keep(
     """The number of weights to keep."""
     if sum(value is not None for value in (fraction, density, keep)) != 1:
         raise UsageError("give exactly one of fraction, density and keep.")
+    for name, value in (("fraction", fraction), ("density", density)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise UsageError(f"{name} = {value!r} must be a number between 0 and 1.")
     if fraction is not None:
         if not 0 < fraction < 1:
             raise UsageError(f"fraction = {fraction} is not between 0 and 1.")
@@ -223,12 +229,16 @@ def _to_keep(
     if density is not None:
         return round(Sizes.of(model, list(current)).weights_at(density, alive))
     assert keep is not None
+    if isinstance(keep, bool) or not isinstance(keep, Integral):
+        raise UsageError(f"keep = {keep!r} must be a whole number of weights; a share is given as density or fraction.")
     if not 0 <= keep <= alive:
         raise UsageError(f"keep = {keep} is not between 0 and the {alive} remaining weights.")
     return keep
 
 
 def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, Tensor]:
+    if not callable(score):
+        raise UsageError(f"score is a {type(score).__name__}: give a function, such as magnitude.")
     scores = score(model, names)
     found: dict[str, Tensor] = {}
     for name in names:

@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lacewing.errors import UsageError
-from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_shaped, join, walk, weights_of
+from lacewing.sparsify.masks import NOTHING, Ignore, Masks, check_shaped, check_values, join, walk, weights_of
 from lacewing.support.user_code import user_code
 
 SPARSE = 0.01  # share of zeros among the prunable weights from which on a network counts as sparse; our choice
@@ -129,22 +129,23 @@ def sparsity(model: nn.Module) -> Sparsity:
     return Sparsity(parameters, kept, left / whole if whole else 1.0, masks)
 
 
-def masks_from_zeros(model: nn.Module, ignore: Ignore = ()) -> Masks:
+def masks_from_zeros(model: nn.Module, ignore: Ignore | None = ()) -> Masks:
     """Masks of a network that is sparse already: True where a prunable weight is not zero.
 
     Args:
         model: any module; it is not changed. A weight that is made of others (weight norm, a mask of
             ``torch.nn.utils.prune``) counts with the values that the network computes with, and its mask has the name
             of the plain weight, such as ``"0.weight"``: make it plain before the mask is used for training.
-        ignore: see ``prunable``; ignored weights get no mask.
+        ignore: see ``prunable``; ignored weights get no mask. None: none are.
 
     Returns:
         A mask for each prunable weight, on its device; True everywhere for one without zeros.
 
     Raises:
-        UsageError: there is no prunable weight, or an entry of ``ignore`` matches nothing.
+        UsageError: there is no prunable weight, or no value of it, or an entry of ``ignore`` matches nothing.
     """
     plain, made = walk(model, ignore)
+    check_values(model, plain)
     names = {*plain, *(join(path, attribute) for path, _, attribute in made)}
     masks = {name: weight.tensor != 0 for name, weight in effective(model).items() if name in names}
     if not masks:

@@ -5,7 +5,7 @@ Masks are kept outside the module: its state_dict keys, ``deepcopy`` and picklin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -70,7 +70,14 @@ def prunable(model: nn.Module, ignore: Ignore | None = ()) -> list[str]:
             f"parametrisation), so masks cannot prune it; {mend}."
         )
     for name in names:
-        if model.get_parameter(name).layout is not torch.strided:
+        try:
+            weight = model.get_parameter(name)
+        except RuntimeError:  # of torch.jit
+            raise UsageError(
+                f"the model is a {type(model).__name__}, whose weights cannot be taken: give the module that it was "
+                "scripted from."
+            ) from None
+        if weight.layout is not torch.strided:
             raise UsageError(
                 f"'{name}' has one of torch's sparse layouts, which masks cannot prune: make it dense first, "
                 "layer.weight = nn.Parameter(layer.weight.to_dense())."
@@ -83,14 +90,16 @@ def plain_weights(model: nn.Module) -> list[str]:
     return walk(model, ())[0]
 
 
-def walk(model: nn.Module, ignore: Ignore) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
+def walk(model: nn.Module, ignore: Ignore | None) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
     """Names of plain prunable weights, and the others: path, module and attribute; without the ignored ones.
 
     Raises:
         UsageError: an entry of ``ignore`` matches nothing, or a lazy layer has no shape yet.
     """
     check_shaped(model)
-    entries = [ignore] if isinstance(ignore, str | type | nn.Module) else list(ignore)
+    if not isinstance(ignore, str | type | nn.Module | Iterable | None):
+        raise UsageError(f"ignore is a {type(ignore).__name__}: give names, module types, or modules of the model.")
+    entries = [ignore] if isinstance(ignore, str | type | nn.Module) else list(ignore or ())
     parameters = dict(model.named_parameters(remove_duplicate=False))
     found: dict[int, str] = {}  # by identity, so that a shared weight has one name
     made: list[tuple[str, nn.Module, str]] = []
@@ -115,13 +124,23 @@ def walk(model: nn.Module, ignore: Ignore) -> tuple[list[str], list[tuple[str, n
 
 
 def check_shaped(model: nn.Module) -> None:
-    """Raise `UsageError` where a parameter has no shape yet, as in torch's lazy layers before their first call."""
+    """Raise `UsageError` where a parameter has no shape yet, as in torch's lazy layers, or there is no module."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}: give a torch module, the network itself.")
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise UsageError(
                 f"'{name}' has no shape yet, as its layer is lazy and was never called: call the model once on a batch "
                 "of records first."
             )
+
+
+def check_values(model: nn.Module, names: Iterable[str]) -> None:
+    """Raise `UsageError` where one of these parameters is on the device 'meta', and so has no values."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name in names:
+        if name in parameters and parameters[name].is_meta:
+            raise UsageError(f"'{name}' is on the device 'meta', where it has no values: load the weights first.")
 
 
 def join(path: str, attribute: str) -> str:
@@ -223,6 +242,8 @@ def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     Raises:
         UsageError: a name that is not a parameter of the model, another shape, or values that are not bool.
     """
+    if not isinstance(masks, Mapping):
+        raise UsageError(f"masks is a {type(masks).__name__}: give a dict of masks by the name of the parameter.")
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters:

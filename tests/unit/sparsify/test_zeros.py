@@ -278,3 +278,41 @@ def test_gpt2_is_pruned_in_its_own_linear_layers_along_their_inputs_and_saved_sp
     found = masks_from_zeros(again, ignore="lm_head")
     assert all(torch.equal(found[name], masks[name]) for name in block)
     assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+
+
+@pytest.mark.parametrize("act", [masks_from_zeros, lambda model: prune(model, fraction=0.5)], ids=["zeros", "prune"])
+@pytest.mark.parametrize("model", [None, nn.Linear(4, 3).state_dict(), [nn.Linear(4, 3)], print])
+def test_what_is_no_module_is_refused(act, model):
+    with pytest.raises(UsageError, match=f"model is a {type(model).__name__}: give a torch module"):
+        act(model)
+
+
+def test_modules_without_values_or_parameters_to_take_are_refused():
+    empty, scripted = nn.Sequential(nn.Linear(4, 3, device="meta")), torch.jit.script(nn.Sequential(nn.Linear(4, 3)))
+    for act in (masks_from_zeros, lambda model: prune(model, fraction=0.5), lambda model: n_of_m(model, 2, 4)):
+        with pytest.raises(UsageError, match=r"'0\.weight' is on the device 'meta'"):
+            act(empty)
+    with pytest.raises(UsageError, match="give the module that it was scripted from"):
+        prune(scripted, fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"keep": 0.5}, "keep = 0.5 must be a whole number of weights"),
+        ({"keep": True}, "keep = True must be a whole number"),
+        ({"density": "0.5"}, "density = '0.5' must be a number"),
+        ({"fraction": "0.5"}, "fraction = '0.5' must be a number"),
+        ({"fraction": 0.5, "ignore": 3}, "ignore is a int"),
+        ({"fraction": 0.5, "masks": [1]}, "masks is a list"),
+        ({"fraction": 0.5, "score": None}, "score is a NoneType"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(options, says):
+    with pytest.raises(UsageError, match=says):
+        prune(nn.Sequential(nn.Linear(4, 3)), **options)
+
+
+def test_ignore_none_leaves_nothing_out():
+    model = nn.Sequential(nn.Linear(4, 3))
+    assert masks_from_zeros(model, ignore=None).keys() == {"0.weight"}

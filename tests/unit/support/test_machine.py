@@ -155,7 +155,16 @@ SOURCES = [
     *(ROOT / "docs").rglob("*.py"),
     *(ROOT / "examples").rglob("*.py"),
 ]
-_OTHER_OPENS = ("os", "webbrowser", "tarfile", "zipfile", "archive", "Workspace", "jobs.Workspace")  # they open no text
+_OTHER_OPENS = {
+    "os",
+    "webbrowser",
+    "tarfile",
+    "zipfile",
+    "archive",
+    "Image",
+    "Workspace",
+    "jobs.Workspace",
+}  # open no text
 
 
 def unnamed(source: str) -> list[int]:

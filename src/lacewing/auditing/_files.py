@@ -101,6 +101,8 @@ def audit_attribute_files(
     **options: Any,
 ) -> AttributeAudit:
     """``audit_attribute`` of a model in files; arguments and errors as for `audit_model_files`."""
+    if Path(data).is_dir():
+        raise UsageError(f"{data} is a folder, and a column is one of a table: give .npz, .csv or .parquet.")
     given = read_files(model, weights, data, task, outputs)
     return audit_attribute(
         given.network,
@@ -122,6 +124,7 @@ def reconstruct_files(
     data: Path | str,
     task: Task = "classification",
     outputs: Outputs | None = None,
+    pixels: str | None = None,
     **options: Any,
 ) -> ReconstructionAudit:
     """``reconstruct`` of a model in files; arguments and errors as for `audit_model_files`."""
@@ -130,7 +133,7 @@ def reconstruct_files(
             f"--model: {model} is an ONNX file, and reconstruction reads the weights of a torch network: give "
             "package.module:name of its factory, and --weights."
         )
-    given = read_files(model, weights, data, task, outputs)
+    given = read_files(model, weights, data, task, outputs, pixels)
     if given.groups is not None:
         raise UsageError(f"{data} holds 'group', which reconstruction of single records does not know: leave it out.")
     return reconstruct(

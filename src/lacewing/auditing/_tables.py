@@ -12,8 +12,10 @@ from lacewing.errors import UsageError, needs_extra
 from lacewing.support.formats import Arrays, is_number, read_csv
 
 LABELS = ("y", "label")  # names of the column of labels
+_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls the column of a frame's index in a file
 SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_JUNK = ("Thumbs.db", "desktop.ini")  # of file managers; theirs and those of others may also begin with a dot
 MODES = {"1": "L", "L": "L", "P": "RGB", "LA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # of images -> what is read of them
 
 
@@ -29,6 +31,12 @@ def of_table(path: Path) -> Arrays:
     Raises `UsageError` that names the file and the column.
     """
     columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    for name in _INDEX:
+        if name in columns:
+            raise UsageError(
+                f"data: {path} has the column '{name}', as the index of a frame is called, which no model takes: write "
+                "the file with index=False, or take the column out."
+            )
     labels = [name for name in LABELS if name in columns]
     if len(labels) != 1 or "member" not in columns:
         raise UsageError(
@@ -69,7 +77,18 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
     sides = [side for side in SIDES if (folder / side).is_dir()]
     if missing := [side for side in SIDES[:2] if side not in sides]:
         raise UsageError(f"data: {folder} lacks the folder {missing[0]}: give {folder}/{missing[0]}/CLASS/image.png.")
-    held = {side: sorted(each.name for each in (folder / side).iterdir() if each.is_dir()) for side in sides}
+    if others := [each.name for each in _shown(folder) if each.is_dir() and each.name not in SIDES]:
+        raise UsageError(
+            f"data: {folder} holds the folder {others[0]} beside {', '.join(sides)}: take it out; folders are "
+            f"{', '.join(SIDES)}."
+        )
+    held = {side: [each.name for each in _shown(folder / side)] for side in sides}
+    for side in sides:
+        if stray := [name for name in held[side] if not (folder / side / name).is_dir()]:
+            raise UsageError(
+                f"data: {folder / side} holds {stray[0]} beside the folders of the classes: move it to the folder of "
+                "its class, or take it out."
+            )
     classes = sorted(set().union(*held.values()))
     for side in ("members", "nonmembers"):
         if absent := sorted(set(classes) - set(held[side])):
@@ -83,6 +102,11 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
         files = [(file, place) for place, name in enumerate(classes) for file in _files(folder / side / name)]
         if not files:
             raise UsageError(f"data: {folder / side} holds no images ({', '.join(IMAGES)}).")
+        if side in SIDES[:2] and (empty := set(range(len(classes))) - {place for _, place in files}):
+            raise UsageError(
+                f"data: {folder / side / classes[min(empty)]} holds no images, so that the class stands on one side "
+                "alone: give some, or take the class out on both sides."
+            )
         parts[side] = [_image(file) for file, _ in files], [place for _, place in files]
     shapes = {image.shape for images, _ in parts.values() for image in images}
     if len(shapes) > 1:
@@ -102,12 +126,25 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.glob("*") if each.suffix.lower() in IMAGES) if folder.is_dir() else []
+    """The images of a class. Raises `UsageError` where it holds anything else, which would be left out."""
+    files = _shown(folder) if folder.is_dir() else []
+    other = [each for each in files if each.is_dir() or each.suffix.lower() not in IMAGES]
+    if other:
+        raise UsageError(
+            f"data: {folder} holds {len(other)} of {len(files)} things that are no image file, such as "
+            f"{other[0].name}: give {', '.join(IMAGES)}, all in the folder of their class, and take out the rest."
+        )
+    return files
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What a folder holds, in order, without what is hidden."""
+    return sorted(each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in _JUNK)
 
 
 def _image(path: Path) -> npt.NDArray[Any]:
     """(C, H, W) pixels in 0 to 1: one channel of grey images, three of coloured ones."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
@@ -117,7 +154,9 @@ def _image(path: Path) -> npt.NDArray[Any]:
                     "an .npz with x as the network takes it."
                 )
             values = np.asarray(image.convert(MODES[image.mode]))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # of any decoder; of PIL where an image is too large
         raise UsageError(f"data: {path} cannot be read as an image ({type(error).__name__}).") from None
     pixels = (values / 255).astype(np.float32)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -145,6 +184,8 @@ def _csv(path: Path) -> dict[str, list[Any]]:
     if len(rows) < 2:
         raise UsageError(f"data: {path} has {len(rows)} lines: give a header and a line a record.")
     header = [name.strip() for name in rows[0]]
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise UsageError(f"data: {path} has one column '{header[0][:60]}': separate cells by commas.")
     if len(set(header)) < len(header):
         raise UsageError(f"data: {path} has two columns of one name: give each its own.")
     for number, row in enumerate(rows[1:], start=2):

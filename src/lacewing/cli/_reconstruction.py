@@ -14,8 +14,9 @@ def reconstruct(
     model: Annotated[str, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")],
     weights: Annotated[Path, typer.Option(help="The model's weights, .safetensors.")],
     data: Annotated[
-        Path, typer.Option(help=".npz with x, y and member: 1 for all records that it trained on, else 0.")
+        Path, typer.Option(help=".npz with x, y, member: 1 for all records that it trained on, else 0; or images.")
     ],
+    pixels: Annotated[str | None, typer.Option(help="How images are taken: 0-1, 0-255 or MEAN/STD.")] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(help="informed, inversion or stationarity (repeatable; default: what can run)."),
@@ -46,6 +47,7 @@ def reconstruct(
     from lacewing import auditing
 
     options: dict[str, Any] = {"task": task, "outputs": outputs, "attacks": attack or "all", "l2": l2, "seed": seed}
+    options["pixels"] = pixels
     options |= {"retrain": retrain, "targets": targets, "out": out, "show_records": show_records}
     with in_options():
         found = auditing.reconstruct_files(model=model, weights=weights, data=data, **options)

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lacewing import cli
-from lacewing.auditing import _pair_equal, _pair_files, _tables
-from lacewing.auditing._files import audit_model_files, reconstruct_files
+from lacewing.auditing import _pair_equal, _pair_files, _rebuild, _tables
+from lacewing.auditing._files import audit_attribute_files, audit_model_files, reconstruct_files
 from lacewing.auditing._pair_files import audit_pair_files
 from lacewing.cli._common import in_options
 from lacewing.errors import UsageError
@@ -170,6 +170,59 @@ def test_bad_folders_are_refused(tmp_path, network):
         _tables.of_images(tmp_path, "0-1")
     with pytest.raises(UsageError, match="--pixels says how images of a folder are read"):
         audit_model_files(data=table(tmp_path / "own.csv"), pixels="0-1", **options)
+
+
+def test_what_would_be_left_out_of_a_folder_is_refused_and_what_is_hidden_is_no_class(tmp_path, monkeypatch):
+    folder = images(tmp_path / "all", mode="L")
+    ant = folder / "members" / "ant"
+    for side in ("members", "nonmembers"):
+        (folder / side / ".ipynb_checkpoints").mkdir()
+    (ant / ".DS_Store").write_bytes(b"")
+    found, note = _tables.of_images(folder, "0-1")
+    assert note == "Classes of the images by number from 0: ant, bee, cat."
+    assert found["x"].shape == (40, 1, 4, 4)
+    wrong = [
+        (ant / "a.gif", "w", r"ant holds 1 of 8 things that are no image file, such as a\.gif: give \.png"),
+        (ant / "sub", "d", "such as sub: give"),
+        (ant / "dir.png", "d", "no image file, such as dir"),
+        (folder / "members" / "a.png", "w", r"members holds a\.png beside the folders of the classes"),
+        (folder / "populations", "d", "holds the folder populations beside members, nonmembers"),
+    ]
+    for path, kind, says in wrong:
+        path.mkdir() if kind == "d" else path.write_bytes(b"")
+        with pytest.raises(UsageError, match=says):
+            _tables.of_images(folder, "0-1")
+        path.rmdir() if kind == "d" else path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+        with pytest.raises(UsageError, match=r"cannot be read as an image \(DecompressionBombError\)"):
+            _tables.of_images(folder, "0-1")
+    for path in [*ant.glob("*.png")]:
+        path.unlink()
+    with pytest.raises(UsageError, match="ant holds no images, so that the class stands on one side"):
+        _tables.of_images(folder, "0-1")
+
+
+def test_columns_of_an_index_and_other_separators_are_refused(tmp_path):
+    path = tmp_path / "own.csv"
+    for name in ("", "Unnamed: 0", "__index_level_0__"):
+        path.write_text(f"{name},a,y,member\n0,1,0,1\n1,2,1,0\n")
+        with pytest.raises(UsageError, match=f"has the column '{name}', .* index=False"):
+            _tables.of_table(path)
+    for mark in (";", "\t"):
+        path.write_text("a,y,member\n0.5,0,1\n".replace(",", mark))
+        with pytest.raises(UsageError, match=r"has one column .*: separate cells by commas"):
+            _tables.of_table(path)
+
+
+def test_reconstruction_takes_folders_of_images_and_the_audit_of_a_column_does_not(tmp_path, network, monkeypatch):
+    monkeypatch.setattr(_rebuild, "_INVERSION_STEPS", 2)
+    folder, given = images(tmp_path / "all"), network(48)
+    options = {"model": given["model"], "weights": given["weights"], "data": folder}
+    found = reconstruct_files(**options, pixels="0-255", progress=False)
+    assert [row.attack for row in found.rows] == ["inversion"]
+    with pytest.raises(UsageError, match="is a folder, and a column is one of a table"):
+        audit_attribute_files(**options, column=0)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK"])

@@ -74,7 +74,7 @@ def test_what_packages_add_is_listed_and_what_cannot_be_used_says_why() -> None:
 
 def test_the_list_is_text_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     show("models")
-    assert "their-net  The first logit. (added by theirs)" in capsys.readouterr().out
+    assert "their-net The first logit. (added by theirs)" in " ".join(capsys.readouterr().out.split())
     show("models", as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1

@@ -190,28 +190,7 @@ def audit_pair(
     equal, missing = _pair_equal.compared(
         recipes, gathered, records, settings, metric, {"dense": dense, "sparse": sparse}
     )
-    audits = {}
-    alone, with_dense = (tuple(a for a in about if bool(a.needs & _HOLD_DENSE) is holds) for holds in (False, True))
-    evidence = {name: found.evidence for name, found in gathered.items()}
-    evidence["sparse"] = _with_dense_shadow(evidence["sparse"], evidence["dense"])
-    held = _with_dense(evidence["sparse"], evidence["dense"])
-    plain = settings.chosen.required - {attack.name for attack in about}
-    for name, found in gathered.items():
-        is_sparse = name == "sparse"
-        every = (*settings.chosen.attacks, *(alone if is_sparse else ()))
-        audits[name] = _result.build(
-            evidence[name],
-            _named(found.network, name, density_sparse if is_sparse else density_dense),
-            attacks=Chosen(every, settings.chosen.required - {a.name for a in with_dense} if is_sparse else plain),
-            delta=delta,
-            notes=found.notes,
-            seed=settings.seed,
-            refused=found.refused,
-            checks=found.checks,
-            traits=traits if is_sparse else frozenset(),
-        )
-    network = audits["sparse"].attacks[0].network
-    together, refused = _together(held, network, Chosen(with_dense, settings.chosen.required), traits, settings, delta)
+    audits, (together, refused) = _audits(gathered, about, settings, traits, delta, (density_dense, density_sparse))
     pair = PairAudit(
         dense=audits["dense"],
         sparse=audits["sparse"],
@@ -357,6 +336,39 @@ def _with_dense(sparse: Evidence, dense: Evidence) -> Evidence:
     if shadow is not None and dense.shadow is not None:
         shadow = replace(shadow, related=(dense.shadow.observed,))
     return replace(sparse, related=(dense.observed,), shadow=shadow)
+
+
+def _audits(
+    gathered: Mapping[str, Gathered],
+    about: tuple[Attack, ...],
+    settings: Settings,
+    traits: frozenset[Trait],
+    delta: float,
+    densities: tuple[float | None, float | None],
+) -> tuple[dict[str, _result.Audit], tuple[_result.Audit | None, Mapping[str, str]]]:
+    """The audits of both networks by name, and that of both together, see `_together`."""
+    alone, with_dense = (tuple(a for a in about if bool(a.needs & _HOLD_DENSE) is holds) for holds in (False, True))
+    dense, sparse = (gathered[name].evidence for name in ("dense", "sparse"))
+    sparse = _with_dense_shadow(sparse, dense)
+    required, audits = settings.chosen.required, {}
+    of_dense = Chosen(settings.chosen.attacks, required - {attack.name for attack in about})
+    of_sparse = Chosen((*settings.chosen.attacks, *alone), required - {attack.name for attack in with_dense})
+    for (name, found), evidence, chosen, density, having in zip(
+        gathered.items(), (dense, sparse), (of_dense, of_sparse), densities, (frozenset[Trait](), traits), strict=True
+    ):
+        audits[name] = _result.build(
+            evidence,
+            _named(found.network, name, density),
+            attacks=chosen,
+            delta=delta,
+            notes=found.notes,
+            seed=settings.seed,
+            refused=found.refused,
+            checks=found.checks,
+            traits=having,
+        )
+    network, held = audits["sparse"].attacks[0].network, _with_dense(sparse, dense)
+    return audits, _together(held, network, Chosen(with_dense, required), traits, settings, delta)
 
 
 def _together(

@@ -241,7 +241,7 @@ def test_the_command_judges_gates_and_refuses_in_one_sentence(own):
         (("--against", "none.safetensors"), "against: there is no file none.safetensors"),
         (("--control", "steps=net:factory"), "give the dense one as --against"),
         (("--against", "dense.safetensors", "--control", "steps"), "must be written NAME="),
-        (("--against", "dense.safetensors", "--dry-run"), "dry_run says what training takes"),
+        (("--against", "dense.safetensors", "--dry-run"), "says what training takes"),
         (("--against", "dense.safetensors", "--fail-if", "difference.epsilon > 1"), "a difference is known of auc"),
     ):
         done = command(own, *words)

@@ -40,6 +40,7 @@ SLOW = {  # documents whose blocks take more than some seconds
     "docs/benchmarks.md",
     "docs/own-model.md",
     "docs/python.md",
+    "docs/results/attackers/README.md",
     "docs/results/cifar10-small/README.md",
     "docs/results/controls/README.md",
     "docs/results/controls-tuned/README.md",

@@ -206,6 +206,7 @@ def test_dry_run_of_the_paper_lists_its_networks(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_no_space_ends_with_74_and_half_writes_nothing(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("hidden = [16]", "hidden = [512]"))
 

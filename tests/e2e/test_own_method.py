@@ -139,6 +139,7 @@ FAULTS = {  # what is wrong with it: a text of the module, what stands there ins
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_wrong_with_a_method_is_one_sentence(
     place: Path, small: ModuleType, tmp_path: Path, fault: str

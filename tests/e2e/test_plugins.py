@@ -130,6 +130,7 @@ def test_a_method_of_ones_own_has_its_row_its_colour_and_the_size_that_was_count
     assert "#12ab34" in page
 
 
+@pytest.mark.slow
 def test_reports_stand_where_the_code_is_gone(copy: Path, small: ModuleType) -> None:
     before = {name: (copy / "run" / name).read_bytes() for name in FILES}
     for name in ("their_own.py", "their_method.py"):
@@ -163,6 +164,7 @@ def test_a_folder_goes_on_with_the_same_source_alone_and_its_networks_serve_anot
     assert len(keys[1] - keys[0]) == 3 + 1 + 3
 
 
+@pytest.mark.slow
 def test_records_that_differ_at_each_call_are_told_as_that(place: Path, small: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "their_own.py").write_text(MODULE)
     (tmp_path / "their_method.py").write_text(METHOD)

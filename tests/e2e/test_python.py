@@ -68,6 +68,7 @@ def test_exported_networks_load_without_lacewing(tmp_path: Path) -> None:
         assert torch.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_an_exported_butterfly_answers_as_the_signals_say(tmp_path: Path) -> None:
     study = {
         "name": "same",

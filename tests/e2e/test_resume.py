@@ -66,6 +66,7 @@ def test_kills_at_random_moments_change_nothing(small: ModuleType, study: Path, 
     assert not list((out / "work").iterdir())
 
 
+@pytest.mark.slow
 def test_a_state_that_a_killed_run_left_of_a_finished_network_goes(
     small: ModuleType, study: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_the_reports_command_continues_this_folder(small: ModuleType, study: Pat
     assert command(moved)[2:5] == ["moved/study.toml", "--out", "moved"]
 
 
+@pytest.mark.slow
 def test_budget_stops_cleanly_and_says_how_to_go_on(small: ModuleType, study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace("epochs = 3", "epochs = 3000"))
     done = small.lacewing("run", study, "--out", tmp_path / "run", "--budget", "6s")
@@ -172,6 +174,7 @@ def test_budget_stops_cleanly_and_says_how_to_go_on(small: ModuleType, study: Pa
     assert "the same command continues" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_network_and_the_study_goes_on(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:

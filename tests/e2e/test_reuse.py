@@ -12,6 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def _facts(folder: Path) -> dict[str, tuple[str, float]]:
     """By key of a job: what it is, and when it was finished."""

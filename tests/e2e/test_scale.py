@@ -138,6 +138,7 @@ def _obey_permissions() -> None:
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
+@pytest.mark.slow
 def test_a_folder_that_became_read_only_is_refused_and_left_as_it_is(
     small: ModuleType, study: Path, finished: Path, run: Path
 ) -> None:

@@ -36,6 +36,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "number"),
     [(place, "SIGTERM") for place in PLACES] + [("preparing", "SIGINT"), ("reporting", "SIGINT")],

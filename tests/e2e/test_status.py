@@ -29,6 +29,7 @@ def wait_for(condition: Any, seconds: float = 60) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_status_while_a_run_is_under_way_and_after_it_was_killed(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_probing_sees_a_lock_and_takes_none(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_run_on_a_terminal_shows_the_study_its_networks_and_its_attacks(
     small: ModuleType, study: Path, tmp_path: Path
 ) -> None:

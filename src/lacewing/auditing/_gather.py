@@ -20,6 +20,7 @@ from lacewing.auditing._records import Records, check_same_variation
 from lacewing.errors import UsageError
 from lacewing.results import NetworkResult
 from lacewing.support import numbers
+from lacewing.support.files import out_folder
 from lacewing.support.text import say
 
 if TYPE_CHECKING:
@@ -69,8 +70,12 @@ def checked(
     augmented: bool,
     checkpoints: Sequence[Any] = (),
     initial: Any = None,
+    within: Sequence[str] = (),
 ) -> Settings:
-    """The settings of an audit. Raises `UsageError` that names the argument which is wrong."""
+    """The settings of an audit that writes folders ``within`` that of its results, too.
+
+    Raises `UsageError` that names the argument which is wrong.
+    """
     _check_references(refit, references)
     processes = numbers.processes(processes)
     queries = numbers.whole("queries", queries, 1, MOST_QUERIES, why="1 being the record itself")
@@ -80,7 +85,7 @@ def checked(
     chosen = _initial.with_spans(chosen, attacks, initial, augmented=augmented)
     _outputs.check(task, outputs)
     _check_augmented(augmented, refit, queries, task)
-    folder = None if out is None else Path(out)
+    folder = out_folder(out, "references", *within)
     common = (seed, queries, task, outputs, augmented, folder, version, processes, progress, checkpoints, initial)
     return Settings(chosen, refit, references, *common)
 

@@ -214,7 +214,7 @@ def audit_pair(
 
 def _settings(refit: Train | None, **given: Any) -> tuple[Settings, tuple[Attack, ...]]:
     """The settings without attacks about sparse networks, and these."""
-    found = _gather.checked(refit=refit, **given)
+    found = _gather.checked(refit=refit, within=("dense", "sparse"), **given)
     about = tuple(attack for attack in found.chosen.attacks if attack.about)
     plain = tuple(attack for attack in found.chosen.attacks if not attack.about)
     if not plain:

@@ -22,6 +22,7 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools
 from lacewing.property import ATTACKS, Known, One, PropertyFindings, SeedRow, infer, measured, summarised
 from lacewing.support import numbers
+from lacewing.support.files import out_folder
 
 Indices = npt.NDArray[np.int64]
 MOST_POOLS = 100
@@ -100,6 +101,7 @@ def audit_property(
     if not isinstance(worlds, Worlds):
         raise UsageError(f"worlds is a {type(worlds).__name__}: give lacewing.Worlds(data, of, shares, records).")
     _outputs.check("classification", outputs)
+    folder = out_folder(out, "references")
     pools = numbers.whole("pools", pools, 1, MOST_POOLS, why="networks are trained for each")
     records, has, declared = _declared(worlds, networks, asked)
     count = pools * 2 * declared.networks * (1 + bool(declared.poison))
@@ -130,7 +132,6 @@ def audit_property(
     )
     poisons = _poisons(records, drawn, declared, draws)
     works = [clean] if poisons is None else [clean, _poisoned(clean, drawn, declared, draws, poisons)]
-    folder = None if out is None else Path(out)
     processes = numbers.processes(processes)
     if dry_run:
         return PropertyCost.of([cost(work, folder=folder, version=version, processes=processes) for work in works])

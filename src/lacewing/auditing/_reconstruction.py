@@ -26,7 +26,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.metrics import Estimate, Floats
 from lacewing.reconstruction import Beside, beside
 from lacewing.support import numbers
-from lacewing.support.files import write_atomically
+from lacewing.support.files import out_folder, write_atomically
 from lacewing.support.formats import read_arrays
 from lacewing.support.text import entry, say
 
@@ -227,7 +227,7 @@ def reconstruct(
     }
     if not isinstance(retrain, bool) or (retrain and not settings["l2"]):
         raise UsageError("retrain=True trains the last layer with weight decay: give l2 above 0, such as l2=0.001.")
-    folder = None if out is None else Path(out)
+    folder = out_folder(out, "rebuilt")
     if show_records and folder is None:
         raise UsageError("show_records=True writes pictures of records: give out, a folder for them.")
     notes: list[str] = []

@@ -27,6 +27,7 @@ from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Floats
 from lacewing.sets import SetResult, Usage
 from lacewing.support import numbers
+from lacewing.support.files import out_folder
 from lacewing.support.text import say
 
 MOST_POINTS = 1_000
@@ -160,6 +161,7 @@ def audit_usage(
     _check_task(task, outputs)
     if not callable(refit):
         raise UsageError(f"refit is a {type(refit).__name__}: give a function (x, y, seed) -> model.")
+    folder = out_folder(out, "references")
     numbers.whole("references", references, _LEAST_REFERENCES, 1_024, why="since fewer tell too little of their spread")
     seed = numbers.seed(seed)
     notes: list[str] = []
@@ -182,7 +184,7 @@ def audit_usage(
         work,
         asked.answers,
         unchanged=watch(model, read, task),
-        folder=None if out is None else Path(out),
+        folder=folder,
         version=version,
         processes=numbers.processes(processes),
         say=(lambda text: say(text, sys.stderr)) if progress else (lambda _: None),

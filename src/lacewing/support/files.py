@@ -50,6 +50,22 @@ def write_atomically(path: Path, content: str | bytes, *, within: Path | None = 
             raise
 
 
+def out_folder(out: Path | str | None, *within: str) -> Path | None:
+    """The folder for results, which need not be there yet; None: none was given.
+
+    Raises:
+        UsageError: it, a folder that it is in, or one of its folders ``within`` is a file.
+    """
+    if out is None:
+        return None
+    folder = Path(out)
+    for place in (folder, *(folder / name for name in within)):
+        there = next((path for path in (place, *place.parents) if os.path.lexists(path)), None)
+        if there is not None and not there.is_dir():
+            raise UsageError(f"out: {there} is no folder, and results go there: remove it, or give another folder.")
+    return folder
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk. Windows cannot sync folders, nor files opened for reading only."""
     posix = hasattr(os, "O_DIRECTORY")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lacewing.cli import _bench, _data, _list, _model, _reconstruction, _study
+from lacewing.cli import _bench, _data, _list, _model, _reconstruction, _sparsify, _study
 from lacewing.cli._common import need_command
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ for _command in (
     _model.audit_ranges,
     _model.audit_usage,
     _study.compare,
-    _model.sparsify,
+    _sparsify.sparsify,
     _study.init,
 ):
     app.command()(_command)

@@ -504,7 +504,7 @@ _MASKED = np.ma.array(np.ones((12, 3), np.float32), mask=np.eye(12, 3))
         (torch.eye(12).to_sparse(), r"members: x is a sparse tensor: give it as a dense one, \.to_dense\(\)"),
         ([*torch.eye(12).to_sparse()], "members: one of the records is a sparse tensor"),
         (torch.ones(12, 2, device="meta"), "members: x is a tensor on the device 'meta', where it has no values"),
-        (torch.nested.nested_tensor([*torch.eye(12)], layout=torch.jagged), "members: x is a nested tensor: pad it to one shape"),
+        (torch.nested.nested_tensor([*torch.eye(9)], layout=torch.jagged), "members: x is a nested tensor: pad it"),
         (torch.ones(12, 2).to(torch.float8_e4m3fn), r"members: x has dtype torch.float8_e4m3fn, .* give \.float\(\)"),
         ((np.ones(3), 0), "members is read as .x, y., and x is a tuple of parts that differ in shape"),
     ],

@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from lacewing.auditing._gates import Verdict
 
 
+Weights = Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")]
+Outputs = Annotated[
+    str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
+]
+Refit = Annotated[str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")]
+Junit = Annotated[Path | None, typer.Option(help="Write what --fail-if finds to this file, as JUnit XML.")]
+Version = Annotated[str | None, typer.Option(help="Change it when files or settings change that refit reads.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Number of worker processes (default: one per core).")]
+Factory = Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")]
+LabelTask = Annotated[
+    str | None, typer.Option(help="classification or binary: what labels are (default: classification).")
+]
+
+
 def audit(
     scores: Annotated[
         Path | None, typer.Argument(help=".npz or .csv with member and score, or member, logits and label.")
@@ -34,12 +48,10 @@ def audit(
     model: Annotated[
         str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes); or a .onnx file.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    weights: Weights = None,
     data: Annotated[Path | None, typer.Option(help=".npz, .csv or .parquet with x, y, member; or images.")] = None,
     pixels: Annotated[str | None, typer.Option(help="How images are taken: 0-1, 0-255 or MEAN/STD.")] = None,
-    refit: Annotated[
-        str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
-    ] = None,
+    refit: Refit = None,
     references: Annotated[int, typer.Option(min=0, help="Number of reference networks to train with --refit.")] = 0,
     checkpoint: Annotated[
         list[Path] | None,
@@ -51,9 +63,7 @@ def audit(
     task: Annotated[
         str, typer.Option(help="classification, binary, multi-label or regression: what labels and outputs are.")
     ] = "classification",
-    outputs: Annotated[
-        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
-    ] = None,
+    outputs: Outputs = None,
     augmented: Annotated[
         bool, typer.Option("--augmented", help="The model answers at random: audit the mean of 8 answers.")
     ] = False,
@@ -66,7 +76,7 @@ def audit(
             "compares the lower end of the interval (repeatable).",
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write what --fail-if finds to this file, as JUnit XML.")] = None,
+    junit: Junit = None,
     delta: Annotated[float, typer.Option(help="Delta of the epsilon bounds.")] = 1e-5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the attacks and of the reference networks.")] = 0,
     out: Annotated[
@@ -131,11 +141,9 @@ def audit_attribute(
         str,
         typer.Option(help="The sensitive column of x, its place from 0; 3,4,5 for one attribute in one-hot columns."),
     ],
-    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    weights: Weights = None,
     task: Annotated[str, typer.Option(help="classification or binary: what labels are.")] = "classification",
-    outputs: Annotated[
-        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
-    ] = None,
+    outputs: Outputs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of imputation.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -171,14 +179,10 @@ def audit_property(
             "compares the lower end of the interval (repeatable).",
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write what --fail-if finds to this file, as JUnit XML.")] = None,
+    junit: Junit = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the networks.")] = 0,
-    version: Annotated[
-        str | None, typer.Option(help="Change it when files or settings change that refit reads.")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of worker processes (default: one per core).")
-    ] = None,
+    version: Version = None,
+    processes: Processes = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results and finished networks; continues there.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train one network and print what all would take.")
@@ -224,8 +228,8 @@ def audit_ranges(
     scores: Annotated[
         Path | None, typer.Argument(help=".npz with score, of each range or of points within, and member (0 or 1).")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
-    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    model: Factory = None,
+    weights: Weights = None,
     data: Annotated[
         Path | None, typer.Option(help=".npz with x (N, D), y, member (0 or 1), low, high (R, D) and label (R).")
     ] = None,
@@ -236,12 +240,8 @@ def audit_ranges(
     points: Annotated[
         int | None, typer.Option(min=1, help="Points that are asked within each range (default: 32).")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification or binary: what labels are (default: classification).")
-    ] = None,
-    outputs: Annotated[
-        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
-    ] = None,
+    task: LabelTask = None,
+    outputs: Outputs = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the points (default: 0).")] = None,
     as_json: Json = False,
 ) -> None:
@@ -261,30 +261,20 @@ def audit_usage(
     scores: Annotated[
         Path | None, typer.Argument(help=".npz with score (N), known_score and known_member (networks, records).")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="pkg.mod:factory, called as factory(shape, classes).")] = None,
-    weights: Annotated[Path | None, typer.Option(help="The model's weights, .safetensors.")] = None,
+    model: Factory = None,
+    weights: Weights = None,
     data: Annotated[Path | None, typer.Option(help=".npz with x and y: the data set, any part of it used.")] = None,
-    refit: Annotated[
-        str | None, typer.Option(help="pkg.mod:refit, called as refit(x, y, seed); returns a trained model.")
-    ] = None,
+    refit: Refit = None,
     references: Annotated[
         int | None, typer.Option(min=4, help="Number of reference networks to train with --refit (default: 8).")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification or binary: what labels are (default: classification).")
-    ] = None,
-    outputs: Annotated[
-        str | None, typer.Option(help="What the model answers: logits, probabilities, log-probabilities or sigmoid.")
-    ] = None,
+    task: LabelTask = None,
+    outputs: Outputs = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the draws and of the reference networks (default: 0).")
     ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Change it when files or settings change that refit reads.")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of worker processes (default: one per core).")
-    ] = None,
+    version: Version = None,
+    processes: Processes = None,
     out: Annotated[Path | None, typer.Option(help="Folder for finished networks; continues there.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._idx import read_fashion_mnist
 from lacewing.data._npz import lacks_ids, read_npz
+from lacewing.data._paths import is_file_or_folder, read_path
 from lacewing.data._users import load_own
 from lacewing.errors import DataError, did_you_mean
 from lacewing.support.loading import DATASETS, installed, is_path
@@ -183,7 +184,7 @@ def default_root() -> Path:
 
 
 def load(name: str, root: Path | None = None, *, labels: str = "fine", groups: Iterable[str] = ()) -> Dataset:
-    """The data set called ``name``, or the one in the .npz file whose path ``name`` is.
+    """The data set called ``name``, or the one in the file or folder whose path ``name`` is, see `read_path`.
 
     A name may also be a user's function ``package.module:name``, or one that an installed package adds; see
     `load_own`. ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives
@@ -191,9 +192,9 @@ def load(name: str, root: Path | None = None, *, labels: str = "fine", groups: I
     compared with the published data by SHA-256. Raises DataError for an unknown name, and for missing, truncated,
     altered or invalid files.
     """
-    if Path(name).suffix == ".npz":
+    if is_file_or_folder(name, {*_ENTRIES, *installed(DATASETS)}):
         _check_labels(name, labels, ("fine",))
-        return read_npz(Path(name).expanduser(), groups=groups)
+        return read_path(name, groups)
     place = Path(root).expanduser() if root is not None else default_root()
     if is_path(name) or name in installed(DATASETS):
         _check_labels(name, labels, ("fine",))
@@ -230,8 +231,8 @@ def check(name: str, root: Path | None = None) -> Dataset:
 def _entry(name: str) -> Entry:
     if name not in _ENTRIES:
         raise DataError(
-            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of an .npz file, or "
-            "your own function as package.module:name.)"
+            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of a file or folder, "
+            "or your own function as package.module:name.)"
         )
     return _ENTRIES[name]
 

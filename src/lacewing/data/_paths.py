@@ -1,0 +1,55 @@
+"""Data sets that are named by a path: which reader takes which file or folder.
+
+A new form of files is a function (path, names of arrays of ids) -> Dataset in a module of its own, and an entry of
+`FILES` or `FOLDERS` here. Readers import optional packages inside the function.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from lacewing.data._dataset import Dataset
+from lacewing.data._npz import read_npz
+from lacewing.errors import DataError
+
+Reader = Callable[[Path, Iterable[str]], Dataset]
+
+FILES: dict[str, Reader] = {  # by the suffix of a file
+    ".npz": lambda path, groups: read_npz(path, groups=groups),
+}
+FOLDERS: list[tuple[Callable[[Path], bool], Reader]] = []  # the first whose test holds for an existing folder reads it
+
+
+def is_file_or_folder(name: str, known: Iterable[str] = ()) -> bool:
+    """Whether ``name`` is a path: it has a suffix that is read or a separator, or is a folder and not a ``known`` name.
+
+    ``package.module:name`` is none, whatever it contains.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() in FILES:
+        return True
+    if ":" in name or name in known:
+        return False
+    return "/" in name or os.sep in name or path.is_dir()
+
+
+def read_path(name: str, groups: Iterable[str] = ()) -> Dataset:
+    """The data set in the file or folder ``name``.
+
+    Raises:
+        DataError: there is no such file, nothing reads it, or it is invalid.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() in FILES and not path.is_dir():
+        return FILES[path.suffix.lower()](path, groups)
+    known = ", ".join(FILES)
+    if not path.exists():
+        raise DataError(f"data.dataset: {path}: there is no such file or folder; data.dataset takes {known} files.")
+    if path.is_dir():
+        for holds, reader in FOLDERS:
+            if holds(path):
+                return reader(path, groups)
+        raise DataError(f"data.dataset: {path} is a folder that holds no data set; data.dataset takes {known} files.")
+    raise DataError(f"data.dataset: {path}: files of this kind are not read; data.dataset takes {known} files.")

@@ -231,8 +231,8 @@ def check(name: str, root: Path | None = None) -> Dataset:
 def _entry(name: str) -> Entry:
     if name not in _ENTRIES:
         raise DataError(
-            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or the path of a file or folder, "
-            "or your own function as package.module:name.)"
+            f"data.dataset: unknown data set '{name}': {did_you_mean(name, _ENTRIES)} (Or a file or folder, or "
+            "your own function as package.module:name.)"
         )
     return _ENTRIES[name]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Inputs = npt.NDArray[np.uint8 | np.float32]
+Inputs = npt.NDArray[np.uint8 | np.int32 | np.float32]
 Labels = npt.NDArray[np.int64]
 
 
@@ -18,9 +18,10 @@ Labels = npt.NDArray[np.int64]
 class Dataset:
     """All records of a data set, N of them.
 
-    ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32; ``y`` is (N,) int64 in
-    0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both. ``groups`` has by name
-    arrays (N,) of whole numbers or words that say whose each record is: ids of patients, users, near-duplicates.
+    ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32, or rows of token ids, int32; ``y``
+    is (N,) int64 in 0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both.
+    ``groups`` has by name arrays (N,) of whole numbers or words that say whose each record is: ids of patients, users,
+    near-duplicates.
     """
 
     name: str

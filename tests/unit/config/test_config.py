@@ -278,7 +278,8 @@ def test_the_shipped_studies_stop_where_their_published_results_did():
 @pytest.mark.parametrize("epochs", [1, 2, 5, 10, 1000])
 @pytest.mark.parametrize("name", sorted(builtin_studies()))
 def test_shipped_studies_can_be_made_shorter_and_longer(name, epochs):
-    taken = {"attackers": (5,), "controls": (2, 5), "controls-tuned": (5,), "location-imp": (5,)}  # epochs of other trainings
+    # epochs of other trainings
+    taken = {"attackers": (5,), "controls": (2, 5), "controls-tuned": (5,), "location-imp": (5,)}
     if epochs in taken.get(name, ()):
         with pytest.raises(UsageError, match="are made alike"):
             load_study(name, [f"train.epochs={epochs}"])

@@ -404,6 +404,10 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "8f5e3264f3121674ac35add54386b5637fa21e74dd6810d6744a91bb8f4cd732",
             "19b3492693f328df3c7324654693ae0a2e875553c4936f50b34c2e099c3d8f2a",
         ),
+        "location-imp": (
+            "3e64dd0f73e5ab5b1ecc271132d9cb188a7312f0ade16d3c5b38bc82318ea77d",
+            "2371f5acd12040c3d56d270b6e83e5392d87a0a359c8af34219022c034863bbb",
+        ),
         "mechanism": (
             "40b290f8f966cc21db5493e48cef7cbe92a6604892f847cfc5e25faf28786f0e",
             "4aa69e8129d3492f59bd980babe93d1db0f97cb5e15d06410c1a78d3acfdb8ba",

@@ -100,9 +100,9 @@ def peak_bytes(function: Function, device: str) -> int:
     return of_torch + (of_numpy if of_numpy > 2**16 else 0)  # below: Python's own small objects
 
 
-def sgd(model: nn.Module, *, foreach: bool | None = None) -> torch.optim.SGD:
-    """SGD as studies train with it, at a rate that moves next to nothing; ``foreach``: as a GPU does it."""
-    return torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, foreach=foreach)
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    """SGD as studies train with it, at a rate that moves next to nothing."""
+    return torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4)
 
 
 def training_step(

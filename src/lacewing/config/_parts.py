@@ -8,9 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from lacewing.config._bounds import BadTogether, ascending, at_most, distinct, keywords, no_longer_than
+from lacewing.config import _optimizer
+from lacewing.config._bounds import BadTogether, ascending, at_least, at_most, distinct, keywords, no_longer_than
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
@@ -18,7 +28,10 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 _PATIENCE = "each is a question to every record, of every network"
 _FLOATS = "the 32-bit numbers of training end soon after"
 _STANDARD = "records are standardised, and nothing is left of them under more"
-_LATER = ("stack", "label_smoothing", "mixup", "dropout")  # fields of Train that are younger than keys of networks
+_LATER = (  # fields of Train that are younger than keys of networks
+    *("stack", "label_smoothing", "mixup", "dropout"),
+    *("optimizer", "optimizer_options", "warmup", "clip_norm"),
+)
 Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
 
@@ -107,14 +120,25 @@ class Model(Part):
 
 
 class Train(Part):
-    """SGD with momentum, and everything else that changes what a network becomes."""
+    """The optimiser, its schedule, and everything else that changes what a network becomes."""
 
     epochs: Annotated[int, Field(ge=1), at_most(100_000, "every epoch is recorded")] = 30
     batch_size: Annotated[int, Field(ge=1), at_most(10**6, "a batch is held in memory")] = 64
-    lr: Annotated[float, Field(gt=0), at_most(1e30, _FLOATS)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0), at_most(1e30, _FLOATS)] = 0.1  # of adam and adamw 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = 0.9  # of sgd; others have none
+    optimizer_options: Annotated[dict[str, Any], AfterValidator(keywords)] = {}  # of torch's class: betas, eps ...
+    # Of all parameters: added to the gradient, and decoupled from it in adamw (Loshchilov & Hutter 2019).
     weight_decay: Annotated[float, Field(ge=0), at_most(1e30, _FLOATS)] = 5e-4
-    schedule: Literal["one-cycle", "step", "constant"] = "one-cycle"
+    # The largest norm of the gradient over all weights, to which a larger one is scaled down; 0: it is never scaled.
+    clip_norm: Annotated[
+        float,
+        Field(ge=0),
+        at_least(1e-30, "the 32-bit numbers of training end soon before", or_zero=True),
+        at_most(1e30, _FLOATS),
+    ] = 0.0
+    schedule: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which the rate rises; not of one-cycle
     milestones: Annotated[  # step: shares of the epochs
         tuple[Annotated[float, Field(gt=0, lt=1)], ...],
         Field(strict=False),
@@ -131,6 +155,51 @@ class Train(Part):
     # Alpha of the Beta law of the shares in which two records are mixed (Zhang et al. 2018); 0: they are not mixed.
     mixup: Annotated[float, Field(ge=0), at_most(1e3, "every mixture is half and half soon after")] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of activations set to zero, where the model has it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_optimizer(cls, fields: Any) -> Any:
+        """The learning rate and the momentum that a study leaves out; momentum is of SGD alone."""
+        if not isinstance(fields, Mapping):
+            return fields
+        optimizer = fields.get("optimizer", "sgd")
+        if optimizer == "sgd" and fields.get("momentum", 0) is None:
+            return {name: value for name, value in fields.items() if name != "momentum"}
+        if optimizer not in ("adam", "adamw"):
+            return fields
+        if fields.get("momentum") is not None:
+            raise BadTogether(
+                f"momentum is of optimizer = 'sgd'; leave it out, and set optimizer_options = {{ betas = [0.9, 0.999] "
+                f"}} for '{optimizer}'"
+            )
+        return {"lr": _optimizer.LR[optimizer], **fields, "momentum": None}
+
+    @field_validator("optimizer_options")
+    @classmethod
+    def _options_of_the_optimizer(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "optimizer" not in info.data or "momentum" not in info.data:
+            return options  # these are told
+        return _optimizer.checked(info.data["optimizer"], options, info.data["momentum"])
+
+    @model_validator(mode="after")
+    def _one_warm_up(self) -> Train:
+        if self.warmup and self.schedule == "one-cycle":
+            raise BadTogether(
+                f"warmup = {self.warmup:g}: the one-cycle schedule rises by itself in its first 30 % of the steps; set "
+                "warmup to 0, or schedule to 'cosine', 'step' or 'constant'"
+            )
+        return self
+
+    def overlaid(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of this training with others laid over them.
+
+        Another optimiser takes neither learning rate nor momentum nor options of this one.
+        """
+        kept = self.model_dump()
+        if fields.get("optimizer", self.optimizer) != self.optimizer:
+            for name in ("lr", "momentum", "optimizer_options"):
+                del kept[name]
+        return {**kept, **fields}
 
     def identity(self) -> dict[str, Any]:
         """What keys of networks are made from. A field that came later counts only where it is not its default."""

@@ -36,6 +36,7 @@ Clip = Annotated[
 # Aerni, Zhang & Tramer 2024 (arXiv 2404.17399), their scripts for CIFAR-10: noise, then fields of [train]. They clip at
 # 1 without momentum, weight decay and schedule; ours have no augmentation multiplicity and no average of weights.
 _PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+_PLAIN_TOO = {"optimizer": "sgd", "optimizer_options": {}, "warmup": 0.0, "clip_norm": 0.0}
 PRESETS: Mapping[str, tuple[float, Mapping[str, Any]]] = {
     "medium-utility": (0.2, {"batch_size": 2048, "epochs": 200, **_PLAIN}),
     "high-utility": (0.00625, {"batch_size": 64, "epochs": 16, **_PLAIN}),
@@ -63,7 +64,9 @@ class DpSgd(Method):
         """With the settings of its preset, and in fp32 where the study leaves the precision open."""
         noise, preset = PRESETS.get(str(fields.get("preset")), (None, {}))
         if preset and isinstance(own := fields.get("train", {}), Mapping):
-            fields = {**fields, "train": {**preset, **own}}
+            # Plain SGD at a constant rate, whatever the study's own training is.
+            others = {name: value for name, value in _PLAIN_TOO.items() if train.get(name, value) != value}
+            fields = {**fields, "train": {**preset, **others, **own}}
         if noise is not None and not {"noise", "epsilon"} & {*fields}:
             fields = {**fields, "noise": noise}
         return in_fp32(fields, train)
@@ -72,6 +75,8 @@ class DpSgd(Method):
     def _one_amount_of_noise(self) -> DpSgd:
         if self.preset is not None and (self.epsilon is not None or self.noise != PRESETS[self.preset][0]):
             raise BadTogether(f"preset = '{self.preset}' sets the noise itself; leave noise and epsilon out, or preset")
+        if self.preset is not None and self.train.get("optimizer", "sgd") != "sgd":
+            raise BadTogether(f"preset = '{self.preset}' trains by SGD; leave optimizer out of this entry's train")
         if self.preset is not None and "lr" not in self.train:
             raise BadTogether(
                 f"preset = '{self.preset}' leaves the learning rate to you, since it decides: tune it, and set "
@@ -144,6 +149,11 @@ def check_accounting(train: Train) -> None:
     """
     if train.precision == "bf16":
         raise ValueError("train.precision: DP-SGD computes norms of gradients in fp32; set it to 'fp32'")
+    if train.clip_norm:
+        raise ValueError(
+            f"train.clip_norm = {train.clip_norm:g} is of the gradient of a batch, and DP-SGD clips that of each "
+            "record by 'clip'; set train.clip_norm to 0 for this entry"
+        )
     if train.mixup:
         raise ValueError(
             "train.mixup: it puts two records into one gradient, and DP-SGD bounds what a single record changes by "

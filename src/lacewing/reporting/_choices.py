@@ -57,6 +57,8 @@ def choices(data: ReportData) -> list[Declared]:
         found.append(Declared("Label noise", text, "ours"))
     recipe = f"{text_of(train.get('epochs', '?'))} epochs, batch {text_of(train.get('batch_size', '?'))}"
     recipe += f", lr {text_of(train.get('lr', '?'))} ({train.get('schedule', 'schedule not recorded')})"
+    if train.get("warmup"):
+        recipe += f", warm-up {percent(float(train['warmup']))} of the steps"
     recipe += f", weight decay {text_of(train.get('weight_decay', '?'))}"
     recipe += f", augmentation {text_of(train.get('augment', []))}, {train.get('precision', 'precision not recorded')}"
     recipe += "".join(
@@ -64,6 +66,11 @@ def choices(data: ReportData) -> list[Declared]:
         for name in ("label_smoothing", "mixup", "dropout")
         if train.get(name)
     )
+    if train.get("optimizer", "sgd") != "sgd" or train.get("optimizer_options"):
+        options = text_of(train.get("optimizer_options") or {})
+        recipe = f"{train.get('optimizer')}{f' ({options})' * bool(options)}, {recipe}"
+    if train.get("clip_norm"):
+        recipe += f", gradients clipped at norm {text_of(train['clip_norm'])}"
     found.append(Declared("Training", recipe, "ours"))
     found += _networks(data)
     if any(a.attack == PAPER_ATTACK for a in data.attacks) or PAPER_ATTACK in study.get("attacks", {}).get("names", ()):

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -21,6 +20,7 @@ from lacewing.support.formats import parse_json, read_tensors
 from lacewing.training.loop import TrainingState
 
 _SEAL = "sha256"  # metadata key of the checksum of everything else in the file
+_OLDER = {"momentum": "momentum_buffer"}  # what earlier versions, whose only optimiser was SGD, called its state
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -62,7 +62,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 def save_checkpoint(folder: Path, progress: TrainingState, *, job: str, epochs: int) -> None:
     """Write the training state, and progress.json for ``lacewing status``."""
     tensors = {f"model|{name}": t for name, t in progress.model.items()}
-    tensors |= {f"momentum|{name}": t for name, t in progress.momentum.items()}
+    tensors |= {f"{kind}|{name}": t for kind, held in progress.optimizer.items() for name, t in held.items()}
     curve = json.dumps([dataclasses.asdict(epoch) for epoch in progress.curve])
     save_tensors(folder / "checkpoint.safetensors", tensors, {"curve": curve, "seconds": str(progress.seconds)})
     where = {"job": job, "epoch": len(progress.curve), "epochs": epochs, "seconds": round(progress.seconds, 2)}
@@ -84,8 +84,8 @@ def load_checkpoint(folder: Path) -> TrainingState | None:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is not the saved state of a training ({error}).") from None
-    split: dict[str, dict[str, Any]] = {"model": {}, "momentum": {}}
+    split: dict[str, dict[str, Tensor]] = {"model": {}}
     for key, tensor in tensors.items():
         kind, _, name = key.partition("|")
-        split.setdefault(kind, {})[name] = tensor
-    return TrainingState(curve, split["model"], split["momentum"], seconds)
+        split.setdefault(_OLDER.get(kind, kind), {})[name] = tensor
+    return TrainingState(curve, split.pop("model"), split, seconds)

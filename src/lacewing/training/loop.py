@@ -24,21 +24,22 @@ from lacewing.sparsify.masks import Masks
 from lacewing.support.text import say
 from lacewing.training import objective
 from lacewing.training.batches import Batch, Batches
+from lacewing.training.optimizers import State, clip, load_state, optimizer_of, state_of
 from lacewing.training.replay import Recordings, Replay
 
 
 @dataclass
 class TrainingState:
-    """The state of a training, as in a checkpoint. ``momentum`` by parameter name; ``seconds`` spent so far."""
+    """The state of a training, as in a checkpoint: weights, what the optimiser holds, ``seconds`` spent so far."""
 
     curve: list[Epoch] = field(default_factory=list)
     model: dict[str, Tensor] = field(default_factory=dict)
-    momentum: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: State = field(default_factory=dict)
     seconds: float = 0.0
 
 
 class Trainer(Protocol):
-    """Another way to train an epoch than plain SGD on shuffled batches, see `lacewing.methods.Method.trainer`."""
+    """Another way to train an epoch than plain steps on shuffled batches, see `lacewing.methods.Method.trainer`."""
 
     def epoch(
         self,
@@ -54,7 +55,7 @@ class Trainer(Protocol):
         Args:
             model: in training mode; torch's own random stream is set.
             batches: the records; ``batches.config`` is the network's [train].
-            optimizer: SGD over the model's parameters.
+            optimizer: that of ``batches.config`` over the model's parameters.
             seed: of everything that the epoch draws, so that it is the same after a break.
             rates: the learning rate of each step.
             masks: of pruned weights, which stay zero whatever the gradients are.
@@ -76,7 +77,7 @@ def train(
     recordings: Recordings | None = None,
     trainer: Trainer | None = None,
 ) -> TrainingState:
-    """Train ``model`` in place by SGD on cross-entropy, with the whole schedule of ``config``.
+    """Train ``model`` in place on cross-entropy, with the optimiser and the whole schedule of ``config``.
 
     The curve holds the mean cross-entropy of the labels without smoothing, and the share of right answers, over the
     batches as they are trained on: augmented, with dropout, and under mixup of mixed records, whose two labels count by
@@ -86,8 +87,8 @@ def train(
         model: on the device to train on.
         x: raw records, (N, C, H, W) or (N, D).
         y: labels, (N,).
-        config: epochs, batch size, SGD, schedule, augmentation, label smoothing, mixup, precision. Dropout is the
-            model's own, see ``lacewing.models.build``.
+        config: epochs, batch size, optimiser, schedule, clipping, augmentation, label smoothing, mixup, precision.
+            Dropout is the model's own, see ``lacewing.models.build``.
         normalisation: mean and standard deviation per channel or feature.
         seed: of the order, the augmentation, mixup, and the model's own randomness (dropout).
         guard: masks of pruned weights.
@@ -104,7 +105,8 @@ def train(
     device = next(model.parameters()).device
     channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x, y, config, normalisation, device, channels_last)
-    optimizer = sgd(model, config, fused=True if recordings is not None and device.type == "cuda" else None)
+    recorded = recordings is not None and device.type == "cuda"
+    optimizer = optimizer_of(model.parameters(), config, fused=True if recorded else None, capturable=recorded)
     progress = _restore(progress or TrainingState(), model, optimizer)
     if guard is not None:
         guard.attach(optimizer)
@@ -174,11 +176,7 @@ def _train_epoch(
 def _keep(progress: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Store the current state; its tensors are shared with the model and the optimiser."""
     progress.model = model.state_dict()
-    progress.momentum = {
-        name: optimizer.state[p]["momentum_buffer"]
-        for name, p in model.named_parameters()
-        if optimizer.state[p].get("momentum_buffer") is not None
-    }
+    progress.optimizer = state_of(optimizer, model)
 
 
 def one_by_one(
@@ -202,17 +200,6 @@ def one_by_one(
     return loss_sum, right
 
 
-def sgd(model: nn.Module, config: Train, *, fused: bool | None = None) -> torch.optim.SGD:
-    """The optimiser of every network."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=fused,
-    )
-
-
 def train_step(
     model: nn.Module,
     batch: Batch,
@@ -220,7 +207,7 @@ def train_step(
     config: Train,
     penalty: objective.Penalty | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward, optimiser; the mean loss to record, and the number of right answers (see `objective`)."""
+    """Forward, backward, clipping, optimiser; the mean loss to record and the number of right answers (`objective`)."""
     inputs, labels, mixed = batch
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits: Tensor = model(inputs)
@@ -229,6 +216,7 @@ def train_step(
         loss = loss + penalty(logits.float())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    clip(model.parameters(), config)
     optimizer.step()
     return recorded, objective.right(logits, labels, mixed).sum()
 
@@ -247,30 +235,39 @@ def _replay(recordings: Recordings, model: nn.Module, batches: Batches, masks: M
 def _restore(progress: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     if progress.curve:
         model.load_state_dict(progress.model)
-        for name, parameter in model.named_parameters():
-            if name in progress.momentum:
-                buffer = torch.empty_like(parameter).copy_(progress.momentum[name])
-                optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+        load_state(optimizer, model, progress.optimizer)
     return progress
 
 
 def lr_at(config: Train, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step: constant, divided at milestones, or one cycle (Smith & Topin 2019) in cosine form.
+    """The learning rate of a step, counted from 0: the rate of the schedule, less in the first steps of a warm-up.
 
-    One cycle rises from lr/25 to lr over the first 30 % of the steps and falls to lr/250,000 at the last one.
+    One cycle (Smith & Topin 2019) in cosine form rises from lr/25 to lr over the first 30 % of the steps and falls to
+    lr/250,000 at the last one. The others may have a warm-up of W steps, the share ``warmup`` of all S: step k has
+    (k + 1) / W of its rate. Cosine (Loshchilov & Hutter 2017, without restarts) then falls as half a cosine over the
+    steps W to S, and would be 0 at step S. Step and constant do not depend on W.
     """
+    steps = config.epochs * steps_per_epoch
+    if config.schedule == "one-cycle":
+        return _one_cycle(config.lr, step, steps)
+    rising = round(config.warmup * steps)
+    rise = min(1.0, (step + 1) / rising) if rising else 1.0
     if config.schedule == "constant":
-        return config.lr
+        return config.lr * rise
     if config.schedule == "step":
         epoch = step // steps_per_epoch
         passed = sum(epoch >= math.floor(share * config.epochs) for share in config.milestones)
-        return config.lr * config.gamma**passed
-    last = config.epochs * steps_per_epoch - 1
+        return config.lr * config.gamma**passed * rise
+    return config.lr * rise if step < rising else _cosine(config.lr, 0.0, (step - rising) / (steps - rising))
+
+
+def _one_cycle(lr: float, step: int, steps: int) -> float:
+    last = steps - 1
     peak = 0.3 * (last + 1) - 1
-    first, final = config.lr / 25, config.lr / 25e4
+    first, final = lr / 25, lr / 25e4
     if step <= peak:
-        return _cosine(first, config.lr, step / peak)
-    return _cosine(config.lr, final, (step - peak) / (last - peak))
+        return _cosine(first, lr, step / peak)
+    return _cosine(lr, final, (step - peak) / (last - peak))
 
 
 def _cosine(start: float, end: float, share: float) -> float:

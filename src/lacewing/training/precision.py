@@ -17,7 +17,8 @@ from torch import nn
 
 from lacewing.config import Train
 from lacewing.training.batches import Batch, Batches
-from lacewing.training.loop import lay_out, sgd, train_step
+from lacewing.training.loop import lay_out, train_step
+from lacewing.training.optimizers import optimizer_of
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -170,7 +171,7 @@ def _step(
     whole = min(len(y) // config.batch_size, 4) * config.batch_size  # every batch is full
     channels_last = lay_out(model, x.ndim, config.channels_last)
     batches = Batches(x[:whole], y[:whole], config, normalisation, torch.device("cpu"), channels_last)
-    optimizer = sgd(model, config)
+    optimizer = optimizer_of(model.parameters(), config)
     configs = {precision: config.model_copy(update={"precision": precision}) for precision in PRECISIONS}
     model.train()
 

@@ -1,9 +1,9 @@
 """Record a training step once and replay it, which makes small networks on a GPU faster.
 
 A step of ResNet-20 has some 400 kernels of a few microseconds, and launching them takes longer than running them. A
-recording holds everything that a step needs (records gathered, cropped, flipped; the learning rate; masks; SGD), so
-that a step is a single launch and the host waits for the device once per epoch. A recording serves every network of its
-shape: the next network's records, weights, momentum and masks are copied into its memory.
+recording holds everything that a step needs (records gathered, cropped, flipped; the learning rate; masks; the
+optimiser), so that a step is a single launch and the host waits for the device once per epoch. A recording serves every
+network of its shape: the next network's records, weights, masks and optimiser state are copied into its memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import Masks
 from lacewing.training import objective
 from lacewing.training.batches import Batches
+from lacewing.training.optimizers import clip, optimizer_of, tensors_of
 
 WARM_UP = 3  # steps before a recording, as torch requires
 KEPT = 4  # recordings in memory: of dense, pruned and some butterfly networks
 
 WAYS = ("eager", "compiled", "graph", "compiled-graph")
 _RECORDS = ("x", "y", "mean", "std")  # the tensors of `Batches`
+_PER_STEP = {"epochs", "lr", "schedule", "milestones", "gamma", "warmup", "holdout"}  # of [train]; given to an epoch
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 Prepare = Callable[[nn.Module], Callable[..., Any]]
@@ -112,7 +114,7 @@ class Recordings:
 def _shape_of(model: nn.Module, batches: Batches, masks: Masks) -> tuple[object, ...]:
     """The key of a recording: everything but the content of tensors."""
     tensors = tuple((name, t.shape, t.dtype, t.stride(), t.requires_grad) for name, t in _tensors(model))
-    config = batches.config.model_dump(exclude={"epochs", "lr", "schedule", "milestones", "gamma", "holdout"})
+    config = batches.config.model_dump(exclude=_PER_STEP)
     records = (batches.x.shape, batches.x.dtype, str(batches.y.device), batches.channels_last)
     return repr(model), tensors, repr(config), records, tuple(masks)
 
@@ -157,12 +159,9 @@ class Replay:
         self.rate = torch.zeros((), device=device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)  # the step of the epoch
         self.sums = torch.zeros(2, device=device)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=self.rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=True if device.type == "cuda" else None,
+        cuda = device.type == "cuda"
+        self.optimizer = optimizer_of(
+            self.model.parameters(), config, lr=self.rate, fused=True if cuda else None, capturable=cuda
         )
         self.guard = Guard(self.model, "none", masks=masks)
         self.guard.attach(self.optimizer)
@@ -177,7 +176,7 @@ class Replay:
     def lent_to(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, masks: Masks
     ) -> Iterator[None]:
-        """Train ``model`` within this context: its tensors and momentum use the recording's memory until the end."""
+        """Train ``model`` within this context: its tensors and its optimiser's use the recording's memory."""
         for name in _RECORDS:
             getattr(self.batches, name).copy_(getattr(batches, name))
         for (_, pruned), mask in zip(self.guard.pruned, masks.values(), strict=True):
@@ -186,24 +185,23 @@ class Replay:
             for (_, ours), (_, theirs) in zip(_tensors(self.model), _tensors(model), strict=True):
                 ours.copy_(theirs)
                 theirs.data = ours.data
-        self._lend_momentum(model, optimizer)
+        self._lend_state(model, optimizer)
         try:
             yield
         finally:
             for _, tensor in _tensors(model):
                 tensor.data = tensor.data.clone()
-            for state in optimizer.state.values():
-                if "momentum_buffer" in state:
-                    state["momentum_buffer"] = state["momentum_buffer"].clone()
+            for parameter in model.parameters():
+                kept = {kind: tensor.clone() for kind, tensor in tensors_of(optimizer, parameter).items()}
+                optimizer.state[parameter].update(kept)
 
-    def _lend_momentum(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Share the momentum buffers; a missing momentum is zero."""
+    def _lend_state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Share the tensors of the optimiser; before its first step they are zero."""
         for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            buffer = self.optimizer.state[ours].get("momentum_buffer")
-            if buffer is not None:
-                kept = optimizer.state[theirs].get("momentum_buffer")
-                buffer.zero_() if kept is None else buffer.copy_(kept)
-                optimizer.state[theirs]["momentum_buffer"] = buffer
+            before = tensors_of(optimizer, theirs)
+            for kind, tensor in tensors_of(self.optimizer, ours).items():
+                tensor.copy_(before[kind]) if kind in before else tensor.zero_()
+                optimizer.state[theirs][kind] = tensor
 
     def epoch(self, seed: int, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Train an epoch.
@@ -237,6 +235,7 @@ class Replay:
         loss, recorded = objective.losses(logits.float(), labels, smoothing=smoothing, mixed=mixed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        clip(self.model.parameters(), self.batches.config)
         self.optimizer.step()
         self.sums += torch.stack([recorded * count, objective.right(logits, labels, mixed).sum()])
         self.at += 1

@@ -23,8 +23,10 @@ from lacewing.sparsify.masks import Masks
 from lacewing.training import objective
 from lacewing.training.batches import Batch, draw_mixup, mix
 from lacewing.training.loop import TrainingState, lr_at, stream
+from lacewing.training.optimizers import State, optimizer_of, tensors_of
 
 _PLAIN = (nn.Flatten, nn.Linear, nn.ReLU, nn.Dropout)
+_SHARED = "step"  # what an optimiser holds of all networks of a stack at once: the number of steps
 
 
 @runtime_checkable
@@ -46,7 +48,7 @@ class StackTrainer(Protocol):
 
         Args:
             stack: the networks.
-            optimizer: SGD over the parameters of the stack.
+            optimizer: that of ``config`` over the parameters of the stack.
             records: normalised, (N, D).
             labels: (N,).
             members: the records of each network, (K, M).
@@ -80,8 +82,9 @@ def train_stack(
         x: raw records of all networks, (N, D).
         y: labels, (N,).
         members_KM: the records that each network trains on, rows of ``x``.
-        config: epochs, batch size, SGD, schedule, label smoothing, mixup; in fp32, without augmentation. The dropout of
-            the models is ``config.dropout``; its draws are those of ``train`` on the CPU.
+        config: epochs, batch size, optimiser, schedule, clipping of each network, label smoothing, mixup; in fp32,
+            without augmentation. The dropout of the models is ``config.dropout``; its draws are those of ``train`` on
+            the CPU.
         normalisation: mean and standard deviation per feature.
         seeds: K, of the order, mixup and dropout.
         masks: K, of pruned weights.
@@ -107,14 +110,8 @@ def train_stack(
         if state.curve:
             model.load_state_dict(state.model)
     stack = Stack(models, masks or [{} for _ in models])
-    optimizer = torch.optim.SGD(
-        stack.parameters,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    stack.load_momentum(optimizer, states)
+    optimizer = optimizer_of(stack.parameters, config, fused=True)
+    stack.load_state(optimizer, states)
     first, steps = len(states[0].curve), math.ceil(count / config.batch_size)
     begun = time.monotonic() - len(models) * states[0].seconds
     for epoch in range(first, config.epochs if stop_after is None else stop_after):
@@ -130,7 +127,7 @@ def train_stack(
             states[k].curve.append(Epoch(epoch + 1, mean_loss, accuracy, rates[-1]))
             states[k].seconds = (time.monotonic() - begun) / len(models)
             states[k].model = models[k].state_dict()
-            states[k].momentum = stack.momentum(optimizer, k)
+            states[k].optimizer = stack.state(optimizer, k)
         on_epoch(states)
     return states
 
@@ -217,7 +214,7 @@ class Stack:
         rates: Sequence[float],
         penalty: objective.Penalty | None = None,
     ) -> Tensor:
-        """Plain SGD on shuffled batches, see `StackTrainer.stack_epoch`; (2, K) mean losses and accuracies."""
+        """Plain steps on shuffled batches, see `StackTrainer.stack_epoch`; (2, K) mean losses and accuracies."""
         sums, smoothing = torch.zeros(2, len(seeds), device=records.device), config.label_smoothing
         for (index, *mixup), lr in zip(_batches(members, config, seeds), rates, strict=True):
             for group in optimizer.param_groups:
@@ -232,6 +229,7 @@ class Stack:
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()  # type: ignore[no-untyped-call]
             self.mask_gradients()
+            self.clip(config)
             optimizer.step()
             found = [recorded, objective.right(logits, wanted, mixed)]
             sums += torch.stack([each.view(index.shape).sum(1) for each in found])
@@ -242,11 +240,21 @@ class Stack:
         return zip(x.detach(), self.generators, strict=True)
 
     def mask_gradients(self) -> None:
-        """With weight and momentum at zero, a zero gradient keeps both there."""
+        """With weight and state of the optimiser at zero, a zero gradient keeps both there."""
         for place, pruned in self.pruned.items():
             gradient = self.parameters[place].grad
             assert gradient is not None
             gradient.masked_fill_(pruned, 0)
+
+    def clip(self, config: Train) -> None:
+        """Scale down the gradient of each network whose norm is above ``config.clip_norm``, as torch does; 0: none."""
+        if not config.clip_norm:
+            return
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients])
+        factors = (config.clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_max(1.0)
+        for each in gradients:
+            each.mul_(factors.view(-1, *[1] * (each.ndim - 1)))
 
     def unload(self, models: Sequence[nn.Sequential]) -> None:
         """Copy the weights back into their models."""
@@ -255,21 +263,23 @@ class Stack:
                 for parameter, stacked in zip(model.parameters(), self.parameters, strict=True):
                     parameter.copy_(_turned(stacked[k]))
 
-    def momentum(self, optimizer: torch.optim.Optimizer, k: int) -> dict[str, Tensor]:
-        """One network's, by parameter name."""
-        found = {}
+    def state(self, optimizer: torch.optim.Optimizer, k: int) -> State:
+        """What the optimiser holds of one network, see `lacewing.training.optimizers.state_of`."""
+        found: State = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
-            buffer = optimizer.state[parameter].get("momentum_buffer")
-            if buffer is not None:
-                found[name] = _turned(buffer[k]).clone()
+            for kind, tensor in tensors_of(optimizer, parameter).items():
+                own = tensor if kind == _SHARED else _turned(tensor[k])
+                found.setdefault(kind, {})[name] = own.clone()
         return found
 
-    def load_momentum(self, optimizer: torch.optim.Optimizer, states: Sequence[TrainingState]) -> None:
-        """From checkpoints, where there is any."""
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            if all(name in state.momentum for state in states):
-                buffer = _stacked([state.momentum[name].to(parameter.device) for state in states])
-                optimizer.state[parameter]["momentum_buffer"] = buffer
+    def load_state(self, optimizer: torch.optim.Optimizer, states: Sequence[TrainingState]) -> None:
+        """From checkpoints of one epoch, where there are any."""
+        for kind, first in states[0].optimizer.items():
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                if name in first:
+                    each = [state.optimizer[kind][name].to(parameter.device) for state in states]
+                    held = each[0].clone() if kind == _SHARED else _stacked(each)
+                    optimizer.state[parameter][kind] = held
 
 
 def _flat(inputs: Tensor, labels: Tensor, *mixup: Tensor) -> Batch:

@@ -162,9 +162,14 @@ def test_settings_of_a_users_method_and_what_differs_by_network_are_choices_as_o
 
 
 def test_smoothing_mixup_and_dropout_of_the_study_are_told_where_they_are_used(data: Any) -> None:
-    def told(**train: float) -> str:
+    def told(**train: Any) -> str:
         study = {**data.study, "train": {**data.study["train"], **train}}
         return next(c.here for c in _choices.choices(dataclasses.replace(data, study=study)) if c.choice == "Training")
 
     assert "smoothing" not in told(label_smoothing=0.0, mixup=0.0, dropout=0.0)
+    assert told(clip_norm=0.0, warmup=0.0, optimizer="sgd", optimizer_options={}) == told()
+    adamw = {"optimizer": "adamw", "optimizer_options": {"betas": [0.9, 0.99]}, "warmup": 0.1, "clip_norm": 1.0}
+    assert told(**adamw).startswith("adamw (betas 0.9, 0.99), ")
+    assert "warm-up 10" in told(**adamw)
+    assert told(**adamw).endswith(", gradients clipped at norm 1")
     assert told(label_smoothing=0.1, mixup=0.2, dropout=0.0).endswith(", label smoothing 0.1, mixup 0.2")

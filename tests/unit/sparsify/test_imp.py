@@ -146,12 +146,11 @@ def test_the_training_loop_fits_and_is_resumed_in_mid_level():
     def fit(model, guard, broken):
         half = train(model, x, y, config, normalisation=normalisation, seed=1, guard=guard, stop_after=broken)
         if broken is not None:
-            state, momentum = copy.deepcopy((half.model, half.momentum))
+            kept = copy.deepcopy(half)
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(1.0)  # what is in memory is lost
-            half.model, half.momentum = state, momentum
-            train(model, x, y, config, normalisation=normalisation, seed=1, guard=guard, progress=half)
+            train(model, x, y, config, normalisation=normalisation, seed=1, guard=guard, progress=kept)
 
     found = []
     for broken in (None, 2):

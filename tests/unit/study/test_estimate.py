@@ -14,7 +14,7 @@ from lacewing.bench._measure import Moved
 from lacewing.errors import UsageError
 from lacewing.study.declared import load_study
 from lacewing.study.estimate import as_text, makespan
-from lacewing.study.estimate._calibrate import Kind, _Bench
+from lacewing.study.estimate._calibrate import Kind, _Bench, _peak
 from lacewing.study.estimate._machines import MACHINES, count, parse
 from lacewing.study.prepared import Prepared
 from lacewing.training.private import PrivateSgd
@@ -40,6 +40,18 @@ def test_bf16_moves_fewer_bytes_than_fp32_and_computes_the_same() -> None:
     full, half = (count(Kind("dense", precision=p), study, (3, 32, 32), 10, 64) for p in ("fp32", "bf16"))
     assert half.flops == full.flops
     assert 0.4 * full.moved < half.moved < 0.7 * full.moved
+
+
+def test_adamw_moves_two_moments_more_than_sgd_one_momentum_and_holds_them() -> None:
+    study = load_study(STUDY)
+    sgd, adamw = (Kind("dense", optimizer=name) for name in ("sgd", "adamw"))
+    weights = 4 * sum(p.numel() for p in sgd.build(study, (1, 8, 8), 10).parameters())
+    moved = [count(kind, study, (1, 8, 8), 10, 20).moved for kind in (sgd, adamw)]
+    assert moved[1] - moved[0] >= 2 * weights  # the second moment is read and written
+    rng = np.random.default_rng(0)
+    x, normalisation = rng.random((20, 1, 8, 8), np.float32), (np.zeros(1, np.float32), np.ones(1, np.float32))
+    bench = _Bench(study, x, np.zeros(20, np.int64), normalisation, 10, "cpu")
+    assert _peak(bench, adamw, 20, 20) - _peak(bench, sgd, 20, 20) >= weights
 
 
 def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none() -> None:

@@ -78,7 +78,7 @@ def test_recorded_steps_train_what_the_plain_loop_trains(device, count, pruned):
     _close(guards[1].origin, guards[0].origin)
     for name, mask in masks.items():
         assert not recorded.get_parameter(name)[~mask].any()
-        assert not found.momentum[name][~mask].any()
+        assert not found.optimizer["momentum_buffer"][name][~mask].any()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -108,7 +108,7 @@ def test_a_recording_serves_the_next_network_with_other_weights_records_and_mask
             model = _model(seed=seed).to(device)
             guard = Guard(model, "init", masks=masks)
             progress = _train(model, data=seed, guard=guard, recordings=recordings)
-            states.append((model, progress.model, progress.momentum))
+            states.append((model, progress.model, progress.optimizer["momentum_buffer"]))
     assert len(shared.kept) == 1
     assert device == "cuda" or len(made) == 2  # full batches and the last one, of three networks
     for mine, theirs in zip(found, wanted, strict=True):  # after all of them were trained

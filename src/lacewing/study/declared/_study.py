@@ -215,7 +215,7 @@ class Study(Part):
         Raises:
             UsageError: an override names no field of [train], or has a wrong value.
         """
-        return validated(Train, {**self.train.model_dump(), **network.train}, where)
+        return validated(Train, self.train.overlaid(network.train), where)
 
     def undecided(self) -> tuple[str, ...]:
         """The fields, as ``--set`` names them, whose ``precision = "auto"`` must be decided; stacks train in fp32."""

@@ -12,6 +12,7 @@ from lacewing.errors import UsageError
 from lacewing.methods import SHARED, short_name
 
 MOST = 200  # networks of one entry
+_TABLES = ("", "train", "train.optimizer_options", "model", "model.options")  # "": settings of the method
 _WORD = re.compile(r"[^a-z0-9.]+")
 
 
@@ -56,7 +57,7 @@ def _family(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         )
     for path, values in vary.items():
         table, _, field = path.rpartition(".")
-        if table not in ("", "train", "model", "model.options") or not field or path in ("method", *SHARED):
+        if table not in _TABLES or not field or path in ("method", *SHARED):
             raise UsageError(
                 f"{where}.vary: '{path[:80]}' cannot be varied; name a field of [train] or [model], as in "
                 '"train.epochs", or a setting of the method.'

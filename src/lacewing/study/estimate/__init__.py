@@ -50,7 +50,7 @@ def estimate(
 
     Returns:
         ``networks``, ``epochs``: still to be trained. ``here``: ``seconds``, ``memory_bytes`` of all ``processes``,
-        ``step_bytes`` (parameters, momentum, gradients and activations of one training), and ``kinds``, the
+        ``step_bytes`` (parameters, optimiser, gradients and activations of one training), and ``kinds``, the
         ``step_seconds`` of each kind of network; or ``error``, why this machine could not be timed. ``on``: for each
         machine asked for ``floor_seconds``, which it cannot beat, ``seconds`` (from, to) and what ``binds``. Attacks
         are not counted.

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lacewing import models
-from lacewing.bench._measure import bytes_of, peak_bytes, sgd, training_step
+from lacewing.bench._measure import bytes_of, peak_bytes, training_step
 from lacewing.config import Train
 from lacewing.methods import Dense, DpImp, DpSgd, of_entry
 from lacewing.signals import observe
@@ -31,6 +31,7 @@ from lacewing.study.plan import NetworkJob
 from lacewing.support.child import Parent
 from lacewing.support.machine import peak_memory
 from lacewing.training.loop import lay_out, train
+from lacewing.training.optimizers import optimizer_of, tensors_of
 from lacewing.training.private import PrivateSgd
 
 SMALL = 32  # records of the first, rough timing
@@ -49,6 +50,8 @@ class Kind:
     channels_last: bool = True
     augment: tuple[str, ...] = ()
     private: str = ""  # trained by DP-SGD: "noise", or "clipping" alone
+    optimizer: str = "sgd"
+    clip_norm: float = 0.0
 
     @classmethod
     def of(cls, job: NetworkJob) -> Kind:
@@ -58,7 +61,8 @@ class Kind:
         pruned, private = job.spec.masked, ""
         if isinstance(job.spec, DpSgd | DpImp):
             private = "clipping" if job.spec.noise == 0 else "noise"
-        settings = job.train.model_dump(include={"batch_size", "precision", "channels_last", "augment"})
+        of_steps = {"batch_size", "precision", "channels_last", "augment", "optimizer", "clip_norm"}
+        settings = job.train.model_dump(include=of_steps)
         name = job.network if built or private else "dense"
         return cls("pruned" if pruned and not private else name, built, pruned, private=private, **settings)
 
@@ -78,6 +82,8 @@ class Kind:
             precision=self.precision,  # type: ignore[arg-type]
             channels_last=self.channels_last,
             augment=self.augment,  # type: ignore[arg-type]
+            optimizer=self.optimizer,  # type: ignore[arg-type]
+            clip_norm=self.clip_norm,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -202,18 +208,20 @@ def _forward(bench: _Bench, kind: Kind, seconds: float, a_record: float) -> floa
 
 
 def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
-    """Bytes of a training step at its peak, parameters and momentum with it: measured small, activations scaled."""
+    """Bytes of a training step at its peak, parameters and optimiser with it: measured small, activations scaled."""
     model, _ = bench.model(kind)
     labels = torch.from_numpy(bench.y[:small]).to(bench.device)
     mean, std = (a.reshape((1, -1) + (1,) * (bench.x.ndim - 2)) for a in bench.normalisation)
     inputs = torch.from_numpy(((bench.x[:small] - mean) / std).astype(np.float32)).to(bench.device)
     if lay_out(model, inputs.ndim, kind.channels_last):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    step = training_step(model, sgd(model), inputs, labels, kind.precision)
-    step()  # momentum is there from now on
+    optimizer = optimizer_of(model.parameters(), kind.train(small, small))
+    step = training_step(model, optimizer, inputs, labels, kind.precision)
+    step()  # the optimiser's state is there from now on
     found = peak_bytes(step, bench.device)
     weights = bytes_of(*model.parameters())
-    return round(max(found - weights, 0) * batch / small) + 3 * weights
+    held = bytes_of(*(t for p in model.parameters() for t in tensors_of(optimizer, p).values()))
+    return round(max(found - weights, 0) * batch / small) + 2 * weights + held
 
 
 def serve() -> None:

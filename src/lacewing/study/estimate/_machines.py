@@ -11,10 +11,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacewing.bench._machine import Peaks
-from lacewing.bench._measure import Cost, counted, sgd, training_step
+from lacewing.bench._measure import Cost, counted, training_step
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
 from lacewing.study.estimate._calibrate import Kind
+from lacewing.training.optimizers import optimizer_of
 
 
 class Published(NamedTuple):
@@ -70,6 +71,7 @@ def count(kind: Kind, study: Study, shape: Sequence[int], classes: int, batch: i
     with FakeTensorMode():
         model: nn.Module = kind.build(study, shape, classes)
         inputs, labels = torch.zeros(batch, *shape), torch.zeros(batch, dtype=torch.int64)
-        step = training_step(model, sgd(model, foreach=True), inputs, labels, kind.precision)
-        step()  # momentum is there from now on
+        optimizer = optimizer_of(model.parameters(), kind.train(batch, batch), foreach=True)
+        step = training_step(model, optimizer, inputs, labels, kind.precision)
+        step()  # the optimiser's state is there from now on
         return counted(step)

@@ -61,7 +61,8 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
 
     from lacewing.study.accounting import nonzero
     from lacewing.training.batches import Batches
-    from lacewing.training.loop import lay_out, sgd, train_step
+    from lacewing.training.loop import lay_out, train_step
+    from lacewing.training.optimizers import optimizer_of
 
     job, place = jobs[0], models.named(jobs[0].model)
     if job.spec.reshapes:
@@ -86,7 +87,7 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
         batches = Batches(x, y, config, work.normalisation, torch.device(work.device), channels_last)
         return next(batches.epoch(0))
 
-    optimizer = sgd(model, job.train.model_copy(update={"lr": 1e-9}))
+    optimizer = optimizer_of(model.parameters(), job.train, lr=1e-9)
     few = min(_FEW, max(other.train.batch_size for other in jobs))
     for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
         model.train()

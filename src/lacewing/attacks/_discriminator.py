@@ -13,7 +13,6 @@ nine chosen on a fifth of the shadow's queries that none of them was fitted on.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing import metrics
+from lacewing.attacks._perceptron import fit_and_score
 from lacewing.attacks._types import Attack, Evidence, Observed, Scored
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools, Estimate, Floats
@@ -112,7 +112,7 @@ def discriminate(
     target's membership enters the reported accuracies only. Batches hold min(200, n) of n fitted queries
     (scikit-learn's default), or n/40 where that is larger: at most 40 steps an epoch. Equal arguments give equal bytes
     on one kind of machine, whatever the number of cores. Raises `UsageError` for features that are not finite, shapes
-    that do not fit, and fewer than five members or non-members of the shadow.
+    that do not fit, fewer than five members or non-members of the shadow, and a fit that diverges.
     """
     data = prepare(shadow_features, shadow_member, target_features, target_member, seed=seed)
     ask = np.concatenate([data.held, data.target])
@@ -120,7 +120,9 @@ def discriminate(
     for index, (hidden, lr) in enumerate(itertools.product(HIDDEN, LEARNING_RATES)):
         drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
         name = f"mlp {'-'.join(map(str, hidden))}, lr {lr:g}"
-        scores[name] = _fit_and_score(data.fit, data.fit_is, ask, hidden, lr, seed=drawn)
+        scores[name] = fit_and_score(
+            data.fit, data.fit_is, ask, hidden, lr, seed=drawn, epochs=EPOCHS, batch=_batch(len(data.fit))
+        )
     return choose(scores, data)
 
 
@@ -265,28 +267,8 @@ def attack_queries(evidence: Evidence, *, seed: int) -> Scored:
     return learned(described, evidence, evidence.shadow, seed=seed, shown=f"{USUAL}, phi under fixed queries")
 
 
-def _fit_and_score(x: Floats, member: Bools, ask: Floats, hidden: tuple[int, ...], lr: float, *, seed: int) -> Floats:
-    """P(member) of the rows of ``ask`` by one perceptron fitted to (x, member) for all its epochs."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-    from threadpoolctl import threadpool_limits
-
-    perceptron = MLPClassifier(
-        hidden_layer_sizes=hidden,
-        activation="relu",
-        solver="adam",
-        learning_rate_init=lr,
-        batch_size=min(len(x), max(200, -(-len(x) // 40))),
-        max_iter=EPOCHS,
-        n_iter_no_change=EPOCHS + 1,  # never stops early
-        tol=0.0,
-        random_state=seed,
-    )
-    with threadpool_limits(1), warnings.catch_warnings():  # one thread: sums in one order on any number of cores
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        perceptron.fit(x, member.astype(np.int64))
-        score: Floats = perceptron.predict_proba(ask)[:, 1]
-    return score
+def _batch(n: int) -> int:
+    return min(n, max(200, -(-n // 40)))
 
 
 def _holdout(member: Bools, seed: int) -> Bools:

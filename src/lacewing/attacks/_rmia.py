@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ from lacewing.attacks._measure import calibrated
 from lacewing.attacks._tuning import shadow_of, temperatures, tuned
 from lacewing.attacks._types import Attack, Evidence, Scored
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.metrics import Floats
+from lacewing.metrics import Bools, Floats
 
 GAMMA = 1.0
 OFFLINE_A = 0.3
+_CHUNK = 1 << 15  # records summed at a time: half a MB
 TRIED_A = (OFFLINE_A, 0.0, 0.6)  # by the tuned entries, offline
 
 
@@ -46,10 +47,10 @@ def rmia(
       not train on it and for z, on which none trained, over all of them. K = 1 will do.
 
     The comparison is made as ratio_z <= ratio_x / gamma. A ratio p / P with both 0 counts as 1 (the networks agree);
-    with P = 0 alone it is infinite, and beats every z. Time O((N + Z) log Z + K (N + Z)), memory a few float64 copies
-    of the inputs. Raises `UsageError` for values outside 0..1, shapes that disagree, membership that is not 0/1, an
-    empty population, records with no OUT (online: or no IN) reference (counted), and ``gamma`` or ``offline_a`` out of
-    range.
+    with P = 0 alone it is infinite, and beats every z. Time O((N + Z) log Z + K (N + Z)); memory beyond the inputs
+    is a few float64 arrays of shapes (N,) and (Z,). Raises `UsageError` for values outside 0..1, shapes that disagree,
+    membership that is not 0/1, an empty population, records with no OUT (online: or no IN) reference (counted), and
+    ``gamma`` or ``offline_a`` out of range.
     """
     if mode not in ("online", "offline"):
         raise UsageError(f"mode = '{mode}' is unknown: {did_you_mean(str(mode), ('online', 'offline'))}")
@@ -68,14 +69,28 @@ def rmia(
     if (problem := too_few(in_KN, mode)) is not None:
         raise UsageError(problem)
     if mode == "online":
-        prior_x, prior_z = reference_x.mean(axis=0), reference_z.mean(axis=0)
+        prior_x, prior_z = _mean(reference_x), _mean(reference_z)
     else:
-        out = ~in_KN
-        prior_x = _prior(np.where(out, reference_x, 0.0).sum(axis=0) / out.sum(axis=0), offline_a)
-        prior_z = _prior(reference_z.mean(axis=0), offline_a)
+        prior_x, prior_z = _prior(_mean(reference_x, in_KN), offline_a), _prior(_mean(reference_z), offline_a)
     ratio_z = np.sort(_ratio(target_z, prior_z))
     beaten = np.searchsorted(ratio_z, _ratio(target_x, prior_x) / gamma, side="right")  # ties count as beaten
     return beaten / len(ratio_z)
+
+
+def _mean(p_KN: npt.NDArray[Any], without_KN: Bools | None = None) -> Floats:
+    """The mean (N,) over the networks, less those of ``without_KN``, in float64: a network and some records at a time.
+
+    Each record must have a network that is left.
+    """
+    networks, records = p_KN.shape
+    total_N, part = np.zeros(records), np.empty(_CHUNK)
+    for some in (slice(start, start + _CHUNK) for start in range(0, records, _CHUNK)):
+        total = total_N[some]
+        for k, p in enumerate(p_KN[:, some]):
+            # What is left out counts as 0 by a product: to select by a random mask takes longer.
+            total += p if without_KN is None else np.multiply(p, ~without_KN[k, some], out=part[: len(p)])
+    total_N /= networks if without_KN is None else networks - without_KN.sum(axis=0)
+    return total_N
 
 
 def _prior(mean_out: Floats, a: float) -> Floats:
@@ -89,23 +104,27 @@ def _ratio(p: Floats, prior: Floats) -> Floats:
     return ratio
 
 
-def _pair(target_p: npt.ArrayLike, reference_p: npt.ArrayLike, target: str, reference: str) -> tuple[Floats, Floats]:
-    """The target's (records,) and the references' (K, records) probabilities as float64."""
+def _pair(
+    target_p: npt.ArrayLike, reference_p: npt.ArrayLike, target: str, reference: str
+) -> tuple[Floats, npt.NDArray[Any]]:
+    """The target's (records,) probabilities as float64 and the references' (K, records) as they are."""
     arrays = []
     for name, given, axes in ((target, target_p, 1), (reference, reference_p, 2)):
         p = np.asarray(given)
         if p.ndim != axes or p.size == 0 or p.dtype.kind not in "fiu":
             shape = "(records,)" if axes == 1 else "(K, records)"
             raise UsageError(f"{name} has shape {p.shape} and dtype {p.dtype}: give numbers of shape {shape}.")
-        if not ((p >= 0) & (p <= 1 + 1e-6)).all():  # float32 rounds sums past 1
+        for row in p if axes == 2 else [p]:  # a network at a time: bounded memory
+            if row.min() >= 0 and row.max() <= 1 + 1e-6:  # float32 rounds sums past 1
+                continue
             raise UsageError(f"{name} holds values outside 0..1: give probabilities of the true class, not logits.")
-        arrays.append(p.astype(np.float64, copy=False))
+        arrays.append(p)
     if arrays[1].shape[1] != len(arrays[0]):
         raise UsageError(
             f"{target} holds {len(arrays[0])} records and {reference} {arrays[1].shape[1]}: "
             "give the same records in the same order."
         )
-    return arrays[0], arrays[1]
+    return arrays[0].astype(np.float64, copy=False), arrays[1]
 
 
 # The registry ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lacewing import metrics
+from lacewing.attacks import _rmia
 from lacewing.attacks._logits import softmax
 from lacewing.attacks._measure import threshold
 from lacewing.attacks._rmia import ENTRIES, rmia
@@ -63,6 +64,18 @@ def test_agrees_with_the_double_loop_of_its_definition(seed, references, mode, g
     p, references_x, inside, p_z, references_z = arguments
     shuffled = p[x], references_x[k][:, x], inside[k][:, x].astype(int), p_z[z], references_z[k][:, z]
     np.testing.assert_allclose(rmia(*shuffled, mode=mode, gamma=gamma, offline_a=a), scores[x], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_records_are_summed_in_chunks_and_networks_in_turn(mode, monkeypatch):
+    *arguments, _ = simulated(3, 50, 9)
+    whole = rmia(*arguments, mode=mode)
+    np.testing.assert_allclose(whole, by_hand(*arguments, mode, 1.0, 0.3), rtol=0, atol=1e-9)
+    turned = [np.asfortranarray(a) for a in arguments]
+    np.testing.assert_array_equal(rmia(*turned, mode=mode), whole)
+    for chunk in (1, 7, 49, 50):
+        monkeypatch.setattr(_rmia, "_CHUNK", chunk)
+        np.testing.assert_array_equal(rmia(*arguments, mode=mode), whole)
 
 
 def test_ties_count_as_beaten():

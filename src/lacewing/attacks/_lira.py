@@ -7,7 +7,6 @@ arXiv 2112.03570. Public code disagrees on centres, variances and sides: each va
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -27,7 +26,7 @@ OfflineRule = Literal["one-sided", "two-sided"]
 
 MIN_STD = 1e-9  # a smaller standard deviation is rounding: this one stands in for it and keeps the scores finite
 ENOUGH_FOR_PER_RECORD = 32  # references of a kind: below that, the registry's entries share one spread
-_CHUNK = 1 << 19  # log-odds worked on at a time: a few MB
+_CHUNK = 1 << 17  # log-odds worked on at a time: 1 MB
 
 
 def lira(
@@ -127,39 +126,55 @@ def _normal(
 
 
 def moments(reference: npt.NDArray[np.floating], chosen_KN: Bools, *, median: bool) -> tuple[Floats, Floats, Floats]:
-    """Centre, mean and sum of squares about the mean, each (N, Q), over each record's chosen networks.
+    """Centre, mean and sum of squares about the mean, each (N, Q), over each record's chosen networks (at least one).
 
-    Records with equally many chosen networks are gathered together, so that nothing is masked; sorting is done in the
-    inputs' own precision (exact), sums in float64.
+    A chunk of records at a time, in buffers that are used again and stay in the cache. Sums are float64, with zeros
+    for the networks that are not chosen; for medians each record's values are sorted in the inputs' own precision
+    (exact), with infinity for these networks. Masks are applied by arithmetic: to select by a random mask takes
+    several times as long.
     """
     networks, records, queries = reference.shape
     small = reference.dtype.kind == "f" and reference.dtype.itemsize <= 4
-    rows = reference.reshape(networks * records, queries)
     mean = np.empty((records, queries))
     squares, middle = np.empty_like(mean), np.empty_like(mean)
-    for some in _alike(chosen_KN.sum(axis=0), queries):
-        chosen = np.nonzero(chosen_KN[:, some].T)[1].reshape(len(some), -1).T  # (m, n): networks of each record
-        m = len(chosen)
-        values = rows.take((chosen * records + some).ravel(), axis=0).reshape(m, len(some), queries)
-        values = values.astype(np.float32 if small else np.float64, copy=False)
+    size = max(1, _CHUNK // (networks * queries))
+    cells = networks * size * queries
+    room, room_mask = np.empty(cells), np.empty(cells, np.bool_)
+    room_to_sort = np.empty((size, queries, networks), np.float32 if small else np.float64)
+    for some in (slice(start, start + size) for start in range(0, records, size)):
+        values, chosen = reference[:, some], chosen_KN[:, some]
+        count = np.add.reduce(chosen, axis=0, dtype=np.int32)
         if median:
-            ordered = np.ascontiguousarray(values.transpose(1, 2, 0))
-            ordered.sort(axis=-1)
-            middle[some] = (ordered[..., (m - 1) // 2].astype(np.float64) + ordered[..., m // 2]) / 2
-        exact = values.astype(np.float64)
-        mean[some] = average = exact.sum(axis=0) / m
-        exact -= average
-        squares[some] = np.einsum("mnq,mnq->nq", exact, exact)
+            middle[some] = _medians(values, chosen, count, room_to_sort[: values.shape[1]])
+        # Records and queries become one axis, so that numpy's inner loops are long.
+        wide = (networks, values.shape[1] * queries)
+        exact_KC, mask_KC = (buffer[: values.size].reshape(wide) for buffer in (room, room_mask))
+        mask_KC.reshape(values.shape)[...] = chosen[:, :, None]
+        np.multiply(values.reshape(wide), mask_KC, out=exact_KC)
+        average_C = exact_KC.sum(axis=0)
+        average_C /= np.repeat(np.maximum(count, 1), queries)
+        exact_KC -= average_C
+        exact_KC *= mask_KC
+        mean[some] = average_C.reshape(-1, queries)
+        squares[some] = np.einsum("kc,kc->c", exact_KC, exact_KC).reshape(-1, queries)
     return (middle if median else mean), mean, squares
 
 
-def _alike(count_N: npt.NDArray[np.int64], queries: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of records in chunks of equal count."""
-    order = np.argsort(count_N, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(count_N[order])) + 1):
-        size = max(1, _CHUNK // max(1, int(count_N[group[0]]) * queries))
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def _medians(
+    values: npt.NDArray[np.floating],
+    chosen_KN: Bools,
+    count_N: npt.NDArray[np.int32],
+    ordered: npt.NDArray[np.floating],
+) -> Floats:
+    """Medians (N, Q) of the chosen of the values (K, N, Q), which are finite; ``ordered`` (N, Q, K) is room."""
+    least_NK = np.subtract(chosen_KN.T, 0.5, dtype=ordered.dtype, order="C")
+    least_NK *= -np.inf  # minus infinity where chosen, else infinity
+    np.maximum(values.transpose(1, 2, 0), least_NK[:, None], out=ordered)
+    ordered.sort(axis=-1)
+    lower, upper = (
+        np.take_along_axis(ordered, at_N[:, None, None], axis=-1)[..., 0] for at_N in ((count_N - 1) // 2, count_N // 2)
+    )
+    return (lower.astype(np.float64) + upper) / 2
 
 
 def checked_membership(reference_in_KN: npt.ArrayLike, networks: int, records: int) -> Bools:

@@ -90,6 +90,45 @@ def test_the_order_of_records_references_and_queries_does_not_matter(seed, refer
         np.testing.assert_allclose(moved, scores, rtol=1e-9, atol=1e-9)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 70),
+    st.integers(1, 30),
+    st.integers(1, 4),
+    st.sampled_from([np.float16, np.float32, np.float64, np.int32]),
+    st.sampled_from(["noise", "ties", "constant", "rising"]),
+)
+def test_centres_and_spreads_are_those_of_the_chosen_networks(seed, networks, records, queries, dtype, kind):
+    rng = np.random.default_rng(seed)
+    values = (50 * rng.normal(size=(networks, records, queries))).astype(dtype)
+    values = {
+        "noise": values,
+        "ties": np.sign(values),
+        "constant": np.full_like(values, -3),
+        "rising": np.sort(values, 0),
+    }[kind]
+    chosen = rng.random((networks, records)) < rng.uniform(0.1, 0.9)
+    chosen[rng.integers(networks), :] = True  # at least one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_lira, "_CHUNK", int(rng.integers(1, 5000)))
+        median, mean, squares = _lira.moments(values, chosen, median=True)
+        only_mean = _lira.moments(values.astype(np.float64), chosen, median=False)
+    for n in range(records):
+        seen = values[chosen[:, n], n].astype(np.float64)
+        np.testing.assert_array_equal(median[n], np.median(seen, axis=0))
+        np.testing.assert_allclose(mean[n], seen.mean(axis=0), rtol=1e-13, atol=1e-12)
+        np.testing.assert_allclose(squares[n], len(seen) * seen.var(axis=0), rtol=1e-12, atol=1e-9)
+    np.testing.assert_array_equal(only_mean[0], mean)
+    np.testing.assert_array_equal(only_mean[1:], (mean, squares))
+
+
+def test_references_in_another_memory_order_give_the_same_scores():
+    target, reference, inside, _ = population(3)
+    turned = np.ascontiguousarray(reference.transpose(2, 1, 0)).transpose(2, 1, 0)
+    np.testing.assert_array_equal(lira(target, turned, inside), lira(target, reference, inside))
+
+
 def test_closed_forms():
     target = np.array([[3.0]])
     reference = np.array([0.0, 2.0, 3.0, 7.0])[:, None, None]  # OUT: mean 1, std 1; IN: mean 5, std 2

@@ -8,6 +8,7 @@ classes, and is a Gaussian whose mean and log standard deviation are ridge regre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,13 +59,14 @@ def fit_gaussian(features_ZF: Floats, phi_Z: Floats) -> Gaussian:
 
     The standard deviation is scaled so that the standardised residuals have mean square 1.
     """
-    mean_F, mean = _ridge(features_ZF, phi_Z)
+    ridge = _ridge(features_ZF)
+    mean_F, mean = ridge(phi_Z)
     residual = np.abs(phi_Z - _line(features_ZF, mean_F, mean))
     overall = float(np.sqrt(np.mean(residual**2)))
     if overall < 1e-12:  # phi is the same for all, or exactly on the line: there is no scale to learn
         return Gaussian(mean_F, mean, np.zeros_like(mean_F), 0.0, (0.0, 0.0))
     # A residual of zero would be an outlier of minus infinity on the log scale.
-    log_std_F, log_std = _ridge(features_ZF, np.log(np.maximum(residual, overall / 1000)))
+    log_std_F, log_std = ridge(np.log(np.maximum(residual, overall / 1000)))
     middle, reach = float(np.log(overall)), float(np.log(10.0))
     std = np.exp(np.clip(_line(features_ZF, log_std_F, log_std), middle - reach, middle + reach))
     up = float(np.log(np.mean((residual / std) ** 2))) / 2
@@ -107,15 +109,37 @@ def _attack(evidence: Evidence, *, seed: int) -> Scored:
     return Scored(scores, conformal_p(scores, held_out_Z) <= FPR, variant, notes)
 
 
-def _ridge(x_ZF: Floats, y_Z: Floats) -> tuple[Floats, float]:
-    """Coefficients and intercept of ridge regression on standardised columns, for the columns as they are."""
-    from sklearn.linear_model import RidgeCV
+def _ridge(x_ZF: Floats) -> Callable[[Floats], tuple[Floats, float]]:
+    """Ridge regression on standardised columns: from y (Z,) to coefficients and intercept for the columns as they are.
 
+    The penalty has the least mean square of leave-one-out errors, the first of equals. These are (y - fit) / (1 - h),
+    with h the diagonal of the hat matrix; one eigendecomposition of the smaller of X'X and XX' serves all penalties
+    and every y (Golub, Heath and Wahba, Technometrics 21, 1979; the choice is that of scikit-learn's `RidgeCV`).
+    """
+    n = len(x_ZF)
     centre_F, spread_F = x_ZF.mean(axis=0), x_ZF.std(axis=0)
     spread_F = np.where(spread_F > 1e-12, spread_F, 1.0)
-    fitted = RidgeCV(alphas=PENALTIES).fit((x_ZF - centre_F) / spread_F, y_Z)
-    slope_F: Floats = fitted.coef_ / spread_F
-    return slope_F, float(fitted.intercept_ - (slope_F * centre_F).sum())
+    x = (x_ZF - centre_F) / spread_F
+    x -= x.mean(axis=0)
+    wide = n < x.shape[1]
+    values_R, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    values_R = np.maximum(values_R, 0.0)
+    # Principal directions (F, R) and the records along them (Z, R); the wide form's have length sqrt(value), not 1.
+    along_FR, along_ZR = (x.T @ vectors, vectors * values_R) if wide else (vectors, x @ vectors)
+    square_R = np.where(values_R > 0, values_R, 1.0) if wide else np.ones_like(values_R)
+    shrunk_RP = 1.0 / (square_R[:, None] * (values_R[:, None] + PENALTIES))
+    kept_ZP = 1.0 - 1.0 / n - along_ZR**2 @ shrunk_RP  # 1 - h
+
+    def solve(y_Z: Floats) -> tuple[Floats, float]:
+        mean = y_Z.mean()
+        y = y_Z - mean
+        coordinate_RP = (along_ZR.T @ y)[:, None] * shrunk_RP
+        errors_ZP = (y[:, None] - along_ZR @ coordinate_RP) / kept_ZP
+        best = int((errors_ZP**2).mean(axis=0).argmin())
+        slope_F: Floats = (along_FR @ coordinate_RP[:, best]) / spread_F
+        return slope_F, float(mean - (slope_F * centre_F).sum())
+
+    return solve
 
 
 def _line(x_NF: Floats, slope_F: Floats, intercept: float) -> Floats:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 from scipy.stats import entropy
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import roc_auc_score
 
+from lacewing.attacks import _quantile
 from lacewing.attacks._quantile import ENTRIES, fit_gaussian, other_class_features, standardised
 from lacewing.attacks._types import Evidence, Observed, Population
 from lacewing.errors import UsageError
@@ -81,6 +83,59 @@ def test_mean_and_spread_are_learned():
 def test_a_population_without_spread_still_gives_finite_scores():
     x = np.random.default_rng(2).normal(size=(100, 3))
     np.testing.assert_allclose(standardised(fit_gaussian(x, np.full(100, 7.0)), x, np.full(100, 9.0)), 2, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(20, 60),
+    st.integers(1, 90),
+    st.sampled_from(["noise", "line", "constant", "one far", "repeated columns", "one value a column"]),
+)
+def test_ridge_is_the_one_of_least_leave_one_out_error(seed, n, columns, kind):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, columns)) * rng.uniform(1e-3, 1e3, columns) + 5
+    y = rng.normal(size=n) + (3 * x[:, 0] if kind == "line" else 0)
+    if kind == "constant":
+        y = np.full(n, 7.0)
+    if kind == "one far":
+        y[0] = 1e4
+    if kind == "repeated columns":
+        x[:] = x[:, :1]
+    if kind == "one value a column":
+        x[:] = np.arange(columns)
+    z = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 1e-12, x.std(axis=0), 1)
+    oracle = RidgeCV(alphas=_quantile.PENALTIES, store_cv_results=True).fit(z, y)
+    slope, intercept = _quantile._ridge(x)(y)
+    line = x @ slope + intercept
+    errors = oracle.cv_results_.mean(axis=0)
+    same = [p for p, e in zip(_quantile.PENALTIES, errors, strict=True) if e <= errors.min() * (1 + 1e-9) + 1e-20]
+    candidates = [Ridge(alpha=p).fit(z, y).predict(z) for p in same]  # more than one only where the choice is rounding
+    assert min(np.abs(line - c).max() for c in candidates) <= 1e-7 * max(1, np.abs(y).max())
+
+
+def test_leave_one_out_errors_are_those_of_fits_without_the_record():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=30)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    y += x[:, 0]
+
+    def plain(x, y, penalty):
+        z = x - x.mean(axis=0)
+        slope = np.linalg.solve(z.T @ z + penalty * np.eye(4), z.T @ (y - y.mean()))
+        return slope, y.mean() - x.mean(axis=0) @ slope
+
+    def error(i, penalty):
+        slope, intercept = plain(np.delete(x, i, 0), np.delete(y, i), penalty)
+        return y[i] - x[i] @ slope - intercept
+
+    errors = [np.mean([error(i, penalty) ** 2 for i in range(30)]) for penalty in _quantile.PENALTIES]
+    best = int(np.argmin(errors))
+    assert 0 < best < len(errors) - 1  # a choice
+    expected = plain(x, y, _quantile.PENALTIES[best])
+    slope, intercept = _quantile._ridge(x)(y)
+    np.testing.assert_allclose(slope, expected[0], rtol=1e-9)
+    assert intercept == pytest.approx(expected[1], abs=1e-12)
 
 
 def test_it_finds_more_than_one_threshold_for_all_where_records_differ():

@@ -45,6 +45,7 @@ SLOW = {  # documents whose blocks take more than some seconds
     "docs/results/controls/README.md",
     "docs/results/controls-tuned/README.md",
     "docs/results/digits-halves/README.md",
+    "docs/results/location-imp/README.md",
     "docs/results/mechanism/README.md",
     "docs/results/mechanism-digits/README.md",
     "docs/results/paper-short/README.md",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lacewing.errors import UsageError
 from lacewing.gradients import device_of, evaluation, gradient_norms, measuring, no_tf32
+from lacewing.inputs import are_tokens, network_inputs
 
 NOISE_SIZES = (0.1, 0.2, 0.4, 0.8)
 _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not depend on the batch size
@@ -39,11 +40,11 @@ def observe(
     """Query ``model`` in evaluation mode and fp32 (no autocast, no TF32) on every record.
 
     The local sensitivity is (1/e) E ||softmax R(x) - softmax R(x + e N)||_2 with N ~ N(0, I) in normalised inputs,
-    averaged over fixed draws that are the same for every network.
+    averaged over fixed draws that are the same for every network. Token ids have no noisy copies: theirs is 0.
 
     Args:
         model: on its device.
-        x: raw records, (N, C, H, W) or (N, D).
+        x: raw records, (N, C, H, W) or (N, D); token ids (N, L) as int32.
         normalisation: mean and standard deviation per channel or feature, as in training.
         sensitivity_of: (N,) True for records whose sensitivity is measured, with ``draws`` more queries each.
         noise: e.
@@ -65,12 +66,13 @@ def observe(
     with evaluation(model), torch.autocast(device.type, enabled=False), no_tf32():
         for start in range(0, len(x), _NOISE_BLOCK):
             block = slice(start, start + _NOISE_BLOCK)
-            inputs = (torch.from_numpy(np.ascontiguousarray(x[block])).to(device).float() - mean) / std
+            raw = torch.from_numpy(np.ascontiguousarray(x[block])).to(device)
+            inputs = network_inputs(raw, mean, std)
             outputs = answer(inputs)
             logits.append(outputs)
             wanted = torch.from_numpy(sensitivity_of[block]).to(device)
             moved = torch.zeros(len(inputs), device=device)
-            for _ in range(draws):
+            for _ in range(0 if are_tokens(raw) else draws):
                 shift = noise * torch.randn(inputs.shape, generator=generator, device=device)
                 if wanted.any():
                     change = answer((inputs + shift)[wanted]).softmax(1) - outputs[wanted].softmax(1)
@@ -132,7 +134,7 @@ def probe(
 
     Args:
         model: on its device.
-        x: raw records, (N, C, H, W) or (N, D).
+        x: raw records, (N, C, H, W) or (N, D); token ids (N, L) as int32, which have no query but the record itself.
         y: (N,) the given labels, 0..C-1.
         normalisation: mean and standard deviation per channel or feature, as in training.
         of: (N,) True for records whose ``right_NS`` and ``gradient_N2`` are measured.
@@ -150,7 +152,7 @@ def probe(
         UsageError: records of another shape, labels that are not classes, more queries than exist, a mask that
             belongs to another model.
     """
-    _check_probe(x, queries)
+    _check_probe(x, queries, noise_sizes)
     device = device_of(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in normalisation)
     binary = torch.from_numpy(_binary(x)).to(device)
@@ -165,9 +167,9 @@ def probe(
     with measuring(model):
         for number, start in enumerate(range(0, len(x), _NOISE_BLOCK)):
             block = slice(start, start + _NOISE_BLOCK)
-            raw = torch.from_numpy(np.ascontiguousarray(x[block])).to(device).float()
+            raw = torch.from_numpy(np.ascontiguousarray(x[block])).to(device)
             label = torch.from_numpy(np.ascontiguousarray(y[block], np.int64))
-            inputs, opposite = (raw - mean) / std, (1 - raw - mean) / std  # opposite: of binary features
+            inputs, opposite = (network_inputs(one, mean, std) for one in (raw, 1 - raw.float()))  # of binary features
             for query, variant in enumerate(variants):
                 logits = answer(variant(inputs, opposite))
                 _check_labels(label, logits.shape[1])
@@ -190,9 +192,11 @@ def probe(
     return Probes(phi, right, noisy, norms)
 
 
-def _check_probe(x: npt.NDArray[np.generic], queries: int) -> None:
+def _check_probe(x: npt.NDArray[np.generic], queries: int, noise_sizes: tuple[float, ...]) -> None:
     if x.ndim not in (2, 4):
         raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
+    if x.dtype == np.int32 and (queries > 1 or noise_sizes):
+        raise UsageError("token ids have no changed copies: ask about the records themselves, queries = 1.")
     if queries < 0 or (x.ndim == 4 and queries > IMAGE_QUERIES):
         raise UsageError(f"queries = {queries} is out of range: images have 0 to {IMAGE_QUERIES} of them.")
 

@@ -57,6 +57,7 @@ FIELDS = {
     "data.canaries": "2",
     "data.seed": "1",
     "data.labels": '"fine"',
+    "data.tokens": "true",
     "model.name": '"mlp"',
     "model.factory": '"own:net"',
     "model.width": "4",

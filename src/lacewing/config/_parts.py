@@ -65,6 +65,7 @@ class Data(Part):
         ]
         | None
     ) = None
+    tokens: bool = False  # x holds token ids, which are names: they are not standardised
 
     @model_validator(mode="after")
     def _canaries_are_records(self) -> Data:

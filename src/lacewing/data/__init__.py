@@ -31,6 +31,7 @@ from lacewing.data._split import (
     random_halves,
     unused,
 )
+from lacewing.data._tokens import as_tokens
 from lacewing.data._worlds import Pools, doubled, having, poison, pools, redrawn, relabelled, world
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Role",
     "Split",
     "across",
+    "as_tokens",
     "check",
     "deal",
     "default_root",

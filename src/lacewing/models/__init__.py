@@ -30,6 +30,7 @@ SENTENCES = {  # of each model that is built in
     "mlp": "A multi-layer perceptron for records of any shape; option hidden.",
 }
 NAMES = tuple(SENTENCES)
+READ_TOKENS = ("transformer",)  # models of ids alone; a factory may be one, too
 WIDTH, HIDDEN = 16, (256, 256)  # of a small ResNet and of a perceptron whose study does not say
 _BOTTLENECKS, _BOTTLENECK_WIDTH = (3, 4, 6, 3), 64
 _RESNETS = {*_DEPTHS, "resnet50"}
@@ -108,8 +109,8 @@ def _check_factory(model: Model, shape: tuple[int, ...], classes: int, dropout: 
 
 
 def takes_tokens(model: Model) -> bool:
-    """Whether its records are token ids, which are not standardised and have no noisy or shifted copies."""
-    return model.name == "transformer"
+    """Whether it reads token ids alone, which are not standardised and have no noisy or shifted copies."""
+    return model.name in READ_TOKENS
 
 
 def is_own(model: Model) -> bool:

@@ -99,13 +99,8 @@ def check_options(model: Model, shape: tuple[int, ...]) -> None:
 
 
 def check_tokens(model: Model, x: npt.NDArray[np.generic]) -> None:
-    """Refuse records (N, T) that are not token ids of the vocabulary of a 'transformer'. Raises `UsageError`."""
+    """Refuse token ids (N, T) beyond the vocabulary of a 'transformer'. Raises `UsageError`."""
     vocabulary = int(values(model)["vocabulary"])
-    if (x != np.floor(x)).any() or x.min() < 0:
-        raise UsageError(
-            "model.name: 'transformer' takes token ids, and this data set holds numbers that are not whole or below 0; "
-            "use 'mlp' or a factory of your own."
-        )
     if x.max() >= vocabulary:
         raise UsageError(
             f"model.options.vocabulary = {vocabulary:,}: the data set holds the id {int(x.max()):,}, and ids are "

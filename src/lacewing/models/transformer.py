@@ -148,9 +148,10 @@ class TokenTransformer(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids (N, T), of any dtype and rounded to whole numbers, to logits (N, classes)."""
-        kept = torch.ones_like(ids, dtype=torch.bool) if self.padding is None else ids.round() != self.padding
+        ids = (ids.round() if ids.is_floating_point() else ids).long()
+        kept = torch.ones_like(ids, dtype=torch.bool) if self.padding is None else ids != self.padding
         bias = torch.where(kept, 0.0, _NOTHING)[:, None, None, :]
-        x = self.drop(self.embed(ids.round().long()) + self.pos_embed)
+        x = self.drop(self.embed(ids) + self.pos_embed)
         for block in self.blocks:
             x = block(x, bias)
         share = kept / kept.sum(1, keepdim=True).clamp(min=1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lacewing.methods import SHARED
+from lacewing.models import READ_TOKENS
 from lacewing.reporting._data import PAPER_ATTACK, ReportData, percent, random_halves
 from lacewing.reporting._settings import entry_name, text_of
 from lacewing.results import STOPPED
@@ -74,7 +75,7 @@ def choices(data: ReportData) -> list[Declared]:
     found.append(Declared("Training", recipe, "ours"))
     found += _networks(data)
     if any(a.attack == PAPER_ATTACK for a in data.attacks) or PAPER_ATTACK in study.get("attacks", {}).get("names", ()):
-        found += _discriminator(signals)
+        found += _discriminator(signals, of_tokens(study))
     return [*found, *_MEASURES]
 
 
@@ -157,8 +158,15 @@ def _butterfly(networks: Sequence[Mapping[str, Any]]) -> list[Declared]:
 _OF_PAPER: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], list[Declared]]] = {IMP: _imp, BUTTERFLY: _butterfly}
 
 
-def _discriminator(signals: Mapping[str, Any]) -> list[Declared]:
+def of_tokens(study: Mapping[str, Any]) -> bool:
+    """Whether the records of a study are token ids, as `Study.of_tokens` says."""
+    names = {part.get("name") for part in (study["model"], *(n.get("model", {}) for n in study["networks"]))}
+    return bool(study["data"].get("tokens")) or not names.isdisjoint(READ_TOKENS)
+
+
+def _discriminator(signals: Mapping[str, Any], tokens: bool) -> list[Declared]:
     noise, draws = text_of(signals.get("noise", 1e-3)), text_of(signals.get("draws", 5))
+    sensitivity = f"L2 norm on the softmax, e = {noise} in normalised inputs, mean of {draws} Gaussian draws"
     return [
         Declared(
             "Attack: class given to the attacker", "one-hot of the given label, not of the predicted class", "ours"
@@ -166,7 +174,7 @@ def _discriminator(signals: Mapping[str, Any]) -> list[Declared]:
         Declared("Attack: outputs", "softmax probabilities, not logits", "ours"),
         Declared(
             "Attack: local sensitivity",
-            f"L2 norm on the softmax, e = {noise} in normalised inputs, mean of {draws} Gaussian draws",
+            "0 for every record: token ids have no noisy copies" if tokens else sensitivity,
             "ours",
         ),
         Declared("Attack: precision of signals", "fp32, without autocast and TF32, in evaluation mode", "ours"),

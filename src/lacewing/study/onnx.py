@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OPSET = 18  # the one that torch translates to without a conversion, and onnxruntime reads since 1.14
 
 
-def to_onnx(model: nn.Module, shape: tuple[int, ...], metadata: Mapping[str, str]) -> bytes:
+def to_onnx(model: nn.Module, shape: tuple[int, ...], metadata: Mapping[str, str], *, tokens: bool = False) -> bytes:
     """A model as one ONNX document: input ``x``, float32 (batch, *shape), output ``logits``, float32 (batch, classes).
 
     The batch size is free. Weights lie inside, zeros kept; batch norm is folded into the convolution before it. Of
@@ -28,6 +28,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], metadata: Mapping[str, str
         model: on the CPU, in evaluation mode.
         shape: of one record.
         metadata: the document's ``metadata_props``.
+        tokens: the input is int64, since it holds token ids.
 
     Raises:
         UsageError: the extra ``onnx`` is not installed, or torch cannot translate the model.
@@ -43,7 +44,8 @@ def to_onnx(model: nn.Module, shape: tuple[int, ...], metadata: Mapping[str, str
         try:
             program = torch.onnx.export(
                 model,
-                (torch.zeros(2, *shape),),  # one record would make the batch size a constant
+                # One record would make the batch size a constant.
+                (torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32),),
                 dynamo=True,
                 dynamic_shapes=({0: "batch"},),
                 input_names=["x"],

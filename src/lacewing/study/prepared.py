@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from lacewing.models import is_own
 from lacewing.study import auto, jobs
 from lacewing.study.declared import Study, difference, load_study
 from lacewing.study.folder import PLAN, PlanFile, Recorded, claim, declaration, facts_of, read_plan_file, unlike
-from lacewing.study.plan import NetworkJob, Plan, fingerprints, make_plan, only, unavailable
+from lacewing.study.plan import NetworkJob, Plan, fingerprints, make_plan, only, token_notes, unavailable
 from lacewing.study.reuse import available, copy
 from lacewing.study.store import Store
 from lacewing.support import loading
@@ -89,7 +89,7 @@ class Prepared:
             attacked = {self.found[job.key].folder for job in self.plan.attacks if job.key in self.found}
             late = any(old.study.tradeoff != self.study.tradeoff for place, old in sources if place in attacked)
             self.facts["declaration"] = declaration(self.study, late=late)
-        self.notes = self._notes(others) + self._guarantees()
+        self.notes = self._notes(others, asked.attacks.names) + self._guarantees()
         if self.precision is not None:
             self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
@@ -116,14 +116,15 @@ class Prepared:
             found["attacks"] = own
         return found
 
-    def _notes(self, others: Iterable[Store]) -> list[str]:
-        """What a person should know before the study runs."""
+    def _notes(self, others: Iterable[Store], named: Collection[str]) -> list[str]:
+        """What a person should know before the study runs; ``named``: its attacks as it was given."""
         notes = [
             f"--reuse {other.folder}: {path} is lost, damaged or was altered since, and is not copied."
             for other in others
             for _, path in sorted(other.damaged)
         ]
         notes += data.signs(self.records, self.study.data.groups or ())
+        notes += token_notes(self.study, self.work.attacks, left_out="all" in named)
         notes += [
             f"networks.{self.study.place(index)}: there is no early stop, since training takes one epoch."
             for index, network in enumerate(self.study.networks)

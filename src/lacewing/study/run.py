@@ -296,7 +296,8 @@ def _run_attacks(store: Store, plan: Plan, before: Collection[str]) -> set[str]:
 def export(folder: str | Path, network: str, to: str | Path) -> Path:
     """Write a network as an ordinary checkpoint or an ONNX model: zeros in place, butterfly layers composed.
 
-    Both take standardised records, as in training: the run folder does not hold the mean and standard deviation.
+    Both take standardised records, as in training: the run folder does not hold the mean and standard deviation. Of a
+    study of token ids they take the ids, in ONNX as int64.
 
     Args:
         folder: the run folder.
@@ -327,8 +328,10 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
                 "export to .safetensors."
             )
         metadata["inputs"] = "standardised: (x - mean) / std by channel or feature, over the study's records"
+        if study.of_tokens():
+            metadata["inputs"] = "token ids, int64"
         model = jobs.plain_model(store, job, shape=shape, classes=classes)
-        content = to_onnx(model, shape, metadata)
+        content = to_onnx(model, shape, metadata, tokens=study.of_tokens())
     else:
         from safetensors.torch import save
 

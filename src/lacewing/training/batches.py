@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lacewing.config import Train
+from lacewing.inputs import network_inputs
 
 
 class Mixed(NamedTuple):
@@ -23,7 +24,7 @@ class Mixed(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Inputs (B, C, H, W) or (B, D), float32; labels (B,), int64; with mixup what else is in each input."""
+    """Inputs (B, C, H, W) or (B, D), float32, or token ids (B, L), int64; labels (B,), int64; what mixup added."""
 
     inputs: Tensor
     labels: Tensor
@@ -85,9 +86,9 @@ class Batches:
         return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
 
     def gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-        """The records ``index``, cropped, flipped and normalised: (B, C, H, W) or (B, D), float32."""
+        """The records ``index``, cropped, flipped and normalised: (B, C, H, W) or (B, D), float32; ids as int64."""
         if not self.image:
-            return (self.x[index].float() - self.mean) / self.std
+            return network_inputs(self.x[index], self.mean, self.std)
         height, width = self.size
         rows = top[:, None] + torch.arange(height, device=index.device)
         columns = torch.arange(width, device=index.device).expand(len(index), width)

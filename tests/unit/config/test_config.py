@@ -510,6 +510,7 @@ CHANGES = [  # one for every field of a study that may change no network once it
     "signals.noise_draws=3",
     "signals.boundary_queries=200",
     "data.canaries=5",
+    "data.tokens=true",
 ]
 
 

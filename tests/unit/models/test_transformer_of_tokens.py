@@ -54,19 +54,11 @@ def test_impossible_options_are_one_sentence(options, shape, said):
         models.check(Model(name="transformer", options=options), shape, 3)
 
 
-@pytest.mark.parametrize(
-    ("x", "said"),
-    [
-        ([[1.0, 2.5]], "numbers that are not whole or below 0"),
-        ([[1, -1]], "numbers that are not whole or below 0"),
-        ([[1, 20]], "options.vocabulary = 20: the data set holds the id 20, .* set it to 21 or more"),
-    ],
-)
-def test_records_that_are_no_ids_of_the_vocabulary_are_refused(x, said):
+def test_ids_beyond_the_vocabulary_are_refused():
     model = Model(name="transformer", options=SMALL)
     models.check_tokens(model, np.array([[0, 19]]))
-    with pytest.raises(UsageError, match=said):
-        models.check_tokens(model, np.array(x))
+    with pytest.raises(UsageError, match=r"options.vocabulary = 20: the data set holds the id 20, .* set it to 21"):
+        models.check_tokens(model, np.array([[1, 20]]))
 
 
 def _study(tmp_path, **fields):
@@ -88,9 +80,6 @@ def _study(tmp_path, **fields):
 def test_a_study_of_tokens_has_results_and_refuses_what_changes_ids(tmp_path):
     for fields, said in (
         ({"attacks": {"names": ["label-noise"]}}, "it asks about changed copies of records .* and token ids have none"),
-        ({"train": {"precision": "fp32", "mixup": 0.2}}, "train.mixup: it changes numbers of records"),
-        ({"signals": {"noise": 0.5}}, "signals.noise: it changes numbers of records"),
-        ({"networks": [{"method": "dense", "model": {"name": "mlp"}}]}, "give all networks one"),
     ):
         with pytest.raises(UsageError, match=said):
             lw.run(_study(tmp_path, **fields), out=tmp_path / "refused", quiet=True)

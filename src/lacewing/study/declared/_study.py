@@ -27,6 +27,7 @@ from lacewing.config import (
 )
 from lacewing.errors import UsageError, UserCodeError
 from lacewing.methods import SHARED, Method, RecordedMethod, check_own, of_entry
+from lacewing.models import READ_TOKENS
 from lacewing.results import Kind
 from lacewing.study.declared._masks import check_taken
 from lacewing.study.declared._questions import check_declared, check_families
@@ -194,6 +195,15 @@ class Study(Part):
                 f"property.stack = {asked} needs model.name = 'mlp', fp32 and no train.augment, which {where} has not; "
                 "leave it out"
             )
+
+    def of_tokens(self) -> bool:
+        """Whether records are token ids: [data] says so, or a model reads nothing else."""
+        own = (network.model.get("name") for network in self.networks)
+        return self.data.tokens or not {self.model.name, *own}.isdisjoint(READ_TOKENS)
+
+    def queries(self) -> int:
+        """How many fixed queries of a record there are: of token ids, without changed copies, one."""
+        return 1 if self.of_tokens() else self.signals.queries
 
     def model_of(self, network: Method, where: str = "model") -> Model:
         """[model] with the network's own fields laid over it, and its options over those of [model].

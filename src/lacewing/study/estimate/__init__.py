@@ -230,7 +230,7 @@ def _asked(prepared: Prepared) -> int:
     answers = records + study.signals.draws * audited
     kinds, signals = probe_settings(study, prepared.work.attacks), study.signals
     noisy = len(signals.noise_sizes) * signals.noise_draws * ("noise" in kinds)
-    answers += signals.queries * records * ("queries" in kinds)
+    answers += prepared.study.queries() * records * ("queries" in kinds)
     noisy += signals.boundary_queries * ("boundary" in kinds)
     answers += (noisy + _GRADIENT * len({"gradients", "layers"} & {*kinds})) * audited
     return answers + len(prepared.work.population) * ("population" in kinds)

@@ -21,6 +21,7 @@ from torch import nn
 from lacewing import models
 from lacewing.bench._measure import bytes_of, peak_bytes, training_step
 from lacewing.config import Train
+from lacewing.inputs import network_inputs
 from lacewing.methods import Dense, DpImp, DpSgd, of_entry
 from lacewing.signals import observe
 from lacewing.sparsify import prune
@@ -211,8 +212,9 @@ def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
     """Bytes of a training step at its peak, parameters and optimiser with it: measured small, activations scaled."""
     model, _ = bench.model(kind)
     labels = torch.from_numpy(bench.y[:small]).to(bench.device)
-    mean, std = (a.reshape((1, -1) + (1,) * (bench.x.ndim - 2)) for a in bench.normalisation)
-    inputs = torch.from_numpy(((bench.x[:small] - mean) / std).astype(np.float32)).to(bench.device)
+    shape = (1, -1) + (1,) * (bench.x.ndim - 2)
+    mean, std = (torch.from_numpy(a).view(shape) for a in bench.normalisation)
+    inputs = network_inputs(torch.from_numpy(bench.x[:small]), mean, std).to(bench.device)
     if lay_out(model, inputs.ndim, kind.channels_last):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     optimizer = optimizer_of(model.parameters(), kind.train(small, small))

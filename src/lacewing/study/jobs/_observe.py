@@ -144,7 +144,7 @@ def _answers(
             work.records.y,
             normalisation=work.normalisation,
             of=audited & bool({"noise", "gradients"} & {*kinds}),
-            queries=settings.queries if "queries" in kinds else 0,
+            queries=work.study.queries() if "queries" in kinds else 0,
             noise_sizes=settings.noise_sizes if "noise" in kinds else (),
             noise_draws=settings.noise_draws,
             gradients="gradients" in kinds,
@@ -190,13 +190,14 @@ def _layers(
     import torch
 
     from lacewing.gradients import device_of
+    from lacewing.inputs import network_inputs
     from lacewing.probes import layer_features
 
     x, device = work.records.x, device_of(model)
     mean, std = (torch.from_numpy(a).to(device).view((1, -1) + (1,) * (x.ndim - 2)) for a in work.normalisation)
     parts = []
     for rows in np.array_split(np.flatnonzero(audited), -(-int(audited.sum()) // 1000)):
-        inputs = (torch.from_numpy(np.ascontiguousarray(x[rows])).to(device).float() - mean) / std
+        inputs = network_inputs(torch.from_numpy(np.ascontiguousarray(x[rows])).to(device), mean, std)
         label = torch.from_numpy(np.ascontiguousarray(work.records.y[rows], np.int64)).to(device)
         parts.append(layer_features(model, inputs, label, masks=masks))
     found = np.full((len(x), parts[0].shape[1]), np.nan, np.float32)

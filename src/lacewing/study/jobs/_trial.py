@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lacewing import models
 from lacewing.errors import UsageError, UserCodeError
 from lacewing.methods import Method
@@ -80,7 +82,10 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
         raise UsageError(f"{place} has no parameters to train: return a module that has some.")
 
     channels_last = lay_out(model, work.records.x.ndim, job.train.channels_last)
-    x, y = work.records.x[:_FEW], work.records.y[:_FEW]
+    rows = np.arange(min(_FEW, len(work.records)))
+    if work.study.of_tokens():  # of the largest ids, which an embedding may lack
+        rows = np.argsort(-work.records.x.max(axis=1), kind="stable")[:_FEW]
+    x, y = work.records.x[rows], work.records.y[rows]
 
     def batch(count: int) -> Batch:
         config = job.train.model_copy(update={"batch_size": count})

@@ -21,7 +21,6 @@ from lacewing.study.store import Store
 if TYPE_CHECKING:
     from lacewing.training.replay import Recordings
 
-_LEAST_SHIFT = 0.01  # of ids, which models round: fifty standard deviations from the next id
 _KEPT = 4  # splits of seeds, which take a second each where groups are many
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
@@ -62,6 +61,15 @@ class Workspace:
         else:
             ids = [name for name in study.data.groups or () if name != data.DUPLICATES]
             dataset = data.load(study.data.dataset, source, labels=study.data.labels, groups=ids)
+        if study.of_tokens():
+            dataset = data.as_tokens(dataset)
+            _check_tokens(study, dataset)
+        elif dataset.x.dtype == np.int32:
+            raise UsageError(
+                f"data.tokens: records of {dataset.name} are token ids: set it to true for factories of your own, or "
+                "give model.name = 'transformer'."
+            )
+        _check_augment(study, dataset)
         drawn = study.data
         groups = data.groups_of(dataset, drawn.groups)
         records = data.prepare(
@@ -74,7 +82,7 @@ class Workspace:
         )
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed, groups)
-        scale = _tokens(study, dataset) or data.normalisation(records.x)
+        scale = _as_they_are(dataset) if study.of_tokens() else data.normalisation(records.x)
         work = cls(study, store, dataset, records, scale, population, attacks=named, groups=groups, **options)
         work.split(study.run.seeds[0])
         return work
@@ -145,27 +153,42 @@ def _forget(made: dict[int, Any]) -> None:
         del made[next(iter(made))]
 
 
-def _tokens(study: Study, dataset: data.Dataset) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
-    """Mean 0 and standard deviation 1 where the study's records are token ids; None: they are not.
+def _check_augment(study: Study, dataset: data.Dataset) -> None:
+    """Refuse mirrored and shifted copies of records that are no images. Raises `UsageError`."""
+    if len(dataset.shape) == 3:
+        return
+    kind = "token ids" if study.of_tokens() else "rows of a table"
+    if any(study.train_of(network).augment for network in study.networks):
+        raise UsageError(f"train.augment: it mirrors and shifts images, and records here are {kind}; leave it out.")
+
+
+def _as_they_are(dataset: data.Dataset) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean 0 and standard deviation 1."""
+    (length,) = dataset.shape
+    return np.zeros(length, np.float32), np.ones(length, np.float32)
+
+
+def _check_tokens(study: Study, dataset: data.Dataset) -> None:
+    """Refuse a study of token ids that changes them, or whose models do not read them.
 
     Raises:
-        UsageError: they are for some networks alone, or training and questions make other numbers of them.
+        UsageError: it names the field.
     """
-    asked = [study.model, *(study.model_of(network) for network in study.networks)]
-    taking = [model for model in asked if models.takes_tokens(model)]
-    if not taking:
-        return None
-    if len(taking) < len(asked):
-        raise UsageError("model.name: 'transformer' reads token ids, and other models do not; give all networks one.")
-    for model in taking:
-        models.check(model, dataset.shape, dataset.classes)
-        models.check_tokens(model, dataset.x)
+    for model in (study.model, *(study.model_of(network) for network in study.networks)):
+        if models.takes_tokens(model):
+            models.check(model, dataset.shape, dataset.classes)
+            models.check_tokens(model, dataset.x)
+        elif not models.is_own(model):
+            raise UsageError(
+                f"{models.named(model)} takes numbers, and records are token ids here; use 'transformer' or a factory "
+                "of your own for all networks."
+            )
+    declared = study.property is not None and study.property.what.kind == "feature"
     for name, found in (
         ("train.mixup", any(study.train_of(network).mixup for network in study.networks)),
         ("attribute", study.attribute is not None),
-        ("signals.noise", study.signals.noise > _LEAST_SHIFT),
+        ("property.of", declared),
+        *((f"signals.{name}", True) for name in study.signals.model_dump(exclude_defaults=True)),
     ):
         if found:
-            raise UsageError(f"{name}: it changes numbers of records, and token ids are names; leave it out.")
-    (length,) = dataset.shape
-    return np.zeros(length, np.float32), np.ones(length, np.float32)
+            raise UsageError(f"{name}: it changes or orders numbers of records, and token ids are names; leave it out.")

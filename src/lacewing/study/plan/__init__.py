@@ -8,7 +8,7 @@ from typing import Any
 from lacewing.attacks import ATTACKS, Attack
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared import Study
-from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings
+from lacewing.study.plan._attacks import Networks, Refusal, asked, attack_job, probe_settings, token_notes
 from lacewing.study.plan._jobs import AttackJob, NetworkJob, Plan, PropertyJob, Side, World
 from lacewing.study.plan._networks import fingerprints, imposed_sequences, probed, sequences_of, world_sequences
 from lacewing.study.plan._only import only
@@ -26,6 +26,7 @@ __all__ = [
     "make_plan",
     "only",
     "probe_settings",
+    "token_notes",
     "unavailable",
 ]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lacewing import attribute, metrics
-from lacewing.attacks import Attack
+from lacewing.attacks import ATTACKS, Attack
 from lacewing.config import canonical_key
 from lacewing.models import is_own, takes_tokens
 from lacewing.study.declared import Study
@@ -47,7 +47,8 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     target networks alone, and not for early stops.
     """
     signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
-    known = {"queries": {"queries": signals.pop("queries")}, "noise": signals, "gradients": {}, "layers": {}}
+    del signals["queries"]
+    known = {"queries": {"queries": study.queries()}, "noise": signals, "gradients": {}, "layers": {}}
     known["boundary"] = {"queries": study.signals.boundary_queries}
     known["first-layer"] = {}
     if study.data.split == "four-way" and study.data.population:  # under random halves it is among the records
@@ -70,7 +71,26 @@ def no_first_layer(network: NetworkJob) -> str | None:
     return None
 
 
-_CHANGED = frozenset({"queries", "augmentation", "noise", "boundary"})  # needs of attacks
+# Needs of attacks. A first layer of factories of one's own, too: it sees embedded ids, if it sees any.
+_CHANGED = frozenset({"queries", "augmentation", "noise", "boundary", "first-layer"})
+
+
+def token_notes(study: Study, attacks: Mapping[str, Attack], *, left_out: bool) -> list[str]:
+    """What the attacks of a study of token ids do without; nothing of another study.
+
+    ``left_out``: tell which attacks "all" does not stand for.
+    """
+    if not study.of_tokens():
+        return []
+    reading = [name for name in study.attacks.names if "sensitivity" in attacks[name].needs]
+    changing = [name for name, attack in ATTACKS.items() if attack.in_all and attack.needs & _CHANGED]
+    notes = [f'Token ids have no changed copies, so that "all" leaves out {", ".join(changing)}.'] if left_out else []
+    if reading:
+        notes.append(
+            f"Token ids have no noisy copies: the local sensitivity is 0 for every record, and {', '.join(reading)} "
+            f"read{'s' * (len(reading) == 1)} the other quantities alone."
+        )
+    return notes
 
 
 class Refusal(NamedTuple):
@@ -91,6 +111,16 @@ class Networks:
     def halves(self) -> bool:
         """Whether every network is a target and the others its references."""
         return self.study.data.split == "random-halves"
+
+    @cached_property
+    def tokens(self) -> bool:
+        """Whether records are token ids."""
+        return self.study.of_tokens()
+
+    @cached_property
+    def queries(self) -> int:
+        """How many fixed queries of a record there are."""
+        return self.study.queries()
 
     def own(self) -> Iterable[NetworkJob]:
         """The networks that the study declares: all but those under an imposed mask."""
@@ -205,13 +235,13 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         return Refusal(f"it is about {' and '.join(_ABOUT[trait] for trait in strange)}.", of_kind=True)
     if "first-layer" in attack.needs and (why := no_first_layer(target)) is not None:
         return Refusal(f"it needs a fully connected first layer, and {why}.", of_kind=True)
-    if takes_tokens(target.model) and (changed := sorted(attack.needs & _CHANGED)):
+    if networks.tokens and (changed := sorted(attack.needs & _CHANGED)):
         return Refusal(f"it asks about changed copies of records ({changed[0]}), and token ids have none.")
     shadow = networks.shadow(target)
     lacking = _lacking(attack, networks, target, shadow)
     if lacking is not None:
         return Refusal(lacking)
-    needs, study = attack.needs, networks.study
+    needs = attack.needs
 
     def side(of: NetworkJob, hidden: NetworkJob | None = None) -> Side:
         related = networks.denser(of) if needs & {"dense", "levels"} else ()
@@ -245,7 +275,7 @@ def attack_job(networks: Networks, attack: Attack, target: NetworkJob) -> Attack
         config["probes"] = probes
     queries = None
     if needs & _REFERENCES:
-        queries = trained_queries(target.train.augment, study.signals.queries)
+        queries = trained_queries(target.train.augment, networks.queries)
         config["trained_queries"] = queries
     return AttackJob(canonical_key(config), attack, target.seed, known, shadow_side, others, queries)
 

@@ -87,7 +87,7 @@ def _drawn(study: Study) -> dict[str, Any]:
     fields = study.data.model_dump(mode="json", exclude={"dataset", "labels", "groups"})  # the digest is of groups, too
     if study.data.split == "four-way":
         del fields["population"]  # taken from records outside the four sets
-    return {name: value for name, value in fields.items() if name != "canaries" or value}
+    return {name: value for name, value in fields.items() if name not in ("canaries", "tokens") or value}
 
 
 def _sequences(

@@ -26,6 +26,9 @@ def sparsify(
     ] = "global",
     ignore: Annotated[list[str] | None, typer.Option(help="A layer to leave dense (repeatable).")] = None,
     factors: Annotated[int | None, typer.Option(min=2, help="For butterfly: number of factors per layer.")] = None,
+    layers: Annotated[
+        str, typer.Option(help="For butterfly: which kind of layer is replaced: all, linear or conv.")
+    ] = "all",
     parts_to: Annotated[Path | None, typer.Option(help="Also write the masks or the factors to this file.")] = None,
     shape: Annotated[
         str | None,
@@ -51,6 +54,7 @@ def sparsify(
         scope=scope,
         ignore=ignore or (),
         factors=factors,
+        layers=layers,
         parts_to=parts_to,
         shape=None if shape is None else whole_numbers("--shape", shape, "3,32,32"),
         classes=classes,

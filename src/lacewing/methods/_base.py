@@ -211,6 +211,14 @@ class Method(Part):
         """
         return sum(parameter.numel() for parameter in built(self, model).parameters())
 
+    def notes(self, model: nn.Module, step: Step) -> list[str]:
+        """What a person should know of the network ``step`` before it is trained, a sentence each; for the dry run.
+
+        Args:
+            model, step: as of `count`; the method may change the model.
+        """
+        return []
+
     def loaded(self) -> Method:
         """The method with its code: itself, unless it comes from a run folder."""
         return self

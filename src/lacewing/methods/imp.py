@@ -99,8 +99,7 @@ class Imp(Method):
         """Each level prunes the floor of its share of what is left; biases and normalisation stay."""
         from lacewing.sparsify import prunable, remaining
 
-        sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-        weights = sum(sizes[name] for name in prunable(model, ignore=None))
+        weights = sum(model.get_parameter(name).numel() for name in prunable(model, ignore=None))
         if not weights:
             raise UsageError("the model has no convolution or linear weight to prune.")
         left = remaining(weights, step.level, self.fraction)
@@ -109,7 +108,7 @@ class Imp(Method):
                 f"{self.fraction:g} of {left:,} weights is none, so this level would prune nothing; lower levels, or "
                 "raise fraction."
             )
-        return sum(sizes.values()) - weights + left
+        return sum(parameter.numel() for parameter in model.parameters()) - weights + left
 
     def guard(self, model: nn.Module) -> Guard:
         """With the entry's rewind point."""

@@ -138,13 +138,28 @@ def _imp(networks: Sequence[Mapping[str, Any]]) -> list[Declared]:
 
 def _butterfly(networks: Sequence[Mapping[str, Any]]) -> list[Declared]:
     columns = ", ".join(dict.fromkeys(str(n.get("columns", "channel-first")) for n in networks))
+    chains = []
+    if any(n.get("density") is None for n in networks):
+        chains.append(
+            Declared(
+                "Butterfly: chain",
+                "the cheapest with full support, monotone inner sizes and blocks of at least 2; ties go to the "
+                "lexicographically greatest list of factors",
+                "ours; reproduces the paper's densities",
+            )
+        )
+    if any(n.get("density") is not None for n in networks):
+        chains.append(
+            Declared(
+                "Butterfly: chains of a density",
+                "about the same density in every layer but the last one, depthwise convolutions, embeddings and what "
+                "the entry ignores; of each layer the densest chain with full support and blocks of at least 2 that "
+                "fits",
+                "ours",
+            )
+        )
     return [
-        Declared(
-            "Butterfly: chain",
-            "the cheapest with full support, monotone inner sizes and blocks of at least 2; ties go to the "
-            "lexicographically greatest list of factors",
-            "ours; reproduces the paper's densities",
-        ),
+        *chains,
         Declared("Butterfly: column order", f"{columns} (C, kh, kw unless kernel-first)", "ours"),
         Declared(
             "Butterfly: initialisation",

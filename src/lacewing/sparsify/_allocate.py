@@ -36,22 +36,42 @@ def allocate(
         raise UsageError(f"density = {density} must lie between 0 and 1.")
     if factors is not None and factors < 1:
         raise UsageError(f"factors = {factors} must be at least 1.")
-    floors: list[float] = []
+    floors: dict[int, float] = {}
     for number in (factors,) if factors else _FEW:
-        menus = {name: _search.menu(rows, columns, number) for name, (rows, columns, _) in matrices.items()}
-        menus = {name: menu for name, menu in menus.items() if menu}
+        menus = _menus(matrices, number)
         if menus:
-            chosen = {name: min(menu) for name, menu in menus.items()}
-            floors.append(_stored(matrices, elsewhere, chosen) / total)
-            if floors[-1] <= density:
+            floors[number] = _floor(matrices, elsewhere, menus) / total
+            if floors[number] <= density:
                 return _spend(matrices, elsewhere, density * total, menus)
     if not floors:
         raise UsageError("no layer that may be replaced has a chain with fewer entries; allow more or larger layers.")
-    least = math.ceil(1e4 * min(floors)) / 1e4  # rounded up, so that it can be asked for
+    least = min(floors.values())
+    others = {n: _floor(matrices, elsewhere, found) / total for n in _FEW if (found := _menus(matrices, n))}
+    best = min(others, key=lambda n: others[n], default=None)
+    longer = f" ({_upward(others[best])} with factors = {best})" if best is not None and others[best] < least else ""
     raise UsageError(
-        f"density = {density:g} is below {least:.4f}, the lowest that chains reach on this model: raise it, allow more "
-        "layers, or prune the factors on top (sparsify.prune on the butterfly model)."
+        f"density = {density:g} is below {_upward(least)}, the lowest that chains reach on this model{longer}; "
+        f"{_upward(elsewhere / total)} of it are in layers that stay dense, biases and norms: raise it, allow more "
+        "layers, or, in Python, prune the factors on top (sparsify.prune on the butterfly model)."
     )
+
+
+def _menus(matrices: Mapping[str, tuple[int, int, int]], factors: int) -> dict[str, Mapping[int, _search.Patterns]]:
+    """The chains of each matrix that has some, see `_search.menu`."""
+    found = {name: _search.menu(rows, columns, factors) for name, (rows, columns, _) in matrices.items()}
+    return {name: menu for name, menu in found.items() if menu}
+
+
+def _floor(
+    matrices: Mapping[str, tuple[int, int, int]], elsewhere: int, menus: Mapping[str, Mapping[int, _search.Patterns]]
+) -> int:
+    """Parameters with the cheapest chains."""
+    return _stored(matrices, elsewhere, {name: min(menu) for name, menu in menus.items()})
+
+
+def _upward(density: float) -> str:
+    """Rounded up, so that it can be asked for."""
+    return f"{math.ceil(1e4 * density) / 1e4:.4f}"
 
 
 def _spend(

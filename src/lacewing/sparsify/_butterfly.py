@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from lacewing.sparsify._attention import KSMultiheadAttention, KSProjection
 from lacewing.sparsify._summary import Summary, summary
 from lacewing.sparsify.chain import Chain
 from lacewing.sparsify.layers import Columns, KSConv2d, KSLayer, KSLinear
-from lacewing.sparsify.masks import Ignore, plain_weights, prunable
+from lacewing.sparsify.masks import Ignore, join, plain_weights, prunable, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Replaced:
         return str(self.summary)
 
 
+Layers = Literal["all", "linear", "conv"]
+_SPOKEN = {"all": "layer", "linear": "linear layer", "conv": "convolution"}
+_DEPTHWISE = "depthwise: one channel a group has no chain"
+_NAMED = 5  # layers that an error names
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a torch module
 
 
@@ -45,6 +50,7 @@ def butterfly(
     segments: int | None = None,
     factors: int | None = None,
     ignore: Ignore = (),
+    layers: Layers = "all",
     columns: Columns = "channel-first",
     projected: bool = False,
 ) -> Replaced:
@@ -53,8 +59,8 @@ def butterfly(
     With ``density``, every linear layer, convolution and input projection of attention between the first and the
     last weight of the model gets a chain, so that the model comes as close to this density as possible without
     exceeding it. With ``segments``, the paper's rule for ResNets: all spatial convolutions of the last segments (those
-    with the same number of outputs) get the cheapest chain of ``factors`` factors; stem, 1x1 shortcuts and classifier
-    stay dense.
+    with the same number of outputs) get the cheapest chain of ``factors`` factors; stem, 1x1 convolutions (shortcuts,
+    and those of bottlenecks), depthwise convolutions and classifier stay dense.
 
     Args:
         model: changed in place; unchanged after an error. Factors are drawn from torch's global random state.
@@ -63,39 +69,46 @@ def butterfly(
         factors: per chain; by default 2 with ``segments``, and 2 to 4 with ``density``.
         ignore: layers to leave dense, see ``prunable``; with ``density`` it replaces the rule on the first and the
             last weight, so that ``ignore=["head"]`` lets the first one be replaced.
+        layers: with ``density``, which kind may be replaced: "linear" (linear layers and input projections of
+            attention), "conv" (convolutions, 1x1 included) or "all".
         columns: see ``KSConv2d``.
         projected: start from the layers' own weights, projected onto the chains, instead of new random factors.
 
     Raises:
         UsageError: not exactly one of density and segments; a density that no chains reach (the message names
-            the nearest); too few segments; with ``segments``, a layer without a chain of that many factors or one that
-            cannot be replaced (with ``density`` it stays dense, and the table says why).
+            the nearest); too few segments, or all of their convolutions depthwise; no layer of the kind ``layers``;
+            ``layers`` with ``segments``, which are of convolutions; with ``segments``, a layer without a chain of that
+            many factors or one that cannot be replaced (with ``density`` it stays dense, and the table says why).
     """
+    if layers not in get_args(Layers):
+        raise UsageError(f"layers {layers!r} must be 'all', 'linear' or 'conv'.")
     if (density is None) == (segments is None):
         raise UsageError("give exactly one of density and segments.")
     if columns not in ("channel-first", "kernel-first"):
         raise UsageError(f"columns {columns!r} must be 'channel-first' or 'kernel-first'.")
     if segments is not None:
+        if layers != "all":
+            raise UsageError(f"layers = '{layers}' goes with density: segments are of convolutions; leave it out.")
         chains, dense = _by_segments(model, segments, 2 if factors is None else factors, ignore)
     else:
         assert density is not None
-        chains, dense = _by_density(model, density, factors, ignore)
-    layers: dict[str, nn.Module] = {}
+        chains, dense = _by_density(model, density, factors, ignore, layers)
+    made: dict[str, nn.Module] = {}
     for name, chain in chains.items():
         plain = model.get_submodule(name)
         try:
             if isinstance(plain, nn.Conv2d):
-                layers[name] = KSConv2d.like(plain, chain, columns, projected=projected)
+                made[name] = KSConv2d.like(plain, chain, columns, projected=projected)
             elif isinstance(plain, nn.Linear):
-                layers[name] = KSLinear.like(plain, chain, projected=projected)
+                made[name] = KSLinear.like(plain, chain, projected=projected)
             elif isinstance(plain, nn.MultiheadAttention):
-                layers[name] = KSMultiheadAttention.like(plain, chain, projected=projected)
+                made[name] = KSMultiheadAttention.like(plain, chain, projected=projected)
         except UsageError as error:
             raise UsageError(f"butterfly layer '{name}': {error}") from None
-    _replace(model, layers)  # only now, so that an error leaves the model as it was
+    _replace(model, made)  # only now, so that an error leaves the model as it was
     notes = dict(dense)
     for name, chain in chains.items():
-        holder = f"{name}.in_proj" if isinstance(layers[name], KSMultiheadAttention) else name
+        holder = f"{name}.in_proj" if isinstance(made[name], KSMultiheadAttention) else name
         notes[holder] = " ".join(str(tuple(p)) for p in chain.patterns)
     return Replaced(chains, dense, summary(model, notes=notes))
 
@@ -112,52 +125,91 @@ def _by_segments(
     body = dict(list(convolutions.items())[1:])
     widths = list(dict.fromkeys(conv.out_channels for conv in body.values()))
     if not widths:
-        raise UsageError("butterfly needs spatial convolutions after the first one, and the model has none.")
+        raise UsageError(
+            "butterfly needs spatial convolutions after the first one, and the model has none; give a density instead."
+        )
     if not 1 <= segments <= len(widths):
         raise UsageError(
             f"segments = {segments}, but the model has {len(widths)} segments of spatial convolutions after its stem; "
             f"give 1 to {len(widths)}."
         )
     chains: dict[str, Chain] = {}
-    dense = dict.fromkeys(plain_weights(model), "not in these segments")
+    dense = {name: _outside(model, name) if name in wanted else "ignored" for name in plain_weights(model)}
     for name, conv in body.items():
         weight = f"{name}.weight"
         if conv.out_channels in widths[-segments:] and weight in wanted:
             if why := _irreplaceable(model, weight):
                 raise UsageError(f"butterfly layer '{name}' must stay dense ({why}): ignore=['{name}'].")
+            if _depthwise(conv):
+                dense[weight] = _DEPTHWISE
+                continue
             try:
                 chains[name] = Chain.cheapest(*_matrix(conv)[:2], factors)
             except UsageError as error:
                 raise UsageError(f"butterfly layer '{name}': {error}") from None
             del dense[weight]
+    if not chains and _DEPTHWISE in dense.values():
+        raise UsageError(
+            "all spatial convolutions of these segments are depthwise and stay dense; give a density instead."
+        )
     return chains, dense
 
 
+def _outside(model: nn.Module, name: str) -> str:
+    """Why a weight is in no segment, or not in those that were asked for."""
+    layer = model.get_submodule(name.rpartition(".")[0])
+    if not isinstance(layer, nn.Conv2d):
+        return "no convolution"
+    return "not in these segments" if math.prod(layer.kernel_size) > 1 else "1x1, not a spatial convolution"
+
+
 def _by_density(
-    model: nn.Module, density: float, factors: int | None, ignore: Ignore
+    model: nn.Module, density: float, factors: int | None, ignore: Ignore, layers: Layers
 ) -> tuple[dict[str, Chain], dict[str, str]]:
     wanted, names = prunable(model, ignore), plain_weights(model)
     if not names:
         raise UsageError("the model has no convolution or linear weight to make butterfly.")
+    if layers != "all" and not any(_kind(model, name) == layers for name in names):
+        raise UsageError(f"layers = '{layers}': the model has no {_SPOKEN[layers]}; give layers = 'all'.")
     kept = set(wanted if ignore else names[1:-1])
-    dense: dict[str, str] = {}
+    dense = {join(path, attribute): "ignored" for path, _, attribute in walk(model, ())[1]}  # no plain parameters
     matrices: dict[str, tuple[int, int, int]] = {}
     for name in names:
         if name not in kept:
             dense[name] = "ignored" if ignore else "first weight" if name == names[0] else "last weight"
         elif why := _irreplaceable(model, name):
             dense[name] = why
+        elif layers not in ("all", _kind(model, name)):
+            dense[name] = f"not asked for: layers = '{layers}'"
         else:
             path = name.rpartition(".")[0]
             matrices[path] = _matrix(model.get_submodule(path))
+    if not matrices:
+        own = [name for name in names if layers in ("all", _kind(model, name))]
+        found = [f"{name.removesuffix('.weight')} ({dense[name]})" for name in own[:_NAMED]]
+        found += [f"{len(own) - _NAMED:,} more"] * (len(own) > _NAMED)
+        raise UsageError(f"no {_SPOKEN[layers]} is left to make butterfly: {', '.join(found)}.")
     total = sum(p.numel() for p in model.parameters())
     total += sum(getattr(module, "saved_parameters", 0) for module in model.modules())
     elsewhere = total - sum(rows * columns * count for rows, columns, count in matrices.values())
     chains = allocate(matrices, elsewhere, density, factors)
     for name in names:
-        if name.rpartition(".")[0] in matrices and name.rpartition(".")[0] not in chains:
-            dense[name] = "no chain of its shape is cheaper"
+        path = name.rpartition(".")[0]
+        if path in matrices and path not in chains:
+            dense[name] = _DEPTHWISE if _depthwise(model.get_submodule(path)) else "no chain of its shape is cheaper"
     return chains, dense
+
+
+def _depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.out_channels == layer.groups > 1
+
+
+def _kind(model: nn.Module, name: str) -> str | None:
+    """Of the layer that holds this weight: "conv", "linear", or None where chains can replace neither."""
+    layer = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(layer, nn.Conv2d):
+        return "conv"
+    return "linear" if isinstance(layer, nn.Linear | nn.MultiheadAttention) else None
 
 
 def _irreplaceable(model: nn.Module, name: str) -> str | None:

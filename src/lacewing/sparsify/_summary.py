@@ -95,7 +95,8 @@ def summary(
     """Count what a network stores, against the dense network: masks, butterfly factors, or both.
 
     A weight with a mask of ``torch.nn.utils.prune``, weight norm, spectral norm or another parametrisation counts as
-    the weight that is made, with its values that are not zero; the parameters that it is made of do not count.
+    the weight that is made, with its values that are not zero (on the device 'meta', which has no values, with all);
+    the parameters that it is made of do not count.
 
     Args:
         model: the network.
@@ -128,7 +129,7 @@ def summary(
     for name, found in weights.items():
         weight = found.tensor
         if found.made:
-            stored = int(torch.count_nonzero(weight))
+            stored = weight.numel() if weight.is_meta else int(torch.count_nonzero(weight))
         else:
             identity = id(model.get_parameter(name))
             stored = int(kept[identity].sum()) if identity in kept else weight.numel()

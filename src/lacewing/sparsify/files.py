@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Method = Literal["magnitude", "random", "butterfly"]
 METHODS = ("magnitude", "random", "butterfly")
 MOST_AXES, MOST_VALUES, MOST_CLASSES = 8, 2**24, 100_000
+LAYERS = ("all", "linear", "conv")
 SCOPES = ("global", "per-layer", "erk")
 
 
@@ -56,6 +57,7 @@ def sparsify_files(
     scope: str = "global",
     ignore: Sequence[str] = (),
     factors: int | None = None,
+    layers: str = "all",
     parts_to: Path | None = None,
     shape: tuple[int, ...] | None = None,
     classes: int | None = None,
@@ -74,6 +76,7 @@ def sparsify_files(
         scope: for pruning by density: "global", "per-layer" or "erk".
         ignore: layers to leave dense.
         factors: for butterfly: number of factors per chain.
+        layers: for butterfly: which kind of layer is replaced: "all", "linear" or "conv".
         parts_to: also write the masks (eight weights per byte), or the state_dict with the factors.
         seed: of the factory's initialisation and of random scores.
 
@@ -87,7 +90,7 @@ def sparsify_files(
     from lacewing import sparsify as sp
     from lacewing.sparsify.masks import pack
 
-    _check(to, parts_to, method, density, pattern, scope, factors)
+    _check(to, parts_to, method, density, pattern, scope, factors, layers)
     seed = numbers.seed(seed, "--seed")
     torch.manual_seed(seed)
     network = _built(model, shape, classes)
@@ -96,11 +99,11 @@ def sparsify_files(
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     if method == "butterfly":
         assert density is not None
-        done = sp.butterfly(network, density=density, factors=factors, ignore=ignore, projected=True)
+        done = sp.butterfly(network, density=density, factors=factors, ignore=ignore, layers=layers, projected=True)  # type: ignore[arg-type]
         parts, state = dict(network.state_dict()), sp.composed_state(network)
-        layers = {layer.name: layer for layer in done.summary.layers if layer.name not in done.dense}
+        made = {layer.name: layer for layer in done.summary.layers if layer.name not in done.dense}
         notes = done.dense | {
-            name: f"{layer.note}, {_changed(before, state, _composed(name))}" for name, layer in layers.items()
+            name: f"{layer.note}, {_changed(before, state, _composed(name))}" for name, layer in made.items()
         }
         summary = sp.summary(network, notes=notes)
     else:
@@ -144,6 +147,7 @@ def _check(
     pattern: str | None,
     scope: str,
     factors: int | None,
+    layers: str,
 ) -> None:
     """Check the options before anything is loaded."""
     for option, path in (("--to", to), ("--parts-to", parts_to)):
@@ -155,6 +159,8 @@ def _check(
         raise UsageError(f"--method: unknown method '{method}'; {did_you_mean(method, METHODS)}")
     if scope not in SCOPES:
         raise UsageError(f"--scope: unknown scope '{scope}'; {did_you_mean(scope, SCOPES)}")
+    if layers not in LAYERS:
+        raise UsageError(f"--layers: unknown kind '{layers}'; {did_you_mean(layers, LAYERS)}")
     if (density is None) == (pattern is None):
         raise UsageError("give either --density 0.1 or --pattern 2:4.")
     if density is not None and not 0 < density <= 1:
@@ -167,6 +173,7 @@ def _check(
         "--pattern": (pattern is not None, method != "butterfly"),
         "--scope": (scope != "global", method != "butterfly" and pattern is None),
         "--factors": (factors is not None, method == "butterfly"),
+        "--layers": (layers != "all", method == "butterfly"),
     }
     for option, (is_given, fits) in given.items():
         if is_given and not fits:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lacewing import models
 from lacewing.config import Model
 from lacewing.errors import UsageError, UserCodeError
+from lacewing.methods import Method
 from lacewing.sparsify.masks import plain_weights
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob, Plan
@@ -53,8 +54,8 @@ def _densities(nonzero: int, dense: nn.Module, own: nn.Module) -> dict[str, Any]
 
 def _sizes(dense: nn.Module) -> tuple[int, int]:
     """All parameters, and the plain prunable weights among them."""
-    sizes = {name: p.numel() for name, p in dense.named_parameters()}
-    return sum(sizes.values()), sum(sizes[name] for name in plain_weights(dense))
+    weights = sum(dense.get_parameter(name).numel() for name in plain_weights(dense))
+    return sum(p.numel() for p in dense.parameters()), weights
 
 
 def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: int) -> dict[str, dict[str, Any]]:
@@ -88,6 +89,26 @@ def count_networks(study: Study, plan: Plan, shape: tuple[int, ...], classes: in
                 )
             counts[job.network] = found
     return counts
+
+
+def notes(plan: Plan, shape: tuple[int, ...], classes: int) -> list[str]:
+    """What methods have to tell of their networks before any training, a sentence each with the network's name.
+
+    Raises:
+        UserCodeError: a user's method fails, or tells something else than sentences.
+    """
+    found: list[str] = []
+    for job in {job.network: job for job in plan.networks}.values():
+        if type(job.spec).notes is Method.notes:
+            continue
+        place = f"networks: '{job.network}': notes() of method {job.method}"
+        model = dense_model(job.model, shape, classes, job.train.dropout)
+        with user_code(place, own_frames=True), _device_of(model):
+            told = job.spec.notes(model, job.step)
+        if not (isinstance(told, list) and all(isinstance(each, str) for each in told)):
+            raise UserCodeError(f"{place} returns {told!r:.60}; it must return a list of sentences.")
+        found += [f"{job.network}: {each}" for each in told]
+    return found
 
 
 def _check_same_weights(network: str, model: nn.Module, other: str, its: nn.Module) -> None:

@@ -46,7 +46,7 @@ class Prepared:
         elsewhere: bool = False,
     ) -> None:
         from lacewing.signals import IMAGE_QUERIES
-        from lacewing.study.accounting import count_networks
+        from lacewing.study.accounting import count_networks, notes
         from lacewing.training.loop import choose_device
         from lacewing.training.replay import recordings_for
 
@@ -94,6 +94,7 @@ class Prepared:
             self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
+        self.notes += notes(self.plan, self.work.dataset.shape, self.work.dataset.classes)
         for job in self.slice.networks:
             if is_own(job.model) and self.trained(job):
                 jobs.check_count(self.found.get(job.key, self.store), job, self.counts[job.network]["nonzero"])

@@ -71,6 +71,7 @@ LISTS = {
     "signals.noise_sizes": 0.5,
     "attacks.names": "loss",
     "run.seeds": 1,
+    "networks.2.ignore": "fc",
     "networks.3.epochs": 1,
     "networks.3.shares": 0.5,
 }

@@ -27,7 +27,7 @@ def plain_state(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classe
         state = plain_model(store, job, shape=shape, classes=classes).state_dict()
     else:
         state = load_tensors(store.need(job.key, "model.safetensors"))
-    return {name: tensor.contiguous() for name, tensor in state.items()}
+    return {name: tensor.clone().contiguous() for name, tensor in state.items()}  # names of tied weights share memory
 
 
 def plain_model(store: Store, job: NetworkJob, *, shape: tuple[int, ...], classes: int) -> nn.Module:

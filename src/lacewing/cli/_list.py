@@ -1,8 +1,10 @@
-"""``lacewing list``: every method, attack, data set and model that a study can name, with one sentence each."""
+"""``lacewing list``: the built-in studies, and what a study can name, with one sentence each."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint
 from typing import Annotated, Any, NamedTuple
@@ -35,7 +37,7 @@ def rows(kind: str) -> list[Listed]:
     """The built-in names, then those that installed packages add, whose modules are imported.
 
     Args:
-        kind: "methods", "attacks", "datasets" or "models".
+        kind: "methods", "attacks", "datasets", "models" or "studies", which packages do not add.
 
     Raises:
         UsageError: unknown kind.
@@ -44,15 +46,16 @@ def rows(kind: str) -> list[Listed]:
         raise UsageError(f"list {kind}: {did_you_mean(kind, _KINDS)}")
     group, own, sentence = _KINDS[kind]
     built_in = own()
-    added = [_added(point, kind, built_in, sentence) for point in loading.installed(group).values()]
+    points = loading.installed(group).values() if group is not None else ()
+    added = [_added(point, kind, built_in, sentence) for point in points]
     return [*(Listed(name, said) for name, said in built_in.items()), *added]
 
 
 def show(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, attacks, datasets or models.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, attacks, datasets, models or studies.")],
     as_json: Json = False,
 ) -> None:
-    """List the methods, attacks, data sets or models.
+    """List the methods, attacks, data sets, models or built-in studies.
 
     It lists what is built in and what installed packages add. Studies can also name your own as package.module:name.
     """
@@ -117,9 +120,22 @@ def _methods() -> dict[str, str]:
     return {name: _doc(method) for name, method in METHODS.items()}
 
 
-_KINDS: dict[str, tuple[str, Callable[[], dict[str, str]], Callable[[Any], str]]] = {
+def _studies() -> dict[str, str]:
+    """The first sentence of the comment that each file begins with."""
+    from lacewing.study.declared import builtin_studies
+
+    found = {}
+    for name, text in sorted(builtin_studies().items()):
+        lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        comment = " ".join(line.removeprefix("#").strip() for line in lines)
+        found[name] = re.split(r"(?<=[.?]) ", comment, maxsplit=1)[0]
+    return found
+
+
+_KINDS: dict[str, tuple[str | None, Callable[[], dict[str, str]], Callable[[Any], str]]] = {
     "methods": (loading.METHODS, _methods, _doc),
     "attacks": (loading.ATTACKS, _attacks, _attack),
     "datasets": (loading.DATASETS, _datasets, _doc),
     "models": (loading.MODELS, _models, _doc),
+    "studies": (None, _studies, _doc),
 }

@@ -15,6 +15,7 @@ from lacewing.attacks import ATTACKS
 from lacewing.cli._list import rows, show
 from lacewing.errors import UsageError
 from lacewing.methods import METHODS
+from lacewing.study.declared import builtin_studies
 
 MODULE = '''
 from lacewing.attacks import Attack
@@ -56,10 +57,18 @@ def test_all_that_is_built_in_is_listed_with_a_sentence() -> None:
         ("attacks", ATTACKS),
         ("datasets", data.names()),
         ("models", models.NAMES),
+        ("studies", sorted(builtin_studies())),
     ):
         found = [row for row in rows(kind) if row.package is None]
         assert [row.name for row in found] == list(names)
-        assert all(len(row.sentence) > 20 and "\n" not in row.sentence and row.usable for row in found)
+        assert all(len(row.sentence) > 15 and "\n" not in row.sentence and row.usable for row in found)
+
+
+def test_a_study_is_described_by_the_first_sentence_of_its_file() -> None:
+    said = {row.name: row.sentence for row in rows("studies")}
+    assert said["fashion"] == "Real clothing images, about eight minutes on two cores."
+    assert said["mechanism"] == "Capacity or confidence: why do sparse networks leak less?"
+    assert said["paper"] == "The experiment of arXiv 2304.10553 at full size."
 
 
 def test_what_packages_add_is_listed_and_what_cannot_be_used_says_why() -> None:

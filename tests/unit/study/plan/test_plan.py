@@ -384,6 +384,10 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "ea952f5a2c31f22ee9d83851a46d1b8f17210f711ea4627e6578c35a134866e3",
             "673d2883bef69e2cd936da2fb14fe6156e663500563c07a0df5e2e8cbd3590c4",
         ),
+        "cifar100-short": (
+            "07512c9238669d96bf5893775e1981ad3f6f5119a26123f12e936c53d0d7b649",
+            "7b5695e975ac832709772418eb2fdd1cd18634fcc7acd1bc15563bb04454b278",
+        ),
         "controls": (
             "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",
             "d33eb7a26d9483fa131a0d37788425e40c948e2105d914f26d033141a899d55c",
@@ -439,6 +443,14 @@ def test_the_keys_of_the_shipped_studies_are_stable():
         "stability": (
             "b0c74f4ab4d731380575f7ee78f0a2d8cea4bd6ce87315d886147389a53d293c",
             "6cba68781c0e375241993c012a00897cb939bf9d352ed7a6bce7657b4e945626",
+        ),
+        "text-short": (
+            "a9d1feeaee5e004ca6a256d490972df1982b3739949b12fe573201ae125514a6",
+            "f084e1c65a13db3be29f43d79c298ee26112cb2f89cd42bf0e5c382f2e876492",
+        ),
+        "vit-short": (
+            "31d438b5db482a192aef9f52a73a77776232513330dfb030519f45e6b1dc866d",
+            "91ad0d1a814c3000a9a583eb9c40192097f6cb744d3ba6476e34c36ac67083a0",
         ),
     }
     found = {}

@@ -55,7 +55,7 @@ def show(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="methods, attacks, datasets, models or studies.")],
     as_json: Json = False,
 ) -> None:
-    """List the methods, attacks, data sets, models or built-in studies.
+    """List methods, attacks, data sets, models or studies.
 
     It lists what is built in and what installed packages add. Studies can also name your own as package.module:name.
     """

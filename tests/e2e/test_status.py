@@ -156,7 +156,7 @@ def test_a_dry_run_ends_with_an_estimate(small: ModuleType, study: Path, finishe
     words = ("run", study, "--dry-run", "--estimate", "h100:8")
     done = small.lacewing(*words, "--out", tmp_path / "run", "--set", "train.precision='auto'")
     assert done.returncode == 0, done.stderr
-    here, steps, there = done.stdout.splitlines()[-3:]
+    here, steps, there = done.stdout.splitlines()[-6:-3]
     assert here.startswith("  here, ")
     assert "dense" in steps
     assert "pruned" in steps

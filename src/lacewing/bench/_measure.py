@@ -121,6 +121,28 @@ def training_step(
     return step
 
 
+def held_bytes(step: Function, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """The bytes that a step of ``training_step`` holds as its backward pass begins; it is done once.
+
+    These are parameters, a gradient of each, the optimiser's state, buffers, and what is saved for the backward pass:
+    a floor, without what kernels take for themselves.
+    """
+    saved: dict[int, int] = {}  # by storage, all of which live until the backward pass
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    parameters, buffers = [*model.parameters()], [*model.buffers()]
+    own = {tensor.untyped_storage()._cdata for tensor in (*parameters, *buffers)}
+    activations = sum(size for storage, size in saved.items() if storage not in own)
+    return activations + 2 * bytes_of(*parameters) + bytes_of(*states, *buffers)
+
+
 @contextmanager
 def silent() -> Iterator[None]:
     """Without what libraries, in C++ too, write to standard error."""

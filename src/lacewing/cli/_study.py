@@ -37,8 +37,12 @@ def run(
         list[str] | None,
         typer.Option(
             help="With --dry-run: also estimate the time on other machines, e.g. h100:8 (h100, h200, a100, l4 or "
-            "cpu-core; repeatable)."
+            "cpu-core; repeatable), and the price: h100:8@2.5 where one costs 2.5 an hour."
         ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="With --dry-run: plan for data that are not here, e.g. 1280000x3x224x224:1000 (classes)."),
     ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write loss and accuracy to this folder; needs the extra tensorboard.")
@@ -63,10 +67,12 @@ def run(
         "data_root": data_root,
     }
     if dry_run:
-        _print_plan(study, {**common, "on": estimate or (), "processes": processes}, as_json)
+        _print_plan(study, {**common, "on": estimate or (), "processes": processes, "shape": shape}, as_json)
         return
     if estimate:
         raise UsageError("--estimate needs --dry-run.")
+    if shape is not None:
+        raise UsageError("--shape needs --dry-run.")
     common |= {"keep": keep, "processes": processes, "engine": engine, "show_records": show_records}
     common["tensorboard"] = tensorboard
     result = _run.run(study, budget=_seconds(budget), **common)

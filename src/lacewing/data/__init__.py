@@ -4,6 +4,7 @@ Importing this package loads numpy only; scikit-learn and pooch are loaded by th
 """
 
 from lacewing.data._dataset import Dataset, make_dataset
+from lacewing.data._declared import declared, prepare_declared
 from lacewing.data._facts import Facts, across, facts, signs, told
 from lacewing.data._fetch import fetch
 from lacewing.data._groups import (
@@ -50,6 +51,7 @@ __all__ = [
     "as_tokens",
     "check",
     "deal",
+    "declared",
     "default_root",
     "describe",
     "digest_with",
@@ -70,6 +72,7 @@ __all__ = [
     "poison",
     "pools",
     "prepare",
+    "prepare_declared",
     "random_halves",
     "redrawn",
     "relabelled",

@@ -21,7 +21,7 @@ class Dataset:
     ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32, or rows of token ids, int32; ``y``
     is (N,) int64 in 0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both.
     ``groups`` has by name arrays (N,) of whole numbers or words that say whose each record is: ids of patients, users,
-    near-duplicates.
+    near-duplicates. ``declared``: its records are not here, and a study of it can be planned alone.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Dataset:
     class_names: tuple[str, ...] | None
     digest: str
     groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    declared: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ class Prepared:
         set: Iterable[str] = (),
         data_root: str | Path | None = None,
         elsewhere: bool = False,
+        shape: str | None = None,
     ) -> None:
         from lacewing.signals import IMAGE_QUERIES
         from lacewing.study.accounting import count_networks, notes
@@ -55,12 +56,17 @@ class Prepared:
         loading.refuse_ambiguous(names, loading.METHODS, "networks: method", built_in=METHODS)
         self.command = _command(study, set)
         self.folder = Path(out) if out is not None else Path("runs") / asked.name
-        self.before = read_plan_file(self.folder) if (self.folder / PLAN).exists() else None
+        self.declared = None if shape is None else _declared(asked, shape, reuse)
+        known = (
+            self.declared is None and (self.folder / PLAN).exists()
+        )  # a folder holds nothing of data that are not here
+        self.before = read_plan_file(self.folder) if known else None
         self.store = Store(self.folder)
         self.device = "cuda" if elsewhere and device == "cuda" else choose_device(device)
         recordings_for(self.device)  # refuses what LACEWING_STEPS asks for before anything is written
         self.data_root = Path(data_root) if data_root is not None else None
-        work = jobs.Workspace.open(_with_attacks(asked), self.store, self.data_root, device=self.device)
+        source = self.declared or self.data_root
+        work = jobs.Workspace.open(_with_attacks(asked), self.store, source, device=self.device)
         queries = work.study.signals.queries
         if len(work.dataset.shape) == 3 and queries > IMAGE_QUERIES:
             raise UsageError(f"signals.queries = {queries}: at most {IMAGE_QUERIES}, since an image has no more.")
@@ -222,6 +228,8 @@ class Prepared:
         Raises:
             FolderError: the folder is of another study, of an older schema, or of other data or model code.
         """
+        if self.declared is not None:
+            return
         if (self.folder / PLAN).exists():
             _, old, facts = read_plan_file(self.folder, self.before)  # another run may have written it since
             if facts.get("declaration") is not None:
@@ -287,6 +295,8 @@ def _facts(work: jobs.Workspace) -> data.Facts:
         DataError: no network can learn from them, or groups of them fit no split.
     """
     drawn, records = work.study.data, work.records
+    if work.dataset.declared:
+        return data.Facts(len(records), 0, work.dataset.shape[0], 0, [], records.classes, 0, [])
     where = "data.dataset" if drawn.records is None else "data.records"
     copies = data.duplicate_groups(records.x)
     found = data.facts(records.x, records.clean_y, records.classes, f"{where}: {records.dataset}", copies)
@@ -297,6 +307,19 @@ def _facts(work: jobs.Workspace) -> data.Facts:
     if records.group_N is not None:
         found = replace(found, groups=len(np.unique(records.group_N)))
     return found
+
+
+def _declared(study: Study, shape: str, reuse: object) -> data.Dataset:
+    """The data set that --shape declares. Raises `UsageError`: it is impossible, or this study has to read its data."""
+    needs = {"data.groups": study.data.groups, "[property]": study.property, "[attribute]": study.attribute}
+    for field, asked in needs.items():
+        if asked is not None:
+            raise UsageError(f"--shape {shape}: {field} depends on the data themselves; leave one out.")
+    if reuse:
+        raise UsageError(
+            f"--shape {shape}: another folder has no networks of data that are not here; leave out --reuse."
+        )
+    return data.declared(study.data.dataset, shape)
 
 
 def _check_worlds(work: jobs.Workspace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import torch
 
 import lacewing as lw
 from lacewing.bench._measure import Moved
-from lacewing.errors import UsageError
+from lacewing.cli._study import run as run_command
+from lacewing.errors import LacewingError, UsageError
+from lacewing.study import estimate
 from lacewing.study.declared import load_study
 from lacewing.study.estimate import as_text, makespan
 from lacewing.study.estimate._calibrate import Kind, _Bench, _peak
 from lacewing.study.estimate._machines import MACHINES, count, parse
+from lacewing.study.estimate._storage import Storage
 from lacewing.study.prepared import Prepared
 from lacewing.training.private import PrivateSgd
 
@@ -32,26 +37,29 @@ STUDY: dict[str, Any] = {
 def test_flops_of_a_step_are_those_of_the_closed_form() -> None:
     batch, first, second = 20, 64 * 16, 16 * 10
     found = count(Kind("dense"), load_study(STUDY), (1, 8, 8), 10, batch)
-    assert found.flops == 2 * batch * (2 * first + 3 * second)  # nobody asks for the gradient of the records
+    assert found.cost.flops == 2 * batch * (2 * first + 3 * second)  # nobody asks for the gradient of the records
 
 
 def test_bf16_moves_fewer_bytes_than_fp32_and_computes_the_same() -> None:
     study = load_study({**STUDY, "model": {"name": "resnet8"}})
     full, half = (count(Kind("dense", precision=p), study, (3, 32, 32), 10, 64) for p in ("fp32", "bf16"))
-    assert half.flops == full.flops
-    assert 0.4 * full.moved < half.moved < 0.7 * full.moved
+    assert half.cost.flops == full.cost.flops
+    assert 0.4 * full.cost.moved < half.cost.moved < 0.7 * full.cost.moved
+    assert 0.4 * full.held < half.held < 0.7 * full.held
 
 
 def test_adamw_moves_two_moments_more_than_sgd_one_momentum_and_holds_them() -> None:
     study = load_study(STUDY)
     sgd, adamw = (Kind("dense", optimizer=name) for name in ("sgd", "adamw"))
     weights = 4 * sum(p.numel() for p in sgd.build(study, (1, 8, 8), 10).parameters())
-    moved = [count(kind, study, (1, 8, 8), 10, 20).moved for kind in (sgd, adamw)]
+    found = [count(kind, study, (1, 8, 8), 10, 20) for kind in (sgd, adamw)]
+    moved = [each.cost.moved for each in found]
+    assert weights <= found[1].held - found[0].held <= weights + 4 * 8  # a count of steps beside each weight
     assert moved[1] - moved[0] >= 2 * weights  # the second moment is read and written
     rng = np.random.default_rng(0)
     x, normalisation = rng.random((20, 1, 8, 8), np.float32), (np.zeros(1, np.float32), np.ones(1, np.float32))
     bench = _Bench(study, x, np.zeros(20, np.int64), normalisation, 10, "cpu")
-    assert _peak(bench, adamw, 20, 20) - _peak(bench, sgd, 20, 20) >= weights
+    assert _peak(bench, adamw, 20) - _peak(bench, sgd, 20) >= weights
 
 
 def test_bytes_are_those_of_inputs_and_outputs_and_views_move_none() -> None:
@@ -78,6 +86,10 @@ def test_workers_take_the_next_task_when_they_are_free() -> None:
         ("h100:0", "as in h100:8"),
         ("h100:", "as in h100:8"),
         ("h100:x", "as in h100:8"),
+        ("h100@", "as in h100@2.5"),
+        ("h100:8@-2", "as in h100:8@2.5"),
+        ("h100:8@nan", "as in h100:8@2.5"),
+        ("h100@2.5:8", "as in h100@2.5"),
     ],
 )
 def test_machines_that_there_are_not(text: str, says: str) -> None:
@@ -87,7 +99,12 @@ def test_machines_that_there_are_not(text: str, says: str) -> None:
 
 
 def test_machines_and_how_many() -> None:
-    assert parse(["h100:8", "l4"]) == [("h100", 8), ("l4", 1)]
+    assert parse(["h100:8", "l4", "l4:2@0.75", "a100@3"]) == [
+        ("h100", 8, None),
+        ("l4", 1, None),
+        ("l4", 2, 0.75),
+        ("a100", 1, 3.0),
+    ]
     assert {"h100", "h200", "a100", "l4", "cpu-core"} == set(MACHINES)
 
 
@@ -136,8 +153,146 @@ def test_steps_of_dp_sgd_are_timed_as_such_here_and_not_counted_on_other_machine
     assert found["not_counted"].endswith(", on other machines what DP-SGD costs")
 
 
+@pytest.mark.usefixtures("untimed")
 def test_two_machines_halve_a_study_of_two_equal_sequences_in_the_precision_that_it_names(tmp_path: Path) -> None:
     study = {**STUDY, "train": {**STUDY["train"], "precision": "fp32"}}
     one, two = lw.estimate(study, out=tmp_path / "run", on=["h100", "h100:2"])["on"]
     assert two["floor_seconds"] == pytest.approx(one["floor_seconds"] / 2)
     assert one["precision"] == ["fp32"]
+
+
+def test_what_a_step_holds_is_that_of_the_closed_form() -> None:
+    batch, weights = 20, 64 * 16 + 16 + 16 * 10 + 10
+    held = count(Kind("dense"), load_study(STUDY), (1, 8, 8), 10, batch).held
+    activations = 4 * batch * (64 + 16 + 10) + 8 * batch + 4  # records, hidden, log-softmax; labels; sum of weights
+    assert held == 4 * 3 * weights + activations  # parameters, gradients, momentum
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_here", lambda *_: {"error": "not timed"})
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_price_is_hours_times_machines_times_rate(tmp_path: Path) -> None:
+    plain, priced = lw.estimate(STUDY, out=tmp_path / "run", on=["h100:8", "h100:8@2.5"])["on"]
+    assert plain["price"] is None
+    assert priced["price"] == [pytest.approx(seconds / 3600 * 8 * 2.5) for seconds in plain["seconds"]]
+    assert priced["held_bytes"] < priced["memory_bytes"] == 80e9
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_training_that_does_not_fit_a_gpu_is_told(tmp_path: Path) -> None:
+    found = lw.estimate(STUDY, out=tmp_path / "run", on=["l4"])
+    assert "lower train.batch_size" not in as_text(found)
+    found["on"][0]["held_bytes"] = 25e9
+    assert "which has 22.4 GiB: lower train.batch_size" in as_text(found)
+
+
+def on_disk(folder: Path, *names: str) -> int:
+    """Bytes of all files of these names: arrays uncompressed, safetensors without their headers."""
+    found = 0
+    for path in (path for name in names for path in folder.glob(f"jobs/*/{name}")):
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as arrays:
+                found += sum(one.file_size for one in arrays.infolist())
+        else:
+            content = path.read_bytes()
+            found += len(content) - 8 - int.from_bytes(content[:8], "little")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("split", "more"),
+    [("four-way", ["label-boundary", "white-box-learned", "span-blind"]), ("random-halves", [])],
+)
+def test_storage_is_what_a_run_writes(split: str, more: list[str], tmp_path: Path) -> None:
+    changed = {"split": split, "population": 0.2, "label_noise": 0.1, "canaries": 4}
+    names = ["population", "label-augmentation", "label-noise", "gradient-norm"]
+    study = {
+        **STUDY,
+        "data": {**STUDY["data"], **changed},
+        "train": {"epochs": 2, "batch_size": 20, "precision": "fp32"},
+        "networks": [*STUDY["networks"], {"method": "butterfly", "density": 0.5}],
+        "attacks": {"names": names + more},
+        "run": {"seeds": [0, 1, 2]},
+    }
+    out = tmp_path / "run"
+    planned = Storage(Prepared(study, out=out)).as_dict()
+    lw.run(study, out=out, quiet=True)
+    assert planned["signals"] == on_disk(out, "signals.npz", "probe.npz")
+    assert planned["weights"] == on_disk(out, "model.safetensors", "masks.safetensors", "rewind-*.safetensors")
+
+
+def test_a_plan_for_declared_data_is_that_of_data_of_this_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (240, 3, 8, 8), dtype=np.uint8), np.arange(240) % 7
+    np.savez(tmp_path / "real.npz", x=x, y=y)
+    study = {
+        **STUDY,
+        "data": {"dataset": str(tmp_path / "real.npz"), "records": 200, "population": 0.1, "canaries": 3},
+        "train": {"epochs": 3, "batch_size": 20, "precision": "fp32"},
+        "attacks": {"names": ["loss", "population"]},
+    }
+    real = Prepared(study, out=tmp_path / "run")
+    (tmp_path / "real.npz").unlink()
+    plan = Prepared(study, out=tmp_path / "run", shape="240x3x8x8:7")
+    assert plan.table() == real.table()
+    assert Storage(plan).as_dict() == Storage(real).as_dict()
+    assert estimate._data_bytes(plan, 50) == estimate._data_bytes(real, 50)
+
+
+def test_a_plan_of_15_gigabytes_takes_little_memory(tmp_path: Path) -> None:
+    study = {**STUDY, "data": {"dataset": "imagenet.npy"}, "train": {"epochs": 90, "precision": "bf16"}}
+    study["networks"] = [{"method": "dense"}]
+    tracemalloc.start()
+    try:
+        plan = Prepared(study, out=tmp_path / "run", shape="100000x3x224x224:1000")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert Storage(plan).as_dict()["signals_each"] == 100_000 * (15 + 2 * 1000) + 7 * 128
+    assert estimate._data_bytes(plan, 25_000) == (100_000 + 2 * 25_000) * 3 * 224 * 224
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ("1280000", "records x shape of one : classes"),
+        ("1280000x3x224x224", "records x shape of one : classes"),
+        ("1280000*3:10", "records x shape of one : classes"),
+        ("240x8x8:10", "2 axes"),
+        ("240x1x0x8:10", "0 numbers"),
+        ("240x65536x65536x9:10", "numbers; give 1 to"),
+        ("999999999999x4:10", "999,999,999,999 records"),
+        ("240x64:1", "1 classes"),
+        ("240x64:241", "241 classes"),
+    ],
+)
+def test_shapes_that_no_data_set_has(shape: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"--shape .*{says}"):
+        Prepared(STUDY, out=tmp_path / "run", shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "says"),
+    [
+        ({"data": {"dataset": "digits", "groups": ["duplicates"]}}, {}, "data.groups"),
+        ({"attribute": {"columns": [3]}}, {}, r"\[attribute\]"),
+        ({}, {"reuse": "runs/other"}, "--reuse"),
+        ({"data": {"dataset": "digits", "records": 241}}, {}, "data.records"),
+    ],
+)
+def test_what_needs_the_data_themselves_is_refused_without_them(
+    changed: dict[str, Any], options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(LacewingError, match=says):
+        Prepared({**STUDY, **changed}, out=tmp_path / "run", shape="240x64:10", **options)
+
+
+@pytest.mark.parametrize("option", [{"shape": "240x64:10"}, {"estimate": ["l4"]}])
+def test_options_of_a_plan_need_one(option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(option))} needs --dry-run"):
+        run_command(**option)

@@ -24,8 +24,8 @@ from lacewing.support import numbers
 from lacewing.support.child import Child
 
 if TYPE_CHECKING:
-    from lacewing.bench._measure import Cost
     from lacewing.study.estimate._calibrate import Kind
+    from lacewing.study.estimate._machines import Asked, Counted
 
 SECONDS = 3.0  # of timing, roughly
 AT_ONCE = 4  # processes that are timed side by side at most: cores that share caches slow each other
@@ -44,16 +44,20 @@ def estimate(
 
     Args:
         study: as for ``run``.
-        on: other machines, as ``"h100:8"``: h100, h200, a100, l4 or cpu-core, and how many.
+        on: other machines, as ``"h100:8"``: h100, h200, a100, l4 or cpu-core, and how many; ``"h100:8@2.5"`` with what
+            one costs an hour.
         processes: workers on this machine.
-        options: ``out``, ``only``, ``reuse``, ``device``, ``set``, ``data_root``, as for ``run``.
+        options: ``out``, ``only``, ``reuse``, ``device``, ``set``, ``data_root``, as for ``run``. ``shape``, as
+            ``"1280000x3x224x224:1000"``: records x shape of one : classes, for data that are not here.
 
     Returns:
         ``networks``, ``epochs``: still to be trained. ``here``: ``seconds``, ``memory_bytes`` of all ``processes``,
         ``step_bytes`` (parameters, optimiser, gradients and activations of one training), and ``kinds``, the
         ``step_seconds`` of each kind of network; or ``error``, why this machine could not be timed. ``on``: for each
-        machine asked for ``floor_seconds``, which it cannot beat, ``seconds`` (from, to) and what ``binds``. Attacks
-        are not counted.
+        machine asked for ``floor_seconds``, which it cannot beat, ``seconds`` (from, to), what ``binds``,
+        ``held_bytes`` (what a training needs at least of the GPU's memory, ``memory_bytes``), and where a rate is given
+        the ``price`` (from, to) of all machines. ``data_bytes``: of the records that each worker holds. ``storage``:
+        bytes, see `lacewing.study.estimate._storage.Storage.as_dict`. The time of attacks is not counted.
 
     Raises:
         UsageError: the study, the data, or the name of a machine is not right.
@@ -70,6 +74,7 @@ def planned(
 ) -> tuple[Prepared, dict[str, Any]]:
     """The plan, and its estimate; see ``estimate``."""
     from lacewing.study.estimate._machines import parse
+    from lacewing.study.estimate._storage import Storage
 
     processes = numbers.processes(processes)
     named = parse(on)  # refuses what is unknown before anything is read
@@ -86,6 +91,8 @@ def planned(
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks)
         + ", on other machines what DP-SGD costs"
         * any(named and job.spec.accounted for job in prepared.slice.networks),
+        "data_bytes": _data_bytes(prepared, _members(prepared)),
+        "storage": Storage(prepared).as_dict(),
         "here": None,
         "on": [],
     }
@@ -93,9 +100,8 @@ def planned(
         return prepared, found
     found["here"] = _here(prepared, left, processes or local.default_processes(prepared.device), opened)
     declared = load_study(study, options["set"])
-    costs: dict[Kind, Cost] = {}
-    for machine, count in named:
-        found["on"] += [_there(prepared, declared, left, costs, machine, count)]
+    costs: dict[Kind, Counted] = {}
+    found["on"] = [_there(prepared, declared, left, costs, asked) for asked in named]
     return prepared, found
 
 
@@ -169,14 +175,14 @@ def _there(
     prepared: Prepared,
     declared: Study,
     left: Mapping[str, int],
-    costs: dict[Kind, Cost],
-    name: str,
-    count: int,
+    costs: dict[Kind, Counted],
+    asked: Asked,
 ) -> dict[str, Any]:
-    """The floor on ``count`` machines of a kind, each training one network at a time; ``costs`` are kept."""
+    """The floor on some machines of a kind, each training one network at a time; ``costs`` are kept."""
     from lacewing.study.estimate import _machines
     from lacewing.study.estimate._calibrate import Kind
 
+    name, count, rate = asked
     machine, facts = _machines.MACHINES[name], prepared.facts
     met: dict[Kind, tuple[float, str]] = {}
 
@@ -190,16 +196,21 @@ def _there(
         batch = min(kind.batch_size, members)
         if kind not in costs:
             costs[kind] = _machines.count(kind, prepared.study, facts["shape"], facts["classes"], batch)
-        met[kind] = machine.peaks.floor(costs[kind], kind.precision)
+        met[kind] = machine.peaks.floor(costs[kind].cost, kind.precision)
         return left[job.key] * math.ceil(members * (1 - job.train.holdout) / batch) * met[kind][0]
 
     try:
         floor = _makespan(prepared, left, seconds, count)
     except Exception as error:  # a model that cannot be run without values
         return {"machine": name, "count": count, "error": " ".join(f"{type(error).__name__}: {error}".split())}
+    hours = [floor * times / 3600 for times in machine.eager]
     return {
         "machine": name,
         "count": count,
+        "rate": rate,
+        "price": None if rate is None else [each * count * rate for each in hours],
+        "held_bytes": max(costs[kind].held for kind in met),
+        "memory_bytes": machine.memory,
         "precision": sorted({kind.precision for kind in met}),
         "floor_seconds": floor,
         "seconds": [floor * times for times in machine.eager],

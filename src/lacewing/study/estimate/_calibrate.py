@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from lacewing import models
-from lacewing.bench._measure import bytes_of, peak_bytes, training_step
+from lacewing.bench._measure import held_bytes, training_step
 from lacewing.config import Train
 from lacewing.inputs import network_inputs
 from lacewing.methods import Dense, DpImp, DpSgd, of_entry
@@ -32,10 +32,11 @@ from lacewing.study.plan import NetworkJob
 from lacewing.support.child import Parent
 from lacewing.support.machine import peak_memory
 from lacewing.training.loop import lay_out, train
-from lacewing.training.optimizers import optimizer_of, tensors_of
+from lacewing.training.optimizers import optimizer_of
 from lacewing.training.private import PrivateSgd
 
-SMALL = 32  # records of the first, rough timing
+SMALL = 32  # most records of the first, rough timing
+FEW = 2  # before that, to see how many records time allows
 FORWARD = 250  # most records whose observation is timed
 
 
@@ -161,7 +162,10 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
         None where the system does not say.
     """
     begin = time.perf_counter()
-    bench.step(kinds[0], min(SMALL, batches[0]), min(SMALL, batches[0]), 0.0)  # libraries choose their kernels
+    few = min(FEW, batches[0])
+    first = bench.step(kinds[0], few, few, 0.0) / few
+    least = max(few, min(SMALL, int(seconds / 4 / first)))  # a step of large images takes seconds
+    bench.step(kinds[0], min(least, batches[0]), min(least, batches[0]), 0.0)  # libraries choose their kernels
     start = time.perf_counter() - begin
     steps: list[float | None] = []
     growth = 1.0  # seconds a record of the first kind at its batch size, relative to a small one
@@ -170,7 +174,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
         if steps and not left:
             steps.append(None)
             continue
-        small = min(SMALL, batch)
+        small = min(least, batch)
         rough = bench.step(kind, small, small, 0.02) / small
         share = left / 2 if not steps else left / (len(kinds) - len(steps))
         size = min(batch, max(small, int(share / 4 / rough)))
@@ -186,7 +190,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
         "start": start,
         "steps": steps,
         "forward": _forward(bench, kinds[0], seconds / 8, (steps[0] or 0.0) / batches[0]),
-        "peak": _peak(bench, kinds[0], min(SMALL, batches[0]), batches[0]),
+        "peak": _peak(bench, kinds[0], batches[0]),
         "resident": peak_memory(),
     }
 
@@ -195,7 +199,7 @@ def _forward(bench: _Bench, kind: Kind, seconds: float, a_record: float) -> floa
     """Seconds in which a trained network answers about one record."""
     model, _ = bench.model(kind)
     lay_out(model, bench.x.ndim, kind.channels_last)
-    records = min(len(bench.y), FORWARD, max(16, int(seconds / max(a_record, 1e-9))))
+    records = min(len(bench.y), FORWARD, max(FEW, int(seconds / max(a_record, 1e-9))))
 
     def ask() -> float:
         begin = time.perf_counter()
@@ -208,22 +212,24 @@ def _forward(bench: _Bench, kind: Kind, seconds: float, a_record: float) -> floa
     return ask()
 
 
-def _peak(bench: _Bench, kind: Kind, small: int, batch: int) -> int:
-    """Bytes of a training step at its peak, parameters and optimiser with it: measured small, activations scaled."""
+def _peak(bench: _Bench, kind: Kind, batch: int) -> int:
+    """Bytes that a training step holds, see `held_bytes`: counted for few records, of which it is a linear function."""
     model, _ = bench.model(kind)
-    labels = torch.from_numpy(bench.y[:small]).to(bench.device)
     shape = (1, -1) + (1,) * (bench.x.ndim - 2)
     mean, std = (torch.from_numpy(a).view(shape) for a in bench.normalisation)
-    inputs = network_inputs(torch.from_numpy(bench.x[:small]), mean, std).to(bench.device)
-    if lay_out(model, inputs.ndim, kind.channels_last):
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimizer = optimizer_of(model.parameters(), kind.train(small, small))
-    step = training_step(model, optimizer, inputs, labels, kind.precision)
-    step()  # the optimiser's state is there from now on
-    found = peak_bytes(step, bench.device)
-    weights = bytes_of(*model.parameters())
-    held = bytes_of(*(t for p in model.parameters() for t in tensors_of(optimizer, p).values()))
-    return round(max(found - weights, 0) * batch / small) + 2 * weights + held
+    channels_last = lay_out(model, bench.x.ndim, kind.channels_last)
+    optimizer = optimizer_of(model.parameters(), kind.train(len(bench.y), batch))
+
+    def held(records: int) -> int:
+        labels = torch.from_numpy(bench.y[:records]).to(bench.device)
+        inputs = network_inputs(torch.from_numpy(bench.x[:records]), mean, std).to(bench.device)
+        if channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return held_bytes(training_step(model, optimizer, inputs, labels, kind.precision), model, optimizer)
+
+    few, more = min(FEW, batch), min(2 * FEW, batch)
+    found = held(few)
+    return found if more == few else found + (held(more) - found) * (batch - few) // (more - few)
 
 
 def serve() -> None:

@@ -26,7 +26,16 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"of memory (a training itself {_bytes(here['step_bytes'])})"
         )
         lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
-    return "\n".join([*lines, *map(_line, found["on"])])
+    lines += map(_line, found["on"])
+    return "\n".join([*lines, _kept(found["data_bytes"], found["storage"])])
+
+
+def _kept(data: int, storage: Mapping[str, int]) -> str:
+    return (
+        f"  each worker holds {_bytes(data)} of records; an attack loads up to {_bytes(storage['attack'])} of signals\n"
+        f"  on disk: signals up to {_bytes(storage['signals_each'])} a network, {_bytes(storage['signals'])} in all; "
+        f"weights {_bytes(storage['weights'])}, which --keep signals removes"
+    )
 
 
 def _steps(kinds: Sequence[Mapping[str, Any]]) -> str:
@@ -47,8 +56,23 @@ def _line(there: Mapping[str, Any]) -> str:
     return (
         f"{what}, {' and '.join(there['precision'])}: at least {duration(there['floor_seconds'])} (limited by "
         f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "
-        f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}"
+        f"{duration(there['seconds'][0])} to {duration(there['seconds'][1])}{_price(there)}\n"
+        f"    a training needs at least {_bytes(there['held_bytes'])} there{_too_much(there)}"
     )
+
+
+def _price(there: Mapping[str, Any]) -> str:
+    if there["price"] is None:
+        return ""
+    low, high = there["price"]
+    return f"; price at {there['rate']:g} an hour each: {low:,.2f} to {high:,.2f}"
+
+
+def _too_much(there: Mapping[str, Any]) -> str:
+    memory = there["memory_bytes"]
+    if memory is None or there["held_bytes"] <= memory:
+        return ""
+    return f", which has {_bytes(memory)}: lower train.batch_size"
 
 
 def _memory(count: float | None) -> str:
@@ -58,4 +82,6 @@ def _memory(count: float | None) -> str:
 def _bytes(count: float) -> str:
     if count >= 2**30:
         return f"{count / 2**30:.1f} GiB"
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"

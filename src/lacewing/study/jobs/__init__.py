@@ -4,7 +4,7 @@ from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
 from lacewing.study.jobs._columns import check_columns
 from lacewing.study.jobs._first_layer import check_first_layers
-from lacewing.study.jobs._networks import drop_weights, run_sequence
+from lacewing.study.jobs._networks import drop_weights, rewinds, run_sequence
 from lacewing.study.jobs._observe import guarantee
 from lacewing.study.jobs._plain import plain_model, plain_state
 from lacewing.study.jobs._progress import FILES as NETWORK_FILES
@@ -41,6 +41,7 @@ __all__ = [
     "plain_model",
     "plain_state",
     "reached",
+    "rewinds",
     "run_attack",
     "run_sequence",
     "run_stack",

@@ -72,17 +72,15 @@ class Workspace:
         _check_augment(study, dataset)
         drawn = study.data
         groups = data.groups_of(dataset, drawn.groups)
-        records = data.prepare(
-            dataset,
-            records=drawn.records,
-            label_noise=drawn.label_noise,
-            seed=drawn.seed,
-            canaries=drawn.canaries,
-            group_N=groups,
-        )
+        settings: dict[str, Any] = drawn.model_dump(include={"records", "label_noise", "seed", "canaries"})
+        if dataset.declared:
+            records = data.prepare_declared(dataset, **settings)
+        else:
+            records = data.prepare(dataset, **settings, group_N=groups)
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed, groups)
-        scale = _as_they_are(dataset) if study.of_tokens() else data.normalisation(records.x)
+        read = records.x[:1] if dataset.declared else records.x  # its records are all the same
+        scale = _as_they_are(dataset) if study.of_tokens() else data.normalisation(read)
         work = cls(study, store, dataset, records, scale, population, attacks=named, groups=groups, **options)
         work.split(study.run.seeds[0])
         return work

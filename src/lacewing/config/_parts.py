@@ -30,7 +30,7 @@ _FLOATS = "the 32-bit numbers of training end soon after"
 _STANDARD = "records are standardised, and nothing is left of them under more"
 _LATER = (  # fields of Train that are younger than keys of networks
     *("stack", "label_smoothing", "mixup", "dropout"),
-    *("optimizer", "optimizer_options", "warmup", "clip_norm"),
+    *("optimizer", "optimizer_options", "warmup", "clip_norm", "fit"),
 )
 Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
@@ -156,6 +156,12 @@ class Train(Part):
     # Alpha of the Beta law of the shares in which two records are mixed (Zhang et al. 2018); 0: they are not mixed.
     mixup: Annotated[float, Field(ge=0), at_most(1e3, "every mixture is half and half soon after")] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of activations set to zero, where the model has it
+    fit: Word | None = None  # the user's own training loop, package.module:function, instead of ours
+
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _our_loop(cls, fit: Any) -> Any:
+        return fit or None if isinstance(fit, str) else fit  # "": ours, for one entry of a study that names another
 
     @model_validator(mode="before")
     @classmethod
@@ -181,6 +187,13 @@ class Train(Part):
         if "optimizer" not in info.data or "momentum" not in info.data:
             return options  # these are told
         return _optimizer.checked(info.data["optimizer"], options, info.data["momentum"])
+
+    @field_validator("fit")
+    @classmethod
+    def _a_function(cls, fit: str | None) -> str | None:
+        if fit is not None and not _FACTORY.fullmatch(fit):
+            raise ValueError(f"{fit!r} is not of the form 'package.module:function'")
+        return fit
 
     @model_validator(mode="after")
     def _one_warm_up(self) -> Train:

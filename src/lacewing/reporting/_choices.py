@@ -70,6 +70,8 @@ def choices(data: ReportData) -> list[Declared]:
     if train.get("optimizer", "sgd") != "sgd" or train.get("optimizer_options"):
         options = text_of(train.get("optimizer_options") or {})
         recipe = f"{train.get('optimizer')}{f' ({options})' * bool(options)}, {recipe}"
+    if train.get("fit"):
+        recipe += f", by the user's own loop {train['fit']}"
     if train.get("clip_norm"):
         recipe += f", gradients clipped at norm {text_of(train['clip_norm'])}"
     found.append(Declared("Training", recipe, "ours"))

@@ -228,6 +228,8 @@ def unlike(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
         return "the data set has changed"
     models, theirs = ({"": f["model"], **f.get("models", {})} for f in (facts, others))
     for name in models.keys() & theirs.keys():  # `difference` compares the settings
+        if models[name].get("fit") != theirs[name].get("fit"):
+            return "the source of train.fit has changed"
         if models[name].get("source") != theirs[name].get("source"):
             field = "model.name" if models[name].get("factory") is None else "model.factory"
             return f"the source of {field} has changed"

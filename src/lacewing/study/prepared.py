@@ -75,6 +75,7 @@ class Prepared:
         self.precision = auto.decide(work, self.before, sources, elsewhere=elsewhere)
         self.study = work.study.resolved(self.precision.chosen if self.precision else "fp32")
         self.work = replace(work, study=self.study)
+        _check_steps(self.study, self.device)
         models = fingerprints(self.study)
         self.records = _facts(self.work)
         _check_worlds(self.work)
@@ -286,6 +287,19 @@ class Prepared:
         asked = [key for job in self.slice.networks for kind, key in job.probes if kind == "attribute"]
         done = sum(key in self.found or self.store.done(key, "probe.npz") for key in asked)
         return {"columns": list(self.study.attribute.names), "networks": len(asked), "done": done}
+
+
+def _check_steps(study: Study, device: str) -> None:
+    """Refuse to record steps of a loop that is not ours."""
+    from lacewing.training.replay import recordings_for
+
+    way = recordings_for(device)
+    loop = next((train.fit for network in study.networks if (train := study.train_of(network)).fit), None)
+    if way is not None and loop is not None:
+        raise UsageError(
+            f"LACEWING_STEPS={way.way} records the steps of our own loop, and train.fit = '{loop}' is another; leave "
+            "LACEWING_STEPS unset."
+        )
 
 
 def _facts(work: jobs.Workspace) -> data.Facts:

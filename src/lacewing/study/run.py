@@ -322,7 +322,7 @@ def export(folder: str | Path, network: str, to: str | Path) -> Path:
         from lacewing.study.onnx import to_onnx
 
         trained_with = facts.get("models", {}).get(job.entry, facts["model"])
-        if models.fingerprint(job.model) != trained_with:
+        if models.fingerprint(job.model) != {k: v for k, v in trained_with.items() if k != "fit"}:
             raise FolderError(
                 f"the source of {models.field_of(job.model)} has changed since {job.id} was trained; restore it, or "
                 "export to .safetensors."

@@ -124,6 +124,8 @@ class Study(Part):
     def _network_fits(self, network: Method, where: str) -> tuple[Train, Model]:
         """An entry's training and model. Refuses one that does not fit them."""
         train, model = self.train_of(network), self.model_of(network, where=f"{where}.model")
+        if train.fit is not None:
+            _loop_fits(network, train, where)
         if train.stack > 1:
             if not network.stackable or network.source is not None:
                 raise ValueError(
@@ -228,28 +230,31 @@ class Study(Part):
         return validated(Train, self.train.overlaid(network.train), where)
 
     def undecided(self) -> tuple[str, ...]:
-        """The fields, as ``--set`` names them, whose ``precision = "auto"`` must be decided; stacks train in fp32."""
+        """The fields, as ``--set`` names them, whose ``precision = "auto"`` must be decided.
+
+        Stacks and loops of users train in fp32.
+        """
         asked = {}
         for index, network in enumerate(self.networks):
             train = self.train_of(network)
-            if train.precision == "auto" and train.stack == 1:
+            if train.precision == "auto" and train.stack == 1 and train.fit is None:
                 own = "precision" in network.train
                 asked[f"networks.{self.place(index)}.train.precision" if own else "train.precision"] = True
         return tuple(asked)
 
     def resolved(self, precision: Literal["fp32", "bf16"]) -> Study:
-        """The study with ``precision = "auto"`` decided, as the run folder records it; a stack trains in fp32.
+        """The study with ``precision = "auto"`` decided, as the run folder records it, see `undecided`.
 
         Raises:
             UsageError: two networks are made alike now.
         """
         train = self.train
         if train.precision == "auto":
-            train = train.model_copy(update={"precision": "fp32" if train.stack > 1 else precision})
+            train = train.model_copy(update={"precision": _decided(train, precision)})
 
         def settle(network: Method) -> dict[str, Any]:
             asked = self.train_of(network)
-            decided = "fp32" if asked.stack > 1 else precision
+            decided = _decided(asked, precision)
             if asked.precision != "auto" or ("precision" not in network.train and decided == train.precision):
                 return network.train
             return {**network.train, "precision": decided}
@@ -265,6 +270,24 @@ class Study(Part):
     def as_dict(self) -> dict[str, Any]:
         """The study as plain JSON data, defaults included."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _decided(train: Train, precision: Literal["fp32", "bf16"]) -> Literal["fp32", "bf16"]:
+    return "fp32" if train.stack > 1 or train.fit is not None else precision
+
+
+def _loop_fits(network: Method, train: Train, where: str) -> None:
+    """Refuse a loop of the user's for networks that are trained by a loop of their method's own, or at once."""
+    if type(network).trainer is not Method.trainer:
+        raise ValueError(
+            f"{where}: networks of method '{network.method}' are trained by a loop of their own, which train.fit = "
+            f"'{train.fit}' cannot be; set fit to '' in this entry's train"
+        )
+    if train.stack > 1:
+        raise ValueError(
+            f"train.stack = {train.stack}: train.fit trains one network at a time; set train.stack to 1, or leave fit "
+            "out"
+        )
 
 
 def kind_of(study: Study, network: Method) -> Kind:

@@ -88,6 +88,7 @@ def planned(
         "networks": sum(job.key in left and job.stop is None for job in prepared.slice.networks),
         "epochs": sum(left.values()),
         "not_counted": "attacks, the report"
+        + ", what train.fit does otherwise than our loop" * any(job.train.fit for job in prepared.slice.networks)
         + ", what stacking saves" * any(job.stack is not None for job in prepared.slice.networks)
         + ", on other machines what DP-SGD costs"
         * any(named and job.spec.accounted for job in prepared.slice.networks),

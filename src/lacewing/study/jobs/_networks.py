@@ -301,16 +301,29 @@ def _train(
     stop_after: int | None = None,
 ) -> TrainingState:
     from lacewing.training.loop import stream, train
+    from lacewing.training.own_loop import train_by
 
     kept, _, _ = members(work, job)
-    records = work.records_of(job)
+    records, seed = work.records_of(job), stream(*job.stream("train"))
+    if job.train.fit is not None:
+        return train_by(
+            model,
+            records.x[kept],
+            records.y[kept],
+            job.train,
+            normalisation=work.normalisation,
+            seed=seed,
+            guard=guard,
+            on_epoch=on_epoch,
+            stop_after=stop_after,
+        )
     return train(
         model,
         records.x[kept],
         records.y[kept],
         job.train,
         normalisation=work.normalisation,
-        seed=stream(*job.stream("train")),
+        seed=seed,
         guard=guard,
         progress=progress,
         on_epoch=on_epoch,
@@ -336,7 +349,7 @@ def _train_and_publish(
     """
     from lacewing.training.checkpoints import save_checkpoint, save_tensors
 
-    folder = work.store.work(job.key)
+    folder, own = work.store.work(job.key), job.train.fit is not None
     saved, aside = time.monotonic(), 0.0  # seconds spent on observing its stops, by this process
 
     def on_epoch(progress: TrainingState) -> None:
@@ -350,6 +363,10 @@ def _train_and_publish(
             publish(work, stopped, model, progress.curve, guard=None, rewinds=(), seconds=0.0)
             aside += time.monotonic() - begun
         stopping = work.stop()  # at the last epoch too: to observe a large network takes minutes
+        if own:  # whose state is not known
+            if stopping and epoch.epoch < job.last_epoch:
+                raise BudgetSpent(f"stopped {job.id} after epoch {epoch.epoch}; train.fit begins it anew.")
+            return
         if stopping or time.monotonic() - saved > CHECKPOINT_EVERY:
             save_checkpoint(folder, progress, job=job.id, epochs=job.last_epoch)
             saved = time.monotonic()
@@ -362,7 +379,7 @@ def _train_and_publish(
             job,
             model,
             guard=guard,
-            progress=saved_state(work, job, model),
+            progress=None if own else saved_state(work, job, model),
             on_epoch=on_epoch,
             stop_after=job.stop,
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lacewing import models
-from lacewing.errors import UsageError, UserCodeError
+from lacewing.errors import DivergedError, UsageError, UserCodeError
 from lacewing.methods import Method
 from lacewing.study.jobs._networks import build
 from lacewing.study.jobs._observe import members
@@ -31,11 +31,11 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     """Train each distinct architecture for two steps on a few records, and ask it in evaluation mode.
 
     The batches are no larger than the study's; where its last batch holds a single record, so does one of them. Models
-    of the registry, which are known to work, are tried in that case alone. The random streams of the caller stay as
-    they were.
+    of the registry, which are known to work, are tried in that case alone. Where the user has a loop of their own, that
+    trains an epoch on a few records instead. The random streams of the caller stay as they were.
 
     Raises:
-        UserCodeError: the model fails.
+        UserCodeError: the model, or the loop, fails.
         UsageError: it has nothing to train, answers something else than finite logits (records, classes), or changes
             its input.
     """
@@ -47,12 +47,13 @@ def try_networks(work: Workspace, networks: Iterable[NetworkJob]) -> None:
     for job in networks:
         shape = job.spec.settings() if job.spec.reshapes else None
         train, trainer = job.train, None if type(job.spec).trainer is Method.trainer else job.method
-        kind = (job.model, shape, trainer, train.precision, train.channels_last, train.dropout)
+        kind = (job.model, shape, trainer, train.precision, train.channels_last, train.dropout, train.fit)
         alike.setdefault(repr(kind), []).append(job)
     for jobs in alike.values():
         recipes = {(o.seed, o.role, o.world is None, o.train.holdout, o.train.batch_size): o for o in jobs}
-        lonely = next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
-        if lonely or models.is_own(jobs[0].model) or jobs[0].spec.source is not None:
+        loop = jobs[0].train.fit is not None
+        lonely = "" if loop else next((found for job in recipes.values() if (found := _last_of_one(work, job))), "")
+        if lonely or models.is_own(jobs[0].model) or jobs[0].spec.source is not None or loop:
             with torch.random.fork_rng(["cuda"] if work.device == "cuda" else []):
                 _try(work, jobs, lonely)
 
@@ -92,9 +93,12 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
         batches = Batches(x, y, config, work.normalisation, torch.device(work.device), channels_last)
         return next(batches.epoch(0))
 
+    if job.train.fit is not None:
+        _try_loop(work, job)
     optimizer = optimizer_of(model.parameters(), job.train, lr=1e-9)
     few = min(_FEW, max(other.train.batch_size for other in jobs))
-    for count, why in ((few, ""), (few, ""), *([(1, lonely)] if lonely else [])):
+    steps = [] if job.train.fit is not None else [(few, ""), (few, "")]
+    for count, why in (*steps, *([(1, lonely)] if lonely else [])):
         model.train()
         trained_on = batch(count)
         with _theirs(job, f"{place}, in training mode on {_spoken(count)}{why},"):
@@ -113,6 +117,23 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
         with torch.no_grad(), _theirs(job, f"{place}, in evaluation mode on {_spoken(count)},"):
             answer, as_it_was = _forward(model, inputs, "fp32")
         _check(place, "evaluation", answer, as_it_was, inputs, work.dataset.classes)
+
+
+def _try_loop(work: Workspace, job: NetworkJob) -> None:
+    """Have the user's loop train an epoch on two batches of the network's records, and end it."""
+    from lacewing.training.own_loop import train_by
+
+    kept, records = members(work, job)[0][: 2 * job.train.batch_size], work.records_of(job)
+    with suppress(DivergedError):  # this is told of the network that does, where there is one
+        train_by(
+            build(work, job),
+            records.x[kept],
+            records.y[kept],
+            job.train,
+            normalisation=work.normalisation,
+            seed=0,
+            stop_after=1,
+        )
 
 
 def _last_of_one(work: Workspace, job: NetworkJob) -> str:

@@ -15,21 +15,28 @@ from lacewing.study.declared import Study, in_order, kind_of
 from lacewing.study.plan._attacks import Networks, no_first_layer
 from lacewing.study.plan._jobs import KEYS, NetworkJob, World
 from lacewing.study.plan._worlds import world_config, worlds_of
+from lacewing.training.own_code import source_of
 
 
 def fingerprints(study: Study) -> dict[str, dict[str, Any]]:
     """What identifies the models of a study: "" is the study's, others by the entry that has its own.
 
+    The source of the user's own training loop, where there is one, counts to what it trains.
+
     Raises:
-        UsageError: see `lacewing.models.fingerprint`.
+        UsageError: see `lacewing.models.fingerprint` and `lacewing.training.own_code.load`.
     """
-    found = {"": fingerprint(study.model)}
-    for entry in (entry for entry in study.networks if entry.model):
+    found = {"": {**fingerprint(study.model), **_loop(study.train)}}
+    for entry in (entry for entry in study.networks if entry.model or "fit" in entry.train):
         try:
-            found[entry.entry] = fingerprint(study.model_of(entry))
+            found[entry.entry] = {**fingerprint(study.model_of(entry)), **_loop(study.train_of(entry))}
         except UsageError as error:
             raise type(error)(f"network '{entry.entry}': {error}") from error.__cause__
     return found
+
+
+def _loop(train: Train) -> dict[str, str]:
+    return {} if train.fit is None else {"fit": source_of(train)}
 
 
 def sequences_of(

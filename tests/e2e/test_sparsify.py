@@ -106,6 +106,15 @@ def test_a_pattern_keeps_two_of_four(small: ModuleType, folder: Path) -> None:
         (["--method", "butterfly", "--pattern", "2:4"], "--pattern does not apply"),
         (["--method", "butterfly", "--density", "0.001"], r"density = 0.001 is below 0\.\d+, .* prune the factors"),
         (["--density", "0.1", "--factors", "2"], "--factors does not apply"),
+        (["--density", "0.1", "--layers", "conv"], "--layers does not apply"),
+        (
+            ["--method", "butterfly", "--density", "0.5", "--layers", "convs"],
+            "unknown kind 'convs'; did you mean 'conv'",
+        ),
+        (
+            ["--method", "butterfly", "--density", "0.5", "--layers", "linear", "--ignore", "[56]"],
+            "no linear layer is left",
+        ),
         (["--density", "0.1", "--scope", "all"], "unknown scope 'all'"),
         (["--density", "0.1", "--ignore", "conv"], "'conv' matches no prunable weight"),
         (["--density", "0.1", "--shape", "3,32,32"], "--shape and --classes go together"),

@@ -82,6 +82,7 @@ class Butterfly(Method):
         from torch import nn
 
         embeddings = {name: "embedding" for name, layer in model.named_modules() if isinstance(layer, nn.Embedding)}
+        saved = any(hasattr(layer, "saved_parameters") for layer in model.modules())
         done = self._replace(model)
         dense = {name.removesuffix(".weight"): why for name, why in done.dense.items()}
         weights = {layer.name: layer.parameters for layer in done.summary.layers}
@@ -93,19 +94,24 @@ class Butterfly(Method):
             reasons.setdefault(why, []).append(name)
         told = "; ".join(f"{_some(names)} ({why})" for why, names in reasons.items())
         layers = len(dense | embeddings) + len(done.chains)
-        return [f"{len(done.chains)} of {layers} layers become butterfly. Dense layers: {told}."]
+        said = f"{len(done.chains)} of {layers} layers become butterfly. Dense layers: {told}."
+        if saved and self.density is not None:
+            said += (
+                f" density = {self.density:g} counts what is butterfly already as the dense layers that it stands for."
+            )
+        return [said]
 
     def _replace(self, model: nn.Module) -> Replaced:
         from lacewing.sparsify import butterfly
-        from lacewing.sparsify.masks import plain_weights
+        from lacewing.sparsify.masks import last_layer
 
         shared: dict[str, Any] = {"factors": self.factors, "columns": self.columns}
         if self.density is None:
             return butterfly(model, segments=self.segments, ignore=self.ignore, **shared)
-        last = [name.removesuffix(".weight") for name in [*plain_weights(model)][-1:]]
+        last = [] if (found := last_layer(model)) is None else [found]
         done = butterfly(model, density=self.density, layers=self.layers, ignore=[*last, *self.ignore], **shared)
-        own = {f"{name}.weight": "the last layer" for name in last}
-        return replace(done, dense={name: own.get(name, why) for name, why in done.dense.items()})
+        own = {name: "the last layer" for name in done.dense if name.removesuffix(".weight") in last}
+        return replace(done, dense=done.dense | own)
 
     def export(self, model: nn.Module, dense: nn.Module) -> nn.Module:
         """The dense model, its convolutions the products of the factors."""

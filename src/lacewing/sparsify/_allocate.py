@@ -11,7 +11,12 @@ from lacewing.sparsify.chain import _FEW, Chain
 
 
 def allocate(
-    matrices: Mapping[str, tuple[int, int, int]], elsewhere: int, density: float, factors: int | None = None
+    matrices: Mapping[str, tuple[int, int, int]],
+    elsewhere: int,
+    density: float,
+    factors: int | None = None,
+    *,
+    saved: int = 0,
 ) -> dict[str, Chain]:
     """Chains with which the model stores at most ``density`` of its dense parameters, as close to it as possible.
 
@@ -24,6 +29,7 @@ def allocate(
         elsewhere: the other parameters of the model, which stay as they are.
         density: target for the whole model.
         factors: per chain; by default the fewest of two to four that reach the density.
+        saved: parameters that the dense network has and the model no longer stores, in layers that are chains already.
 
     Returns:
         Chains by layer. A layer is left out and stays dense where no chain of its shape saves parameters.
@@ -31,7 +37,7 @@ def allocate(
     Raises:
         UsageError: the density is below that of the cheapest chains, or above 1; no layer has a chain.
     """
-    total = elsewhere + sum(rows * columns * count for rows, columns, count in matrices.values())
+    total = saved + elsewhere + sum(rows * columns * count for rows, columns, count in matrices.values())
     if not 0 < density <= 1:
         raise UsageError(f"density = {density} must lie between 0 and 1.")
     if factors is not None and factors < 1:
@@ -51,7 +57,7 @@ def allocate(
     longer = f" ({_upward(others[best])} with factors = {best})" if best is not None and others[best] < least else ""
     raise UsageError(
         f"density = {density:g} is below {_upward(least)}, the lowest that chains reach on this model{longer}; "
-        f"{_upward(elsewhere / total)} of it are in layers that stay dense, biases and norms: raise it, allow more "
+        f"layers that stay dense, biases and norms are {_upward(elsewhere / total)} of it: raise it, allow more "
         "layers, or, in Python, prune the factors on top (sparsify.prune on the butterfly model)."
     )
 

@@ -24,7 +24,8 @@ class Replaced:
 
     Args:
         chains: the chains of the replaced layers, by module name.
-        dense: the reason why each other prunable weight stayed dense, by parameter name.
+        dense: the reason why each other prunable weight stayed as it was, by parameter name; of butterfly layers that
+            the model had before, by module name.
         summary: sizes and densities.
     """
 
@@ -39,6 +40,7 @@ class Replaced:
 Layers = Literal["all", "linear", "conv"]
 _SPOKEN = {"all": "layer", "linear": "linear layer", "conv": "convolution"}
 _DEPTHWISE = "depthwise: one channel a group has no chain"
+_ALREADY = "butterfly already"
 _NAMED = 5  # layers that an error names
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a torch module
 
@@ -116,7 +118,7 @@ def butterfly(
 def _by_segments(
     model: nn.Module, segments: int, factors: int, ignore: Ignore
 ) -> tuple[dict[str, Chain], dict[str, str]]:
-    wanted = set(prunable(model, ignore))
+    wanted, names = set(prunable(model, ignore)), plain_weights(model)
     convolutions = {
         name: module
         for name, module in model.named_modules()
@@ -134,7 +136,9 @@ def _by_segments(
             f"give 1 to {len(widths)}."
         )
     chains: dict[str, Chain] = {}
-    dense = {name: _outside(model, name) if name in wanted else "ignored" for name in plain_weights(model)}
+    before = _factors(model)
+    dense = {name: _outside(model, name) if name in wanted else "ignored" for name in names if name not in before}
+    dense |= dict.fromkeys(before.values(), _ALREADY)
     for name, conv in body.items():
         weight = f"{name}.weight"
         if conv.out_channels in widths[-segments:] and weight in wanted:
@@ -173,9 +177,12 @@ def _by_density(
         raise UsageError(f"layers = '{layers}': the model has no {_SPOKEN[layers]}; give layers = 'all'.")
     kept = set(wanted if ignore else names[1:-1])
     dense = {join(path, attribute): "ignored" for path, _, attribute in walk(model, ())[1]}  # no plain parameters
+    before = _factors(model)
     matrices: dict[str, tuple[int, int, int]] = {}
     for name in names:
-        if name not in kept:
+        if name in before:
+            dense[before[name]] = _ALREADY
+        elif name not in kept:
             dense[name] = "ignored" if ignore else "first weight" if name == names[0] else "last weight"
         elif why := _irreplaceable(model, name):
             dense[name] = why
@@ -185,19 +192,29 @@ def _by_density(
             path = name.rpartition(".")[0]
             matrices[path] = _matrix(model.get_submodule(path))
     if not matrices:
-        own = [name for name in names if layers in ("all", _kind(model, name))]
+        own = [name for name in dense if layers == "all" or _kind(model, name) == layers]
         found = [f"{name.removesuffix('.weight')} ({dense[name]})" for name in own[:_NAMED]]
         found += [f"{len(own) - _NAMED:,} more"] * (len(own) > _NAMED)
         raise UsageError(f"no {_SPOKEN[layers]} is left to make butterfly: {', '.join(found)}.")
-    total = sum(p.numel() for p in model.parameters())
-    total += sum(getattr(module, "saved_parameters", 0) for module in model.modules())
-    elsewhere = total - sum(rows * columns * count for rows, columns, count in matrices.values())
-    chains = allocate(matrices, elsewhere, density, factors)
+    elsewhere = sum(p.numel() for p in model.parameters())
+    elsewhere -= sum(rows * columns * count for rows, columns, count in matrices.values())
+    saved = sum(getattr(module, "saved_parameters", 0) for module in model.modules())
+    chains = allocate(matrices, elsewhere, density, factors, saved=saved)
     for name in names:
         path = name.rpartition(".")[0]
         if path in matrices and path not in chains:
             dense[name] = _DEPTHWISE if _depthwise(model.get_submodule(path)) else "no chain of its shape is cheaper"
     return chains, dense
+
+
+def _factors(model: nn.Module) -> dict[str, str]:
+    """The names of factors that the model has, with the paths of their layers."""
+    return {
+        join(path, name): path
+        for path, module in model.named_modules()
+        if isinstance(module, KSLayer)
+        for name in module.prunable_parameters()
+    }
 
 
 def _depthwise(layer: nn.Module) -> bool:

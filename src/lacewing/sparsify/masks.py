@@ -90,6 +90,17 @@ def plain_weights(model: nn.Module) -> list[str]:
     return walk(model, ())[0]
 
 
+def last_layer(model: nn.Module) -> str | None:
+    """The path of the layer of the last plain weight, or the weight's own name where its layer holds several."""
+    names = plain_weights(model)
+    if not names:
+        return None
+    holder = names[-1].rpartition(".")[0]
+    if isinstance(model.get_submodule(holder), nn.ParameterList):  # the factors of a butterfly layer
+        return holder.rpartition(".")[0]
+    return names[-1].removesuffix(".weight")
+
+
 def walk(model: nn.Module, ignore: Ignore | None) -> tuple[list[str], list[tuple[str, nn.Module, str]]]:
     """Names of plain prunable weights, and the others: path, module and attribute; without the ignored ones.
 

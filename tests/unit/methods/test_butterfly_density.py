@@ -171,11 +171,28 @@ def test_a_parametrised_layer_that_is_ignored_stays_as_it_is_even_without_values
     assert [type(layer) for layer in model if hasattr(layer, "factors")] == [KSLinear]
 
 
+def test_butterfly_layers_that_a_model_has_already_stay_and_are_named() -> None:
+    model = nn.Sequential(KSLinear(64, 64), nn.Linear(64, 64), KSLinear(64, 64), nn.Linear(64, 64), KSLinear(64, 64))
+    spec, first = Butterfly(density=0.5, ignore=("3",)), model[0]
+    (told,) = spec.notes(model, spec.steps(Train())[0])
+    assert told == (
+        "1 of 5 layers become butterfly. Dense layers: 0, 2 (butterfly already); 3 (ignored); 4 (the last layer). "
+        "density = 0.5 counts what is butterfly already as the dense layers that it stands for."
+    )
+    assert model[0] is first
+    stored = sum(p.numel() for p in model.parameters())
+    assert 0.45 < stored / (5 * (64 * 64 + 64)) <= 0.5
+    assert [type(layer) for layer in model] == [KSLinear, KSLinear, KSLinear, nn.Linear, KSLinear]
+
+
 def test_a_chain_of_more_factors_is_named_where_it_reaches_less() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2))
     with pytest.raises(UsageError) as caught:
         Butterfly(density=0.05, factors=2).build(model)
-    told = re.search(r"is below (0\.\d+), .* \((0\.\d+) with factors = (\d)\); (0\.\d+) of it", str(caught.value))
+    told = re.search(
+        r"is below (0\.\d+), .* \((0\.\d+) with factors = (\d)\); .*biases and norms are (0\.\d+) of it",
+        str(caught.value),
+    )
     assert told is not None
     least, better, factors, dense = (float(text) for text in told.groups())
     total = sum(p.numel() for p in model.parameters())

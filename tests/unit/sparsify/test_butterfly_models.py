@@ -364,3 +364,26 @@ def test_a_single_layer_cannot_be_densified_in_place():
     with pytest.raises(UsageError, match="plain"):
         densify(layer)
     assert not dict(layer.named_children()).keys() - {"factors"}
+
+
+def test_a_model_that_is_made_butterfly_in_two_steps_reaches_its_density():
+    """What the first step saved counts as the dense layers that were there."""
+    model = nn.Sequential(
+        nn.Conv2d(4, 64, 3), nn.Conv2d(64, 64, 3), nn.Flatten(), nn.Linear(64, 256), nn.Linear(256, 9)
+    )
+    dense = sum(p.numel() for p in model.parameters())
+    first = butterfly(model, density=0.6, layers="conv", ignore=["4"])
+    assert set(first.chains) == {"0", "1"}
+    second = butterfly(model, density=0.5, layers="linear", ignore=["4"])
+    assert set(second.chains) == {"3"}
+    assert second.dense == {"0": "butterfly already", "1": "butterfly already", "4.weight": "ignored"}
+    assert 0.48 * dense < sum(p.numel() for p in model.parameters()) <= 0.5 * dense
+    rows = {line.split()[0]: line for line in str(second).splitlines()}
+    assert rows["0"].endswith("butterfly already")
+
+
+def test_layers_of_one_kind_are_of_a_density():
+    with pytest.raises(UsageError, match=r"layers = 'conv' goes with density"):
+        butterfly(Mixed(), segments=1, layers="conv")
+    with pytest.raises(UsageError, match=r"layers 'convolution' must be 'all', 'linear' or 'conv'"):
+        butterfly(Mixed(), density=0.5, layers="convolution")

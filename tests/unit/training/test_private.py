@@ -13,6 +13,7 @@ from lacewing import models
 from lacewing.config import Model, Train
 from lacewing.errors import UsageError
 from lacewing.models.mlp import mlp
+from lacewing.sparsify import butterfly
 from lacewing.sparsify.guard import Guard
 from lacewing.training.loop import lr_at, stream, train
 from lacewing.training.private import (
@@ -327,6 +328,14 @@ def _resnet():
     return models.build(Model(name="resnet8", width=4, norm="group"), (3, 8, 8), C)
 
 
+def _butterfly_vit():
+    torch.manual_seed(3)
+    options = {"patch": 4, "width": 24, "depth": 1, "heads": 2}
+    model = models.build(Model(name="vit", options=options), (3, 8, 8), C)
+    butterfly(model, density=0.5, ignore=["head"])
+    return model
+
+
 def _images(config, model, trainer, **options):
     x, y, normalisation = _records(24, (3, 8, 8))
     return train(model, x, y, config, normalisation=normalisation, seed=5, trainer=trainer, **options)
@@ -338,10 +347,15 @@ def opacus():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("network", ["resnet", "tied", "rows"])
+@pytest.mark.parametrize("network", ["resnet", "tied", "rows", "butterfly"])
 def test_sums_of_other_networks_are_those_of_autograd(opacus, monkeypatch, network, masked):
     """In parts, too, since a large batch does not fit into memory at once."""
-    made, shape = {"resnet": (_resnet, (3, 8, 8)), "tied": (_tied, (D,)), "rows": (_rows, (2, D // 2))}[network]
+    made, shape = {
+        "resnet": (_resnet, (3, 8, 8)),
+        "tied": (_tied, (D,)),
+        "rows": (_rows, (2, D // 2)),
+        "butterfly": (_butterfly_vit, (3, 8, 8)),
+    }[network]
     model = made()
     size = sum(p.numel() for p in model.parameters())
     for held in (2**26, 2 * size):

@@ -184,10 +184,10 @@ class Gradual(Guard):
         self.sizes = Sizes.of(model, names, _alive(model, self, names))
         self.sizes.weights_at(density)  # refuse now, not during training
 
-    def _after_step(self, counts: bool) -> None:
-        super()._after_step(counts)
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super()._after_step(optimizer)
         done, rest = divmod(self.step - self.begin, self.every)
-        if counts and rest == 0 and 1 <= done <= self.prunings:
+        if optimizer is self._counts and rest == 0 and 1 <= done <= self.prunings:
             keep = self.schedule(self.sizes, done, self.prunings)
             options: Any = {"score": self.score, "scope": self.scope, "ignore": self.ignore}
             self.masks = prune(self.model, self.masks, keep=keep, **options)

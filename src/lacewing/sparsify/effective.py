@@ -169,12 +169,14 @@ def pruned_already(model: nn.Module, names: Sequence[str], *, mend: str) -> Mask
         names: of its prunable weights, see ``prunable``.
         mend: what to do where the zeros are an initialisation, the end of the warning.
     """
-    masks = {name: model.get_parameter(name).detach() != 0 for name in names}
-    telling = [mask for mask in masks.values() if mask.any()]
-    zeros = sum(int((~mask).sum()) for mask in telling)
-    if not zeros or zeros < SPARSE * sum(mask.numel() for mask in telling):
+    weights = {name: model.get_parameter(name).detach() for name in names}
+    left = {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()}
+    telling = {name: weights[name].numel() for name in names if left[name]}
+    zeros = sum(size - left[name] for name, size in telling.items())
+    if not zeros or zeros < SPARSE * sum(telling.values()):
         return {}
-    share = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    masks = {name: weight != 0 for name, weight in weights.items()}
+    share = 1 - sum(left.values()) / sum(weight.numel() for weight in weights.values())
     warnings.warn(
         f"{share:.1%} of the prunable weights are zero: they count as pruned and stay zero. {mend}", stacklevel=3
     )

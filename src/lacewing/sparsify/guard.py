@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lacewing.errors import UsageError
 from lacewing.sparsify._averages import warn_of_dense_averages
+from lacewing.sparsify._held import Held, leaves_zeros
 from lacewing.sparsify._optimizers import check_held, unwrapped
 from lacewing.sparsify.masks import Masks, apply_masks, check_masks
 
@@ -76,9 +77,10 @@ class Guard:
     A training function calls ``attach(optimizer)`` once and ``epoch_end()`` after each epoch; nothing else. ``epoch``
     and ``step`` are the place in its schedule where it starts: 0, unless ``rewind`` says otherwise.
 
-    Gradients are masked as they are computed, so that clipping by norm and gradient scaling see only those of kept
-    weights. Weights and optimiser state of their shape (momentum, second moments) are masked after each step. The model
-    itself is not changed: no buffers, no renamed parameters, and hooks that ``deepcopy`` and pickling leave out.
+    Gradients are masked when they have been accumulated in ``grad``, so that clipping by norm and gradient scaling see
+    only those of kept weights, and before a step where they were written since. After each step weights and optimiser
+    state of their shape (momentum, second moments) are zero, see ``lacewing.sparsify._held``. The model itself is not
+    changed: no buffers, no renamed parameters, and hooks that ``deepcopy`` and pickling leave out.
 
     Args:
         model: the network that is trained; inside DistributedDataParallel, the one that was wrapped.
@@ -109,9 +111,10 @@ class Guard:
         self.will_prune: tuple[str, ...] = ()  # weights that get masks later: an optimiser must hold them now
         self._averages: dict[int, int] = {}  # that were there at the last check
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
+        self._counts: torch.optim.Optimizer | None = None  # the one whose steps are counted
         self._step_hooks: list[RemovableHandle] = []
         self._gradient_hooks: list[RemovableHandle] = []
-        self.pruned: list[tuple[nn.Parameter, Tensor]] = []  # while attached: parameters, and where they are zero
+        self.held: list[tuple[nn.Parameter, Held]] = []  # while attached: parameters with masks
         self._masks: Masks = {}
         self.masks = dict(masks or {})
         self._keep_origin()
@@ -157,17 +160,17 @@ class Guard:
         check_masks(self.model, self._masks)
         check_held(self.model, found, [*self._masks, *self.will_prune])
         self.detach()
-        self.attached, self._optimizers = True, found
+        self.attached, self._optimizers, self._counts = True, found, chains[0][-1]
         for optimizer in found:
-            first = optimizer is chains[0][-1]
-            self._step_hooks.append(optimizer.register_step_post_hook(lambda *_, first=first: self._after_step(first)))
+            self._step_hooks.append(optimizer.register_step_pre_hook(lambda stepping, *_: self._before_step(stepping)))
+            self._step_hooks.append(optimizer.register_step_post_hook(lambda stepping, *_: self._after_step(stepping)))
         self._watch()
 
     def detach(self) -> None:
         """Remove all hooks; pruned weights are no longer kept at zero."""
         for handle in (*self._step_hooks, *self._gradient_hooks):
             handle.remove()
-        self._optimizers, self._step_hooks, self._gradient_hooks, self.pruned = (), [], [], []
+        self._optimizers, self._counts, self._step_hooks, self._gradient_hooks, self.held = (), None, [], [], []
 
     def epoch_end(self) -> None:
         """Count an epoch; at the rewind point of the first training, save the state to rewind to.
@@ -230,36 +233,40 @@ class Guard:
             )
         return kept
 
-    def _after_step(self, counts: bool) -> None:
+    @torch.no_grad()
+    def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        trusted = leaves_zeros(optimizer)
+        for parameter, held in self.held:
+            held.before_step(parameter, self._states(parameter), trusted=trusted)
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.trained = True
-        self._zero()
-        if counts:
+        trusted = leaves_zeros(optimizer)
+        for parameter, held in self.held:
+            held.after_step(parameter, self._states(parameter), trusted=trusted)
+        if optimizer is self._counts:
             self.step += 1
             self._keep_origin()
 
+    def _states(self, parameter: nn.Parameter) -> list[dict[str, Any]]:
+        return [optimizer.state.get(parameter, {}) for optimizer in self._optimizers]
+
+    @torch.no_grad()
     def _watch(self) -> None:
         for handle in self._gradient_hooks:
             handle.remove()
         parameters = [(self.model.get_parameter(name), mask) for name, mask in self._masks.items()]
-        self.pruned = [(parameter, ~mask.to(parameter.device)) for parameter, mask in parameters]
+        self.held = [(parameter, Held(parameter, mask)) for parameter, mask in parameters]
         self._gradient_hooks = [
-            parameter.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0)
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                torch.no_grad()(held.mask_gradient)
             )
-            for parameter, pruned in self.pruned
+            for parameter, held in self.held
             if parameter.requires_grad
         ]
-        self._zero()
-
-    @torch.no_grad()
-    def _zero(self) -> None:
-        # Filled, not multiplied: 0 x infinity is NaN, and a pruned weight stays zero even after a divergence.
-        for parameter, pruned in self.pruned:
-            states = (optimizer.state.get(parameter, {}) for optimizer in self._optimizers)
-            held: list[Any] = [parameter, parameter.grad, *(t for state in states for t in state.values())]
-            for tensor in held:
-                if isinstance(tensor, Tensor) and tensor.shape == pruned.shape:
-                    tensor.masked_fill_(pruned, 0)
+        for parameter, held in self.held:
+            held.zero(parameter, self._states(parameter))
 
     def _keep_origin(self) -> None:
         """Save the state when the rewind point is reached for the first time."""

@@ -179,8 +179,8 @@ class Replay:
         """Train ``model`` within this context: its tensors and its optimiser's use the recording's memory."""
         for name in _RECORDS:
             getattr(self.batches, name).copy_(getattr(batches, name))
-        for (_, pruned), mask in zip(self.guard.pruned, masks.values(), strict=True):
-            pruned.copy_(~mask)
+        for (_, held), mask in zip(self.guard.held, masks.values(), strict=True):
+            held.set(mask)
         with torch.no_grad():
             for (_, ours), (_, theirs) in zip(_tensors(self.model), _tensors(model), strict=True):
                 ours.copy_(theirs)

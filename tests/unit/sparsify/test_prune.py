@@ -222,3 +222,35 @@ def test_what_cannot_be_pruned_is_said_in_one_sentence(asked, said):
     with pytest.raises(UsageError, match=said) as found:
         prune(nn.Linear(5, 4), **asked)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool]
+)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 999), st.floats(0, 1), st.sampled_from([1.0, 0.5]), st.sampled_from(SCOPES), st.booleans())
+def test_scores_of_any_kind_with_ties_are_ranked_as_by_the_oracle(dtype, seed, share, density, scope, channels_last):
+    """Few values, some negative and zeros of both signs, in a layout that is not that of their positions."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Linear(5, 4)).to(memory_format=layout)
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        name: torch.empty_like(weight).copy_(torch.randint(-2, 3, weight.shape, generator=generator) * 0.5)
+        for name, weight in model.named_parameters()
+        if weight.ndim > 1
+    }
+    scores = {name: torch.where(s == 0, -s, s).to(dtype) for name, s in scores.items()}
+    alive = random_masks(model, density, seed) if density < 1 else {n: s.isfinite() for n, s in scores.items()}
+    keep = round(share * count_kept(alive))
+    found = prune(model, alive, keep=keep, score=lambda *_: scores, scope=scope)
+    arrays = [s.double().numpy() for s in scores.values()]
+    kept = [mask.contiguous().numpy() for mask in alive.values()]
+    if scope == "global":
+        wanted = _best(arrays, kept, keep)
+    else:
+        quotas = [int(mask.sum()) for mask in found.values()]
+        wanted = [_best([s], [k], n)[0] for s, k, n in zip(arrays, kept, quotas, strict=True)]
+    assert sum(int(mask.sum()) for mask in found.values()) == keep
+    for mask, expected in zip(found.values(), wanted, strict=True):
+        assert mask.is_contiguous()
+        np.testing.assert_array_equal(mask.numpy(), expected)

@@ -98,16 +98,17 @@ def copies_of(values: Array, member: Bools, notes: list[str], *, tell: bool) -> 
         tell: say it too where repeated values count each.
     """
     code = duplicate_groups(values)
-    repeated = np.bincount(code) > 1
-    both = np.intersect1d(code[member], code[~member])
-    further = [int(kind.sum()) - len(np.unique(code[kind])) for kind in (member, ~member)]
+    members, nonmembers = (np.bincount(code[kind], minlength=len(code)) for kind in (member, ~member))
+    repeated = members + nonmembers > 1
+    both = (members > 0) & (nonmembers > 0)
+    further = [int(np.maximum(count - 1, 0).sum()) for count in (members, nonmembers)]
     if not any(further):
         return None
     said = (
         f"{further[0]} of the {member.sum()} members and {further[1]} of the {(~member).sum()} non-members have "
         f"exactly the {'outputs' if tell else 'score'} of another record of their side"
     )
-    if repeated.sum() >= _LEAST_COPIED and len(both) <= _SHARED * repeated.sum():
+    if repeated.sum() >= _LEAST_COPIED and both.sum() <= _SHARED * repeated.sum():
         notes.append(f"{said}, and hardly any on both sides: copies count once, so that n counts distinct records.")
         return group_codes(2 * code + member)
     if tell:

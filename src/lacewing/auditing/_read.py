@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,15 @@ def _csv(path: Path) -> Arrays:
     header = [name.strip() for name in rows[0]]
     if any(map(is_number, header)):
         raise UsageError(f"{path}: the first line holds numbers, so that it is no header: give the names of columns.")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
+    if set(map(len, rows)) != {len(header)}:
+        number, row = next((number, row) for number, row in enumerate(rows, start=1) if len(row) != len(header))
+        raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise UsageError(f"{path} has two columns '{twice}'; give each once.")
-    columns = {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
+    del rows[0]
+    columns = {name: list(map(str.strip, map(itemgetter(at), rows))) for at, name in enumerate(header)}
+    del rows  # what follows needs its memory
     return _arrays(path, columns)
 
 
@@ -131,6 +134,12 @@ def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
 
 
 def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
+    every = "".join(cells)
+    if every.isascii() and "_" not in every:
+        try:
+            return np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            pass  # the cells one by one: a truth value, or which line it is
     values = np.empty(len(cells))
     for at, cell in enumerate(cells):
         try:

@@ -50,14 +50,27 @@ def duplicate_groups(x: npt.ArrayLike) -> Codes:
 
     Raises TypeError and ValueError as `row_hashes` does.
     """
-    return group_codes(row_hashes(x))
+    rows = np.asarray(x)
+    if rows.ndim and rows.dtype.kind in "biuf" and rows.dtype != np.longdouble and rows.size == len(rows):
+        return _codes(rows.reshape(-1))  # one number a row: sorting takes a tenth of the time of hashing
+    return group_codes(row_hashes(rows))
 
 
 def group_codes(names: Iterable[Hashable]) -> Codes:
     """(N,) codes 0, 1, ... in order of appearance of N names (numbers, words, bytes)."""
+    if isinstance(names, np.ndarray) and names.ndim == 1 and names.dtype.kind in "biu":
+        return _codes(names)
     seen: dict[Hashable, int] = {}
     values: Iterable[Any] = names.tolist() if isinstance(names, np.ndarray) else names
     return np.array([seen.setdefault(name, len(seen)) for name in values], np.int64)
+
+
+def _codes(numbers_N: npt.NDArray[Any]) -> Codes:
+    """Codes in order of appearance of numbers; -0.0 equals 0.0 and NaN equals NaN."""
+    _, first, sorted_code = np.unique(numbers_N, return_index=True, return_inverse=True)
+    code = np.empty(len(first), np.int64)
+    code[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(code[sorted_code])
 
 
 def merge_groups(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Codes:

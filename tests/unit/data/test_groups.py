@@ -63,6 +63,23 @@ def test_signed_zeros_are_equal_and_so_are_nans() -> None:
     assert x.tobytes() == before
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from([3, -1, 0, 7, 2**40]) | st.integers(-5, 5), max_size=40),
+    st.sampled_from([np.int64, np.float64, np.float32, np.bool_]),
+    st.sampled_from([(-1,), (-1, 1), (-1, 1, 1)]),
+)
+def test_single_numbers_have_codes_in_order_of_appearance(
+    numbers: list[int], dtype: type, shape: tuple[int, ...]
+) -> None:
+    x = np.array(numbers, np.int64).astype(dtype)
+    seen = list(dict.fromkeys(x.tolist()))
+    expected = [seen.index(value) for value in x.tolist()]
+    assert duplicate_groups(x.reshape(shape)).tolist() == expected
+    assert group_codes(x).tolist() == expected
+    assert group_codes(x).dtype == duplicate_groups(x).dtype == np.int64
+
+
 def test_rows_without_values_and_objects_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         duplicate_groups(np.zeros((5, 0)))

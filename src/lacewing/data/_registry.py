@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,19 @@ def mend(name: str) -> str:
     return f"delete it and download it again (`lacewing data fetch {name}`)."
 
 
-def _read_digits(root: Path, labels: str) -> Dataset:
-    from sklearn.datasets import load_digits  # slow to import
+_DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn
 
-    pixels, y = load_digits(return_X_y=True)
-    return make_dataset("digits", pixels.astype(np.uint8).reshape(-1, 1, 8, 8), y, 10, _names.DIGITS)
+
+def _read_digits(root: Path, labels: str) -> Dataset:
+    found = find_spec("sklearn")  # the file is read without importing scikit-learn, which takes a second or two
+    places = (found.submodule_search_locations if found else None) or []
+    path = next((file for place in places if (file := Path(place) / _DIGITS_FILE).is_file()), None)
+    if path is None:
+        raise DataError(f"digits: scikit-learn is not installed, or without its {_DIGITS_FILE}: install it again.")
+    rows = np.loadtxt(path, delimiter=",")  # 64 pixels and the digit
+    return make_dataset(
+        "digits", rows[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64), 10, _names.DIGITS
+    )
 
 
 def _read_cifar(files: Files, key: str, class_names: tuple[str, ...], root: Path) -> Dataset:

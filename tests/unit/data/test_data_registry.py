@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,20 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     np.testing.assert_array_equal(digits.y, bunch.target)
     assert digits.x.dtype == np.uint8
     assert len(digits.digest) == 64
+
+
+def test_digits_are_read_without_importing_scikit_learn(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from lacewing import data; data.load('digits', pathlib.Path()); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "sklearn" not in done.stdout.split()
+
+
+@pytest.mark.parametrize("found", [None, "a package without the file"])
+def test_digits_without_scikit_learn_are_refused(found: str | None, tmp_path: Path, monkeypatch: Any) -> None:
+    spec = None if found is None else SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(_registry, "find_spec", lambda name: spec)
+    with pytest.raises(DataError, match="scikit-learn is not installed, or without its datasets/data/digits"):
+        _registry._read_digits(tmp_path, "fine")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion-mnist", "location30", "shakespeare"])

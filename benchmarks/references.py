@@ -77,7 +77,7 @@ def train(name: str, root: Path | None, seed: int, epochs: int) -> Networks:
     """The networks of a seed; 2j and 2j + 1 are trained on complementary halves."""
     torch.set_num_threads(1)
     dataset = data.load(name, root)
-    x, y = dataset.x.reshape(len(dataset.x), -1).astype(np.float32), dataset.y
+    x, y = np.asarray(dataset.x).reshape(len(dataset), -1).astype(np.float32), dataset.y
     rng = np.random.default_rng([seed, 26])
     order = rng.permutation(len(x))
     audited, population = np.split(order, [len(x) * 9 // 20 * 2])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lacewing.errors import UsageError
 from lacewing.gradients import device_of, evaluation, gradient_norms, measuring, no_tf32
 from lacewing.inputs import are_tokens, network_inputs
+from lacewing.support.mapped import Stored, blocks
 
 NOISE_SIZES = (0.1, 0.2, 0.4, 0.8)
 _NOISE_BLOCK = 250  # records whose noise is drawn together, so that it does not depend on the batch size
@@ -29,7 +30,7 @@ _FLIPPED = 0.02  # share of the binary features that a tabular query flips
 @torch.no_grad()
 def observe(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     *,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     sensitivity_of: npt.NDArray[np.bool_],
@@ -107,7 +108,7 @@ class Probes:
 @torch.no_grad()
 def probe(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.integer],
     *,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
@@ -192,7 +193,7 @@ def probe(
     return Probes(phi, right, noisy, norms)
 
 
-def _check_probe(x: npt.NDArray[np.generic], queries: int, noise_sizes: tuple[float, ...]) -> None:
+def _check_probe(x: Stored, queries: int, noise_sizes: tuple[float, ...]) -> None:
     if x.ndim not in (2, 4):
         raise UsageError(f"x has shape {x.shape}: fixed queries exist for images (N, C, H, W) and tables (N, D).")
     if x.dtype == np.int32 and (queries > 1 or noise_sizes):
@@ -218,7 +219,7 @@ def _noisy(inputs: Tensor, noise: Tensor, opposite: Tensor, raw: Tensor, binary:
 Variant = Callable[[Tensor, Tensor], Tensor]
 
 
-def _queries(x: npt.NDArray[np.generic], queries: int, binary: Tensor) -> list[Variant]:
+def _queries(x: Stored, queries: int, binary: Tensor) -> list[Variant]:
     """The fixed queries: each maps (inputs, the opposite values of binary features) to the query inputs.
 
     The plan's `trained_queries` names them by their position.
@@ -256,11 +257,13 @@ def _shifted(images: Tensor, down: int, right: int) -> Tensor:
     return padded[:, :, top : top + height, left : left + width]
 
 
-def _binary(x: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _binary(x: Stored) -> npt.NDArray[np.bool_]:
     """Whether each feature of a table is always 0 or 1; False for images."""
     if x.ndim != 2:
         return np.zeros(1, bool)
-    found: npt.NDArray[np.bool_] = ((x == 0) | (x == 1)).all(axis=0)
+    found = np.ones(x.shape[1], bool)
+    for block in blocks(x):
+        found &= ((block == 0) | (block == 1)).all(axis=0)
     return found
 
 

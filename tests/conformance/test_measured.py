@@ -150,7 +150,7 @@ def columns_of_a_study(seed: int, leak: bool) -> bool:
     side, repeats = (200, 8) if leak else (60, 3)
     n, column = 4 * side, FEATURES - 1
     x, y = labelled(rng, n)
-    table = Records(x, y, y, np.arange(n), 2, "", "table", np.zeros(n, bool))
+    table = Records(x, y, y, np.arange(n), 2, "table", np.zeros(n, bool))
     still = np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
     about: Any = ("dense", "dense", "dense", "dense", 1.0)
     networks, rows = [], []

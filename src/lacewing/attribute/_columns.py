@@ -12,6 +12,7 @@ from lacewing.attribute._guess import Floats, Indices, by_confidence, by_label, 
 from lacewing.config import MOST_VALUES
 from lacewing.errors import UsageError
 from lacewing.metrics import Bools
+from lacewing.support.mapped import Stored, blocks
 
 ODDS = 1e6  # log-odds are cut at this, since a network that answers with infinities is as sure as one can be
 _KNOWS = "The attacker knows a record but for the column, with its label,"
@@ -47,7 +48,7 @@ class Guesses(NamedTuple):
     imputed_N: Indices
 
 
-def values_of(x_ND: npt.NDArray[Any], places: Sequence[int], name: str) -> tuple[npt.NDArray[Any], Indices]:
+def values_of(x_ND: Stored, places: Sequence[int], name: str) -> tuple[npt.NDArray[Any], Indices]:
     """The (V, P) values that columns of a table take together, and which of them each record has.
 
     Args:
@@ -58,7 +59,8 @@ def values_of(x_ND: npt.NDArray[Any], places: Sequence[int], name: str) -> tuple
     Raises:
         UsageError: they have one value alone, or more than 20 (`MOST_VALUES`).
     """
-    values, code = np.unique(x_ND[:, list(places)], axis=0, return_inverse=True)
+    columns = np.concatenate([block[:, list(places)] for block in blocks(x_ND)])
+    values, code = np.unique(columns, axis=0, return_inverse=True)
     if len(values) < 2:
         raise UsageError(f"{name} has one value in all records: there is nothing to guess.")
     if len(values) > MOST_VALUES:

@@ -10,13 +10,11 @@ import numpy.typing as npt
 
 from lacewing.errors import UsageError, needs_extra
 from lacewing.support.formats import Arrays, is_number, read_csv
+from lacewing.support.images import IMAGES, images_in, read_image, shown
 
 LABELS = ("y", "label")  # names of the column of labels
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls the column of a frame's index in a file
 SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-_JUNK = ("Thumbs.db", "desktop.ini")  # of file managers; theirs and those of others may also begin with a dot
-MODES = {"1": "L", "L": "L", "P": "RGB", "LA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # of images -> what is read of them
 
 
 def is_table(path: Path) -> bool:
@@ -77,12 +75,12 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
     sides = [side for side in SIDES if (folder / side).is_dir()]
     if missing := [side for side in SIDES[:2] if side not in sides]:
         raise UsageError(f"data: {folder} lacks the folder {missing[0]}: give {folder}/{missing[0]}/CLASS/image.png.")
-    if others := [each.name for each in _shown(folder) if each.is_dir() and each.name not in SIDES]:
+    if others := [each.name for each in shown(folder) if each.is_dir() and each.name not in SIDES]:
         raise UsageError(
             f"data: {folder} holds the folder {others[0]} beside {', '.join(sides)}: take it out; folders are "
             f"{', '.join(SIDES)}."
         )
-    held = {side: [each.name for each in _shown(folder / side)] for side in sides}
+    held = {side: [each.name for each in shown(folder / side)] for side in sides}
     for side in sides:
         if stray := [name for name in held[side] if not (folder / side / name).is_dir()]:
             raise UsageError(
@@ -99,7 +97,9 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
     found: Arrays = {}
     parts: dict[str, tuple[list[Any], list[int]]] = {}
     for side in sides:
-        files = [(file, place) for place, name in enumerate(classes) for file in _files(folder / side / name)]
+        files = [
+            (file, place) for place, name in enumerate(classes) for file in images_in(folder / side / name, "data")
+        ]
         if not files:
             raise UsageError(f"data: {folder / side} holds no images ({', '.join(IMAGES)}).")
         if side in SIDES[:2] and (empty := set(range(len(classes))) - {place for _, place in files}):
@@ -125,41 +125,9 @@ def of_images(folder: Path, pixels: str | None) -> tuple[Arrays, str]:
     return found, f"Classes of the images by number from 0: {', '.join(classes)}."
 
 
-def _files(folder: Path) -> list[Path]:
-    """The images of a class. Raises `UsageError` where it holds anything else, which would be left out."""
-    files = _shown(folder) if folder.is_dir() else []
-    other = [each for each in files if each.is_dir() or each.suffix.lower() not in IMAGES]
-    if other:
-        raise UsageError(
-            f"data: {folder} holds {len(other)} of {len(files)} things that are no image file, such as "
-            f"{other[0].name}: give {', '.join(IMAGES)}, all in the folder of their class, and take out the rest."
-        )
-    return files
-
-
-def _shown(folder: Path) -> list[Path]:
-    """What a folder holds, in order, without what is hidden."""
-    return sorted(each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in _JUNK)
-
-
 def _image(path: Path) -> npt.NDArray[Any]:
     """(C, H, W) pixels in 0 to 1: one channel of grey images, three of coloured ones."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in MODES:  # of 16 bits, say, which a conversion clips at 255
-                raise UsageError(
-                    f"data: {path} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
-                    "an .npz with x as the network takes it."
-                )
-            values = np.asarray(image.convert(MODES[image.mode]))
-    except UsageError:
-        raise
-    except Exception as error:  # of any decoder; of PIL where an image is too large
-        raise UsageError(f"data: {path} cannot be read as an image ({type(error).__name__}).") from None
-    pixels = (values / 255).astype(np.float32)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return (read_image(path, "data") / 255).astype(np.float32)
 
 
 def _scaling(pixels: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from lacewing.cli._common import DataRoot, Json, need_command
@@ -42,6 +45,18 @@ def data_check(name: str, data_root: DataRoot = None) -> None:
     say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
     for line in data.told(data.facts(found.x, found.y, found.classes, found.name)):
         say(line)
+
+
+@app.command("pack")
+def data_pack(
+    folder: Annotated[Path, typer.Argument(help="Images: FOLDER/CLASS/IMAGE or FOLDER/train/CLASS/IMAGE.")],
+    out: Annotated[Path, typer.Argument(help="The new folder, for data.dataset.")],
+    size: Annotated[int | None, typer.Option(help="Pixels a side: the middle square of each image, scaled.")] = None,
+) -> None:
+    """Write a folder of images as .npy files, which studies read in parts."""
+    from lacewing import data
+
+    say(data.pack(folder.expanduser(), out.expanduser(), size=size))
 
 
 @app.command("fetch")

@@ -18,6 +18,8 @@ from lacewing.data._groups import (
     merge_groups,
     row_hashes,
 )
+from lacewing.data._images import pack
+from lacewing.data._npy import found, learn
 from lacewing.data._registry import Info, check, default_root, describe, load, names
 from lacewing.data._split import (
     ROLES,
@@ -59,16 +61,19 @@ __all__ = [
     "duplicate_groups",
     "facts",
     "fetch",
+    "found",
     "four_way",
     "group_codes",
     "groups_of",
     "having",
     "holdout",
+    "learn",
     "load",
     "make_dataset",
     "merge_groups",
     "names",
     "normalisation",
+    "pack",
     "poison",
     "pools",
     "prepare",

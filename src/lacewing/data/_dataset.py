@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Inputs = npt.NDArray[np.uint8 | np.int32 | np.float32]
+from lacewing.support.mapped import Mapped, Stored, blocks
+
+Pixels = npt.NDArray[np.uint8]
+Inputs = npt.NDArray[np.uint8 | np.int32 | np.float32] | Mapped
 Labels = npt.NDArray[np.int64]
 
 
@@ -18,10 +21,11 @@ Labels = npt.NDArray[np.int64]
 class Dataset:
     """All records of a data set, N of them.
 
-    ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32, or rows of token ids, int32; ``y``
-    is (N,) int64 in 0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of dtype, shape and bytes of both.
-    ``groups`` has by name arrays (N,) of whole numbers or words that say whose each record is: ids of patients, users,
-    near-duplicates. ``declared``: its records are not here, and a study of it can be planned alone.
+    ``x`` is (N, C, H, W) for images or (N, D) for tabular data, uint8 or float32, or token ids (N, T), int32; in memory
+    or left in its file (`Mapped`). ``y`` is (N,) int64 in 0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of
+    dtype, shape and bytes of both. ``groups`` has by name arrays (N,) of whole numbers or words that say whose each
+    record is: ids of patients, users, near-duplicates. ``declared``: its records are not here, and a study of it can be
+    planned alone.
     """
 
     name: str
@@ -46,15 +50,17 @@ def make_dataset(
     name: str, x: Inputs, y: npt.NDArray[np.integer[Any]], classes: int, class_names: tuple[str, ...] | None = None
 ) -> Dataset:
     """The data set with labels as int64, arrays contiguous, and its digest derived from them."""
-    x, labels = np.ascontiguousarray(x), np.ascontiguousarray(y, dtype=np.int64)
+    x = x if isinstance(x, Mapped) else np.ascontiguousarray(x)
+    labels = np.ascontiguousarray(y, dtype=np.int64)
     return Dataset(name, x, labels, classes, class_names, digest_of(x, labels))
 
 
-def digest_of(*arrays: npt.NDArray[Any]) -> str:
-    """SHA-256 (hexadecimal) over dtype, shape and bytes of the arrays, the same on every machine."""
+def digest_of(*arrays: Stored) -> str:
+    """SHA-256 (hexadecimal) over dtype, shape and bytes of the arrays, the same on every machine, held or mapped."""
     sha = hashlib.sha256()
     for array in arrays:
-        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        sha.update(f"{little.dtype.str} {little.shape}\n".encode())
-        sha.update(little.data)
+        little = array.dtype.newbyteorder("<")
+        sha.update(f"{little.str} {array.shape}\n".encode())
+        for block in blocks(array) if isinstance(array, Mapped) else (array,):
+            sha.update(np.ascontiguousarray(block, dtype=little).data)
     return sha.hexdigest()

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lacewing.data._dataset import Inputs, Labels
 from lacewing.data._groups import DUPLICATES, Codes, duplicate_groups
 from lacewing.errors import DataError
+from lacewing.support.mapped import blocks
 
 RARE = 10  # records of a class: with fewer, a part of a split may have none
 _LISTED = 10
@@ -48,7 +50,7 @@ def facts(x: Inputs, y: Labels, classes: int, where: str, copies_N: Codes | None
         )
     if codes.max() == 0:
         raise DataError(f"{where}: all {len(y):,} records have the same x; use more records, or mend the data.")
-    constant = [column for column in range(x.shape[1]) if _constant(x[:, column])]
+    constant = np.flatnonzero(_constant(x)).tolist()
     rare = np.flatnonzero(count_C < RARE)
     return Facts(
         records=len(y),
@@ -63,9 +65,18 @@ def facts(x: Inputs, y: Labels, classes: int, where: str, copies_N: Codes | None
     )
 
 
-def _constant(column: Inputs) -> bool:
-    first = column.flat[0]
-    return bool((column[:64] == first).all() and (column == first).all())
+def _constant(x: Inputs) -> npt.NDArray[np.bool_]:
+    """Of each column or channel of records (N, C, ...) whether it has one value in all of them."""
+    first = x[:1].reshape(1, x.shape[1], -1)[:, :, :1]
+    places = np.arange(x.shape[1])  # of those that had one value so far
+    for block in blocks(x):
+        if not len(places):
+            break
+        same = block[:, places].reshape(len(block), len(places), -1) == first[:, places]
+        places = places[same.all(axis=(0, 2))]
+    found = np.zeros(x.shape[1], bool)
+    found[places] = True
+    return found
 
 
 def across(copies_N: Codes, inside: Codes, outside: Codes) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lacewing.data._plays import GET
 from lacewing.data._registry import default_root, describe
+from lacewing.data._svhn import PARTS as SVHN
 from lacewing.errors import DataError
 
 
@@ -20,6 +21,7 @@ class Download(NamedTuple):
 
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_SVHN = "http://ufldl.stanford.edu/housenumbers/"
 DOWNLOADS = {
     "cifar10": (Download(f"{_CIFAR}cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"),),
     "cifar100": (Download(f"{_CIFAR}cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8"),),
@@ -31,6 +33,14 @@ DOWNLOADS = {
             ("t10k-images-idx3", "bef4ecab320f06d8554ea6380940ec79"),
             ("t10k-labels-idx1", "bb300cfdad3c16e7a12a480ee83cd310"),
         )
+    ),
+    # Their publishers state no checksums; these are those of torchvision, and of CINIC-10 those of its users.
+    "svhn": tuple(Download(f"{_SVHN}{part.name}", f"md5:{part.md5}") for part in SVHN),
+    "cinic10": (
+        Download(
+            "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz",
+            "md5:6ee4d0c996905fe93221de577967a372",
+        ),
     ),
 }
 

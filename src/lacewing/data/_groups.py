@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from hashlib import blake2b
 from typing import Any
@@ -11,16 +12,16 @@ import numpy.typing as npt
 
 from lacewing.data._dataset import Dataset, digest_of
 from lacewing.errors import DataError
+from lacewing.support.mapped import Mapped, blocks
 
 Codes = npt.NDArray[np.int64]
 
 DUPLICATES = "duplicates"  # what data.groups calls records of equal x
 NO_ID = ("", "nan", "nat", "none", "<na>")  # what missing ids become as words
 LEAST_GROUPS = 5  # in each part of a split: of fewer, rates and intervals say nothing
-_BLOCK = 4096  # rows that are copied at a time, so that an array on disk is never copied whole
 
 
-def row_hashes(x: npt.ArrayLike) -> list[bytes]:
+def row_hashes(x: npt.ArrayLike | Mapped) -> list[bytes]:
     """A hash of each of the N rows of ``x`` (N, ...): equal for rows that are equal, value for value (-0.0 is 0.0).
 
     NaN equals NaN here. The hashes of two arrays compare where both have one dtype and one shape of a row. 128 bits
@@ -30,14 +31,14 @@ def row_hashes(x: npt.ArrayLike) -> list[bytes]:
         TypeError: ``x`` holds objects.
         ValueError: ``x`` has no rows to tell apart: it is a single number, or a row holds no value.
     """
-    rows = np.asarray(x)
-    if rows.ndim == 0 or (len(rows) and rows[0].size == 0):
+    rows = x if isinstance(x, Mapped) else np.asarray(x)
+    if rows.ndim == 0 or (len(rows) and math.prod(rows.shape[1:]) == 0):
         raise ValueError(f"x has shape {rows.shape}, but must be (N, ...) with at least one value in each row")
     if rows.dtype.kind not in "buifcSU" or rows.dtype in (np.longdouble, np.clongdouble):
         raise TypeError(f"x has dtype {rows.dtype}: its bytes do not tell which rows are equal")
     found = []
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].reshape(len(rows[start : start + _BLOCK]), -1)
+    for part in blocks(rows):
+        block = part.reshape(len(part), -1)
         if block.dtype.kind in "fc":
             block = block + 0.0  # -0.0 becomes 0.0
             block[np.isnan(block)] = np.nan  # one NaN of the many
@@ -45,7 +46,7 @@ def row_hashes(x: npt.ArrayLike) -> list[bytes]:
     return found
 
 
-def duplicate_groups(x: npt.ArrayLike) -> Codes:
+def duplicate_groups(x: npt.ArrayLike | Mapped) -> Codes:
     """(N,) codes 0, 1, ... in order of appearance: rows of ``x`` (N, ...) share one where they are equal.
 
     Raises TypeError and ValueError as `row_hashes` does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
 from lacewing.data._groups import NO_ID
 from lacewing.errors import DataError, UsageError
 from lacewing.support.formats import array_names, read_arrays
+from lacewing.support.mapped import Mapped, Stored, blocks
 
 _CHANNELS = (1, 3, 4)
 _SAVE = "write it with numpy.savez_compressed(path, x=x, y=y)"
@@ -33,7 +34,7 @@ def read_npz(path: Path, name: str | None = None, groups: Iterable[str] = ()) ->
 
 
 def checked(
-    x: npt.NDArray[Any],
+    x: Stored,
     y: npt.NDArray[Any],
     where: str,
     name: str,
@@ -41,20 +42,22 @@ def checked(
 ) -> Dataset:
     """The data set of these arrays, which are checked and brought into form as `read_npz` says.
 
-    ``where`` says where they are from, and begins the sentence of each DataError.
+    ``where`` says where they are from, and begins the sentence of each DataError. Records in a file stay there; they
+    have their layout already.
     """
-    labels = _labels(y, where)
-    inputs = _numbers(_layout(x, where), where)
+    labels = labels_of(y, where)
+    inputs = numbers(x if isinstance(x, Mapped) else layout(x, where), where)
     if len(inputs) != len(labels):
         raise DataError(f"{where}: x holds {len(inputs)} records and y {len(labels)} labels: they must be as many.")
-    if np.array_equal(inputs[0], inputs[-1]) and (inputs == inputs[0]).all():
+    first = inputs[0]
+    if np.array_equal(first, inputs[-1]) and all((block == first).all() for block in blocks(inputs)):
         raise DataError(f"{where}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
     made = make_dataset(name, inputs, labels, int(labels.max()) + 1)
-    return replace(made, groups={each: _ids(ids, len(made), where, each) for each, ids in groups.items()})
+    return replace(made, groups={each: ids_of(ids, len(made), where, each) for each, ids in groups.items()})
 
 
-def _ids(ids: npt.NDArray[Any], records: int, where: str, name: str) -> npt.NDArray[Any]:
-    """An array of ids, one a record."""
+def ids_of(ids: npt.NDArray[Any], records: int, where: str, name: str) -> npt.NDArray[Any]:
+    """An array of ids, one a record. Raises DataError."""
     if ids.dtype.kind not in "iuSU":
         raise DataError(
             f"{where}: {name} has dtype {ids.dtype}, but ids of groups must be whole numbers or words: "
@@ -104,27 +107,46 @@ def lacks_ids(where: str, name: str, held: Iterable[str]) -> str:
     )
 
 
-def _numbers(x: npt.NDArray[Any], where: str) -> Inputs:
+def numbers(x: Stored, where: str) -> Inputs:
+    """Records (N, ...) as uint8 or float32, see `read_npz`. Raises DataError."""
     if x.dtype.kind not in "buif":
         raise DataError(f"{where}: x has dtype {x.dtype}, which is not one of real numbers: convert it to float32.")
     if x.size == 0:
         raise DataError(f"{where}: x is empty (shape {x.shape}): it must hold at least one record with one feature.")
-    if x.dtype.kind == "b" or (x.dtype.kind in "ui" and x.min() >= 0 and x.max() <= 255):
+    if _are_bytes(x):
         return x.astype(np.uint8, copy=False)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = np.unique(np.nonzero(~np.isfinite(x))[0])
-        raise DataError(
-            f"{where}: x holds NaN or Inf in {len(bad)} of {len(x)} records (the first is record {bad[0]}): drop those "
-            "records or fill in their values."
-        )
-    with np.errstate(over="ignore"):  # what is too large becomes Inf, and is reported below
-        small = x.astype(np.float32, copy=False)
-    if not np.isfinite(small).all():
-        raise DataError(f"{where}: x holds values beyond float32 (largest {np.abs(x).max():g}): rescale its features.")
-    return small
+    if x.dtype.kind == "f":
+        bad = [start + np.unique(np.nonzero(~np.isfinite(block))[0]) for start, block in _numbered(x)]
+        if lost := sum(map(len, bad)):
+            raise DataError(
+                f"{where}: x holds NaN or Inf in {lost} of {len(x)} records (the first is record "
+                f"{np.concatenate(bad)[0]}): drop those records or fill in their values."
+            )
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
+        largest = max(float(np.abs(block).max()) for block in blocks(x))
+        with np.errstate(over="ignore"):  # what is too large becomes Inf
+            if not np.isfinite(np.float32(largest)):
+                raise DataError(f"{where}: x holds values beyond float32 (largest {largest:g}): rescale its features.")
+    return x.astype(np.float32, copy=False)
 
 
-def _layout(x: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+def _are_bytes(x: Stored) -> bool:
+    """Whether all numbers are whole and in 0 to 255."""
+    if x.dtype.kind not in "bui" or x.dtype in (np.bool_, np.uint8):
+        return x.dtype.kind in "bui"
+    return all(block.min() >= 0 and block.max() <= 255 for block in blocks(x))
+
+
+def _numbered(x: Stored) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The records in blocks, each with the place of its first."""
+    start = 0
+    for block in blocks(x):
+        yield start, block
+        start += len(block)
+
+
+def layout(x: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """The array as records (N, D) or (N, C, H, W), see `read_npz`. Raises DataError."""
     if x.ndim == 2:
         return x
     if x.ndim == 3:
@@ -139,7 +161,8 @@ def _layout(x: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     )
 
 
-def _labels(y: npt.NDArray[Any], where: str) -> Labels:
+def labels_of(y: npt.NDArray[Any], where: str) -> Labels:
+    """Labels (N,) as int64, see `read_npz`. Raises DataError."""
     if y.dtype.kind not in "ui":
         raise DataError(f"{where}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
     if y.ndim != 1:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lacewing.data._dataset import Dataset
+from lacewing.data._images import holds_images, read_images
+from lacewing.data._npy import holds_npy, read_npy
 from lacewing.data._npz import read_npz
 from lacewing.errors import DataError
 
@@ -18,8 +20,12 @@ Reader = Callable[[Path, Iterable[str]], Dataset]
 
 FILES: dict[str, Reader] = {  # by the suffix of a file
     ".npz": lambda path, groups: read_npz(path, groups=groups),
+    ".npy": read_npy,
 }
-FOLDERS: list[tuple[Callable[[Path], bool], Reader]] = []  # the first whose test holds for an existing folder reads it
+FOLDERS: list[tuple[Callable[[Path], bool], Reader]] = [  # the first whose test holds for an existing folder reads it
+    (holds_npy, read_npy),
+    (holds_images, read_images),  # any folder of folders: add others before it
+]
 
 
 def is_file_or_folder(name: str, known: Iterable[str] = ()) -> bool:

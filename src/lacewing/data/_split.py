@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.data._dataset import Dataset, Inputs, Labels, digest_of
+from lacewing.data._dataset import Dataset, Inputs, Labels
 from lacewing.data._groups import Codes, deal, group_codes, pick
 from lacewing.errors import DataError
+from lacewing.support.mapped import blocks, take
 
 Role = Literal["target", "shadow"]
 ROLES: tuple[Role, ...] = ("target", "shadow")
@@ -25,7 +27,7 @@ _SMALLEST = 40  # records in a four-way split: ten a set
 class Records:
     """The N records of a study, with the labels that networks are trained on (``y``) and those before redrawing.
 
-    ``id`` is each record's index in the data set ``dataset``; ``digest`` is the SHA-256 of ``x`` and ``y``.
+    ``id`` is each record's index in the data set ``dataset``.
     """
 
     x: Inputs
@@ -33,7 +35,6 @@ class Records:
     clean_y: Labels
     id: Indices
     classes: int
-    digest: str
     dataset: str
     canary_N: npt.NDArray[np.bool_]  # True: given a wrong label on purpose
     # Records of one code stay together; a code is the index in the data set of a record of the group. None: no groups.
@@ -91,8 +92,8 @@ def prepare(
     canary[_some(n, groups, canaries, rng)] = True
     wrong = np.flatnonzero(canary)
     noisy[wrong] = (clean[wrong] + _draws(wrong, groups, clean, 1, dataset.classes, rng)) % dataset.classes
-    x = dataset.x if records is None else dataset.x[chosen]
-    return Records(x, noisy, clean, chosen, dataset.classes, digest_of(x, noisy), dataset.name, canary, groups)
+    x = dataset.x if records is None else take(dataset.x, chosen)
+    return Records(x, noisy, clean, chosen, dataset.classes, dataset.name, canary, groups)
 
 
 def _some(n: int, groups: Codes | None, size: int, rng: np.random.Generator) -> Indices:
@@ -266,18 +267,34 @@ def normalisation(x: Inputs) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
     """
     if len(x) == 0:
         raise DataError("normalisation needs at least one record, and there are none.")
-    flat = x.reshape(len(x), x.shape[1], -1)  # (N, C, pixels) or (N, D, 1)
-    blocks = [flat[start : start + 1024] for start in range(0, len(flat), 1024)]  # bounds the memory that float64 takes
-    count = len(flat) * flat.shape[2]
-    mean = sum((block.sum(axis=(0, 2), dtype=np.float64) for block in blocks), np.zeros(flat.shape[1])) / count
-    square = np.zeros(flat.shape[1])
-    for block in blocks:
-        square += ((block - mean[:, None]) ** 2).sum(axis=(0, 2))
+    width, count = x.shape[1], x.size // x.shape[1]
+    total, low, high, binary = np.zeros(width), *_extremes(x[:1]), np.ones(width, bool)
+    for block in _flat(x):
+        total += block.sum(axis=(0, 2), dtype=np.float64)
+        smallest, largest = _extremes(block)
+        low, high = np.minimum(low, smallest), np.maximum(high, largest)
+        if x.ndim == 2:
+            binary &= ((block == 0) | (block == 1)).all(axis=(0, 2))
+    mean = total / count
+    square = np.zeros(width)
+    for block in _flat(x):
+        apart = block - mean[:, None]
+        square += np.square(apart, out=apart).sum(axis=(0, 2))
     std = np.sqrt(square / count).astype(np.float32)
-    low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
     std[(low == high) | (std == 0)] = 1
     mean32 = mean.astype(np.float32)
     if x.ndim == 2:
-        binary = ((x == 0) | (x == 1)).all(axis=0)
         mean32[binary], std[binary] = 0, 1
     return mean32, std
+
+
+def _flat(x: Inputs) -> Iterator[npt.NDArray[Any]]:
+    """Blocks of (N, C, pixels) or (N, D, 1), which bound the memory that float64 takes."""
+    for block in blocks(x, 1024):
+        yield block.reshape(len(block), x.shape[1], -1)
+
+
+def _extremes(block: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The smallest and the largest value of each channel or feature."""
+    flat = block.reshape(len(block), block.shape[1], -1)
+    return flat.min(axis=(0, 2)), flat.max(axis=(0, 2))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.data._dataset import Labels, digest_of
+from lacewing.data._dataset import Labels
 from lacewing.data._split import Indices, Records, Role
 from lacewing.errors import UsageError
+from lacewing.support.mapped import Stored, blocks, take
 
 _POOLS, _WORLD, _LABELS, _POISON = 108, 109, 110, 111  # streams, see `lacewing.data._split`
 _FEWEST = 2  # records with the property, and without it, that are asked
@@ -41,7 +42,7 @@ class Pools:
 
 
 def having(
-    x: npt.NDArray[Any], y: Labels, classes: int, kind: str, number: int, field: str = "property.of"
+    x: Stored, y: Labels, classes: int, kind: str, number: int, field: str = "property.of"
 ) -> npt.NDArray[np.bool_]:
     """(N,) which records have the property: a class, or a value of a feature above its median.
 
@@ -50,16 +51,16 @@ def having(
     Raises:
         UsageError: there is no such class or feature, or no record, or every record, has it.
     """
-    flat = x.reshape(len(x), -1)
+    width = math.prod(x.shape[1:])
     has: npt.NDArray[np.bool_]
     if kind == "class":
         if number >= classes:
             raise UsageError(f"{field}: there is no class {number}; the classes are 0 to {classes - 1}.")
         has = y == number
     else:
-        if number >= flat.shape[1]:
-            raise UsageError(f"{field}: there is no feature {number}; the features are 0 to {flat.shape[1] - 1}.")
-        values = flat[:, number]
+        if number >= width:
+            raise UsageError(f"{field}: there is no feature {number}; the features are 0 to {width - 1}.")
+        values = np.concatenate([block.reshape(len(block), -1)[:, number] for block in blocks(x)])
         has = values > 0 if np.isin(values, (0, 1)).all() else values > np.median(values)
     if not has.any() or has.all():
         told = "no record has it" if not has.any() else "every record has it"
@@ -83,15 +84,14 @@ def redrawn(y: Labels, classes: int, seed: int, field: str = "property.of") -> L
 
 def doubled(records: Records, seed: int) -> Records:
     """The records, and behind them each once more with a redrawn label. Raises `UsageError`, see `redrawn`."""
-    x = np.concatenate([records.x, records.x])
+    twice = np.tile(np.arange(len(records)), 2)
     y = np.concatenate([records.y, redrawn(records.y, records.classes, seed)])
     return replace(
         records,
-        x=x,
+        x=take(records.x, twice),
         y=y,
         clean_y=np.concatenate([records.clean_y] * 2),
         id=np.concatenate([records.id] * 2),
-        digest=digest_of(x, y),
         canary_N=np.concatenate([records.canary_N] * 2),
     )
 
@@ -186,4 +186,4 @@ def relabelled(records: Records, rows: Indices, label: int) -> Records:
     """The records with one label on some of them."""
     y = records.y.copy()
     y[rows] = label
-    return replace(records, y=y, digest=digest_of(records.x, y))
+    return replace(records, y=y)

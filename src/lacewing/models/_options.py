@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lacewing.config import Model, shown
 from lacewing.errors import UsageError, did_you_mean
+from lacewing.support.mapped import Stored, blocks
 
 _MOST_TOKENS = 4096
 _STEMS = ("imagenet", "small")
@@ -98,13 +96,14 @@ def check_options(model: Model, shape: tuple[int, ...]) -> None:
             )
 
 
-def check_tokens(model: Model, x: npt.NDArray[np.generic]) -> None:
+def check_tokens(model: Model, x: Stored) -> None:
     """Refuse token ids (N, T) beyond the vocabulary of a 'transformer'. Raises `UsageError`."""
     vocabulary = int(values(model)["vocabulary"])
-    if x.max() >= vocabulary:
+    largest = int(max(block.max() for block in blocks(x)))
+    if largest >= vocabulary:
         raise UsageError(
-            f"model.options.vocabulary = {vocabulary:,}: the data set holds the id {int(x.max()):,}, and ids are "
-            f"counted from 0; set it to {int(x.max()) + 1:,} or more."
+            f"model.options.vocabulary = {vocabulary:,}: the data set holds the id {largest:,}, and ids are "
+            f"counted from 0; set it to {largest + 1:,} or more."
         )
 
 

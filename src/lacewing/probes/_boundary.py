@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lacewing.errors import UsageError
 from lacewing.gradients import device_of, measuring
+from lacewing.support.mapped import Stored
 
 QUERIES = 1000  # of a record, at most
 _FIRST = 100  # queries for the first direction
@@ -54,7 +55,7 @@ class _Around:
 @torch.no_grad()
 def boundary(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.integer],
     *,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
@@ -98,9 +99,12 @@ def boundary(
     asked = np.zeros(len(x), np.int32)
     with measuring(model):
         pool = inputs(np.sort(np.random.default_rng([seed, 501]).permutation(len(x))[:_POOL]))
-        span = [inputs(np.arange(start, min(start + 1000, len(x)))) for start in range(0, len(x), 1000)]
-        low = torch.stack([part.amin(0) for part in span]).amin(0)
-        high = torch.stack([part.amax(0) for part in span]).amax(0)
+        span = []
+        for start in range(0, len(x), 1000):
+            some = inputs(np.arange(start, min(start + 1000, len(x))))
+            span.append((some.amin(0), some.amax(0)))
+        low = torch.stack([each[0] for each in span]).amin(0)
+        high = torch.stack([each[1] for each in span]).amax(0)
         around = _Around(pool, ask(pool), low, high)
         rows = np.flatnonzero(of)
         most = _FIRST * math.sqrt(max(1.0, queries / _FIRST)) * pool.shape[1]  # numbers of one record's last batch

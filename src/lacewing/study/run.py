@@ -148,6 +148,8 @@ def _do_jobs(
             listener.close()
     if outcome.fatal is not None:
         raise outcome.fatal
+    if outcome.failed:  # a file that was cut short ends the processes that read it
+        prepared.work.check_data()
     if signal.SIGINT in caught:
         raise KeyboardInterrupt
     return outcome, bool(caught)
@@ -184,14 +186,25 @@ def _pool(
     if engine == "local":
         count = processes or local.default_processes(prepared.device)
         yield local.pool(
-            prepared.study, prepared.folder, token, data_root=prepared.data_root, processes=count, **common
+            prepared.study,
+            prepared.folder,
+            token,
+            handed=prepared.work.handed_on(),
+            data_root=prepared.data_root,
+            processes=count,
+            **common,
         )
     else:
         from lacewing.study.engine import ray
 
-        dataset = prepared.work.dataset
         with ray.pool(
-            prepared.study, prepared.folder, prepared.plan, dataset=dataset, processes=processes, **common
+            prepared.study,
+            prepared.folder,
+            prepared.plan,
+            handed=prepared.work.handed_on(),
+            dataset=prepared.work.dataset,
+            processes=processes,
+            **common,
         ) as pool:
             yield pool
 

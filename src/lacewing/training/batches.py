@@ -1,4 +1,7 @@
-"""Batches of records: stored in their own dtype; shuffled, cropped, flipped and normalised on the training device."""
+"""Batches of records: stored in their own dtype; shuffled, cropped, flipped and normalised on the training device.
+
+Records that stay in a file are read batch by batch, and then treated alike.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from lacewing.config import Train
 from lacewing.inputs import network_inputs
+from lacewing.support.mapped import Mapped, Stored
 
 
 class Mixed(NamedTuple):
@@ -32,14 +36,14 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype.
+    """Shuffled, augmented, normalised batches; the records stay on the device in their own dtype, or in their file.
 
     Flip and crop (padding 4, black) are drawn per image and applied by one gather per batch. Mixup comes after them.
     """
 
     def __init__(
         self,
-        x: npt.NDArray[np.generic],
+        x: Stored,
         y: npt.NDArray[np.int64],
         config: Train,
         normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
@@ -49,11 +53,10 @@ class Batches:
         self.config, self.channels_last = config, channels_last
         self.image = x.ndim == 4
         self.padding = 4 if "crop" in config.augment else 0
-        records = torch.from_numpy(np.ascontiguousarray(x))
-        if self.image:  # channels last, the layout in which convolutions are fastest
-            records = F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous()
+        if self.image:
             self.size = x.shape[2], x.shape[3]
-        self.x, self.y = records.to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
+        self.x = x if isinstance(x, Mapped) else self._laid_out(x).to(device)
+        self.y = torch.from_numpy(np.ascontiguousarray(y)).to(device)
         self.mean, self.std = (torch.from_numpy(a).to(device) for a in normalisation)
 
     def __len__(self) -> int:
@@ -82,21 +85,52 @@ class Batches:
         inputs, labels = self.gather(index, top, left, flip), self.y[index]
         return mix(Batch(inputs, labels), *mixup) if mixup else Batch(inputs, labels)
 
+    def _laid_out(self, x: npt.NDArray[np.generic]) -> Tensor:
+        """Records as they are cropped: padded, and with channels last, the layout in which convolutions are fastest."""
+        records = torch.from_numpy(np.ascontiguousarray(x))
+        return F.pad(records, (self.padding,) * 4).permute(0, 2, 3, 1).contiguous() if self.image else records
+
+    def _held(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Records on the device, as `_laid_out`, and the places of the records ``index`` in them."""
+        if isinstance(self.x, Tensor):
+            return self.x, index
+        read = self._laid_out(self.x[index.cpu().numpy()]).to(index.device)
+        return read, torch.arange(len(index), device=index.device)
+
     def _offsets(self, generator: torch.Generator) -> Tensor:
         return torch.randint(0, 2 * self.padding + 1, (len(self.y),), generator=generator)
 
     def gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
         """The records ``index``, cropped, flipped and normalised: (B, C, H, W) or (B, D), float32; ids as int64."""
+        records, index = self._held(index)
         if not self.image:
-            return network_inputs(self.x[index], self.mean, self.std)
+            return network_inputs(records[index], self.mean, self.std)
         height, width = self.size
         rows = top[:, None] + torch.arange(height, device=index.device)
         columns = torch.arange(width, device=index.device).expand(len(index), width)
         columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
-        batch = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        batch = records[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         batch = ((batch.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         # A copy: with one channel the strides fit both layouts, and contiguous() would keep those of channels last.
         return batch if self.channels_last else batch.clone(memory_format=torch.contiguous_format)
+
+
+class Normalised:
+    """Normalised records (N, D) of a file, indexed like a tensor; each indexing reads them.
+
+    Args:
+        x: the records.
+        mean, std: of each feature, (D,), on the device to train on.
+    """
+
+    def __init__(self, x: Mapped, mean: Tensor, std: Tensor) -> None:
+        self.x, self.mean, self.std, self.device = x, mean, std, mean.device
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The records ``index`` (...,), (..., D)."""
+        read = torch.from_numpy(self.x[index.flatten().cpu().numpy()]).to(self.device)
+        found = (read.flatten(1).float() - self.mean) / self.std
+        return found.view(*index.shape, found.shape[1])
 
 
 def draw_mixup(seed: int, count: int, batch_size: int, alpha: float) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from lacewing.errors import DivergedError, UsageError, did_you_mean
 from lacewing.results import Epoch
 from lacewing.sparsify.guard import Guard
 from lacewing.sparsify.masks import Masks
+from lacewing.support.mapped import Mapped, Stored
 from lacewing.support.text import say
 from lacewing.training import objective
 from lacewing.training.batches import Batch, Batches
@@ -64,7 +65,7 @@ class Trainer(Protocol):
 
 def train(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     config: Train,
     *,
@@ -117,6 +118,7 @@ def train(
     if (
         trainer is None
         and recordings is not None
+        and not isinstance(batches.x, Mapped)  # whose records are no tensor that a recording could read
         and (guard is None or guard.point.unit == "epoch" or guard.origin_at is not None)
     ):
         with torch.random.fork_rng(devices):

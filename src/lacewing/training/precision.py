@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lacewing.config import Train
+from lacewing.support.mapped import Stored
 from lacewing.training.batches import Batch, Batches
 from lacewing.training.loop import lay_out, train_step
 from lacewing.training.optimizers import optimizer_of
@@ -54,7 +55,7 @@ class PrecisionChoice:
 
 def choose(
     build: Callable[[], nn.Module],
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     config: Train,
     *,
@@ -160,7 +161,7 @@ def _records(step: Callable[[Precision], object], batch: int, records: int, cloc
 
 def _step(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     config: Train,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],

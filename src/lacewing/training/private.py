@@ -20,7 +20,7 @@ from lacewing.config import Train
 from lacewing.errors import UsageError, needs_extra
 from lacewing.sparsify.masks import Masks
 from lacewing.training import objective
-from lacewing.training.batches import Batch, Batches
+from lacewing.training.batches import Batch, Batches, Normalised
 from lacewing.training.loop import stream
 from lacewing.training.stack import Stack
 
@@ -88,7 +88,7 @@ class PrivateSgd:
         self,
         stack: Stack,
         optimizer: torch.optim.Optimizer,
-        records: Tensor,
+        records: Tensor | Normalised,
         labels: Tensor,
         members: Tensor,
         config: Train,

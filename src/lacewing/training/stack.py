@@ -20,8 +20,9 @@ from lacewing.config import Train
 from lacewing.errors import UsageError
 from lacewing.results import Epoch
 from lacewing.sparsify.masks import Masks
+from lacewing.support.mapped import Mapped, Stored
 from lacewing.training import objective
-from lacewing.training.batches import Batch, draw_mixup, mix
+from lacewing.training.batches import Batch, Normalised, draw_mixup, mix
 from lacewing.training.loop import TrainingState, lr_at, stream
 from lacewing.training.optimizers import State, optimizer_of, tensors_of
 
@@ -37,7 +38,7 @@ class StackTrainer(Protocol):
         self,
         stack: Stack,
         optimizer: torch.optim.Optimizer,
-        records: Tensor,
+        records: Tensor | Normalised,
         labels: Tensor,
         members: Tensor,
         config: Train,
@@ -49,7 +50,7 @@ class StackTrainer(Protocol):
         Args:
             stack: the networks.
             optimizer: that of ``config`` over the parameters of the stack.
-            records: normalised, (N, D).
+            records: normalised, (N, D), indexed by tensors of rows.
             labels: (N,).
             members: the records of each network, (K, M).
             config: the networks' [train].
@@ -60,7 +61,7 @@ class StackTrainer(Protocol):
 
 def train_stack(
     models: Sequence[nn.Sequential],
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     members_KM: npt.NDArray[np.int64],
     config: Train,
@@ -102,7 +103,11 @@ def train_stack(
     _check(models, config)
     device = next(models[0].parameters()).device
     mean, std = (torch.from_numpy(a).to(device).flatten() for a in normalisation)
-    records = (torch.from_numpy(np.ascontiguousarray(x)).to(device).flatten(1).float() - mean) / std
+    records = (
+        Normalised(x, mean, std)
+        if isinstance(x, Mapped)
+        else (torch.from_numpy(np.ascontiguousarray(x)).to(device).flatten(1).float() - mean) / std
+    )
     labels, members = torch.from_numpy(y).to(device), torch.from_numpy(members_KM).to(device)
     count = members.shape[1]
     states = list(progress) if progress is not None else [TrainingState() for _ in models]
@@ -206,7 +211,7 @@ class Stack:
     def train_epoch(
         self,
         optimizer: torch.optim.Optimizer,
-        records: Tensor,
+        records: Tensor | Normalised,
         labels: Tensor,
         members: Tensor,
         config: Train,

@@ -10,6 +10,7 @@ from typing import Any
 from lacewing import models
 from lacewing.errors import (
     BudgetSpent,
+    DataError,
     DivergedError,
     FolderError,
     LacewingError,
@@ -76,7 +77,7 @@ class Performer:
         if isinstance(error, OSError) and error.__cause__ is not None:
             error = error.__cause__  # as it was before it was said in our words
         memory = type(error).__name__ in OUT_OF_MEMORY  # the pool knows what to do
-        if memory or isinstance(error, KeyboardInterrupt | Terminated | DivergedError | FolderError):
+        if memory or isinstance(error, KeyboardInterrupt | Terminated | DataError | DivergedError | FolderError):
             return None  # these pass through a user's method
         if isinstance(error, UserCodeError):
             return {**failure(error), "user_code": True}

@@ -6,8 +6,9 @@ nor on the threads of the calling process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lacewing.study.declared import Study
 from lacewing.study.engine._pool import Event, Pool
@@ -21,6 +22,7 @@ def pool(
     folder: Path,
     token: str,
     *,
+    handed: Mapping[str, Any],
     data_root: Path | None,
     device: str,
     keep: str,
@@ -33,6 +35,7 @@ def pool(
         study: resolved.
         folder: the run folder, which this process holds.
         token: of this run, see ``lacewing.support.locks``.
+        handed: by `Workspace.handed_on`.
         data_root: where data sets lie.
         device: "cpu" or "cuda".
         keep: "all" or "signals".
@@ -43,6 +46,7 @@ def pool(
         "study": study.as_dict(),
         "folder": str(folder),
         "token": token,
+        "handed": dict(handed),
         "data_root": str(data_root) if data_root else None,
         "device": device,
         "keep": keep,

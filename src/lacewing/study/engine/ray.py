@@ -32,6 +32,7 @@ from lacewing.study.plan import Plan
 from lacewing.study.store import Files, Store, write_files
 from lacewing.support.child import WORKER_ENVIRONMENT, search_path
 from lacewing.support.machine import usable_cores
+from lacewing.support.mapped import Mapped
 
 RETRIES = 3
 GPU_SHARE = 0.5  # of a GPU for each worker: small networks leave most of one idle
@@ -46,6 +47,7 @@ def pool(
     folder: Path,
     plan: Plan,
     *,
+    handed: Mapping[str, Any],
     dataset: data.Dataset,
     device: str,
     keep: str,
@@ -58,7 +60,8 @@ def pool(
         study: resolved.
         folder: the run folder, which this process holds.
         plan: of the whole study.
-        dataset: sent to each node once.
+        handed: by `Workspace.handed_on`.
+        dataset: sent to each node once; where its records stay in a file, its path, which every node must have.
         device: "cpu" (one core a worker) or "cuda" (half a GPU).
         keep: "all" or "signals".
         processes: how many workers; by default as many as the cluster has room for.
@@ -84,8 +87,9 @@ def pool(
             num_cpus=1, num_gpus=gpus, max_concurrency=3, runtime_env={"env_vars": environment}
         )
         keys = frozenset(job.key for job in plan.networks) | {job.key for job in plan.readers}
-        setup = {"study": study.as_dict(), "device": device, "keep": keep, "keys": keys}
-        shared = ray.put(dataset)
+        setup = {"study": study.as_dict(), "handed": handed, "device": device, "keep": keep, "keys": keys}
+        mapped = dataset.x.path.resolve() if isinstance(dataset.x, Mapped) else None
+        shared = ray.put(dataset if mapped is None else mapped)
         store = Store(folder)
         yield Pool(
             store,
@@ -250,7 +254,7 @@ class _Remote:
 class _Actor:
     """The actor: a workspace in a temporary folder."""
 
-    def __init__(self, setup: dict[str, Any], dataset: data.Dataset) -> None:
+    def __init__(self, setup: dict[str, Any], dataset: data.Dataset | Path) -> None:
         self.setup, self.dataset = setup, dataset
         self.inbox: queue.Queue[Event] = queue.Queue()
         self.stopping = threading.Event()
@@ -259,8 +263,13 @@ class _Actor:
         self.opened: Performer | None = None
 
     def _open(self) -> Performer:
-        work = jobs.Workspace.open(
-            load_study(self.setup["study"]),
+        study = load_study(self.setup["study"])
+        if isinstance(self.dataset, Path):
+            ids = [name for name in study.data.groups or () if name != data.DUPLICATES]
+            self.dataset = data.load(str(self.dataset), groups=ids)
+        work = jobs.Workspace.receive(
+            self.setup["handed"],
+            study,
             self.store,
             self.dataset,
             device=self.setup["device"],

@@ -28,7 +28,8 @@ def serve() -> None:
     try:
         with join(Path(setup["folder"]), setup["token"]):  # until the process ends
             performer = Performer(
-                jobs.Workspace.open(
+                jobs.Workspace.receive(
+                    setup["handed"],
                     load_study(setup["study"]),
                     Store(Path(setup["folder"])),
                     Path(setup["data_root"]) if setup["data_root"] else None,

@@ -22,6 +22,7 @@ from lacewing.study.plan import NetworkJob, probe_settings
 from lacewing.study.prepared import Prepared
 from lacewing.support import numbers
 from lacewing.support.child import Child
+from lacewing.support.mapped import held_bytes
 
 if TYPE_CHECKING:
     from lacewing.study.estimate._calibrate import Kind
@@ -274,10 +275,13 @@ def makespan(costs: Sequence[float], workers: int) -> float:
 
 
 def _data_bytes(prepared: Prepared, members: int) -> int:
-    """What a worker holds of the data: the data set, the records drawn from it, and those of a network twice."""
+    """What a worker holds of the data: the data set, the records drawn from it, and those of a network twice.
+
+    Records that stay in their file are not held.
+    """
     dataset, records = prepared.work.dataset, prepared.work.records
-    drawn = 0 if records.x is dataset.x else records.x.nbytes
-    return int(dataset.x.nbytes + drawn + 2 * members * (records.x.nbytes // len(records)))
+    drawn = 0 if records.x is dataset.x else held_bytes(records.x)
+    return held_bytes(dataset.x) + drawn + 2 * members * (held_bytes(records.x) // len(records))
 
 
 def _timed(

@@ -16,6 +16,7 @@ from lacewing.study.jobs._progress import finished, missing_stops, trained
 from lacewing.study.jobs._weights import check_fits, load_weights, mask_file
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
+from lacewing.support.mapped import take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -319,7 +320,7 @@ def _train(
         )
     return train(
         model,
-        records.x[kept],
+        take(records.x, kept),
         records.y[kept],
         job.train,
         normalisation=work.normalisation,
@@ -355,6 +356,7 @@ def _train_and_publish(
     def on_epoch(progress: TrainingState) -> None:
         nonlocal saved, aside
         epoch = progress.curve[-1]
+        work.check_data()  # before anything of this epoch is kept
         work.report(job, epoch)
         if epoch.epoch in rewinds:
             save_tensors(folder / f"rewind-{epoch.epoch}.safetensors", progress.model)

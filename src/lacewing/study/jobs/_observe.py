@@ -23,6 +23,7 @@ from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.jobs._worlds import observe_world, world_members
 from lacewing.study.plan import NetworkJob
+from lacewing.support.mapped import take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,6 +93,7 @@ def publish(
     folder = work.store.work(job.key)
     observed = _observe if job.world is None else observe_world
     result, arrays = observed(work, job, model, tuple(curve), guard)
+    work.check_data()
 
     def write(folder_: Path) -> None:
         save_tensors(folder_ / "model.safetensors", model.state_dict())
@@ -118,7 +120,9 @@ def probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str
     missing = {kind: key for kind, key in job.probes if not work.store.done(key, "probe.npz")}
     if not missing:
         return
-    for kind, arrays in _answers(work, job, model, masks, missing).items():
+    answers = _answers(work, job, model, masks, missing)
+    work.check_data()
+    for kind, arrays in answers.items():
         write = partial(_save, "probe.npz", arrays)
         work.store.publish(missing[kind], _facts(work, f"probe ({kind}) of {job.id}"), write)
 
@@ -161,7 +165,7 @@ def _answers(
         answers["layers"] = {"layer_NF": _layers(work, model, masks, audited)}
         _check_finite(job, answers["layers"]["layer_NF"][audited])
     if "population" in kinds:
-        x, y = work.dataset.x[work.population], work.dataset.y[work.population]
+        x, y = take(work.dataset.x, work.population), work.dataset.y[work.population]
         none = np.zeros(len(x), bool)
         logits, _ = signals.observe(model, x, normalisation=work.normalisation, sensitivity_of=none, draws=1)
         _check_finite(job, logits)

@@ -121,6 +121,7 @@ def _train(
     def on_epoch(states: list[TrainingState]) -> None:
         nonlocal saved
         epoch = states[0].curve[-1].epoch
+        work.check_data()  # before anything of this epoch is kept
         for job, state in zip(jobs, states, strict=False):
             work.report(job, state.curve[-1])
         stopping = work.stop()

@@ -17,6 +17,7 @@ from lacewing.study.jobs._networks import build
 from lacewing.study.jobs._observe import members
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
+from lacewing.support.mapped import blocks
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     channels_last = lay_out(model, work.records.x.ndim, job.train.channels_last)
     rows = np.arange(min(_FEW, len(work.records)))
     if work.study.of_tokens():  # of the largest ids, which an embedding may lack
-        rows = np.argsort(-work.records.x.max(axis=1), kind="stable")[:_FEW]
+        largest = np.concatenate([block.max(axis=1) for block in blocks(work.records.x)])
+        rows = np.argsort(-largest, kind="stable")[:_FEW]
     x, y = work.records.x[rows], work.records.y[rows]
 
     def batch(count: int) -> Batch:

@@ -12,18 +12,25 @@ import numpy.typing as npt
 
 from lacewing import attacks, data, models
 from lacewing.attacks import Attack
-from lacewing.errors import UsageError
+from lacewing.errors import DataError, UsageError
 from lacewing.results import Epoch
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
+from lacewing.support.mapped import Mapped
 
 if TYPE_CHECKING:
     from lacewing.training.replay import Recordings
 
 _KEPT = 4  # splits of seeds, which take a second each where groups are many
+_CHANGED = (
+    "data.dataset: the records of {} are not those with which this run began: a file must stay as it is while a study "
+    "runs, and a function of data.dataset must return the same records at each call. Restore them, and the same "
+    "command continues; what is finished is kept."
+)
 Keep = Literal["all", "signals"]
 Report = Callable[[NetworkJob, Epoch], None]
+Scale = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # mean and standard deviation
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Workspace:
     store: Store
     dataset: data.Dataset
     records: data.Records
-    normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    normalisation: Scale
     population: npt.NDArray[np.int64]  # of a four-way study: indices into the data set; under random halves empty
     device: str = "cpu"
     keep: Keep = "all"
@@ -48,8 +55,18 @@ class Workspace:
     _poison: dict[int, tuple[npt.NDArray[np.int64], data.Records]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, study: Study, store: Store, source: Path | data.Dataset | None, **options: Any) -> Workspace:
+    def open(
+        cls,
+        study: Study,
+        store: Store,
+        source: Path | data.Dataset | None,
+        *,
+        normalisation: Scale | None = None,
+        **options: Any,
+    ) -> Workspace:
         """Draw the study's records from a data set, or from the one it names, found under ``source``.
+
+        ``normalisation`` is that of these records, where another process of this run has computed it.
 
         Raises:
             DataError: the data set is missing, altered, or too small.
@@ -80,7 +97,7 @@ class Workspace:
         share = drawn.population if drawn.split == "four-way" else 0.0
         population = data.unused(dataset, records, share, drawn.seed, groups)
         read = records.x[:1] if dataset.declared else records.x  # its records are all the same
-        scale = _as_they_are(dataset) if study.of_tokens() else data.normalisation(read)
+        scale = normalisation or (_as_they_are(dataset) if study.of_tokens() else data.normalisation(read))
         work = cls(study, store, dataset, records, scale, population, attacks=named, groups=groups, **options)
         work.split(study.run.seeds[0])
         return work
@@ -89,6 +106,41 @@ class Workspace:
     def digest(self) -> str:
         """SHA-256 of the data set; where the study has groups, of them too."""
         return self.dataset.digest if self.groups is None else data.digest_with(self.dataset, self.groups)
+
+    def handed_on(self) -> dict[str, Any]:
+        """What other processes of this run need not find out again, as JSON, see `receive`."""
+        mapped = isinstance(self.dataset.x, Mapped)
+        return {
+            "digest": self.digest,
+            "found": data.found() if mapped else {},
+            "normalisation": [values.tolist() for values in self.normalisation] if mapped else None,
+        }
+
+    @classmethod
+    def receive(
+        cls, handed: Mapping[str, Any], study: Study, store: Store, source: Path | data.Dataset | None, **options: Any
+    ) -> Workspace:
+        """Open the workspace of a run in another of its processes.
+
+        Args:
+            handed: by `handed_on`.
+            study, store, source, options: as for `open`.
+
+        Raises:
+            DataError: the data are not those with which the run began.
+        """
+        data.learn(handed["found"])
+        scale = handed["normalisation"]
+        mean_std = None if scale is None else (np.array(scale[0], np.float32), np.array(scale[1], np.float32))
+        work = cls.open(study, store, source, normalisation=mean_std, **options)
+        if work.digest != handed["digest"]:
+            raise DataError(_CHANGED.format(study.data.dataset))
+        return work
+
+    def check_data(self) -> None:
+        """Refuse to go on with records whose file was changed since it was opened. Raises `DataError`."""
+        if isinstance(self.dataset.x, Mapped) and self.dataset.x.changed():
+            raise DataError(_CHANGED.format(self.study.data.dataset))
 
     def split(self, seed: int) -> data.Split | data.Halves:
         """The records of one seed's networks.
@@ -160,7 +212,7 @@ def _check_augment(study: Study, dataset: data.Dataset) -> None:
         raise UsageError(f"train.augment: it mirrors and shifts images, and records here are {kind}; leave it out.")
 
 
-def _as_they_are(dataset: data.Dataset) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _as_they_are(dataset: data.Dataset) -> Scale:
     """Mean 0 and standard deviation 1."""
     (length,) = dataset.shape
     return np.zeros(length, np.float32), np.ones(length, np.float32)

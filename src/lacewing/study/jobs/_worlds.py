@@ -27,6 +27,7 @@ from lacewing.study.jobs._stored import load_network, load_world
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob, PropertyJob
 from lacewing.study.store import Store
+from lacewing.support.mapped import take
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +62,7 @@ def observe_world(
         unpoisoned = ~np.isin(pools.asked, work.poison(job.seed)[0])
     asked, kept = pools.asked[unpoisoned], world_members(work, job)
     rows = np.concatenate([asked, kept])
-    x, y = records.x[rows], records.y[rows]
+    x, y = take(records.x, rows), records.y[rows]
     none = np.zeros(len(x), bool)
     raw, _ = signals.observe(model, x, normalisation=work.normalisation, sensitivity_of=none, draws=1)
     if not np.isfinite(raw).all():

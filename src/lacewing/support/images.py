@@ -1,0 +1,97 @@
+"""Image files in folders by class: which there are, and their pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_JUNK = ("Thumbs.db", "desktop.ini")  # of file managers; theirs and those of others may also begin with a dot
+MODES = {"1": "L", "L": "L", "P": "RGB", "LA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # of images -> what is read of them
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def shown(folder: Path) -> list[Path]:
+    """What a folder holds, in order, without what is hidden."""
+    return sorted(each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in _JUNK)
+
+
+def images_in(folder: Path, field: str) -> list[Path]:
+    """The images of a class, by name. Raises `UsageError` where it holds anything else, which would be left out."""
+    files = shown(folder) if folder.is_dir() else []
+    other = [each for each in files if each.is_dir() or each.suffix.lower() not in IMAGES]
+    if other:
+        raise UsageError(
+            f"{field}: {folder} holds {len(other)} of {len(files)} things that are no image file, such as "
+            f"{other[0].name}: give {', '.join(IMAGES)}, all in the folder of their class, and take out the rest."
+        )
+    return files
+
+
+def read_image(path: Path, field: str, *, opaque: bool = False, size: int | None = None, mode: str = "") -> Pixels:
+    """(C, H, W) pixels 0 to 255: one channel of grey images, three of coloured ones.
+
+    Args:
+        path: the file.
+        field: the option or field that names it, for messages.
+        opaque: refuse an image that is transparent in part; else its colours are read without regard to that.
+        size: scale it, after the middle square was cut out, to so many pixels a side.
+        mode: "L" or "RGB": what to make of it, whatever it is; "": what it is.
+
+    Raises:
+        UsageError: it is no image of 8 bits a channel.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            chosen = mode or mode_of(image, path, field)
+            if opaque and _transparent(image):
+                raise UsageError(f"{field}: {path} is transparent in part: put it on a background.")
+            read = image.convert(chosen)
+            if size is not None:
+                read = ImageOps.fit(read, (size, size), Image.Resampling.BOX)
+            values: npt.NDArray[Any] = np.array(read, np.uint8)
+    except UsageError:
+        raise
+    except Exception as error:  # of any decoder; of PIL where an image is too large
+        raise UsageError(f"{field}: {path} cannot be read as an image ({type(error).__name__}).") from None
+    return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def header(path: Path, field: str) -> tuple[str, tuple[int, int]]:
+    """What an image is read as, "L" or "RGB", and its width and height, without its pixels. Raises `UsageError`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return mode_of(image, path, field), image.size
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{field}: {path} cannot be read as an image ({type(error).__name__}).") from None
+
+
+def mode_of(image: Image, path: Path, field: str) -> str:
+    """What an open image is read as: "L" or "RGB". Raises `UsageError` where it has no 8 bits a channel."""
+    if image.mode not in MODES:  # of 16 bits, say, which a conversion clips at 255
+        raise UsageError(
+            f"{field}: {path} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
+            "an .npz with x as the network takes it."
+        )
+    return MODES[image.mode]
+
+
+def _transparent(image: Image) -> bool:
+    if image.mode not in ("LA", "RGBA") and "transparency" not in image.info:
+        return False
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.errors import UsageError, needs_extra
-from lacewing.support.formats import Arrays, is_number, read_csv
+from lacewing.errors import UsageError
+from lacewing.support.formats import Arrays, is_number
 from lacewing.support.images import IMAGES, images_in, read_image, shown
+from lacewing.support.tables import INDEX, csv_columns, number, parquet_table
 
 LABELS = ("y", "label")  # names of the column of labels
-_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls the column of a frame's index in a file
 SIDES = ("members", "nonmembers", "population")  # folders of images, the last one optional
 
 
@@ -28,8 +28,13 @@ def of_table(path: Path) -> Arrays:
 
     Raises `UsageError` that names the file and the column.
     """
-    columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    for name in _INDEX:
+    columns: dict[str, list[Any]]
+    if path.suffix == ".parquet":
+        table = parquet_table(path, "data: ")
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    else:
+        columns = {**csv_columns(path, "data: ")}
+    for name in INDEX:
         if name in columns:
             raise UsageError(
                 f"data: {path} has the column '{name}', as the index of a frame is called, which no model takes: write "
@@ -147,43 +152,14 @@ def _scaling(pixels: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return 1 / std, mean / std
 
 
-def _csv(path: Path) -> dict[str, list[Any]]:
-    rows = read_csv(path)
-    if len(rows) < 2:
-        raise UsageError(f"data: {path} has {len(rows)} lines: give a header and a line a record.")
-    header = [name.strip() for name in rows[0]]
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise UsageError(f"data: {path} has one column '{header[0][:60]}': separate cells by commas.")
-    if len(set(header)) < len(header):
-        raise UsageError(f"data: {path} has two columns of one name: give each its own.")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise UsageError(f"data: {path}: line {number} has {len(row)} cells, the header has {len(header)}.")
-    return {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
-    except ImportError as error:
-        raise needs_extra("reading Parquet", str(error.name), "parquet") from None
-    try:
-        table = read_table(path)
-    except (ArrowException, OSError) as error:
-        raise UsageError(f"data: {path} cannot be read as Parquet ({' '.join(str(error).split())[:200]}).") from None
-    return {name: table.column(name).to_pylist() for name in table.column_names}
-
-
 def _numbers(path: Path, name: str, values: list[Any]) -> npt.NDArray[np.float64]:
     found = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            if value is None or (isinstance(value, str) and (not value.isascii() or "_" in value)):
-                raise ValueError
-            found[row] = float(
-                {"true": "1", "false": "0"}.get(value.lower(), value) if isinstance(value, str) else value
-            )
+            if isinstance(value, str):
+                found[row] = number({"true": "1", "false": "0"}.get(value.lower(), value))
+            else:
+                found[row] = float(value)  # TypeError: there is none
         except (ValueError, TypeError):
             what = "is empty" if value in (None, "") else "holds a word"  # never the value, which may be private
             raise UsageError(

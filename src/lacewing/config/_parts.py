@@ -35,6 +35,11 @@ _LATER = (  # fields of Train that are younger than keys of networks
 Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 
 
+Columns = Annotated[
+    tuple[Word, ...], Field(min_length=1, strict=False), distinct("a column"), no_longer_than(10_000, "each is a name")
+]
+
+
 class Part(BaseModel):
     """Base of every part of a study: immutable; unknown fields are errors, and so are values of another type."""
 
@@ -66,6 +71,12 @@ class Data(Part):
         | None
     ) = None
     tokens: bool = False  # x holds token ids, which are names: they are not standardised
+    # The id that fills up short records of token ids.
+    padding: Annotated[int, Field(ge=0), at_most(2**31 - 1, "ids are 32-bit numbers")] | None = None
+    # Of tables: the column of labels, columns that are left out, and columns of numbers that are categories.
+    target: Word | None = None
+    ignore: Columns | None = None
+    categories: Columns | None = None
 
     @model_validator(mode="after")
     def _canaries_are_records(self) -> Data:

@@ -34,6 +34,7 @@ from lacewing.data._split import (
     random_halves,
     unused,
 )
+from lacewing.data._table import Table
 from lacewing.data._tokens import as_tokens
 from lacewing.data._worlds import Pools, doubled, having, poison, pools, redrawn, relabelled, world
 
@@ -49,6 +50,7 @@ __all__ = [
     "Records",
     "Role",
     "Split",
+    "Table",
     "across",
     "as_tokens",
     "check",

@@ -25,7 +25,8 @@ class Dataset:
     or left in its file (`Mapped`). ``y`` is (N,) int64 in 0..classes-1; ``digest`` is the SHA-256 (hexadecimal) of
     dtype, shape and bytes of both. ``groups`` has by name arrays (N,) of whole numbers or words that say whose each
     record is: ids of patients, users, near-duplicates. ``declared``: its records are not here, and a study of it can be
-    planned alone.
+    planned alone. ``columns`` has by name of a table's column its places in the second axis of ``x``, several of a
+    category.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     digest: str
     groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     declared: bool = False
+    columns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from lacewing.data import _names, _plays
 from lacewing.data._cifar import CIFAR10, CIFAR100, Files, read_cifar
 from lacewing.data._cinic import read_cinic10
 from lacewing.data._dataset import Dataset, make_dataset
+from lacewing.data._hundred import CLASSES, PURCHASE, TEXAS, Form, read_hundred
 from lacewing.data._idx import read_fashion_mnist
 from lacewing.data._npz import lacks_ids, read_npz
 from lacewing.data._paths import is_file_or_folder, read_path
 from lacewing.data._svhn import read_svhn
+from lacewing.data._table import Table
 from lacewing.data._users import load_own
 from lacewing.errors import DataError, did_you_mean
 from lacewing.support.loading import DATASETS, installed, is_path
@@ -97,6 +100,25 @@ def _read_location30(root: Path, labels: str) -> Dataset:
             "location30` cannot get it."
         )
     return read_npz(path, "location30")
+
+
+def _read_hundred(form: Form, root: Path, labels: str) -> Dataset:
+    x, y = read_hundred(form, root)
+    return make_dataset(form.name, x, y, CLASSES)
+
+
+def _hundred(form: Form, of: str) -> Entry:
+    info = Info(
+        name=form.name,
+        records=form.records,
+        shape=(form.features,),
+        classes=CLASSES,
+        source=f"https://github.com/privacytrustlab/datasets ({of})",
+        licence="No licence is stated; cite Shokri et al., Membership Inference Attacks (2017).",
+        size=0,
+        embedded=False,
+    )
+    return Entry(info, partial(_read_hundred, form), {"fine": None})
 
 
 def _read_shakespeare(root: Path, labels: str) -> Dataset:
@@ -221,6 +243,8 @@ _ENTRIES = {
             _read_location30,
             {"fine": "41414ca2ea5a958b1d5fdcd1c824a942a14b4d17f231e4a577709a67b39c68de"},
         ),
+        _hundred(PURCHASE, "products that customers bought, from Kaggle's Acquire Valued Shoppers"),
+        _hundred(TEXAS, "stays in hospitals of Texas, by procedure"),
         Entry(
             Info(
                 name="shakespeare",
@@ -258,23 +282,32 @@ def default_root() -> Path:
     return Path(pooch.os_cache("lacewing"))
 
 
-def load(name: str, root: Path | None = None, *, labels: str = "fine", groups: Iterable[str] = ()) -> Dataset:
+def load(
+    name: str,
+    root: Path | None = None,
+    *,
+    labels: str = "fine",
+    groups: Iterable[str] = (),
+    table: Table | None = None,
+) -> Dataset:
     """The data set called ``name``, or the one in the file or folder whose path ``name`` is, see `read_path`.
 
     A name may also be a user's function ``package.module:name``, or one that an installed package adds; see
     `load_own`. ``root`` is the folder of the official files (default: ``default_root()``); ``labels="coarse"`` gives
-    the 20 superclasses of cifar100. ``groups`` names arrays of ids that are read beside the records. What is read is
-    compared with the published data by SHA-256. Raises DataError for an unknown name, and for missing, truncated,
-    altered or invalid files.
+    the 20 superclasses of cifar100. ``groups`` names arrays of ids that are read beside the records, ``table`` says
+    what columns are. What is read is compared with the published data by SHA-256. Raises DataError for an unknown name,
+    and for missing, truncated, altered or invalid files.
     """
     if is_file_or_folder(name, {*_ENTRIES, *installed(DATASETS)}):
         _check_labels(name, labels, ("fine",))
-        return read_path(name, groups)
+        return read_path(name, groups, table)
     place = Path(root).expanduser() if root is not None else default_root()
     if is_path(name) or name in installed(DATASETS):
         _check_labels(name, labels, ("fine",))
-        return _with_groups(load_own(name, place, built_in=_ENTRIES), groups)
+        return _with_groups(load_own(name, place, built_in=_ENTRIES, groups=groups, table=table), groups)
     entry = _entry(name)
+    if table is not None:
+        table.refuse(name)
     _check_labels(name, labels, tuple(entry.digests))
     dataset = entry.read(place, labels)
     if entry.digests[labels] not in (None, dataset.digest):

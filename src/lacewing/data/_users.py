@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lacewing.data._columns import Column, is_frame, of_frame, of_series, of_values
 from lacewing.data._dataset import Dataset
 from lacewing.data._npz import checked
+from lacewing.data._table import Table, of_columns
 from lacewing.errors import DataError
 from lacewing.support.loading import DATASETS, load_users
 from lacewing.support.user_code import user_code
@@ -20,16 +22,21 @@ from lacewing.support.user_code import user_code
 _FIELD = "data.dataset"
 
 
-def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
+def load_own(
+    name: str, root: Path, *, built_in: Iterable[str], groups: Iterable[str] = (), table: Table | None = None
+) -> Dataset:
     """The data set of a user's function, called as ``load()``, or as ``load(root)`` where it takes an argument.
 
     It returns a `Dataset`, or arrays (x, y) as an .npz holds them, or (x, y, groups) with arrays of ids by their names;
-    all are checked as an .npz is, and the digest is that of the records, whatever the function says.
+    all are checked as an .npz is, and the digest is that of the records, whatever the function says. Or it returns a
+    frame of pandas or polars with a column of labels, or (frame, y), which are read as a table is, see `of_columns`.
 
     Args:
         name: as a study has it.
         root: the folder of data sets.
         built_in: names of the registry, for messages.
+        groups: columns of ids, of a frame.
+        table: which columns of a frame are what.
 
     Raises:
         UsageError: nothing has this name, or it cannot be loaded.
@@ -43,6 +50,16 @@ def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
     arguments = (root,) if _takes_root(function) else ()
     with user_code(f"{where}({', '.join(map(str, arguments))})"):
         found = function(*arguments)
+    if (frame := _framed(found, where)) is not None:
+        columns, target = frame
+        asked = table or Table()
+        if target is not None and asked.target is not None:
+            raise DataError(f"data.target: {name} returns the labels beside its frame; leave it out.")
+        return of_columns(
+            columns, tuple(groups), asked if target is None else replace(asked, target=target), where, name
+        )
+    if table is not None:
+        table.refuse(name)
     if isinstance(found, Dataset):
         x, y, groups = _array(found.x, where), _array(found.y, where), _groups(found.groups, where)
         return _as_declared(checked(x, y, where, name, groups), found, where)
@@ -53,6 +70,21 @@ def load_own(name: str, root: Path, *, built_in: Iterable[str]) -> Dataset:
         )
     x, y = (_array(part, where) for part in found[:2])
     return checked(x, y, where, name, _groups(found[2] if len(found) == 3 else {}, where))
+
+
+def _framed(found: Any, where: str) -> tuple[dict[str, Column], str | None] | None:
+    """Columns of a frame, and the one that holds the labels that were given beside it; None: it is no frame."""
+    if is_frame(found):
+        return of_frame(found), None
+    if not isinstance(found, tuple | list) or len(found) != 2 or not is_frame(found[0]):
+        return None
+    columns, y = of_frame(found[0]), found[1]
+    labels = of_series(y) if hasattr(y, "dtype") and hasattr(y, "to_list") else of_values(list(y))
+    count = len(labels.lengths if labels.kind == "lists" else labels.values)
+    if count != len(found[0]):
+        raise DataError(f"{where} returned {len(found[0])} rows and {count} labels: they must be as many.")
+    target = next(name for name in ("y", "label", "labels", "the labels") if name not in columns)
+    return {**columns, target: labels}, target
 
 
 def _groups(found: Any, where: str) -> dict[str, npt.NDArray[Any]]:

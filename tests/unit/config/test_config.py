@@ -511,6 +511,10 @@ CHANGES = [  # one for every field of a study that may change no network once it
     "signals.boundary_queries=200",
     "data.canaries=5",
     "data.tokens=true",
+    "data.padding=0",
+    "data.target=income",
+    "data.ignore=['id']",
+    "data.categories=['zip']",
 ]
 
 

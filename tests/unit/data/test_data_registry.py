@@ -105,7 +105,7 @@ def test_every_entry_is_described_and_has_a_digest_for_each_kind_of_labels() -> 
         assert info.name == name
         assert info.source.startswith(("https://", "http://ufldl.stanford.edu/"))
         assert all(len(bytes.fromhex(digest)) == 32 for digest in digests.values() if digest is not None)
-        assert (None in digests.values()) == (name in ("svhn", "cinic10"))  # whose readers check files and counts
+        assert (None in digests.values()) == (name in ("svhn", "cinic10", "purchase100", "texas100"))
         assert info.embedded == (name == "digits")
         assert next(iter(digests)) == "fine"
 

@@ -124,3 +124,14 @@ def test_records_that_are_ids_are_no_table_of_numbers(study, tmp_path):
     asked = load_study({**study, "model": {"name": "mlp"}})
     with pytest.raises(UsageError, match=r"data.tokens: records of mine are token ids"):
         jobs.Workspace.open(asked, Store(tmp_path / "run"), ids)
+
+
+def test_padding_is_the_models_too_and_of_tokens_alone(study, tmp_path):
+    named = {**study["data"], "padding": 0}
+    assert _open(study, tmp_path, data=named).records.x.dtype == np.int32
+    for options, said in (({"padding": 1}, "0 instead of 1"), ({}, "0")):
+        bare = {name: value for name, value in SMALL.items() if name != "padding"}
+        with pytest.raises(UsageError, match=rf"data.padding = 0 .* set model.options.padding = {said}\."):
+            _open(study, tmp_path, data=named, model={"name": "transformer", "options": bare | options})
+    with pytest.raises(UsageError, match=r"data.padding is the id that fills up short records of token ids"):
+        _open(study, tmp_path, data=named, model={"name": "mlp"})

@@ -73,7 +73,7 @@ class Storage:
             arrays, count = 4, 4 * records * weights.shape[1] + (4 + 4 + 1) * weights.numel()
         else:
             declared = self._prepared.study.attribute
-            columns = 0 if declared is None else len(declared.places)
+            columns = 0 if declared is None else len(declared.columns)
             arrays, count = len(attribute.ATTACKS) + 2, columns * (records * (len(attribute.ATTACKS) + 1) + 4)
         return count + _HEADER * arrays
 

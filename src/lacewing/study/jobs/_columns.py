@@ -31,9 +31,10 @@ def guess_columns(
     declared, records = work.study.attribute, work.records
     assert declared is not None
     known = _known(work, job.seed)
-    hits = {name: np.zeros((len(records), len(declared.places)), bool) for name in (*attribute.ATTACKS, "imputed")}
+    places = declared.places(work.dataset.columns)
+    hits = {name: np.zeros((len(records), len(places)), bool) for name in (*attribute.ATTACKS, "imputed")}
     counts = []
-    for place, (columns, name) in enumerate(zip(declared.places, declared.names, strict=True)):
+    for place, (columns, name) in enumerate(zip(places, declared.names, strict=True)):
         values, code = attribute.values_of(records.x, columns, f"column {name}")
         parts = [
             attribute.rows(records.x[rows], records.y[rows], code[rows], columns)
@@ -62,7 +63,7 @@ def check_columns(work: Workspace) -> None:
             f"attribute.columns: a record of {records.dataset} is {shape}, and a column is one of a table."
         )
     width = records.x.shape[1]
-    for columns, name in zip(declared.places, declared.names, strict=True):
+    for columns, name in zip(declared.places(work.dataset.columns), declared.names, strict=True):
         if max(columns) >= width:
             raise UsageError(
                 f"attribute.columns: there is no column {max(columns)}: the table has {width}, from 0 to {width - 1}."

@@ -77,7 +77,7 @@ class Workspace:
             dataset = source
         else:
             ids = [name for name in study.data.groups or () if name != data.DUPLICATES]
-            dataset = data.load(study.data.dataset, source, labels=study.data.labels, groups=ids)
+            dataset = data.load(study.data.dataset, source, labels=study.data.labels, groups=ids, table=_table(study))
         if study.of_tokens():
             dataset = data.as_tokens(dataset)
             _check_tokens(study, dataset)
@@ -86,6 +86,8 @@ class Workspace:
                 f"data.tokens: records of {dataset.name} are token ids: set it to true for factories of your own, or "
                 "give model.name = 'transformer'."
             )
+        elif study.data.padding is not None:
+            raise UsageError("data.padding is the id that fills up short records of token ids; leave it out.")
         _check_augment(study, dataset)
         drawn = study.data
         groups = data.groups_of(dataset, drawn.groups)
@@ -203,6 +205,16 @@ def _forget(made: dict[int, Any]) -> None:
         del made[next(iter(made))]
 
 
+def _instead(padding: int | None) -> str:
+    return "" if padding is None else f" instead of {padding}"
+
+
+def _table(study: Study) -> data.Table:
+    """What the study says of the columns of its data set."""
+    said = study.data
+    return data.Table(said.target, said.ignore or (), said.categories or (), said.padding)
+
+
 def _check_augment(study: Study, dataset: data.Dataset) -> None:
     """Refuse mirrored and shifted copies of records that are no images. Raises `UsageError`."""
     if len(dataset.shape) == 3:
@@ -228,6 +240,12 @@ def _check_tokens(study: Study, dataset: data.Dataset) -> None:
         if models.takes_tokens(model):
             models.check(model, dataset.shape, dataset.classes)
             models.check_tokens(model, dataset.x)
+            padding = model.options.get("padding")
+            if study.data.padding not in (None, padding):
+                raise UsageError(
+                    f"data.padding = {study.data.padding} fills up short records, and 'transformer' would read it as a "
+                    f"token; set model.options.padding = {study.data.padding}{_instead(padding)}."
+                )
         elif not models.is_own(model):
             raise UsageError(
                 f"{models.named(model)} takes numbers, and records are token ids here; use 'transformer' or a factory "

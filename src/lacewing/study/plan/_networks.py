@@ -91,7 +91,8 @@ def _common(study: Study, data_digest: str) -> dict[str, Any]:
 
 def _drawn(study: Study) -> dict[str, Any]:
     """What of [data] the networks depend on. A field that came later counts only where it is not its default."""
-    fields = study.data.model_dump(mode="json", exclude={"dataset", "labels", "groups"})  # the digest is of groups, too
+    of_digest = {"dataset", "labels", "groups", "padding", "target", "ignore", "categories"}  # the digest is of these
+    fields = study.data.model_dump(mode="json", exclude=of_digest)
     if study.data.split == "four-way":
         del fields["population"]  # taken from records outside the four sets
     return {name: value for name, value in fields.items() if name not in ("canaries", "tokens") or value}

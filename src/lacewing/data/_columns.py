@@ -1,0 +1,154 @@
+"""Columns of tables as arrays: numbers, words, lists of token ids; from cells of a .csv, Arrow tables and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.support.tables import number
+
+MISSING = frozenset({"", "nan", "na", "n/a", "nat", "none", "null", "<na>"})  # cells of a column of numbers
+_TRUTH = (bool, np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column of N records.
+
+    ``values``: of numbers (N,) float64, NaN where there is none; of words (N,) objects, str or None; of lists the ids
+    of all records in a row, int64, with ``lengths`` (N,); of others nothing.
+    """
+
+    kind: Literal["numbers", "words", "mixed", "lists", "other"]
+    values: npt.NDArray[Any]
+    lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    what: str = ""  # of others: what it holds, for messages
+    odd: int = -1  # of mixed: the first record that holds a word
+
+
+def of_cells(cells: Sequence[str]) -> Column:
+    """The column of these cells of a .csv: of numbers, of words, or mixed, where some cells are words."""
+    found, odd, numbers = np.full(len(cells), np.nan), -1, 0
+    for row, cell in enumerate(cells):
+        if cell.lower() in MISSING:
+            continue
+        try:
+            found[row] = number(cell)
+            numbers += 1
+        except ValueError:
+            odd = row if odd < 0 else odd
+    if odd < 0 and numbers:
+        return Column("numbers", found)
+    words = np.array([cell if cell else None for cell in cells], object)
+    return Column("mixed" if numbers else "words", words, odd=odd)
+
+
+def of_arrow(table: Any) -> dict[str, Column]:
+    """The columns of a ``pyarrow.Table``."""
+    return {name: _of_arrow(table.column(name)) for name in table.column_names}
+
+
+def _of_arrow(column: Any) -> Column:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return Column("numbers", np.asarray(column.to_numpy(), np.float64))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _of_lists(column.to_pylist())
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_view(pa, kind):
+        return of_values(column.to_pylist())
+    return Column("other", np.zeros(0), what=f"values of type {kind}")
+
+
+def _is_view(pa: Any, kind: Any) -> bool:
+    """Whether it is the type of strings that polars writes; older pyarrow has none."""
+    return hasattr(pa.types, "is_string_view") and bool(pa.types.is_string_view(kind))
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a frame of pandas or polars, neither of which is imported."""
+    return type(value).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(value, "columns")
+
+
+def of_frame(frame: Any) -> dict[str, Column]:
+    """The columns of a pandas or polars frame, each under its name as text."""
+    polars = type(frame).__module__.partition(".")[0] == "polars"
+    found = {}
+    for place, name in enumerate(frame.columns):
+        column = frame[:, place] if polars else frame.iloc[:, place]
+        found[str(name)] = of_series(column)
+    return found
+
+
+def of_series(column: Any) -> Column:
+    """The column of a pandas or polars series."""
+    if not str(column.dtype).lower().startswith(("int", "uint", "float")):
+        return of_values(column.to_list())
+    values = column.to_list() if _missing_whole(column) else column.to_numpy()
+    return Column("numbers", np.array([np.nan if _none(value) else value for value in values], np.float64))
+
+
+def _missing_whole(column: Any) -> bool:
+    """Whether it may hold a missing value that is no NaN: of pandas' own dtypes, and of polars."""
+    return not isinstance(column.dtype, np.dtype)
+
+
+def of_values(values: Sequence[Any]) -> Column:
+    """The column of these Python values; truth values are words."""
+    kept = [None if _none(value) else value for value in values]
+    there = [value for value in kept if value is not None]
+    if there and all(isinstance(value, list | tuple | np.ndarray) for value in there):
+        return _of_lists(kept)
+    if there and all(isinstance(value, int | float | np.number) and not isinstance(value, _TRUTH) for value in there):
+        return Column("numbers", np.array([np.nan if value is None else float(value) for value in kept]))
+    others = [value for value in there if not isinstance(value, str | int | float | np.number | np.bool_)]
+    if others:
+        return Column("other", np.zeros(0), what=f"{type(others[0]).__name__} objects")
+    words = np.array([None if value is None else _word(value) for value in kept], object)
+    strange = [row for row, value in enumerate(kept) if isinstance(value, int | float | np.number)]
+    plain = [row for row in strange if not isinstance(kept[row], _TRUTH)]
+    if plain and len(plain) < len(there):
+        return Column("mixed", words, odd=next(row for row, value in enumerate(kept) if isinstance(value, str)))
+    return Column("words", words)
+
+
+def words_of(column: Column) -> npt.NDArray[Any]:
+    """(N,) a column of numbers or words as words, None where there is none."""
+    if column.kind != "numbers":
+        return column.values
+    return np.array([None if np.isnan(value) else _word(float(value)) for value in column.values], object)
+
+
+def _word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _none(value: Any) -> bool:
+    """Whether it is None, NaN, or the missing value of pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _of_lists(lists: Sequence[Any]) -> Column:
+    """The column of lists of token ids; of other lists "other"."""
+    if any(each is None for each in lists):
+        return Column("other", np.zeros(0), what="lists, and none in some records")
+    arrays = [np.asarray(each) for each in lists]
+    if any(each.ndim != 1 or (len(each) and each.dtype.kind not in "iu") for each in arrays):
+        return Column("other", np.zeros(0), what="lists of what is no whole number")
+    lengths = np.array([len(each) for each in arrays], np.int64)
+    return Column("lists", np.concatenate(arrays).astype(np.int64) if lengths.sum() else np.zeros(0, np.int64), lengths)
+
+
+def listed(names: Mapping[str, Any] | Sequence[str]) -> str:
+    """Names of columns for a message, the first twelve."""
+    shown = list(names)
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")

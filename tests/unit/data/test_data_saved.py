@@ -1,0 +1,85 @@
+"""Folders of Hugging Face datasets: token ids, images, tables, splits, and what is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lacewing import data
+from lacewing.data import Table
+from lacewing.errors import DataError, UsageError
+
+hf = pytest.importorskip("datasets")
+N = 24
+LABEL = [k % 3 for k in range(N)]
+NAMES = ["no", "maybe", "yes"]
+
+
+def _saved(tmp_path, columns, **options):
+    made = hf.Dataset.from_dict({**columns, "label": LABEL})
+    made.cast_column("label", hf.ClassLabel(names=NAMES)).save_to_disk(str(tmp_path / "set"))
+    return data.load(str(tmp_path / "set"), **options)
+
+
+def test_token_ids_and_names_of_classes(tmp_path):
+    ids = [[2 + k, 3] + [4] * (k % 2) for k in range(N)]
+    found = _saved(tmp_path, {"input_ids": ids, "idx": list(range(N))}, table=Table(ignore=("idx",), padding=0))
+    assert found.x.tolist() == [each + [0] * (3 - len(each)) for each in ids]
+    assert found.class_names == tuple(NAMES)
+    assert found.y.tolist() == LABEL
+
+
+def test_splits_are_merged_in_order_and_rows_that_were_chosen_alone_are_read(tmp_path):
+    whole = hf.Dataset.from_dict({"a": [float(k) ** 0.5 for k in range(N)], "b": list("xy" * 12), "label": LABEL})
+    whole = whole.cast_column("label", hf.ClassLabel(names=NAMES))
+    parts = {"train": whole.select(range(3, 20)), "test": whole.select([0, 2, 1])}
+    hf.DatasetDict(parts).save_to_disk(str(tmp_path / "set"))
+    found = data.load(str(tmp_path / "set"))
+    order = [*range(3, 20), 0, 2, 1]
+    np.testing.assert_allclose(found.x[:, 0], np.sqrt(order), rtol=1e-6)
+    assert found.x[:, 1].tolist() == [float(k % 2 == 0) for k in order]
+    assert found.columns == {"a": (0,), "b": (1, 2)}
+    assert found.y.tolist() == [LABEL[k] for k in order]
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3)])
+def test_images(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (N, *shape), np.uint8)
+    found = _saved(tmp_path, {"image": list(map(Image.fromarray, pixels))})
+    assert found.x.dtype == np.uint8
+    assert (found.x == (pixels[:, None] if len(shape) == 2 else pixels.transpose(0, 3, 1, 2))).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"text": [f"words {k}" for k in range(N)]},
+            "column 'text' holds 24 different words .* texts are given as",
+        ),
+        ({"input_ids": [[1, 2]] * N, "text": ["a"] * N}, r"token ids \('input_ids'\) beside the columns text"),
+        ({"a": list(range(5, 29)), "label2": LABEL}, "'a' .*the number of each record"),
+    ],
+)
+def test_columns_that_are_no_records_are_one_sentence(tmp_path, columns, said):
+    with pytest.raises(DataError, match=said):
+        _saved(tmp_path, columns)
+
+
+def test_images_of_two_sizes_and_records_without_a_label_are_refused(tmp_path):
+    images = [Image.new("L", (4 + (k == 5), 4)) for k in range(N)]
+    with pytest.raises(DataError, match=r"images of several shapes \(record 0: \(1, 4, 4\), record 5: \(1, 4, 5\)\)"):
+        _saved(tmp_path, {"image": images})
+    unlabelled = hf.Dataset.from_dict({"a": [0.5, 0.25, 1.5], "label": [-1, 0, 1]})
+    unlabelled.cast_column("label", hf.ClassLabel(names=NAMES)).save_to_disk(str(tmp_path / "none"))
+    with pytest.raises(DataError, match=r"'label' of .* has records without a label"):
+        data.load(str(tmp_path / "none"))
+
+
+def test_a_damaged_folder_and_one_without_the_package_are_one_sentence(tmp_path, monkeypatch):
+    _saved(tmp_path, {"a": [0.5 * k**2 for k in range(N)]})
+    (next((tmp_path / "set").glob("*.arrow"))).write_bytes(b"nothing")
+    with pytest.raises(DataError, match="cannot be read as a folder of datasets"):
+        data.load(str(tmp_path / "set"))
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"needs the package datasets.*\[hf\]"):
+        data.load(str(tmp_path / "set"))

@@ -83,3 +83,14 @@ def test_a_network_is_asked_about_the_very_ids_and_its_local_sensitivity_is_zero
     for asked in ({"queries": 2, "noise_sizes": ()}, {"queries": 1}):
         with pytest.raises(UsageError, match="token ids have no changed copies"):
             signals.probe(model, IDS, LABEL, normalisation=AS_IT_IS, of=every, **asked)
+
+
+def test_ids_in_a_mapped_file_are_checked_and_read_as_they_are(tmp_path):
+    for name, y in (("x.npy", IDS), ("y.npy", LABEL)):
+        np.save(tmp_path / name, y)
+    found = data.as_tokens(data.load(str(tmp_path)))
+    assert found.x.dtype == np.int32
+    assert (found.x[np.arange(10)] == IDS).all()
+    np.save(tmp_path / "x.npy", IDS - 1000)
+    with pytest.raises(DataError, match=r"ids below 0 \(the first in record 0\)"):
+        data.as_tokens(data.load(str(tmp_path)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lacewing import metrics
 from lacewing.attacks._fit import CAUSES, LEVEL, fit, p_chance
@@ -65,15 +67,13 @@ def members_answered_better(seen: Observed) -> SelfCheck:
     By Fisher's exact test of the two shares of right answers. Where records have groups, and of `Observed.benefit_N`,
     by Welch's t test of the units' means.
     """
-    from scipy import stats
-
     correct, member = right(seen), seen.member_N
     inside, outside = correct[member], correct[~member]
     about = f"right about {inside.sum()} of {len(inside)} and {outside.sum()} of {len(outside)} records"
     if seen.task == "multi-label":
         about = f"mean AUC of the labels {_of_sides(seen)}"
     if seen.group_N is None and seen.benefit_N is None:
-        p = float(stats.hypergeom.cdf(inside.sum(), len(correct), correct.sum(), len(inside)))
+        p = _at_most(int(inside.sum()), len(correct), int(correct.sum()), len(inside))
     else:
         of = correct.astype(np.float64) if seen.benefit_N is None else np.asarray(seen.benefit_N, np.float64)
         values, unit_member = units_of(of, seen)
@@ -92,6 +92,22 @@ def members_answered_better(seen: Observed) -> SelfCheck:
         ),
         decides="every attack",
     )
+
+
+def _at_most(k: int, records: int, hits: int, drawn: int) -> float:
+    """P(at most k of ``drawn`` records are hits), where there are so many ``hits`` among all: the hypergeometric law.
+
+    As `scipy.stats.hypergeom.cdf`; to load scipy.stats takes longer than all of an audit's other checks.
+    """
+    from scipy.special import betaln
+
+    def log_choose(n: int, i: npt.NDArray[np.int64]) -> Floats:
+        found: Floats = -betaln(1.0 + n - i, 1.0 + i) - math.log(n + 1.0)
+        return found
+
+    i = np.arange(max(0, drawn - (records - hits)), k + 1)
+    whole = log_choose(records, np.array([drawn]))
+    return min(1.0, float(np.exp(log_choose(hits, i) + log_choose(records - hits, drawn - i) - whole).sum()))
 
 
 def _of_sides(seen: Observed) -> str:

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from lacewing import attacks as registry
-from lacewing.attacks import Evidence, Observed, Population, References, Scored, phi
+from lacewing.attacks import Evidence, Observed, Population, References, Scored, _deciding, phi
 from lacewing.attacks import selfchecks as _selfchecks
 from lacewing.metrics import Estimate
 from lacewing.results import AttackResult
@@ -142,3 +144,13 @@ def test_equal_class_shares_are_tested_as_scipy_tests_them(tilt: float, passes: 
     check = _selfchecks.same_classes(Observed(rng.normal(size=(500, 8)), label, member, None, np.arange(500)))
     assert check.passed is passes
     assert f"p = {p:.2g}" in check.sentence
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_shares_of_right_answers_are_compared_by_the_hypergeometric_law(data: st.DataObject) -> None:
+    records = data.draw(st.integers(1, 40) | st.integers(1000, 10**6))
+    hits, drawn = (data.draw(st.integers(0, records)) for _ in range(2))
+    k = data.draw(st.integers(max(0, drawn - (records - hits)), min(hits, drawn)))
+    expected = stats.hypergeom.cdf(k, records, hits, drawn)
+    assert _deciding._at_most(k, records, hits, drawn) == pytest.approx(expected, rel=1e-6, abs=1e-200)

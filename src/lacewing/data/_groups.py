@@ -51,6 +51,8 @@ def duplicate_groups(x: npt.ArrayLike | Mapped) -> Codes:
 
     Raises TypeError and ValueError as `row_hashes` does.
     """
+    if isinstance(x, Mapped):
+        return group_codes(row_hashes(x))
     rows = np.asarray(x)
     if rows.ndim and rows.dtype.kind in "biuf" and rows.dtype != np.longdouble and rows.size == len(rows):
         return _codes(rows.reshape(-1))  # one number a row: sorting takes a tenth of the time of hashing

@@ -74,6 +74,7 @@ FIELDS = {
     "train.optimizer_options": "{ eps = 1e-6 }",
     "train.clip_norm": "1.0",
     "train.warmup": "0.1",
+    "train.fit": '"own:fit"',
     "train.weight_decay": "0.0",
     "train.schedule": '"step"',
     "train.milestones": "[0.5]",
@@ -116,6 +117,11 @@ import torch
 def net(shape, classes):
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, classes))
+
+def fit(model, x, y, *, guard, seed, on_epoch, epochs):
+    guard.attach(torch.optim.SGD(model.parameters(), lr=0.1))
+    for _ in range(epochs):
+        on_epoch(1.0, 0.5)
 """
 COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {  # how many arguments, and options
     "run": (1, ("--out", "--budget", "--only", "--reuse", "--keep", "--device", "--set", "--data-root", "--processes",

@@ -120,6 +120,19 @@ def test_presets_are_those_of_the_paper_and_yield_to_the_entry() -> None:
     assert load_study(study.as_dict()) == study  # as a run folder records it
 
 
+def test_a_preset_is_plain_sgd_whatever_the_study_trains_by() -> None:
+    adamw = {"optimizer": "adamw", "optimizer_options": {"eps": 1e-6}, "schedule": "cosine", "warmup": 0.1}
+    asked = _study({"preset": "high-utility", "train": {"lr": 4.0}}, train={**adamw, "clip_norm": 1.0})
+    study = load_study(asked)
+    train = study.train_of(study.networks[0])
+    assert (train.optimizer, train.optimizer_options, train.warmup, train.clip_norm) == ("sgd", {}, 0.0, 0.0)
+    assert load_study(study.as_dict()) == study
+    with pytest.raises(UsageError, match=r"preset = 'high-utility' trains by SGD; leave optimizer out"):
+        load_study(_study({"preset": "high-utility", "train": {"lr": 4.0, "optimizer": "adam"}}))
+    with pytest.raises(UsageError, match=r"networks\.0\.train\.clip_norm = 1 is of the gradient of a batch"):
+        load_study(_study({"noise": 1.0}, train={"clip_norm": 1.0}))
+
+
 def test_an_open_precision_is_fp32() -> None:
     study = load_study(_study({"noise": 1.0, "name": "own"}, train={"precision": "auto"}))
     assert study.train_of(study.resolved("bf16").networks[0]).precision == "fp32"

@@ -16,10 +16,12 @@ from lacewing.sparsify.guard import Guard
 from lacewing.training.batches import Batches
 from lacewing.training.checkpoints import load_checkpoint, save_checkpoint, save_tensors
 from lacewing.training.loop import lr_at, stream, train
-from lacewing.training.replay import Recordings
+from lacewing.training.private import PrivateSgd
+from lacewing.training.replay import Recordings, recordings_for
 from lacewing.training.stack import train_stack
 
 N, D, CLASSES, EPOCHS, BATCH = 44, 6, 3, 3, 16  # two batches of 16, and one of 12
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 ADAM = {"lr": 0.03, "weight_decay": 0.3}
 WAYS = {
     "sgd": {"optimizer": "sgd", "weight_decay": 0.01},
@@ -36,10 +38,8 @@ def _one_thread():
 
 
 def _config(way, **changes):
-    return Train(
-        **{"epochs": EPOCHS, "batch_size": BATCH, "precision": "fp32", "schedule": "cosine", "warmup": 0.25},
-        **{**WAYS[way], **changes},
-    )
+    common = {"epochs": EPOCHS, "batch_size": BATCH, "precision": "fp32", "schedule": "cosine", "warmup": 0.25}
+    return Train(**{**common, **WAYS[way], **changes})
 
 
 def _oracle(way, parameters):
@@ -205,10 +205,12 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
 # ----------------------------------------------------------------------------------------------- recorded steps, stacks
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("way", ["nesterov", "adamw", "amsgrad"])
-def test_recorded_steps_train_the_same_and_are_resumed(way):
-    config, model, plain, again = _config(way), _model(), _model(), _model()
-    masks, record = _masks(model), Recordings(lambda step: step, strict=True)
+def test_recorded_steps_train_the_same_and_are_resumed(way, device):
+    config, (model, plain, again) = _config(way), (_model().to(device) for _ in range(3))
+    masks = _masks(model)
+    record = recordings_for("cuda", "graph", strict=True) if device == "cuda" else Recordings(lambda s: s, strict=True)
     found = _train(model, config, guard=Guard(model, "init", masks=masks), recordings=record)
     wanted = _train(plain, config, guard=Guard(plain, "init", masks=masks))
     for kind, held in {"model": plain.state_dict(), **wanted.optimizer}.items():
@@ -217,7 +219,7 @@ def test_recorded_steps_train_the_same_and_are_resumed(way):
             torch.testing.assert_close(mine[name], tensor, rtol=1e-3, atol=1e-4)
     guard = Guard(again, "init", masks=masks)
     half = copy.deepcopy(_train(again, config, guard=guard, recordings=record, stop_after=2))
-    other = _model(seed=7)
+    other = _model(seed=7).to(device)
     _train(other, config, guard=Guard(other, "init", masks=masks), recordings=record, progress=half)
     assert _same(other.state_dict(), model.state_dict())
 
@@ -256,6 +258,26 @@ def test_a_stack_trains_what_each_network_becomes_alone_and_is_resumed(way):
     for k, model in enumerate(models):
         assert _same(again[k].state_dict(), model.state_dict())
         assert all(_same(ends[k].optimizer[kind], held) for kind, held in found[k].optimizer.items())
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_dp_sgd_steps_by_the_optimiser_of_the_study(stacked):
+    """Without noise, clipping far above every norm and all records in each batch, it is AdamW on the whole set."""
+    config = _config("adamw", batch_size=N, clip_norm=0.0)
+    x, y, normalisation = _records()
+    model, wanted = _model(), _model()
+    masks, trainer = _masks(model), PrivateSgd(0.0, 1e6)
+    if stacked:
+        all_of = np.arange(N)[None]
+        train_stack(
+            [model], x, y, all_of, config, normalisation=normalisation, seeds=[3], masks=[masks], trainer=trainer
+        )
+    else:
+        _train(model, config, guard=Guard(model, "none", masks=masks), trainer=trainer)
+    _train(wanted, config, guard=Guard(wanted, "none", masks=masks))
+    for name, tensor in wanted.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+    assert all(not model.get_parameter(name)[~mask].any() for name, mask in masks.items())
 
 
 # ------------------------------------------------------------------------------------------------------------ schedules

@@ -16,6 +16,7 @@ from lacewing.config import Train, shown
 from lacewing.errors import DivergedError, UsageError, UserCodeError
 from lacewing.results import Epoch
 from lacewing.sparsify.guard import Guard
+from lacewing.support.mapped import Stored
 from lacewing.support.user_code import user_code
 from lacewing.training.batches import Batches
 from lacewing.training.loop import TrainingState, lay_out, stream
@@ -31,7 +32,7 @@ class _Ended(BaseException):
 
 def train_by(
     model: nn.Module,
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     config: Train,
     *,
@@ -109,7 +110,7 @@ def train_by(
 
 
 def _tensors(
-    x: npt.NDArray[np.generic],
+    x: Stored,
     y: npt.NDArray[np.int64],
     config: Train,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],

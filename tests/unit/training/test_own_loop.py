@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 from torch import nn
 
 from lacewing.config import Train, validated
+from lacewing.data._npz import layout
 from lacewing.errors import BudgetSpent, DivergedError, UsageError, UserCodeError
 from lacewing.models.mlp import mlp
 from lacewing.sparsify import imp
 from lacewing.sparsify.guard import Guard
+from lacewing.support.mapped import Mapped
 from lacewing.training.loop import train
 from lacewing.training.own_code import load, source_of
 from lacewing.training.own_loop import train_by
@@ -128,6 +131,17 @@ def test_a_loop_that_does_what_ours_does_gives_the_same_bits_and_curve(write, pr
     for name, mask in masks.items():
         assert not theirs.get_parameter(name)[~mask].any()
         assert theirs.get_parameter(name)[mask].all()
+
+
+def test_records_that_stay_in_their_file_give_the_same_bits(write, tmp_path):
+    x, y, normalisation = _records()
+    np.save(tmp_path / "x.npy", x)
+    mapped = Mapped(tmp_path / "x.npy", partial(layout, where="x"), x.dtype).at(np.arange(N)[::-1])
+    fit, models = write(), (_model(), _model())
+    config = _config(fit, schedule="one-cycle")
+    for model, records in zip(models, (x[::-1], mapped), strict=True):
+        train_by(model, records, y[::-1].copy(), config, normalisation=normalisation, seed=3)
+    assert _same(*(model.state_dict() for model in models))
 
 
 def test_images_come_standardised_as_models_get_them(write):

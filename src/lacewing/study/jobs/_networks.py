@@ -309,7 +309,7 @@ def _train(
     if job.train.fit is not None:
         return train_by(
             model,
-            records.x[kept],
+            take(records.x, kept),
             records.y[kept],
             job.train,
             normalisation=work.normalisation,

@@ -17,7 +17,7 @@ from lacewing.study.jobs._networks import build
 from lacewing.study.jobs._observe import members
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.plan import NetworkJob
-from lacewing.support.mapped import blocks
+from lacewing.support.mapped import blocks, take
 from lacewing.support.user_code import user_code
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _try_loop(work: Workspace, job: NetworkJob) -> None:
     with suppress(DivergedError):  # this is told of the network that does, where there is one
         train_by(
             build(work, job),
-            records.x[kept],
+            take(records.x, kept),
             records.y[kept],
             job.train,
             normalisation=work.normalisation,

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= digits
+OUT ?= runs/gpu
 
-.PHONY: run test test-slow fuzz lint clean
+.PHONY: run test test-slow fuzz gpu lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/lacewing run $(STUDY)
@@ -17,6 +18,9 @@ test-slow: lint # all tests; property tests draw new examples
 
 fuzz: $(VENV)/.installed-dev # 5000 wrong inputs, about a quarter of an hour; CASE=1234 repeats one and shows what it prints
 	$(BIN)/python tests/fuzz/fuzz.py $(if $(CASE),--case $(CASE)) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED))
+
+gpu: # eight minutes on a machine with a GPU. PYTHON has a torch for it and the extra dev; nothing is installed here
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --out $(OUT) $(if $(DATA),--data-root $(DATA))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

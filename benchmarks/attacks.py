@@ -1,6 +1,7 @@
 """LiRA and RMIA at full size: Lacewing's functions against a plain loop over records, in one run.
 
     python benchmarks/attacks.py [--records 60000] [--references 64] [--queries 18] [--population 10000] [--repeats 3]
+    python benchmarks/attacks.py --quick
 
 Log-odds are float32 and simulated: normal, shifted per record, higher where a network trained on the record; each
 network trained on a random half. The loops are what one would write for a single record with numpy and scipy.stats;
@@ -72,8 +73,10 @@ def timed(function: Callable[[], Any], repeats: int) -> tuple[Any, float]:
     return result, best
 
 
-def compare(name: str, given: argparse.Namespace, ours: Callable[[], Any], loop: Callable[[int], Any] | None) -> None:
-    """Print one line: our time, the loop's, and the peak memory of the process so far."""
+def compare(
+    name: str, given: argparse.Namespace, ours: Callable[[], Any], loop: Callable[[int], Any] | None
+) -> float | None:
+    """Print one line: our time, the loop's, and the peak memory of the process so far; how often ours fits into its."""
     scores, seconds = timed(ours, given.repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # KiB on Linux
     beside = f"{'':>18}"
@@ -84,11 +87,12 @@ def compare(name: str, given: argparse.Namespace, ours: Callable[[], Any], loop:
         loop_seconds *= given.records / some
         beside = f"{loop_seconds:>8.1f} s{loop_seconds / seconds:>7.0f}x"
     print(f"{name:<34}{seconds:>8.2f} s{beside}{peak:>8.2f} GB", flush=True)
+    return None if loop is None else loop_seconds / seconds
 
 
-def compare_lira(given: argparse.Namespace) -> None:
+def compare_lira(given: argparse.Namespace) -> float | None:
     target, reference, inside = simulated(given.records, given.references, given.queries)
-    compare(
+    ratio = compare(
         "LiRA online, per-record, median",
         given,
         lambda: lira(target, reference, inside),
@@ -102,6 +106,7 @@ def compare_lira(given: argparse.Namespace) -> None:
     }
     for name, options in others.items():
         compare(name, given, partial(lira, target, reference, inside, **options), None)
+    return ratio
 
 
 def compare_rmia(given: argparse.Namespace) -> None:
@@ -123,14 +128,18 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--loop-records", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="few records")
     given = parser.parse_args()
+    if given.quick:
+        given.records, given.population, given.repeats, given.loop_records = 300, 100, 1, 20
     print(
         f"{given.records:,} records, K = {given.references}, Q = {given.queries}, Z = {given.population:,}; loops run "
         f"on {min(given.records, given.loop_records):,} records, extrapolated; {usable_cores()} cores"
     )
     print(f"{'attack':<34}{'lacewing':>10}{'loop':>10}{'ratio':>8}{'peak RSS':>11}")
-    compare_lira(given)
+    ratio = compare_lira(given)
     compare_rmia(given)
+    print(f"ratio: {ratio:.0f}, loop / lacewing, LiRA online")
 
 
 if __name__ == "__main__":

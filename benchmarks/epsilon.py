@@ -1,6 +1,6 @@
 """How often each lower bound on epsilon exceeds the truth, and how near it comes: mechanisms of known epsilon.
 
-    python benchmarks/epsilon.py [--runs 1000] [--delta 1e-5]
+    python benchmarks/epsilon.py [--runs 1000] [--delta 1e-5] [--quick]
 
 First table, bounds from scores: n members and n non-members, each told independently by the mechanism; the hull with
 thresholds from the measured records themselves is the published form, which is not part of the package. Second table,
@@ -107,7 +107,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--delta", type=float, default=1e-5)
+    parser.add_argument("--quick", action="store_true", help="two runs a cell")
     given = parser.parse_args()
+    if given.quick:
+        given.runs = 2
     mechanisms = [*(gaussian(mu, given.delta) for mu in (0.5, 1.0, 2.0)), laplace(1.0), response(1.0), response(3.0)]
     print("| mechanism | true epsilon | n of each | all thresholds | hull, split | Gaussian-DP | hull, same records |")
     print("|---|---|---|---|---|---|---|")

@@ -1,6 +1,6 @@
 """Memory and time of an audit of more images than memory holds, by attacks without references.
 
-    python benchmarks/stream.py [--records 1000000] [--attacks loss,gap,population] [--map FILE]
+    python benchmarks/stream.py [--records 1000000] [--attacks loss,gap,population] [--map FILE] [--quick]
 
 Half of the images are members. They are made when they are asked for, uniform noise of 3 x 32 x 32 (12 kB as float32,
 so that a million take 12 GB), or read from ``--map``, a .npy that is written first where it is absent, as uint8. The
@@ -66,7 +66,10 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--attacks", default="loss,gap,population")
     parser.add_argument("--map", type=Path)
+    parser.add_argument("--quick", action="store_true", help="2,000 records")
     given = parser.parse_args()
+    if given.quick:
+        given.records = 2000
     half = given.records // 2
     torch.manual_seed(0)
     torch.set_num_threads(1)

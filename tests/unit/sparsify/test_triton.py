@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from lacewing.errors import UsageError
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION:UserWarning")  # of compiling with triton 3.9
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION:UserWarning"),  # of compiling with triton 3.9
+    pytest.mark.gpu,
+]
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TILES, ELEMENTWISE = (2, 18, 33, 3), (1, 2, 3, 17)  # one pattern for each kernel, at home in no tile

@@ -177,6 +177,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_price_is_hours_times_machines_times_rate(tmp_path: Path) -> None:
     plain, priced = lw.estimate(STUDY, out=tmp_path / "run", on=["h100:8", "h100:8@2.5"])["on"]
     assert plain["price"] is None
+    assert priced["busy"] == 2  # a target and a shadow: levels of pruning follow each other
     assert priced["price"] == [pytest.approx(seconds / 3600 * 8 * 2.5) for seconds in plain["seconds"]]
     assert priced["held_bytes"] < priced["memory_bytes"] == 80e9
 
@@ -244,7 +245,7 @@ def test_a_plan_for_declared_data_is_that_of_data_of_this_size(tmp_path: Path) -
 
 
 def test_a_plan_of_15_gigabytes_takes_little_memory(tmp_path: Path) -> None:
-    study = {**STUDY, "data": {"dataset": "imagenet.npy"}, "train": {"epochs": 90, "precision": "bf16"}}
+    study = {**STUDY, "data": {"dataset": "imagenet.npz"}, "train": {"epochs": 90, "precision": "bf16"}}
     study["networks"] = [{"method": "dense"}]
     tracemalloc.start()
     try:
@@ -254,6 +255,8 @@ def test_a_plan_of_15_gigabytes_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert peak < 100e6
     assert Storage(plan).as_dict()["signals_each"] == 100_000 * (15 + 2 * 1000) + 7 * 128
+    in_file = Prepared({**study, "data": {"dataset": "x.npy"}}, out=tmp_path / "run", shape="100000x3x224x224:1000")
+    assert estimate._data_bytes(in_file, 25_000) == 0
     assert estimate._data_bytes(plan, 25_000) == (100_000 + 2 * 25_000) * 3 * 224 * 224
 
 

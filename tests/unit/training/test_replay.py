@@ -13,7 +13,8 @@ from lacewing.sparsify.guard import Guard
 from lacewing.training.loop import train
 from lacewing.training.replay import KEPT, Recordings, recordings_for
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=[NO_GPU, pytest.mark.gpu])]
 CONFIG = Train(epochs=4, batch_size=16, lr=0.1, precision="fp32", augment=("flip", "crop"))
 
 
@@ -272,7 +273,8 @@ def test_compiled_steps_train_what_the_plain_loop_trains(device):
     _close(compiled.state_dict(), plain.state_dict())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@NO_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("way", ["eager", "graph", "compiled", "compiled-graph"])
 def test_cpu_and_gpu_agree_epoch_by_epoch(way):
     """In fp32 without TF32: losses within 1e-4 for 12 steps, weights within 1e-3."""

@@ -209,6 +209,7 @@ def _there(
     return {
         "machine": name,
         "count": count,
+        "busy": min(count, len(_tasks(prepared, left))),
         "rate": rate,
         "price": None if rate is None else [each * count * rate for each in hours],
         "held_bytes": max(costs[kind].held for kind in met),
@@ -280,6 +281,8 @@ def _data_bytes(prepared: Prepared, members: int) -> int:
     Records that stay in their file are not held.
     """
     dataset, records = prepared.work.dataset, prepared.work.records
+    if dataset.declared and Path(dataset.name).suffix.lower() == ".npy":
+        return 0
     drawn = 0 if records.x is dataset.x else held_bytes(records.x)
     return held_bytes(dataset.x) + drawn + 2 * members * (held_bytes(records.x) // len(records))
 
@@ -307,14 +310,16 @@ def _timed(
         }
         begin = time.perf_counter()
         children = [Child("lacewing.study.estimate._calibrate", setup, quiet=True) for _ in range(count)]
-        timer = threading.Timer(_PATIENCE, _kill, [children])
+        late = threading.Event()
+        timer = threading.Timer(_PATIENCE, _give_up, [children, late])
         timer.start()
         try:
             answers = [_answer(child) for child in children]
             started = time.perf_counter() - begin
-            if any("error" in answer for answer in answers):
-                return answers
-            answers = _ask(children, {"go": True})  # now that all have loaded what they need
+            if not any("error" in answer for answer in answers):
+                answers = _ask(children, {"go": True})  # now that all have loaded what they need
+            if late.is_set():
+                return [{"error": f"a few steps took more than {_PATIENCE:.0f} s"}]
             return [
                 answer if "error" in answer else answer | {"start": answer["start"] + started} for answer in answers
             ]
@@ -323,6 +328,11 @@ def _timed(
             _kill(children)
             for child in children:
                 child.close()
+
+
+def _give_up(children: Sequence[Child], late: threading.Event) -> None:
+    late.set()
+    _kill(children)
 
 
 def _kill(children: Sequence[Child]) -> None:

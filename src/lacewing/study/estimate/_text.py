@@ -53,6 +53,8 @@ def _line(there: Mapping[str, Any]) -> str:
     if "error" in there:
         return f"{what}: cannot be counted: {there['error']}"
     low, high = there["times_floor"]
+    if there["busy"] < there["count"]:
+        what += f" ({there['busy']} of them have work)"
     return (
         f"{what}, {' and '.join(there['precision'])}: at least {duration(there['floor_seconds'])} (limited by "
         f"{there['binds']}); {low:g} to {high:g} times that in eager PyTorch, a rule of thumb: "

@@ -190,7 +190,7 @@ def audit(quick: bool) -> Row:
     member = rng.random(n) < 0.5
     path = Path(tempfile.gettempdir()) / f"lacewing-scores-{os.getpid()}.csv"
     lines = (f"{a:.6f},{int(b)}\n" for a, b in zip(rng.normal(size=n) + 0.5 * member, member, strict=True))
-    path.write_text("score,member\n" + "".join(lines))
+    path.write_text("score,member\n" + "".join(lines), encoding="utf-8")
     atexit.register(path.unlink, missing_ok=True)
 
     def ours() -> float:

@@ -91,11 +91,14 @@ def plain_weights(model: nn.Module) -> list[str]:
 
 
 def last_layer(model: nn.Module) -> str | None:
-    """The path of the layer of the last plain weight, or the weight's own name where its layer holds several."""
-    names = plain_weights(model)
+    """The path of the layer of the last weight, or the weight's own name where its layer holds several."""
+    names, made = walk(model, ())
+    order = {path: place for place, (path, _) in enumerate(model.named_modules(remove_duplicate=False))}
+    holder = names[-1].rpartition(".")[0] if names else ""
+    if made and (not names or order[made[-1][0]] > order[holder]):  # no plain parameter
+        return made[-1][0]
     if not names:
         return None
-    holder = names[-1].rpartition(".")[0]
     if isinstance(model.get_submodule(holder), nn.ParameterList):  # the factors of a butterfly layer
         return holder.rpartition(".")[0]
     return names[-1].removesuffix(".weight")

@@ -171,6 +171,14 @@ def test_a_parametrised_layer_that_is_ignored_stays_as_it_is_even_without_values
     assert [type(layer) for layer in model if hasattr(layer, "factors")] == [KSLinear]
 
 
+def test_a_parametrised_head_is_the_last_layer() -> None:
+    model = mlp(64, 10, (64, 64))
+    torch.nn.utils.parametrizations.weight_norm(model[5])
+    spec = Butterfly(density=0.8)
+    (told,) = spec.notes(model, spec.steps(Train())[0])
+    assert told == "2 of 3 layers become butterfly. Dense layers: 5 (the last layer)."
+
+
 def test_butterfly_layers_that_a_model_has_already_stay_and_are_named() -> None:
     model = nn.Sequential(KSLinear(64, 64), nn.Linear(64, 64), KSLinear(64, 64), nn.Linear(64, 64), KSLinear(64, 64))
     spec, first = Butterfly(density=0.5, ignore=("3",)), model[0]

@@ -6,8 +6,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,6 +14,9 @@ from lacewing.cli._common import Json
 from lacewing.errors import UsageError, did_you_mean
 from lacewing.support import loading
 from lacewing.support.text import entry, print_json, say
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Listed(NamedTuple):

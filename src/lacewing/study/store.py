@@ -64,18 +64,17 @@ class Store:
         """Remove the state of a job that needs it no more."""
         shutil.rmtree(self._place("work", key), ignore_errors=True)
 
-    def _place(self, part: str, key: str) -> Path:
+    def _place(self, part: str, key: str, *names: str) -> Path:
         if not _KEY.fullmatch(key):
             raise FolderError(f"job key {key!r} is not 64 hexadecimal digits; the run folder was altered.")
-        path = self.folder / part / key
+        path = self.folder.joinpath(part, key, *names)
         refuse_links(self.folder, path)
         return path
 
     def read_job(self, key: str) -> dict[str, Any] | None:
         """job.json of a finished job, else None. Does not check the files' digests."""
-        path = self.job(key) / "job.json"
+        path = self._place("jobs", key, "job.json")
         try:
-            refuse_links(self.folder, path)
             found = read_sealed(path)
         except (FileNotFoundError, NotADirectoryError):
             if path.parent.exists():  # jobs appear complete
@@ -125,7 +124,7 @@ class Store:
 
     def _whole(self, job: Mapping[str, Any], key: str, name: str) -> bool:
         """Whether a file of ``job``, read from job.json, is there with its digest."""
-        path = self.job(key) / name
+        path = self.folder / "jobs" / key / name  # in the folder of job.json, which read_job found to be no link
         if name not in job["files"]:
             return False
         if not path.is_file() and name in job["dropped"]:

@@ -78,10 +78,10 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_link(path: Path) -> bool:
+def is_link(path: Path | str) -> bool:
     """Whether ``path`` is a symbolic link, or one of Windows' junctions."""
     try:
-        found = path.lstat()
+        found = os.lstat(path)  # strings are several times as fast as paths
     except (FileNotFoundError, NotADirectoryError):
         return False
     return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
@@ -93,11 +93,13 @@ def refuse_links(within: Path, path: Path) -> None:
     Raises:
         FolderError: the path contains a link.
     """
-    here = within
+    here = os.fspath(within)
     for name in path.relative_to(within).parts:
-        here = here / name
+        here = os.path.join(here, name)  # noqa: PTH118
         if is_link(here):
-            raise FolderError(f"{here} is a link, which a run folder must not contain: remove it, or copy its target.")
+            raise FolderError(
+                f"{Path(here)} is a link, which a run folder must not contain: remove it, or copy its target."
+            )
 
 
 @contextmanager

@@ -53,6 +53,7 @@ SLOW = {  # documents whose blocks take more than some seconds
     "docs/results/property-digits/README.md",
     "docs/results/reconstruction/README.md",
     "docs/results/stability/README.md",
+    "docs/results/text-short/README.md",
     "docs/scaling.md",
     "docs/study.md",
     "examples/README.md",

@@ -137,7 +137,7 @@ def test_columns_that_come_later_and_slices_that_are_merged_give_the_same_bytes(
         ([BITS], r"attribute.columns: column 4 has one value in all records: there is nothing to guess"),
         ([BITS + 1], r"attribute.columns: column 5 has 400 values, and the model is asked under each"),
         ([list(range(WIDTH))], r"attribute.columns: they are all columns of the table; leave another"),
-        ([], r"attribute.columns = \[\]: give a list of columns, from 0"),
+        ([], r"attribute.columns = \[\]: give a list of columns, their places from 0 or names"),
         ([0, 0], r"attribute.columns = \[0, 0\]: a column is named twice"),
         ([True], r"attribute.columns = \[True\]: true is no column"),
         ([-1], r"attribute.columns = \[-1\]: -1 is no column"),

@@ -34,15 +34,27 @@ def data_list(data_root: DataRoot = None, as_json: Json = False) -> None:
 
 
 @app.command("check")
-def data_check(name: str, data_root: DataRoot = None) -> None:
+def data_check(
+    name: str,
+    data_root: DataRoot = None,
+    target: Annotated[str | None, typer.Option(help="Of a table: the column of labels.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be repeated.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="A column of numbers that are categories.")] = None,
+    padding: Annotated[int | None, typer.Option(help="The id that fills up short records of token ids.")] = None,
+) -> None:
     """Read a data set and verify its checksum.
 
-    Exact copies, constant features and rare classes are counted.
+    Exact copies, constant features and rare classes are counted. Of a table, the
+    columns of x that each of its columns makes are told.
     """
     from lacewing import data
 
-    found = data.check(name, data_root)
+    found = data.check(name, data_root, data.Table(target, tuple(ignore or ()), tuple(category or ()), padding))
     say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
+    for column, places in found.columns.items():
+        say(
+            f"{column}: column{'s' * (len(places) > 1)} {', '.join(map(str, places[:20]))}{' ...' * (len(places) > 20)}"
+        )
     for line in data.told(data.facts(found.x, found.y, found.classes, found.name)):
         say(line)
 

@@ -328,12 +328,12 @@ def _with_groups(dataset: Dataset, groups: Iterable[str]) -> Dataset:
     return dataset
 
 
-def check(name: str, root: Path | None = None) -> Dataset:
+def check(name: str, root: Path | None = None, table: Table | None = None) -> Dataset:
     """The data set ``name`` with every kind of labels that it has read and verified, as ``load`` does."""
     coarse_too = tuple(_ENTRIES[name].digests)[1:] if name in _ENTRIES else ()
     for labels in coarse_too:
         load(name, root, labels=labels)
-    return load(name, root)
+    return load(name, root, table=table)
 
 
 def _entry(name: str) -> Entry:

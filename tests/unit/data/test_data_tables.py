@@ -204,3 +204,14 @@ def test_lists_of_ids_are_filled_up_at_their_ends(tmp_path):
 def test_lists_that_are_no_records_of_ids_are_one_sentence(tmp_path, columns, table, said):
     with pytest.raises(DataError, match=said):
         _ids(tmp_path, table, label=[0, 1, 0, 1], **columns)
+
+
+def test_the_command_tells_which_columns_of_x_a_column_makes(tmp_path, capsys):
+    from lacewing.cli._data import app
+
+    where = _csv(tmp_path / "t.csv", FRAME)
+    options = ["--target", "income", "--ignore", "patient", "--category", "grade"]
+    app(["check", where, *options], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "age: column 0\n" in said
+    assert "grade: columns 6, 7, 8\n" in said

@@ -53,7 +53,10 @@ def read_path(name: str, groups: Iterable[str] = (), table: Table | None = None)
     """
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
-    known = f"{', '.join((*FILES, *TABLES))} files and folders saved by Hugging Face datasets"
+    known = (
+        f"{', '.join((*FILES, *TABLES))} files, folders with x.npy and y.npy or of images by class, and folders saved "
+        "by Hugging Face datasets"
+    )
     if suffix in TABLES and not path.is_dir():
         return TABLES[suffix](path, groups, table or Table())
     if is_saved(path):

@@ -38,6 +38,7 @@ OF_AN_EXTRA = {
     "triton": "dev",
     "lazylinop": "dev",
     "opacus": "dp",
+    "datasets": "hf",
 }
 
 

@@ -102,6 +102,9 @@ class _Facts(BaseModel):
     shape: Annotated[list[_Count], Field(min_length=1, max_length=8)]
     classes: _Count
     command: str  # as others would run it: without folders of a machine
+    attribute_places: Annotated[list[Annotated[list[_Whole], Field(min_length=1)]] | None, Field(max_length=10_000)] = (
+        None  # of the columns that [attribute] calls by their names
+    )
     data_root: str | None = None  # where the last run was told that data sets lie
     records: _Records | None = None  # None: of a version that did not count them
     precision: _Precision | None = None
@@ -159,7 +162,13 @@ def recorded(folder: Path) -> Recorded:
     _, study, facts = read_plan_file(folder)
     try:
         models = {"": facts["model"], **facts.get("models", {})}
-        plan = make_plan(study, data_digest=facts["data_digest"], models=models, attacks=attacks_of(facts))
+        plan = make_plan(
+            study,
+            data_digest=facts["data_digest"],
+            models=models,
+            attacks=attacks_of(facts),
+            places=facts.get("attribute_places"),
+        )
     except UsageError as error:
         raise _unreadable(folder, str(error)) from None
     return Recorded(study, plan, facts)

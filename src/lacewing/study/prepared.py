@@ -81,7 +81,11 @@ class Prepared:
         _check_worlds(self.work)
         self.facts = self._facts(models)
         self.plan = make_plan(
-            self.study, data_digest=self.facts["data_digest"], models=models, attacks=self.work.attacks
+            self.study,
+            data_digest=self.facts["data_digest"],
+            models=models,
+            attacks=self.work.attacks,
+            places=self.facts.get("attribute_places"),
         )
         jobs.check_first_layers(self.work, self.plan.attacks)
         jobs.check_columns(self.work)
@@ -116,6 +120,8 @@ class Prepared:
             "command": self.command,
             **facts_of(self.study, models),
         }
+        if (places := jobs.named_places(self.work)) is not None:
+            found["attribute_places"] = [list(each) for each in places]
         if self.data_root is not None:
             found["data_root"] = str(self.data_root)
         if self.precision is not None:

@@ -8,7 +8,9 @@ import pytest
 from lacewing.errors import UsageError
 from lacewing.study import jobs
 from lacewing.study.declared import load_study
+from lacewing.study.folder import claim, recorded
 from lacewing.study.plan import make_plan
+from lacewing.study.prepared import Prepared
 from lacewing.study.store import Store
 
 
@@ -67,3 +69,23 @@ def test_keys_follow_the_records_and_not_what_the_study_says_of_columns(study):
         return {job.key for job in make_plan(asked, data_digest="0" * 64, models={"": {}}).networks}
 
     assert keys() == keys(target="y", ignore=["age"], categories=["sex"])
+
+
+def test_keys_of_answers_about_columns_follow_their_places(study, tmp_path):
+    path = tmp_path / "t.csv"
+    asked = {**study, "attribute": {"columns": ["sex"]}}
+
+    def keys():
+        prepared = Prepared(asked, out=tmp_path / "run", device="cpu")
+        claim(prepared.folder, prepared.recorded)
+        plan = recorded(prepared.folder).plan
+        assert plan == prepared.plan
+        target = plan.audited[0]
+        return target.key, dict(target.probes)["attribute"]
+
+    network, answers = keys()
+    header, _, rows = path.read_text().partition("\n")
+    path.write_text("\n".join([header.replace("sex,job", "job,sex"), rows]))  # the same x, and other names
+    other, moved = keys()
+    assert other == network
+    assert moved != answers

@@ -47,7 +47,8 @@ class Performer:
         if work.device == "cuda":
             torch.backends.cudnn.deterministic = True
         found = fingerprints(work.study)
-        plan = make_plan(work.study, data_digest=work.digest, models=found, attacks=work.attacks)
+        places = jobs.named_places(work)
+        plan = make_plan(work.study, data_digest=work.digest, models=found, attacks=work.attacks, places=places)
         self.work, self.stacks = replace(work, recordings=recordings_for(work.device)), plan.stacks
         self.networks = {job.key: job for job in plan.networks}
         self.attacks = {job.key: job for job in plan.readers}

@@ -2,7 +2,7 @@
 
 from lacewing.study.jobs._attacks import FILES as ATTACK_FILES
 from lacewing.study.jobs._attacks import attacked, gather, run_attack
-from lacewing.study.jobs._columns import check_columns
+from lacewing.study.jobs._columns import check_columns, named_places
 from lacewing.study.jobs._first_layer import check_first_layers
 from lacewing.study.jobs._networks import drop_weights, rewinds, run_sequence
 from lacewing.study.jobs._observe import guarantee
@@ -37,6 +37,7 @@ __all__ = [
     "load_told",
     "load_world",
     "mask_file",
+    "named_places",
     "own_epochs",
     "plain_model",
     "plain_state",

@@ -48,6 +48,18 @@ def guess_columns(
     return {**{f"{name}_NJ": hit for name, hit in hits.items()}, "values_J": np.array(counts, np.int32)}
 
 
+def named_places(work: Workspace) -> tuple[tuple[int, ...], ...] | None:
+    """The places of the columns of [attribute], which keys hold where it calls any by its name; None: it does not.
+
+    Raises:
+        UsageError: the table has no column of this name.
+    """
+    declared = work.study.attribute
+    if declared is None or not any(isinstance(each, str) for each in declared.columns):
+        return None
+    return declared.places(work.dataset.columns)
+
+
 def check_columns(work: Workspace) -> None:
     """Refuse columns that these records have not, or of which nobody could learn anything.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lacewing.attacks import ATTACKS, Attack
@@ -37,6 +37,7 @@ def make_plan(
     data_digest: str,
     models: Mapping[str, Mapping[str, Any]],
     attacks: Mapping[str, Attack] = ATTACKS,
+    places: Sequence[Sequence[int]] | None = None,
 ) -> Plan:
     """The jobs of a resolved study.
 
@@ -46,6 +47,7 @@ def make_plan(
         models: by name of an entry what identifies its model (``models.fingerprint``); "" is the study's.
         attacks: by name, those that the study may declare (``attacks.chosen``): a user's own are no part of the
             registry.
+        places: of the columns that [attribute] calls by their names; None: it calls none so.
 
     Raises:
         UsageError: an attack that is declared is not known, or cannot run on any network of the study.
@@ -56,7 +58,7 @@ def make_plan(
     sequences = sequences_of(study, data_digest=data_digest, models=models)
     if any("imposed-shadow" in attacks[name].needs for name in study.attacks.names):
         sequences += imposed_sequences(study, sequences)
-    settings = probe_settings(study, attacks)
+    settings = probe_settings(study, attacks, places)
     sequences = [tuple(probed(job, settings) for job in sequence) for sequence in sequences]
     networks = Networks(study, sequences)
     targets = networks.targets()

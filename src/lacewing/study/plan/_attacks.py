@@ -40,11 +40,14 @@ def asked(attack: Attack) -> set[str]:
     return {kind for need in attack.needs for kind in _ASKED.get(need, ())}
 
 
-def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dict[str, Any]]:
+def probe_settings(
+    study: Study, attacks: Mapping[str, Attack], places: Sequence[Sequence[int]] | None = None
+) -> dict[str, dict[str, Any]]:
     """By kind, how networks are asked what the declared attacks need beyond plain outputs and sensitivity.
 
     Kinds apart from each other, so that an attack added later has networks asked only what is new. "attribute" is for
-    target networks alone, and not for early stops.
+    target networks alone, and not for early stops. ``places``: of the columns that [attribute] calls by their names,
+    which a file may have in another order later; None: it gives places itself.
     """
     signals = study.signals.model_dump(mode="json", include={"queries", "noise_sizes", "noise_draws"})
     del signals["queries"]
@@ -57,6 +60,8 @@ def probe_settings(study: Study, attacks: Mapping[str, Attack]) -> dict[str, dic
     found = {kind: settings for kind, settings in known.items() if kind in kinds}
     if study.attribute is not None:
         found["attribute"] = {"version": attribute.VERSION, **study.attribute.model_dump(mode="json")}
+        if places is not None:
+            found["attribute"]["places"] = [list(each) for each in places]
     return found
 
 

@@ -64,9 +64,8 @@ class Features:
 
     fit: Floats
     fit_is: Bools
-    held: Floats
+    ask: Floats  # (H + N, columns): those held out, then the target's
     held_is: Bools
-    target: Floats
     target_is: Bools
 
 
@@ -115,13 +114,12 @@ def discriminate(
     that do not fit, fewer than five members or non-members of the shadow, and a fit that diverges.
     """
     data = prepare(shadow_features, shadow_member, target_features, target_member, seed=seed)
-    ask = np.concatenate([data.held, data.target])
     scores = {}
     for index, (hidden, lr) in enumerate(itertools.product(HIDDEN, LEARNING_RATES)):
         drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
         name = f"mlp {'-'.join(map(str, hidden))}, lr {lr:g}"
         scores[name] = fit_and_score(
-            data.fit, data.fit_is, ask, hidden, lr, seed=drawn, epochs=EPOCHS, batch=_batch(len(data.fit))
+            data.fit, data.fit_is, data.ask, hidden, lr, seed=drawn, epochs=EPOCHS, batch=_batch(len(data.fit))
         )
     return choose(scores, data)
 
@@ -146,10 +144,13 @@ def prepare(
         if count < 5:
             raise UsageError(f"The shadow has {count} {kind}: the discriminator needs at least 5 to hold some out.")
     held = _holdout(shadow_is, seed)
-    mean, std = shadow[~held].mean(axis=0), shadow[~held].std(axis=0)
+    fit, ask = shadow[~held], np.concatenate([shadow[held], target])
+    mean, std = fit.mean(axis=0), fit.std(axis=0)
     std = np.where(std > CONSTANT, std, 1.0)
-    shadow, target = (shadow - mean) / std, (target - mean) / std
-    return Features(shadow[~held], shadow_is[~held], shadow[held], shadow_is[held], target, target_is)
+    for values in (fit, ask):  # in place: of many records each copy takes much memory
+        values -= mean
+        values /= std
+    return Features(fit, shadow_is[~held], ask, shadow_is[held], target_is)
 
 
 def choose(scores: dict[str, Floats], data: Features) -> Discrimination:
@@ -159,7 +160,7 @@ def choose(scores: dict[str, Floats], data: Features) -> Discrimination:
     """
     candidates, on_target = [], []
     for name, score in scores.items():
-        asked_held, asked_target = np.split(score, [len(data.held)])
+        asked_held, asked_target = np.split(score, [len(data.held_is)])
         accuracies = (
             metrics.balanced_accuracy(asked_held >= 0.5, data.held_is).value,
             metrics.balanced_accuracy(asked_target >= 0.5, data.target_is).value,

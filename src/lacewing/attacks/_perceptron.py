@@ -20,6 +20,7 @@ PENALTY = 1e-4
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 _CHUNK = 1 << 13  # parameters that are updated at a time, so that they stay in the cache
+_ROWS = 1 << 14  # at least, of which the outputs of all layers are held at once when a perceptron answers
 
 Layer = tuple[Floats, Floats]  # weights (a, b), biases (b,)
 
@@ -81,8 +82,8 @@ def fit_and_score(
             next(adam)
         if not np.isfinite(flat).all():
             raise UsageError("A discriminator's weights became infinite: give features of a smaller range.")
-        answers: Floats = _forward(layers, ask_MF, [None] * len(layers))[-1][:, 0]
-    return answers
+        parts = np.split(ask_MF, range(_ROWS, len(ask_MF) - _ROWS + 1, _ROWS))  # the last has up to two times as many
+        return np.concatenate([_forward(layers, part, [None] * len(layers))[-1][:, 0] for part in parts])
 
 
 def _views(flat: Floats, widths: Sequence[int]) -> list[Layer]:

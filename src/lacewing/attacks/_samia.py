@@ -84,7 +84,7 @@ def _fit_and_score(data: Features, lr: float, *, seed: int) -> Iterator[tuple[in
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    x, ask = _tokens(data.fit), _tokens(np.concatenate([data.held, data.target]))
+    x, ask = _tokens(data.fit), _tokens(data.ask)
     member = torch.from_numpy(data.fit_is.astype(np.float32))
     generator = torch.Generator().manual_seed(seed)
     weights = _initial(x.shape[1], generator)

@@ -1,10 +1,13 @@
 """The discriminators' perceptron beside scikit-learn's, which it repeats operation by operation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
+from lacewing.attacks import _perceptron as module
 from lacewing.attacks._perceptron import fit_and_score
 from lacewing.errors import UsageError
 
@@ -66,3 +69,21 @@ def test_a_fit_that_diverges_is_refused():
     x, member, ask = records(20, 2)
     with pytest.raises(UsageError, match="became infinite"):
         fit_and_score(x, member, ask, (3,), 1e308, seed=0, epochs=5, batch=10)
+
+
+def test_many_rows_are_answered_in_parts_with_the_bytes_of_one_and_in_little_memory(monkeypatch):
+    rng = np.random.default_rng(5)
+    x, member, ask = rng.normal(size=(400, 7)), rng.random(400) < 0.5, rng.normal(size=(50_001, 7))
+
+    def answers():
+        return fit_and_score(x, member, ask, (100, 100, 100), 1e-2, seed=1, epochs=1, batch=200)
+
+    tracemalloc.start()
+    try:
+        found = answers()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6  # the outputs of all rows and layers take 120 MB
+    monkeypatch.setattr(module, "_ROWS", len(ask))
+    np.testing.assert_array_equal(found, answers())

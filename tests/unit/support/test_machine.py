@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from lacewing.study.engine.local import default_processes
 from lacewing.study.init import init
 from lacewing.support import files as support_files
 from lacewing.support import machine
+from lacewing.support.child import WORKER_ENVIRONMENT, search_path
 from lacewing.support.files import sync, write_atomically
 from lacewing.support.machine import peak_memory, usable_cores
 
@@ -164,6 +168,7 @@ _OTHER_OPENS = {
     "Image",
     "Workspace",
     "jobs.Workspace",
+    "cls",  # Workspace, in its own module
 }  # open no text
 
 
@@ -220,3 +225,40 @@ def test_no_file_does_its_work_when_it_is_imported() -> None:
         if path.name == "__main__.py" or script:
             tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
             assert any("__name__ == '__main__'" in test for test in tests), path
+
+
+GIVE_BACK = """
+from pathlib import Path
+from lacewing.support.machine import give_back_memory, own_memory
+
+def told():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) << 10
+
+parts = [bytes([1]) * (1 << 20) for _ in range(600)]
+assert abs(own_memory() - told()) < 16 << 20, (own_memory(), told())
+del parts[:-1]  # the last lies above the others, so that the heap cannot shrink
+before = told()
+give_back_memory()
+print(before >> 20, told() >> 20, len(parts))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory can be given back")
+def test_a_worker_gives_back_memory_that_it_no_longer_uses() -> None:
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", GIVE_BACK],
+        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after, _ = map(int, found.stdout.split())
+    assert before > 600
+    assert after < 100
+
+
+def test_a_system_that_does_not_tell_its_memory_keeps_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.ctypes, "CDLL", None)
+    assert machine.own_memory() == 0
+    machine.give_back_memory()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +39,9 @@ POPULATION = 4  # in part_N
 _EMPTY = ("hit_N", "canary_N", "gradient_N2")  # where there is nothing to say
 SCORES = ("record_N", "member_N", "hit_N", "correct_N", "score_N", "label_N", "confidence_N", "canary_N")
 _OWN = {"score_N", "hit_N"}  # of the attack; the others are about its target's records
+
+KEPT, KEPT_BYTES = 64, 256 << 20  # files of answers that a process keeps in memory: how many, and how large together
+_kept: dict[Path, Arrays] = {}  # those used last stand last
 
 _ROUNDING = 1e-9  # of the ends of intervals
 _NETWORK = TypeAdapter(NetworkResult)
@@ -215,8 +217,19 @@ def _arrays(path: Path, needed: Iterable[str]) -> Arrays:
     return found
 
 
-# Many attacks read the same networks; a finished job's files never change.
-_cached = functools.lru_cache(maxsize=64)(_arrays)
+def _cached(path: Path, needed: Iterable[str]) -> Arrays:
+    """`_arrays`, kept: many attacks read the same networks, and a finished job's files never change."""
+    found = _kept.pop(path, None)
+    found = _arrays(path, needed) if found is None else found
+    _kept[path] = found  # the last to be dropped
+    while len(_kept) > KEPT or (len(_kept) > 1 and sum(map(_bytes, _kept.values())) > KEPT_BYTES):
+        _kept.pop(next(iter(_kept)))
+    return found
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum(values.nbytes for values in arrays.values())
+
 
 _MEND = "it is no file of ours, or of another version: remove that folder, and run the study again."
 

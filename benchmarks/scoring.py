@@ -56,7 +56,7 @@ def discriminator(quick: bool) -> Row:
 
     def peer() -> Any:
         data = module.prepare(*given, seed=0)
-        ask, scores = np.concatenate([data.held, data.target]), {}
+        ask, scores = data.ask, {}
         shapes = [(hidden, rate) for hidden in module.HIDDEN for rate in module.LEARNING_RATES]
         for index, (hidden, rate) in enumerate(shapes):
             fit = MLPClassifier(

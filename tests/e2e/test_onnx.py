@@ -189,7 +189,7 @@ def test_nothing_is_left_of_a_write_that_failed(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lacewing.study.onnx.to_onnx", lambda *_: b"document")
+    monkeypatch.setattr("lacewing.study.onnx.to_onnx", lambda *_, **__: b"document")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         lw.export(finished, "dense", tmp_path / "x.onnx")

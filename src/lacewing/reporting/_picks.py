@@ -49,7 +49,7 @@ def picks(data: ReportData) -> dict[str, Any] | None:
     highest = max(recipe.accuracy.mean for recipe in recipes)
     rows: list[PickRow] = []
     for step in range(_STEPS):
-        wanted = (math.floor(highest / _STEP) - step) * _STEP
+        wanted = (math.floor(highest / _STEP + 1e-9) - step) * _STEP
         picked = pick(found, max(wanted, 0.0), metric=f"{LABELS[metric]} of {attack}", prices=data.prices)
         if picked is not None and wanted > 0:
             rows.append(_pick_row(data, picked))

@@ -10,6 +10,8 @@ from lacewing.tradeoff._frontier import Line, Recipe
 from lacewing.tradeoff._price import Price
 from lacewing.tradeoff._types import Spread
 
+_ROUNDING = 1e-9  # a mean over seeds of .7567, .76 and .7633 is .7599999999999999
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -43,7 +45,7 @@ def pick(of: Sequence[Line], accuracy: float, *, metric: str, prices: Mapping[st
     """
     if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
         raise UsageError(f"accuracy = {accuracy!r:.40}: give the test accuracy you want, from 0 to 1, such as 0.8.")
-    able = [(r, line.kind == "sparse") for line in of for r in line.recipes if r.accuracy.mean >= accuracy]
+    able = [(r, line.kind == "sparse") for line in of for r in line.recipes if r.accuracy.mean >= accuracy - _ROUNDING]
     if not able:
         return None
     order = sorted(able, key=lambda each: (each[0].leak.mean, -each[0].accuracy.mean, each[0].network))

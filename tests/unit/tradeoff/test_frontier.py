@@ -161,6 +161,19 @@ def test_a_pick_says_whether_the_other_side_may_be_as_good() -> None:
     assert "cannot be told apart" in few.sentence
 
 
+def test_a_mean_that_rounding_leaves_below_the_wanted_accuracy_reaches_it() -> None:
+    accuracies = (0.7566666666666667, 0.76, 0.7633333333333333)
+    given = [
+        dataclasses.replace(r, network=dataclasses.replace(r.network, test_accuracy=accuracies[r.network.seed]))
+        for r in results(3)
+        if r.network.network == "dense"
+    ]
+    of = lines(given, "balanced_accuracy", halves=False)
+    assert of[0].recipes[0].accuracy.mean < 0.76  # so that the test tests something
+    assert pick(of, 0.76, metric="leak", prices={}) is not None
+    assert pick(of, 0.7601, metric="leak", prices={}) is None
+
+
 @pytest.mark.parametrize("wanted", [-0.1, 1.1, 60, math.nan, "0.5", None, True])
 def test_a_wanted_accuracy_that_is_no_share_is_refused(wanted: Any) -> None:
     with pytest.raises(UsageError, match=r"such as 0\.8"):

@@ -102,7 +102,7 @@ def test_version_loads_nothing_heavy() -> None:
     [
         (["sp"], ["sparsify"]),
         (["run", "--e"], ["--engine", "--estimate"]),
-        (["data", ""], ["check", "fetch", "list"]),
+        (["data", ""], ["check", "fetch", "list", "pack"]),
         (["--v"], ["--version"]),
     ],
 )

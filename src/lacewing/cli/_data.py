@@ -65,7 +65,7 @@ def data_pack(
     out: Annotated[Path, typer.Argument(help="The new folder, for data.dataset.")],
     size: Annotated[int | None, typer.Option(help="Pixels a side: the middle square of each image, scaled.")] = None,
 ) -> None:
-    """Write a folder of images as .npy files, which studies read in parts."""
+    """Write a folder of images as .npy files that studies map."""
     from lacewing import data
 
     say(data.pack(folder.expanduser(), out.expanduser(), size=size))

@@ -91,9 +91,13 @@ def _class_names(path: Path, classes: int) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
+        names = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"{path}: is no text in UTF-8; write the name of one class a line, or delete it.") from None
     if len(names) != classes:
         raise DataError(f"{path}: names {len(names)} classes, and y holds {classes}: give each its own line.")
+    if not all(name.strip() for name in names):
+        raise DataError(f"{path}: a line is empty: write the name of one class a line, or delete it.")
+    if same := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: names the class '{same[0]}' twice: give each class its own name.")
     return tuple(names)

@@ -108,6 +108,11 @@ def open_map(path: Path) -> Array:
     except (ValueError, EOFError, SyntaxError, TypeError) as error:  # no .npy, objects, or fewer bytes than it claims
         said = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(f"{path}: is no complete .npy file of numbers ({said}); {again}.") from None
+    held, claimed = path.stat().st_size, int(found.offset) + found.nbytes
+    if held != claimed:
+        raise DataError(
+            f"{path}: holds {held:,} bytes, and its array of shape {found.shape} {claimed:,}; {again}, once."
+        )
     if found.ndim > 1 and not found.flags.c_contiguous:
         raise DataError(f"{path}: is in Fortran's order, in which records are scattered; {again} and order 'C'.")
     return np.asarray(found)

@@ -112,6 +112,12 @@ def broken(folder, change):
     return folder
 
 
+def twice(folder, x, y):
+    with (folder / "x.npy").open("wb") as file:
+        np.save(file, x)
+        np.save(file, x)
+
+
 def cut_short(folder, x, y):
     content = (folder / "x.npy").read_bytes()
     (folder / "x.npy").write_bytes(content[:-4])
@@ -124,6 +130,7 @@ def cut_short(folder, x, y):
         (lambda f, x, y: np.save(f / "x.npy", np.asfortranarray(x)), "is in Fortran's order"),
         (lambda f, x, y: np.save(f / "x.npy", x.astype(object)), "x.npy: is no complete .npy file of numbers"),
         (lambda f, x, y: np.save(f / "x.npy", x.astype(str)), "x has dtype <U32, which is not one of real numbers"),
+        (twice, r"x\.npy: holds 2,176 bytes, and its array of shape \(60, 4\) 1,088; write it with numpy\.save"),
         (cut_short, "x.npy: is no complete .npy file of numbers"),
         (lambda f, x, y: (f / "x.npy").write_text("1,2"), "x.npy: is no complete .npy file of numbers"),
         (lambda f, x, y: np.save(f / "x.npy", x[:50]), "x holds 50 records and y 60 labels"),
@@ -136,6 +143,8 @@ def cut_short(folder, x, y):
         (lambda f, x, y: np.save(f / "x.npy", x * np.float64(1e300)), "beyond float32"),
         (lambda f, x, y: np.save(f / "x.npy", x[:, 0]), r"x has shape \(60,\), which is none of"),
         (lambda f, x, y: np.save(f / "y.npy", y + 1), "labels must be 0..K-1"),
+        (lambda f, x, y: (f / "classes.txt").write_text("a\n\nb\n"), "classes.txt: a line is empty"),
+        (lambda f, x, y: (f / "classes.txt").write_text("a\nb\na\n"), "classes.txt: names the class 'a' twice"),
         (lambda f, x, y: (f / "classes.txt").write_text("a\nb\n"), "classes.txt: names 2 classes, and y holds 3"),
     ],
 )
@@ -149,6 +158,8 @@ def test_ids_and_names_lie_beside_the_records(tmp_path):
     folder = pair(tmp_path / "own", ARRAYS["table"], who=Y)
     (tmp_path / "own" / "classes.txt").write_text("cat\ndog\nhorse\n")
     assert data.load(f"{folder}/x.npy").class_names == ("cat", "dog", "horse")
+    (tmp_path / "own" / "classes.txt").write_text("cat\ndog\nhorse\n", encoding="utf-8-sig")
+    assert data.load(folder).class_names == ("cat", "dog", "horse")
     np.save(tmp_path / "other.npy", Y)
     for name in ("whom", "../other"):
         with pytest.raises(DataError, match=r"has no array '.*' beside x and y \(others: who\)"):

@@ -112,6 +112,11 @@ def find(folder: Path, only: Sequence[str] | None = None) -> Files:
         )
     names = [each.name for each in inside]
     merged = bool(names) and set(names) <= set(PARTS) and all(each.is_dir() for up in inside for each in shown(up))
+    if not merged and len(names) > 1 and set(names) <= set(PARTS):
+        raise DataError(
+            f"{_FIELD}: {folder} holds {' and '.join(names)} with images that are in no folder of a class: give "
+            f"{folder / names[0]}/CLASS/image.png."
+        )
     parts = tuple(name for name in PARTS if name in names) if merged else ()
     places = [folder / name for name in parts] or [folder]
     classes = tuple(each.name for each in shown(places[0]))

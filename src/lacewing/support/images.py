@@ -28,7 +28,7 @@ def shown(folder: Path) -> list[Path]:
 def images_in(folder: Path, field: str) -> list[Path]:
     """The images of a class, by name. Raises `UsageError` where it holds anything else, which would be left out."""
     files = shown(folder) if folder.is_dir() else []
-    other = [each for each in files if each.is_dir() or each.suffix.lower() not in IMAGES]
+    other = [each for each in files if not each.is_file() or each.suffix.lower() not in IMAGES]
     if other:
         raise UsageError(
             f"{field}: {folder} holds {len(other)} of {len(files)} things that are no image file, such as "
@@ -55,7 +55,7 @@ def read_image(path: Path, field: str, *, opaque: bool = False, size: int | None
     try:
         with Image.open(path) as image:
             chosen = mode or mode_of(image, path, field)
-            if opaque and _transparent(image):
+            if opaque and transparent(image):
                 raise UsageError(f"{field}: {path} is transparent in part: put it on a background.")
             read = image.convert(chosen)
             if size is not None:
@@ -82,16 +82,31 @@ def header(path: Path, field: str) -> tuple[str, tuple[int, int]]:
 
 
 def mode_of(image: Image, path: Path, field: str) -> str:
-    """What an open image is read as: "L" or "RGB". Raises `UsageError` where it has no 8 bits a channel."""
+    """What an open image is read as: "L" or "RGB". Raises `UsageError` where it has no 8 bits a channel, or frames."""
     if image.mode not in MODES:  # of 16 bits, say, which a conversion clips at 255
         raise UsageError(
             f"{field}: {path} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
             "an .npz with x as the network takes it."
         )
+    if any(_wide(tile) for tile in getattr(image, "tile", ())):
+        raise UsageError(
+            f"{field}: {path} has 16 bits a channel, of which half would be lost: convert it to 8 bits, or give an "
+            ".npz with x as the network takes it."
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a camera's .jpg may hold a preview as well
+        raise UsageError(f"{field}: {path} holds {frames} images, pages or frames: give each its own file.")
     return MODES[image.mode]
 
 
-def _transparent(image: Image) -> bool:
+def _wide(tile: Any) -> bool:
+    """Whether the decoder of a tile is told to read 16 bits a channel, whatever the mode ("RGB;16B", "LA;16B")."""
+    raw = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
+    return isinstance(raw, str) and ";16" in raw
+
+
+def transparent(image: Image) -> bool:
+    """Whether an open image is transparent in part."""
     if image.mode not in ("LA", "RGBA") and "transparency" not in image.info:
         return False
     return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -97,6 +100,32 @@ def alpha(folder):
     Image.fromarray(values).save(folder / "ant" / "00.png")
 
 
+def sixteen(folder, colour, channels):
+    """A PNG of 16 bits a channel, after its specification: signature, IHDR, IDAT and IEND."""
+    rows = b"".join(b"\0" + bytes(RNG.integers(0, 256, 6 * channels * 2, np.uint8)) for _ in range(5))
+    size = struct.pack(">IIBBBBB", 6, 5, 16, colour, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, part in ((b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+    (folder / "cat" / "00.png").write_bytes(content)
+
+
+def frames(folder, name):
+    first, *others = (Image.fromarray(each) for each in COLOURED[:3])
+    (folder / "cat" / "00.png").unlink()
+    first.save(folder / "cat" / name, save_all=True, append_images=others)
+
+
+def flat(folder):
+    (folder / "ant").rename(folder / "train")
+    (folder / "cat").rename(folder / "test")
+
+
+def pipe(folder):
+    (folder / "cat" / "00.png").unlink()
+    os.mkfifo(folder / "cat" / "00.png")
+
+
 def shift(folder):
     (folder / "train").mkdir()
     (folder / "test" / "cat").mkdir(parents=True)
@@ -117,6 +146,12 @@ def shift(folder):
         (alpha, r"00\.png is transparent in part: put it on a background"),
         (lambda f: [each.unlink() for each in (f / "cat").iterdir()], r"cat holds no images"),
         (lambda f: (f / "cat").rename(f.parent / "away"), r"holds 1 class\(es\): give a folder a class"),
+        (lambda f: sixteen(f, 2, 3), r"00\.png has 16 bits a channel"),
+        (lambda f: sixteen(f, 4, 2), r"00\.png has 16 bits a channel"),
+        (lambda f: frames(f, "00.tif"), r"00\.tif holds 3 images, pages or frames"),
+        (lambda f: frames(f, "00.png"), r"00\.png holds 3 images, pages or frames"),
+        (flat, r"holds test and train with images that are in no folder of a class: give .*/CLASS/image\.png"),
+        (pipe, r"holds 1 of 6 things that are no image file, such as 00\.png"),
         (shift, "the class 'ant' is in one of .*train and .*test alone"),
     ],
 )

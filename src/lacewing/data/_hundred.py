@@ -107,6 +107,7 @@ def _checked(form: Form, x: npt.NDArray[Any], y: npt.NDArray[Any], where: str) -
         or len(found) != CLASSES
         or found[-1] - found[0] != CLASSES - 1
         or found[0] not in (0, 1)
+        or (found != np.floor(found)).any()
     ):
         raise DataError(
             f"{where}: {form.name} has labels of shape {y.shape} with {len(found)} values, and must have one of the "

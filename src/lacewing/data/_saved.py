@@ -15,6 +15,7 @@ from lacewing.data._dataset import Dataset
 from lacewing.data._npz import checked
 from lacewing.data._table import Table, ids_of_groups, labels_of, of_columns, target_of
 from lacewing.errors import DataError, needs_extra
+from lacewing.support.images import transparent
 
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of images, and what is read of them
 
@@ -81,11 +82,19 @@ def _pixels(whole: Any, name: str, where: str) -> npt.NDArray[np.uint8]:
     """(N, C, H, W) of the images of a column. Raises DataError where one is missing or differs in shape."""
     shapes: dict[tuple[int, ...], int] = {}
     found = []
-    for row, image in enumerate(whole.select_columns([name])):
-        picture = image[name]
+    column = whole.select_columns([name])
+    for row in range(len(column)):
+        try:
+            picture = column[row][name]
+            if picture is not None:
+                picture.load()
+        except Exception as error:  # of any decoder
+            raise DataError(f"{where}: the image of record {row} cannot be read ({type(error).__name__}).") from None
         if picture is None or picture.mode not in _MODES:
             what = "is missing" if picture is None else f"is of mode {picture.mode}"
             raise DataError(f"{where}: the image of record {row} {what}: give images of mode {', '.join(_MODES)}.")
+        if transparent(picture):
+            raise DataError(f"{where}: the image of record {row} is transparent in part: put it on a background.")
         pixels = np.asarray(picture.convert(_MODES[picture.mode]))
         found.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
         shapes.setdefault(found[-1].shape, row)

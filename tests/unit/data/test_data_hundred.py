@@ -50,6 +50,7 @@ def test_the_texts_of_shokri_are_read(form, tmp_path):
         (X * 2, Y, "neither 0 nor 1"),
         (X, Y % 99, "must have one of the 100 classes"),
         (X, Y + 2, "must have one of the 100 classes"),
+        (X, np.where(Y == 1, 1.5, Y), "must have one of the 100 classes"),
         (X, np.ones((300, 100)), "must have one of the 100 classes"),
     ],
 )

@@ -1,5 +1,7 @@
 """Folders of Hugging Face datasets: token ids, images, tables, splits, and what is refused."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,6 +75,24 @@ def test_images_of_two_sizes_and_records_without_a_label_are_refused(tmp_path):
     unlabelled.cast_column("label", hf.ClassLabel(names=NAMES)).save_to_disk(str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"'label' of .* has records without a label"):
         data.load(str(tmp_path / "none"))
+
+
+def test_broken_and_transparent_images_are_refused(tmp_path):
+    made = hf.Dataset.from_dict({"image": [Image.new("L", (4, 4))] * N, "label": LABEL})
+    made = made.cast_column("label", hf.ClassLabel(names=NAMES)).cast_column("image", hf.Image())
+    clear = Image.new("P", (4, 4))
+    clear.info["transparency"] = 0
+    content = io.BytesIO()
+    clear.save(content, "png", transparency=0)
+    for place, bytes_, said in (
+        ("broken", b"no image", "the image of record 2 cannot be read"),
+        ("clear", content.getvalue(), "the image of record 2 is transparent in part"),
+    ):
+        kept = made.cast_column("image", hf.Image(decode=False))
+        kept = kept.map(lambda row, k: {"image": {"bytes": bytes_, "path": None}} if k == 2 else row, with_indices=True)  # noqa: B023
+        kept.cast_column("image", hf.Image()).save_to_disk(str(tmp_path / place))
+        with pytest.raises(DataError, match=said):
+            data.load(str(tmp_path / place))
 
 
 def test_a_damaged_folder_and_one_without_the_package_are_one_sentence(tmp_path, monkeypatch):

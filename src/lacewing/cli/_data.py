@@ -55,7 +55,7 @@ def data_check(
         say(
             f"{column}: column{'s' * (len(places) > 1)} {', '.join(map(str, places[:20]))}{' ...' * (len(places) > 20)}"
         )
-    for line in data.told(data.facts(found.x, found.y, found.classes, found.name)):
+    for line in (*data.told(data.facts(found.x, found.y, found.classes, found.name)), *found.notes):
         say(line)
 
 

@@ -24,6 +24,8 @@ def of_lists(columns: Mapping[str, Column], padding: int | None, where: str) -> 
         DataError: there are other columns, records of other lengths without ``padding``, or an id is one of padding and
             of a token.
     """
+    if padding is not None and not 0 <= padding <= np.iinfo(np.int32).max:
+        raise DataError(f"data.padding = {padding}: ids lie in 0 to {np.iinfo(np.int32).max:,}.")
     lists = {name: column for name, column in columns.items() if column.kind == "lists"}
     named = [name for name in _IDS if name in lists] or [name for name in lists if name not in (_MASK, *_EMPTY)]
     if len(named) != 1:
@@ -62,6 +64,12 @@ def of_lists(columns: Mapping[str, Column], padding: int | None, where: str) -> 
     if padding is not None:
         _check_ends(x != padding, padding, f"{where}: '{name}'")
     return x
+
+
+def empty_notes(x: npt.NDArray[np.int32], padding: int | None) -> tuple[str, ...]:
+    """A note on records (N, L) that hold padding alone; nothing where there are none."""
+    empty = 0 if padding is None else int((x == padding).all(axis=1).sum())
+    return (f"Empty records: {empty:,} of {len(x):,} records hold no token id but padding. Drop them.",) * bool(empty)
 
 
 def _is_zero(name: str, column: Column) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.data._columns import listed, of_arrow
+from lacewing.data._columns import Column, listed, of_arrow
 from lacewing.data._dataset import Dataset
 from lacewing.data._npz import checked
 from lacewing.data._table import Table, ids_of_groups, labels_of, of_columns, target_of
@@ -58,6 +58,9 @@ def read_saved(path: Path, groups: Iterable[str], table: Table) -> Dataset:
     target = target_of({**columns, **dict.fromkeys(images)}, table, where)
     if target in images:
         raise DataError(f"data.target: '{target}' of {where} holds images: name a column of labels.")
+    for each, feature in features.items():  # their codes are no quantities
+        if isinstance(feature, datasets.ClassLabel) and each != target and columns[each].kind == "numbers":
+            columns[each] = _named(columns[each], feature.names)
     kind = features[target]
     names = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
     if names is not None and columns[target].kind == "numbers" and (columns[target].values < 0).any():
@@ -76,6 +79,12 @@ def read_saved(path: Path, groups: Iterable[str], table: Table) -> Dataset:
     y, classes = labels_of(columns[target], names, f"{where}: '{target}'")
     ids = ids_of_groups(columns, groups, where)
     return replace(checked(_pixels(whole, used[0], where), y, where, path.name, ids), class_names=classes)
+
+
+def _named(column: Column, names: Sequence[str]) -> Column:
+    """The words that a column of codes stands for, None where there is none."""
+    known = [None if np.isnan(code) or code < 0 else names[int(code)] for code in column.values]
+    return Column("words", np.array(known, object), declared=True)
 
 
 def _pixels(whole: Any, name: str, where: str) -> npt.NDArray[np.uint8]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lacewing.data._columns import Column, listed, of_arrow, of_cells, words_of
+from lacewing.data._columns import MISSING, MOST_WHOLE, Column, listed, of_arrow, of_cells, words_of
 from lacewing.data._dataset import Dataset, make_dataset
 from lacewing.data._npz import checked
-from lacewing.data._padded import of_lists
+from lacewing.data._padded import empty_notes, of_lists
+from lacewing.data._suspect import alike, are_ids, no_words, notes_on
 from lacewing.errors import DataError, UsageError, did_you_mean
 from lacewing.support.formats import is_number
 from lacewing.support.tables import INDEX, csv_columns, parquet_table
@@ -60,11 +61,23 @@ def read_table(path: Path, groups: Iterable[str], table: Table) -> Dataset:
             return of_columns(
                 {name: of_cells(each) for name, each in cells.items()}, tuple(groups), table, where, path.name
             )
-        return of_columns(of_arrow(parquet_table(path)), tuple(groups), table, where, path.name)
+        arrow, groups = parquet_table(path), tuple(groups)
+        _refuse_index(arrow, (table.target, *table.ignore, *groups), where)
+        return of_columns(of_arrow(arrow), groups, table, where, path.name)
     except DataError:
         raise
     except UsageError as error:
         raise DataError(str(error)) from None
+
+
+def _refuse_index(arrow: Any, known: Collection[str | None], where: str) -> None:
+    """Refuse a column that was the index of the pandas frame which a .parquet was written from."""
+    for name in (arrow.schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(name, str) and name in arrow.column_names and name not in (*known, *INDEX):
+            raise DataError(
+                f"{where} has the column '{name}', which was the index of a frame: set data.ignore = ['{name}'], name "
+                "it in data.groups, or write the file after reset_index() if it is a feature."
+            )
 
 
 def of_columns(
@@ -114,9 +127,11 @@ def of_columns(
     if any(column.kind == "lists" for column in left.values()):
         tokens = of_lists(left, table.padding, where)
         found = checked(tokens, y, where, name, ids)
-        return replace(make_dataset(name, tokens, found.y, found.classes, classes), groups=found.groups)
+        made = make_dataset(name, tokens, found.y, found.classes, classes)
+        return replace(made, groups=found.groups, notes=(*alike(classes or ()), *empty_notes(tokens, table.padding)))
     x, places = _features(left, table.categories, where)
-    return replace(checked(x, y, where, name, ids), class_names=classes, columns=places)
+    notes = (*alike(classes or ()), *notes_on(left, table.categories, y))
+    return replace(checked(x, y, where, name, ids), class_names=classes, columns=places, notes=notes)
 
 
 def target_of(columns: Collection[str], table: Table, where: str) -> str:
@@ -140,11 +155,18 @@ def labels_of(
         what = {"mixed": "numbers and words", "lists": "lists"}.get(column.kind, column.what)
         raise DataError(f"data.target: {where} holds {what}: name a column with a class for each record.")
     values: Any = column.values
+    if column.kind == "words":  # what stands for a missing number stands for a missing label
+        values = np.array([None if value is None or value.lower() in MISSING else value for value in values], object)
     lost = np.isnan(values) if column.kind == "numbers" else np.array([value is None for value in values], bool)
     if lost.any():
         raise DataError(
             f"data.target: {where} has no label in {lost.sum()} of {len(values)} records (the first is record "
-            f"{int(np.flatnonzero(lost)[0])}): drop these records."
+            f"{int(np.flatnonzero(lost)[0])}): drop these records, or write 'none' or 'NA' otherwise if it is a class."
+        )
+    if column.kind == "numbers" and not (np.abs(values) < MOST_WHOLE).all():
+        raise DataError(
+            f"data.target: {where} holds infinite labels or some from {MOST_WHOLE:,} on, which cannot be told apart: "
+            "write classes as words or as whole numbers from 0."
         )
     if column.kind == "numbers" and (values != np.floor(values)).any():
         raise DataError(
@@ -166,7 +188,21 @@ def ids_of_groups(columns: Mapping[str, Column], groups: Iterable[str], where: s
     for name in groups:
         if columns[name].kind not in ("numbers", "words", "mixed"):
             raise DataError(f"data.groups: '{name}' of {where} holds {columns[name].what or 'lists'}: name ids.")
-    return {n: np.array(["" if word is None else word for word in words_of(columns[n])], str) for n in groups}
+        if columns[name].words is not None:
+            _refuse_spellings(columns[name], f"data.groups: '{name}' of {where}")
+    found = {n: words_of(c) if c.words is None else c.words for n, c in columns.items() if n in groups}
+    return {n: np.array(["" if word is None else word for word in words], str) for n, words in found.items()}
+
+
+def _refuse_spellings(column: Column, where: str) -> None:
+    """Refuse ids such as 7 and 07, which are one number, and may be one group or two."""
+    seen: dict[float, str] = {}
+    for value, word in zip(column.values.tolist(), column.words if column.words is not None else (), strict=True):
+        if abs(value) < MOST_WHOLE and seen.setdefault(value, word) != word:
+            raise DataError(
+                f"{where} holds the ids '{seen[value]}' and '{word}', which are one number: write each id in one way, "
+                "or begin ids that differ with a letter."
+            )
 
 
 def _features(
@@ -182,12 +218,23 @@ def _features(
             part = column.values[:, None]
         else:
             part = _one_hot(words_of(column), f"{where}: column '{name}'")
+            _refuse_numbers(column, f"{where}: column '{name}'", declared=column.declared or name in categories)
         places[name] = tuple(range(width, width + part.shape[1]))
         width += part.shape[1]
         if width > MOST_COLUMNS:
             raise DataError(f"{where} makes more than {MOST_COLUMNS:,} columns of numbers: name some in data.ignore.")
         parts.append(part)
     return np.concatenate(parts, axis=1), places
+
+
+def _refuse_numbers(column: Column, where: str, *, declared: bool) -> None:
+    """Refuse words that are dates or numbers, unless the study or the file says that they are categories."""
+    words = {word for word in column.values if word is not None} if column.kind == "words" and not declared else set()
+    if (what := no_words(words)) is not None:
+        raise DataError(
+            f"{where} holds {what}, such as '{min(words)}': write them as plain numbers, or set data.ignore, or "
+            "data.categories if each is a category."
+        )
 
 
 def _refuse(columns: Mapping[str, Column], categories: Iterable[str], where: str) -> None:
@@ -214,7 +261,7 @@ def _refuse(columns: Mapping[str, Column], categories: Iterable[str], where: str
             "mend these values",
         ),
         (
-            lambda name, column: column.kind == "numbers" and name not in categories and _counts_up(column.values),
+            lambda name, column: column.kind == "numbers" and name not in categories and are_ids(column.values),
             lambda column: "the number of each record, as an index does",
             "take these columns out",
         ),
@@ -223,11 +270,6 @@ def _refuse(columns: Mapping[str, Column], categories: Iterable[str], where: str
         found = [f"'{name}' ({holds(column)})" for name, column in columns.items() if is_so(name, column)]
         if found:
             raise DataError(f"{where} has columns that cannot be read: {listed(found)}; {mend}, or set data.ignore.")
-
-
-def _counts_up(values: npt.NDArray[np.float64]) -> bool:
-    """Whether it is a, a + 1, a + 2, ..., which no measured column is."""
-    return len(values) >= _LEAST and bool((np.diff(values) == 1).all())
 
 
 def _one_hot(words: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,17 +74,41 @@ def load_own(
 
 def _framed(found: Any, where: str) -> tuple[dict[str, Column], str | None] | None:
     """Columns of a frame, and the one that holds the labels that were given beside it; None: it is no frame."""
+    whole = found[0] if isinstance(found, tuple | list) and found else found
+    if type(whole).__name__ == "LazyFrame":
+        raise DataError(f"{where} returned a LazyFrame, which holds no rows yet: return its .collect().")
+    if isinstance(found, tuple | list) and len(found) == 3 and is_frame(whole):
+        raise DataError(
+            f"{where} returned (frame, y, groups): leave ids of groups in the frame, and name their columns in "
+            "data.groups."
+        )
     if is_frame(found):
-        return of_frame(found), None
+        return of_frame(found, where), None
     if not isinstance(found, tuple | list) or len(found) != 2 or not is_frame(found[0]):
         return None
-    columns, y = of_frame(found[0]), found[1]
+    columns, y = of_frame(found[0], where), found[1]
+    if not hasattr(y, "__len__") or isinstance(y, str | Mapping | Set):
+        raise DataError(f"{where} returned a frame and a {type(y).__name__}: give a label for each row beside it.")
+    _check_order(found[0], y, where)
     labels = of_series(y) if hasattr(y, "dtype") and hasattr(y, "to_list") else of_values(list(y))
     count = len(labels.lengths if labels.kind == "lists" else labels.values)
     if count != len(found[0]):
         raise DataError(f"{where} returned {len(found[0])} rows and {count} labels: they must be as many.")
-    target = next(name for name in ("y", "label", "labels", "the labels") if name not in columns)
+    target = "the labels"
+    while target in columns:
+        target += "'"
     return {**columns, target: labels}, target
+
+
+def _check_order(frame: Any, y: Any, where: str) -> None:
+    """Refuse labels whose index says that they are of other rows than those that stand beside them."""
+    ours: Any = getattr(frame, "index", None)
+    theirs: Any = getattr(y, "index", None)
+    if hasattr(ours, "equals") and hasattr(theirs, "equals") and len(ours) == len(theirs) and not ours.equals(theirs):
+        raise DataError(
+            f"{where} returned a frame and labels whose indices differ: give y.loc[frame.index], or y.to_numpy() where "
+            "the rows stand in one order."
+        )
 
 
 def _groups(found: Any, where: str) -> dict[str, npt.NDArray[Any]]:

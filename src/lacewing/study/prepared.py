@@ -137,6 +137,7 @@ class Prepared:
             for other in others
             for _, path in sorted(other.damaged)
         ]
+        notes += self.work.dataset.notes
         notes += data.signs(self.records, self.study.data.groups or ())
         notes += token_notes(self.study, self.work.attacks, left_out="all" in named)
         notes += [

@@ -103,3 +103,10 @@ def test_a_damaged_folder_and_one_without_the_package_are_one_sentence(tmp_path,
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(UsageError, match=r"needs the package datasets.*\[hf\]"):
         data.load(str(tmp_path / "set"))
+
+
+def test_a_feature_of_named_codes_is_one_hot(tmp_path):
+    made = hf.Dataset.from_dict({"a": [float(k) ** 0.5 for k in range(N)], "sex": LABEL, "label": LABEL[::-1]})
+    made.cast_column("sex", hf.ClassLabel(names=["m", "f", "x"])).save_to_disk(str(tmp_path / "set"))
+    found = data.load(str(tmp_path / "set"))
+    assert (found.x[:, 1:] == np.eye(3)[[[1, 0, 2][k] for k in LABEL]]).all()

@@ -1,0 +1,107 @@
+"""What of a table's columns looks like something else than features: badly written numbers, ids, copies of labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lacewing.data._columns import Column, listed
+from lacewing.support.formats import is_number
+
+_LEAST = 20  # records, of which different numbers are more than chance
+_MONEY = r"(?:[$€£¥]|USD|EUR|GBP|CHF)"
+_NUMBER = re.compile(rf"['\"]?[-+−(]?{_MONEY}?\s*[-+−]?\d[\d.,' \u00a0\u202f]*(?:%|{_MONEY})?\)?['\"]?", re.IGNORECASE)
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"(?:\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{4}[-/](?:0[1-9]|1[0-2])"
+    rf"|\d{{1,2}}[. -]*{_MONTH}[ ,-]*\d{{2,4}}|{_MONTH} *\d{{1,2}},? *\d{{4}})(?:[T ].*)?"
+    r"|\d{1,2}:\d{2}(?::\d{2}.*)?",
+    re.IGNORECASE,
+)
+_LIST = re.compile(r"[\[(]\s*[-\d.]+(?:\s*[,;\s]\s*[-\d.]+)+\s*[\])]")
+
+
+def no_words(words: Collection[str]) -> str | None:
+    """What most of the different words of a column are, where it is no word: "dates", ...; None: they are words."""
+    for what, is_so in (
+        ("dates or times", _DATE.fullmatch),
+        ("lists of numbers", _LIST.fullmatch),
+        ("numbers written as words", lambda word: is_number(word) or _NUMBER.fullmatch(word)),
+    ):
+        if 2 * sum(1 for word in words if is_so(word.strip())) > len(words):
+            return what
+    return None
+
+
+def are_ids(values: npt.NDArray[np.float64]) -> bool:
+    """Whether whole numbers are a, a + k, a + 2k, ... in any order, which no measured column is."""
+    if not _all_different(values):
+        return False
+    steps = np.diff(np.sort(values))
+    return bool((steps == steps[0]).all())
+
+
+def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """What a person must know of the columns that are features, a sentence or two each.
+
+    Args:
+        columns: by name, numbers or words.
+        categories: names of numbers that are read as words.
+        y: (N,) classes.
+    """
+    numbers = {n: c.values for n, c in columns.items() if c.kind == "numbers" and n not in categories}
+    said = []
+    if ids := [name for name, values in numbers.items() if _all_different(values)]:
+        said.append(
+            f"Perhaps ids: {listed(ids)} holds another whole number in each record. If it identifies records, set "
+            "data.ignore, or data.groups."
+        )
+    if telling := [name for name, column in columns.items() if _tells(column, y)]:
+        said.append(
+            f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Set "
+            "data.ignore, unless a network is to know it."
+        )
+    if rounded := [f"{name} ({lost})" for name, values in numbers.items() if (lost := _rounded(values))]:
+        said.append(
+            f"Rounded to float32: {listed(rounded)} has fewer different values then. Subtract a common offset before."
+        )
+    return tuple(said)
+
+
+def alike(names: Iterable[str]) -> tuple[str, ...]:
+    """A note on classes whose names differ in capitals alone; nothing where there are none."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.casefold(), []).append(name)
+    pairs = [" and ".join(map(repr, each)) for each in found.values() if len(each) > 1]
+    return (f"Classes differ in capitals alone: {listed(pairs)}. Mend the labels if they are one class.",) * bool(pairs)
+
+
+def _all_different(values: npt.NDArray[np.float64]) -> bool:
+    """Whether each of at least 20 records holds another whole number."""
+    if len(values) < _LEAST or not (values == np.floor(values)).all():
+        return False
+    return len(np.unique(values)) == len(values)
+
+
+def _tells(column: Column, y: npt.NDArray[np.int64]) -> bool:
+    """Whether each class has one value of the column, and no other class has it."""
+    if len(y) < _LEAST:
+        return False
+    kept: Any = column.values if column.kind == "numbers" else np.array([str(word) for word in column.values])
+    values, code = np.unique(kept, return_inverse=True)
+    if len(values) != int(y.max()) + 1:
+        return False
+    return len(np.unique(np.stack([code.reshape(-1), y]), axis=1).T) == len(values)
+
+
+def _rounded(values: npt.NDArray[np.float64]) -> str:
+    """How many different values are left of how many in float32; empty: less than a tenth are lost."""
+    with np.errstate(over="ignore"):  # what is too large is refused elsewhere
+        single = values.astype(np.float32)
+    before, after = len(np.unique(values)), len(np.unique(single))
+    return f"{after:,} of {before:,}" if 10 * after < 9 * before else ""

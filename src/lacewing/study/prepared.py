@@ -332,7 +332,8 @@ def _facts(work: jobs.Workspace) -> data.Facts:
 
 def _declared(study: Study, shape: str, reuse: object) -> data.Dataset:
     """The data set that --shape declares. Raises `UsageError`: it is impossible, or this study has to read its data."""
-    needs = {"data.groups": study.data.groups, "[property]": study.property, "[attribute]": study.attribute}
+    needs = {"[property]": study.property, "[attribute]": study.attribute}
+    needs |= {f"data.{name}": getattr(study.data, name) for name in ("groups", "target", "ignore", "categories")}
     for field, asked in needs.items():
         if asked is not None:
             raise UsageError(f"--shape {shape}: {field} depends on the data themselves; leave one out.")

@@ -129,6 +129,26 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert "on cpu-core x 2, fp32: at least" in as_text(found)
 
 
+def test_a_network_is_pruned_for_its_timing_though_most_of_its_weights_are_an_embedding() -> None:
+    class Words(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = torch.nn.Embedding(100, 8), torch.nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = self.head(self.embed(x).mean(1))
+            return answer
+
+    class Built(Kind):
+        def build(self, *_: Any) -> torch.nn.Module:
+            return Words()
+
+    bench = _Bench(load_study(STUDY), np.zeros((4, 3), np.int64), np.zeros(4, np.int64), (None, None), 2, "cpu")
+    _, guard = bench.model(Built("pruned", pruned=True))
+    assert guard is not None
+    assert {name: int(mask.count_nonzero()) for name, mask in guard.masks.items()} == {"head.weight": 8}
+
+
 @pytest.mark.slow
 def test_steps_of_dp_sgd_are_timed_as_such_here_and_not_counted_on_other_machines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -283,6 +303,9 @@ def test_shapes_that_no_data_set_has(shape: str, says: str, tmp_path: Path) -> N
     ("changed", "options", "says"),
     [
         ({"data": {"dataset": "digits", "groups": ["duplicates"]}}, {}, "data.groups"),
+        ({"data": {"dataset": "own.csv", "target": "label"}}, {}, r"data\.target depends on the data themselves"),
+        ({"data": {"dataset": "own.csv", "ignore": ["a"]}}, {}, r"data\.ignore depends on the data themselves"),
+        ({"data": {"dataset": "own.csv", "categories": ["a"]}}, {}, r"data\.categories depends on the data"),
         ({"attribute": {"columns": [3]}}, {}, r"\[attribute\]"),
         ({}, {"reuse": "runs/other"}, "--reuse"),
         ({"data": {"dataset": "digits", "records": 241}}, {}, "data.records"),

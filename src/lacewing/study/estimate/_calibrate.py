@@ -115,7 +115,7 @@ class _Bench:
 
     def model(self, kind: Kind) -> tuple[nn.Module, Guard | None]:
         model = kind.build(self.study, self.x.shape[1:], self.classes).to(self.device)
-        masks = prune(model, density=0.5) if kind.pruned and plain_weights(model) else None
+        masks = prune(model, fraction=0.5) if kind.pruned and plain_weights(model) else None
         return model, Guard(model, "init", masks=masks) if masks else None
 
     def step(self, kind: Kind, records: int, batch_size: int, seconds: float) -> float:

@@ -146,10 +146,10 @@ def _do_jobs(
     finally:
         for listener in listeners:
             listener.close()
+    if outcome.failed or outcome.fatal is not None:  # a file that was cut short ends the processes that read it
+        prepared.work.check_data()
     if outcome.fatal is not None:
         raise outcome.fatal
-    if outcome.failed:  # a file that was cut short ends the processes that read it
-        prepared.work.check_data()
     if signal.SIGINT in caught:
         raise KeyboardInterrupt
     return outcome, bool(caught)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from lacewing.study.plan import AttackJob, NetworkJob, Plan, PropertyJob
 from lacewing.study.store import Store
 
 Event = dict[str, Any]
+_LOST_PAGE = f"signal {int(getattr(signal, 'SIGBUS', 7))}"  # of a process whose mapped file has lost its end
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of torch on a GPU, Python, numpy
 
 
@@ -251,8 +253,9 @@ class Pool:
             with self.changed:
                 self.waiting.insert(0, replace(task, tries=task.tries + 1))
         else:
-            end = f"its worker process ended with {worker.end()}; out of memory?"
-            self._fail_alone(task, f"{self._in_work(task)}: {end}")
+            end = worker.end()
+            why = "was a file of records cut short, or is the disk full?" if end == _LOST_PAGE else "out of memory?"
+            self._fail_alone(task, f"{self._in_work(task)}: its worker process ended with {end}; {why}")
         return False
 
     def _out_of_memory(self, task: Task) -> None:

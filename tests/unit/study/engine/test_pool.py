@@ -1,5 +1,6 @@
 """The pool, on workers that do what a test says: retries, memory that runs out, stopping, what needs what failed."""
 
+import signal
 import threading
 import time
 
@@ -136,6 +137,16 @@ def _dies(bench, victim, deaths, left):
         yield from bench.works(worker, task)
 
     return act
+
+
+def test_a_worker_that_lost_a_page_of_a_mapped_file_is_not_said_to_lack_memory(bench):
+    def act(worker, task):
+        worker.why = f"signal {int(signal.SIGBUS)}"
+        yield from ()
+
+    outcome = bench.pool(act).run(bench.plan)
+    assert any("was a file of records cut short" in said for said in outcome.failed)
+    assert not any("out of memory" in said for said in outcome.failed)
 
 
 @pytest.mark.parametrize(("retries", "deaths"), [(3, 3), (1, 1), (3, 4), (0, 1)])

@@ -145,12 +145,16 @@ class KSLinear(KSLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        if not torch.is_autocast_enabled(device):
+            return self._multiply(x, x.dtype)
         with torch.autocast(device, enabled=False):
-            factors = [factor.to(dtype) for factor in self.factors]
-            factors[-1] = self.gain * factors[-1]
-            bias = None if self.bias is None else self.bias.to(dtype)
-            y = multiply(x.reshape(-1, self.in_features).to(dtype), factors, bias)
+            return self._multiply(x, torch.get_autocast_dtype(device))
+
+    def _multiply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        factors = [factor.to(dtype) for factor in self.factors]
+        factors[-1] = self.gain * factors[-1]
+        bias = None if self.bias is None else self.bias.to(dtype)
+        y = multiply(x.reshape(-1, self.in_features).to(dtype), factors, bias)
         return y.view(*x.shape[:-1], self.out_features)
 
     def plain(self) -> nn.Linear:

@@ -1,0 +1,122 @@
+"""A butterfly linear layer: under `torch.compile` beside eager, and its forward pass beside lazylinop.
+
+    python benchmarks/butterfly.py [--quick]
+
+CPU time of one thread, median of rounds in turns. Layers are square Monarch chains in fp32. lazylinop gets records in
+columns and its operator built beforehand; ours gets rows, multiplies by its gain and adds no bias. Every way must give
+what the eager layer gives, or the script ends with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from lacewing.sparsify import KSLinear
+
+Call = Callable[[], Any]
+
+
+def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
+    """Median microseconds a call; a round of each takes at least a millisecond."""
+    often = {}
+    for name, call in calls.items():
+        call()
+        start = time.process_time()
+        call()
+        often[name] = max(1, round(1e-3 / max(time.process_time() - start, 1e-6)))
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    begun, rounds = time.process_time(), 0
+    while rounds < 5 or time.process_time() - begun < seconds * len(calls):
+        for name, call in calls.items():
+            start = time.process_time()
+            for _ in range(often[name]):
+                call()
+            taken[name].append((time.process_time() - start) / often[name])
+        rounds += 1
+    return {name: 1e6 * statistics.median(values) for name, values in taken.items()}
+
+
+def compiled(n: int, batches: list[int], seconds: float) -> list[float]:
+    """Print a line for each batch size and pass; returns compiled / eager."""
+    layer = KSLinear(n, n)
+    other = torch.compile(layer, fullgraph=True, dynamic=False)
+    ratios = []
+    for batch in batches:
+        x, upstream = torch.randn(batch, n, requires_grad=True), torch.randn(batch, n)
+        moved = [x, *layer.parameters()]
+
+        def forward(way: Any, x: torch.Tensor = x) -> Any:
+            with torch.no_grad():
+                return [way(x)]
+
+        def both(way: Any, x: torch.Tensor = x, moved: Any = moved, upstream: torch.Tensor = upstream) -> Any:
+            return torch.autograd.grad(way(x), moved, upstream)
+
+        for passes, work in (("forward", forward), ("forward + backward", both)):
+            for ours, theirs in zip(work(other), work(layer), strict=True):
+                torch.testing.assert_close(ours, theirs)
+            calls: dict[str, Call] = {"eager": partial(work, layer), "compiled": partial(work, other)}
+            taken = medians(calls, seconds)
+            ratios.append(taken["compiled"] / taken["eager"])
+            print(
+                f"n = {n:<5} batch {batch:<5} {passes:19} eager {taken['eager']:9.1f} us, compiled "
+                f"{taken['compiled']:9.1f} us ({ratios[-1]:.2f})",
+                flush=True,
+            )
+    return ratios
+
+
+def beside_lazylinop(n: int, batches: list[int], seconds: float) -> None:
+    """Print a line for each batch size: the forward pass of ours / lazylinop's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        threads = torch.get_num_threads()
+        from lazylinop.butterfly import ksm
+
+        torch.set_num_threads(threads)  # its import changes them
+    layer = KSLinear(n, n, bias=False)
+    factors = [factor.detach() for factor in layer.factors]
+    operator = ksm([*factors[:-1], layer.gain * factors[-1]], {"backend": "xp", "params": None})
+    for batch in batches:
+        x = torch.randn(batch, n)
+        columns = x.t().contiguous()
+
+        def ours(x: torch.Tensor = x) -> Any:
+            with torch.no_grad():
+                return layer(x)
+
+        def theirs(columns: torch.Tensor = columns) -> Any:
+            return operator @ columns
+
+        torch.testing.assert_close(theirs().t(), ours())
+        taken = medians({"ours": ours, "lazylinop": theirs}, seconds)
+        print(
+            f"n = {n:<5} batch {batch:<5} {'forward':19} ours  {taken['ours']:9.1f} us, lazylinop "
+            f"{taken['lazylinop']:8.1f} us ({taken['ours'] / taken['lazylinop']:.2f})",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Butterfly layers beside their compiled form and lazylinop.")
+    parser.add_argument("--quick", action="store_true", help="one small layer, a moment each")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    ratios = []
+    for n in [64] if quick else [256, 1024, 4096]:
+        beside_lazylinop(n, [1, 64], 0.02 if quick else 0.5)
+        ratios += compiled(n, [64] if quick else [1, 64, 1024], 0.02 if quick else 0.5)
+    print(f"ratio: {max(ratios):.2f}, compiled / eager at most")
+
+
+if __name__ == "__main__":
+    main()

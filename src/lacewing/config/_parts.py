@@ -38,6 +38,7 @@ Word = Annotated[str, Field(min_length=1), no_longer_than(200, "it is a name")]
 Columns = Annotated[
     tuple[Word, ...], Field(min_length=1, strict=False), distinct("a column"), no_longer_than(10_000, "each is a name")
 ]
+_OF_STEPS = ("milestones", "gamma")  # fields of schedule = "step" alone
 
 
 class Part(BaseModel):
@@ -215,12 +216,23 @@ class Train(Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _steps_of_the_step_schedule(self) -> Train:
+        for name in _OF_STEPS if self.schedule != "step" else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise BadTogether(f"{name} is of schedule = 'step'; leave it out for '{self.schedule}'")
+        return self
+
     def overlaid(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of this training with others laid over them.
 
-        Another optimiser takes neither learning rate nor momentum nor options of this one.
+        Another optimiser takes neither learning rate nor momentum nor options of this one, and another schedule no
+        steps.
         """
         kept = self.model_dump()
+        if fields.get("schedule", "step") != "step":
+            for name in _OF_STEPS:
+                del kept[name]
         if fields.get("optimizer", self.optimizer) != self.optimizer:
             for name in ("lr", "momentum", "optimizer_options"):
                 del kept[name]

@@ -64,6 +64,8 @@ def _small(**changes):
         ("train.warmup=-0.1", "train.warmup = -0.1"),
         ("train.warmup=1", "train.warmup = 1"),
         ("train.warmup=0.1", "train.warmup = 0.1: the one-cycle schedule rises by itself"),
+        ("train.gamma=0.5", "train.gamma is of schedule = 'step'; leave it out for 'one-cycle'"),
+        ("train.milestones=[0.3]", "train.milestones is of schedule = 'step'; leave it out for 'one-cycle'"),
         ("networks.2.train.lr=0", "networks.2.train: lr = 0"),
         ("networks.1.fraction=1", "networks.1.fraction = 1"),
         ("networks.1.levels=0", "networks.1.levels = 0"),
@@ -396,7 +398,7 @@ trains = st.fixed_dictionaries(
         "channels_last": st.booleans(),
         "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     },
-)
+).map(lambda fields: {**fields, "schedule": "step"} if "milestones" in fields else fields)
 networks = st.one_of(
     st.fixed_dictionaries({"method": st.just("dense"), "train": trains}),
     st.fixed_dictionaries(
@@ -520,7 +522,8 @@ CHANGES = [  # one for every field of a study that may change no network once it
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_field_changes_the_key_and_is_a_difference(change):
-    old, new = load_study(_small()), load_study(_small(), [change])
+    steps = ["train.schedule=step"] if change.startswith(("train.milestones", "train.gamma")) else []
+    old, new = load_study(_small(), steps), load_study(_small(), [*steps, change])
     assert canonical_key(old.as_dict()) != canonical_key(new.as_dict())
     found = difference(old, new)
     assert found is not None

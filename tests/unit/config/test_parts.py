@@ -80,3 +80,12 @@ def test_bad_options_are_one_sentence_that_names_the_option_and_the_mend(fields,
         validated(Train, {"optimizer": "adamw", **fields}, field="train")
     assert said in str(caught.value)
     assert str(caught.value).count("\n") == 0
+
+
+def test_an_entry_with_another_schedule_leaves_the_studys_steps_behind():
+    study = Train(schedule="step", milestones=[0.4], gamma=0.2)
+    assert Train(**study.overlaid({"schedule": "cosine"})).identity() == Train(schedule="cosine").identity()
+    kept = Train(**study.overlaid({"gamma": 0.3}))
+    assert (kept.milestones, kept.gamma) == ((0.4,), 0.3)
+    with pytest.raises(ValueError, match="gamma is of schedule = 'step'; leave it out for 'cosine'"):
+        Train(**study.overlaid({"schedule": "cosine", "gamma": 0.3}))

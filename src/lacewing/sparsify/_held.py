@@ -2,10 +2,12 @@
 
 A pruned weight is set to zero by an AND with integers that have all bits set for a kept one. This makes zeros of NaN
 and infinity, changes no bit of what is kept, and takes a fraction of the time of ``masked_fill_``. Gradients are masked
-once, when they have been accumulated. Torch's own elementwise optimisers leave zeros where they find zeros in weight,
-gradient and state (see ``leaves_zeros``), so that a large weight and its state need no pass after each step. They get
-one where others wrote to them since the last step, which torch's counts of writes tell; and, since writes through
-``data`` are not counted, where one of some hundred pruned places is not zero after a step.
+when they have been accumulated and before a step, weights after it, always: writes through ``data`` leave no trace.
+Torch's own elementwise optimisers leave zeros in their state where they find zeros in weight, gradient and state (see
+``leaves_zeros``), so that the state of a large weight needs no pass after each step. It gets one after a step with a
+closure, which may write to gradients; where others wrote to weight or state since the last step, which torch counts;
+and, for writes to the state through ``data``, where one of some hundred pruned places, drawn at random, is
+not zero after a step.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LARGE = 1 << 14  # weights of a parameter from which looking at them all after each step is worth sparing
-_PLACES = 256  # of a large parameter, at least, of which the pruned ones are looked at after each step
+LARGE = 1 << 14  # weights of a parameter from which a pass over its state after each step is worth sparing
+_PLACES = 256  # pruned ones of a large parameter, whose state is looked at after each step
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 # Not Rprop and Adamax, whose state is not zero where gradients are, nor Adafactor, which mixes the entries of a row.
 _ELEMENTWISE = (
@@ -73,9 +75,7 @@ class Held:
             self.keep.neg_()  # all bits of -1 are set
         self._places: Tensor | None = None  # pruned ones, where it suffices to look at some
         if mask.numel() >= LARGE and self.keep.device.type == "cpu":
-            spread = torch.arange(0, mask.numel(), max(1, mask.numel() // _PLACES))
-            places = spread[torch.take(self.keep, spread) == 0]
-            self._places = places if len(places) else None
+            self._places = _drawn(self.keep)
         self._masked: _Mark | None = None  # the gradient that was masked last
         self._left: list[_Mark] = []  # weight and state when they were zero where pruned
 
@@ -88,6 +88,8 @@ class Held:
             with torch.enable_grad():
                 parameter.grad = gradient = gradient.masked_fill(self.keep == 0, 0)
         else:
+            if any(size > 1 and not step for size, step in zip(gradient.shape, gradient.stride(), strict=True)):
+                parameter.grad = gradient = gradient.clone()  # entries of an expanded one share memory
             self._zero(gradient)
         self._masked = _mark(gradient)
 
@@ -99,23 +101,28 @@ class Held:
             states: of the optimisers, for this parameter.
             trusted: whether the optimiser that is about to step ``leaves_zeros``.
         """
-        if not trusted:
-            self._masked = None  # a write through ``data``, which is not counted, would reach other entries
-        elif self._places is not None and not _unwritten(self._shaped(parameter, states), self._left):
+        if trusted and self._places is not None and not _unwritten(self._shaped(parameter, states), self._left):
             self.zero(parameter, states)
+        self._masked = None  # a write through ``data`` is not counted
         self.mask_gradient(parameter)
 
-    def after_step(self, parameter: Tensor, states: Iterable[dict[str, Any]], *, trusted: bool) -> None:
-        """Leave zeros in weight, gradient and state; arguments as for ``before_step``."""
+    def after_step(
+        self, parameter: Tensor, states: Iterable[dict[str, Any]], *, trusted: bool, closure: bool = False
+    ) -> None:
+        """Leave zeros in weight, gradient and state; arguments as for ``before_step``.
+
+        ``closure``: whether the step called one, which computes gradients and may write to them.
+        """
         shaped = self._shaped(parameter, states)
-        gradient = [parameter.grad] if parameter.grad is not None else []
         if (
             trusted
+            and not closure
             and self._places is not None
-            and _unwritten(gradient, [self._masked] if gradient and self._masked else [])
             and _same(shaped, self._left)
-            and not any(torch.take(tensor, self._places).any() for tensor in shaped)
+            and not any(torch.take(tensor, self._places).any() for tensor in shaped[1:])
         ):
+            self.mask_gradient(parameter)
+            self._zero(parameter)
             self._left = [_mark(tensor) for tensor in shaped]
         else:
             self.zero(parameter, states)
@@ -140,6 +147,17 @@ class Held:
             tensor.detach().view(bits).bitwise_and_(self.keep)
         else:
             tensor.masked_fill_(self.keep == 0, 0)
+
+
+def _drawn(keep: Tensor) -> Tensor | None:
+    """Flat places of pruned entries, None where there are none. At random: evenly spread ones may share a column."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(keep.numel(), (16 * _PLACES,), generator=generator)
+    places = drawn[torch.take(keep, drawn) == 0]
+    if len(places) < _PLACES:  # few are pruned
+        pruned = (keep.flatten() == 0).nonzero().flatten()
+        places = pruned[torch.randperm(len(pruned), generator=generator)]
+    return places[:_PLACES] if len(places) else None
 
 
 def _mark(tensor: Tensor) -> _Mark:

@@ -184,8 +184,8 @@ class Gradual(Guard):
         self.sizes = Sizes.of(model, names, _alive(model, self, names))
         self.sizes.weights_at(density)  # refuse now, not during training
 
-    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        super()._after_step(optimizer)
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super()._after_step(optimizer, args, kwargs)
         done, rest = divmod(self.step - self.begin, self.every)
         if optimizer is self._counts and rest == 0 and 1 <= done <= self.prunings:
             keep = self.schedule(self.sizes, done, self.prunings)

@@ -247,7 +247,7 @@ def _scores(model: nn.Module, score: Score, names: Sequence[str]) -> dict[str, T
             raise UsageError(f"weight '{name}' holds NaN or infinity, so its magnitudes cannot be ranked.")
         if name not in scores or scores[name].shape != weight.shape:
             raise UsageError(f"the score function must return a score of shape {tuple(weight.shape)} for '{name}'.")
-        found[name] = scores[name].to(weight.device, torch.uint8 if scores[name].dtype == torch.bool else None)
+        found[name] = scores[name].detach().to(weight.device, torch.uint8 if scores[name].dtype == torch.bool else None)
         if not _finite(found[name]):
             raise UsageError(f"the scores of '{name}' hold NaN or infinity and cannot be ranked; check the loss.")
     return found

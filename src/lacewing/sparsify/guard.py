@@ -78,7 +78,7 @@ class Guard:
     and ``step`` are the place in its schedule where it starts: 0, unless ``rewind`` says otherwise.
 
     Gradients are masked when they have been accumulated in ``grad``, so that clipping by norm and gradient scaling see
-    only those of kept weights, and before a step where they were written since. After each step weights and optimiser
+    only those of kept weights, and once more before a step. After each step weights and optimiser
     state of their shape (momentum, second moments) are zero, see ``lacewing.sparsify._held``. The model itself is not
     changed: no buffers, no renamed parameters, and hooks that ``deepcopy`` and pickling leave out.
 
@@ -163,7 +163,7 @@ class Guard:
         self.attached, self._optimizers, self._counts = True, found, chains[0][-1]
         for optimizer in found:
             self._step_hooks.append(optimizer.register_step_pre_hook(lambda stepping, *_: self._before_step(stepping)))
-            self._step_hooks.append(optimizer.register_step_post_hook(lambda stepping, *_: self._after_step(stepping)))
+            self._step_hooks.append(optimizer.register_step_post_hook(self._after_step))
         self._watch()
 
     def detach(self) -> None:
@@ -240,11 +240,12 @@ class Guard:
             held.before_step(parameter, self._states(parameter), trusted=trusted)
 
     @torch.no_grad()
-    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.trained = True
+        closure = any(callable(given) for given in (*args, *kwargs.values()))
         trusted = leaves_zeros(optimizer)
         for parameter, held in self.held:
-            held.after_step(parameter, self._states(parameter), trusted=trusted)
+            held.after_step(parameter, self._states(parameter), trusted=trusted, closure=closure)
         if optimizer is self._counts:
             self.step += 1
             self._keep_origin()

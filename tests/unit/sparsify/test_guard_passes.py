@@ -166,7 +166,7 @@ def test_a_penalty_on_gradients_is_differentiated_through_the_masks():
     assert not weight.grad[~mask].any()
 
 
-def test_a_step_costs_one_pass_over_gradients_where_nobody_else_writes(monkeypatch):
+def test_the_state_costs_no_pass_where_nobody_else_writes(monkeypatch):
     model = small_network()
     masks, optimizer = random_masks(model), make_sgd(model)
     Guard(model, masks=masks).attach(optimizer)
@@ -174,4 +174,60 @@ def test_a_step_costs_one_pass_over_gradients_where_nobody_else_writes(monkeypat
     passes, zero = [], _held.Held._zero
     monkeypatch.setattr(_held.Held, "_zero", lambda self, tensor: (passes.append(tensor), zero(self, tensor)))
     one_step(model, optimizer, 1)
-    assert [id(tensor) for tensor in passes] == [id(model.get_parameter(name).grad) for name in reversed(list(masks))]
+    weights = [model.get_parameter(name) for name in masks]
+    after = [*reversed([weight.grad for weight in weights]), *[weight.grad for weight in weights], *weights]
+    assert [id(tensor) for tensor in passes] == [id(tensor) for tensor in after]
+
+
+def _weight(weight):
+    with torch.no_grad():
+        weight[:, 3] = 1
+
+
+WRITES = {
+    "gradient by data": lambda weight: weight.grad.data[:, 3].add_(1),
+    "weight by data": lambda weight: weight.data[:, 3].fill_(1),
+    "weight": _weight,
+}
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("write", sorted(WRITES))
+@pytest.mark.parametrize("closure", [False, True])
+def test_a_column_that_others_write_to_is_zero_after_every_step(monkeypatch, optimiser, write, closure):
+    monkeypatch.setattr(_held, "LARGE", 1 << 14)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256))
+    weight, masks = model[0].weight, {"0.weight": torch.rand(256, 256) > 0.8}
+    optimizer = OPTIMISERS[optimiser](model.parameters())
+    Guard(model, "none", masks=masks).attach(optimizer)
+
+    def loss():
+        optimizer.zero_grad()
+        model(torch.ones(2, 256)).square().mean().backward()
+        WRITES[write](weight)
+        return torch.zeros(())
+
+    for _ in range(3):
+        if closure:
+            optimizer.step(loss)
+        else:
+            loss()
+            optimizer.step()
+        assert all_zero(model, optimizer, masks)
+    for tensor in held_tensors(model, optimizer, "0.weight"):
+        tensor.data[:, 3] = 1  # the state too
+    optimizer.step()
+    assert all_zero(model, optimizer, masks)
+
+
+def test_an_expanded_gradient_is_masked_and_its_owner_keeps_it():
+    model, owned = nn.Sequential(nn.Linear(4, 3)), torch.ones(())
+    masks = random_masks(model)
+    optimizer = make_sgd(model)
+    Guard(model, "none", masks=masks).attach(optimizer)
+    model[0].weight.grad = owned.expand(3, 4)
+    optimizer.step()
+    assert all_zero(model, optimizer, masks)
+    assert torch.equal(model[0].weight.grad, masks["0.weight"].float())
+    assert owned == 1

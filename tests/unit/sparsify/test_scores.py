@@ -73,6 +73,12 @@ def test_scores_of_true_and_false_are_ranked():
     assert masks["weight"].nonzero().tolist() == [[3, 3]]
 
 
+def test_scores_that_can_be_differentiated_are_ranked_as_the_same_numbers():
+    model = nn.Sequential(nn.Linear(5, 4))
+    found = prune(model, keep=7, score=lambda model, names: {name: model.get_parameter(name) ** 2 for name in names})
+    assert torch.equal(found["0.weight"], prune(model, keep=7)["0.weight"])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_any_precision_are_ranked(dtype):
     torch.manual_seed(0)

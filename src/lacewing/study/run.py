@@ -86,15 +86,9 @@ def run(
     if engine not in ("local", "ray"):
         raise UsageError(f"--engine {engine}: {did_you_mean(engine, ('local', 'ray'))}")
     scalars = Scalars(Path(tensorboard)) if tensorboard is not None else None
+    elsewhere = engine == "ray"
     prepared = Prepared(
-        study,
-        out=out,
-        only=only,
-        reuse=reuse,
-        device=device,
-        set=set,
-        data_root=data_root,
-        elsewhere=engine == "ray",
+        study, out=out, only=only, reuse=reuse, device=device, set=set, data_root=data_root, elsewhere=elsewhere
     )
     folder = prepared.folder
     _writable(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -46,6 +47,27 @@ def test_bf16_moves_fewer_bytes_than_fp32_and_computes_the_same() -> None:
     assert half.cost.flops == full.cost.flops
     assert 0.4 * full.cost.moved < half.cost.moved < 0.7 * full.cost.moved
     assert 0.4 * full.held < half.held < 0.7 * full.held
+
+
+@pytest.mark.parametrize(
+    ("train", "states"),
+    [
+        ({"momentum": 0.0}, 0),
+        ({"momentum": 0.9, "optimizer_options": {"nesterov": True}}, 1),
+        ({"optimizer": "adamw"}, 2),
+        ({"optimizer": "adamw", "optimizer_options": {"amsgrad": True, "betas": [0.9, 0.99]}}, 3),
+    ],
+)
+def test_what_a_training_holds_follows_momentum_and_options(train, states, tmp_path) -> None:
+    fields = {**STUDY, "train": {**STUDY["train"], "lr": 0.001, **train}}
+    prepared = Prepared(fields, out=tmp_path / "run")
+    kind = Kind.of(prepared.plan.networks[0])
+    assert Kind.from_dict(json.loads(json.dumps(kind.as_dict()))) == kind
+    none = Kind("dense", momentum=0.0, batch_size=kind.batch_size, precision=kind.precision)
+    study = prepared.study
+    weights = 4 * sum(p.numel() for p in kind.build(study, (1, 8, 8), 10).parameters())
+    held, least = (count(each, study, (1, 8, 8), 10, 20).held for each in (kind, none))
+    assert states * weights <= held - least <= states * weights + 64  # a count of steps beside each weight
 
 
 def test_adamw_moves_two_moments_more_than_sgd_one_momentum_and_holds_them() -> None:

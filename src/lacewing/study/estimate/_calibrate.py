@@ -54,6 +54,8 @@ class Kind:
     private: str = ""  # trained by DP-SGD: "noise", or "clipping" alone
     optimizer: str = "sgd"
     clip_norm: float = 0.0
+    momentum: float | None = None  # None: the default of the optimiser
+    optimizer_options: str = "{}"  # as JSON
 
     @classmethod
     def of(cls, job: NetworkJob) -> Kind:
@@ -65,6 +67,8 @@ class Kind:
             private = "clipping" if job.spec.noise == 0 else "noise"
         of_steps = {"batch_size", "precision", "channels_last", "augment", "optimizer", "clip_norm"}
         settings = job.train.model_dump(include=of_steps)
+        settings["momentum"] = job.train.momentum
+        settings["optimizer_options"] = json.dumps(job.train.optimizer_options, sort_keys=True)
         name = job.network if built or private else "dense"
         return cls("pruned" if pruned and not private else name, built, pruned, private=private, **settings)
 
@@ -76,6 +80,7 @@ class Kind:
 
     def train(self, records: int, batch_size: int) -> Train:
         """Settings of a training that is timed: as the study has them, with a rate that moves nothing."""
+        momentum: dict[str, Any] = {} if self.momentum is None else {"momentum": self.momentum}
         return Train(
             epochs=10**5,
             batch_size=min(batch_size, records),
@@ -86,6 +91,8 @@ class Kind:
             augment=self.augment,  # type: ignore[arg-type]
             optimizer=self.optimizer,  # type: ignore[arg-type]
             clip_norm=self.clip_norm,
+            optimizer_options=json.loads(self.optimizer_options),
+            **momentum,
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lacewing import models
 from lacewing.errors import BudgetSpent, FolderError, LacewingError, UsageError, UserCodeError
@@ -306,32 +306,18 @@ def _train(
 
     kept, _, _ = members(work, job)
     records, seed = work.records_of(job), stream(*job.stream("train"))
+    common: dict[str, Any] = {
+        "normalisation": work.normalisation,
+        "seed": seed,
+        "guard": guard,
+        "on_epoch": on_epoch,
+        "stop_after": stop_after,
+    }
+    x, y = take(records.x, kept), records.y[kept]
     if job.train.fit is not None:
-        return train_by(
-            model,
-            take(records.x, kept),
-            records.y[kept],
-            job.train,
-            normalisation=work.normalisation,
-            seed=seed,
-            guard=guard,
-            on_epoch=on_epoch,
-            stop_after=stop_after,
-        )
-    return train(
-        model,
-        take(records.x, kept),
-        records.y[kept],
-        job.train,
-        normalisation=work.normalisation,
-        seed=seed,
-        guard=guard,
-        progress=progress,
-        on_epoch=on_epoch,
-        stop_after=stop_after,
-        recordings=work.recordings,
-        trainer=job.spec.trainer(job.train, len(kept)),
-    )
+        return train_by(model, x, y, job.train, **common)
+    trainer = job.spec.trainer(job.train, len(kept))
+    return train(model, x, y, job.train, progress=progress, recordings=work.recordings, trainer=trainer, **common)
 
 
 def _train_and_publish(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,9 @@ def train_by(
 ) -> TrainingState:
     """Train ``model`` in place by ``config.fit``, see docs/study.md. It begins at the first epoch each time.
 
+    What the loop changes of torch's settings of the process (default dtype and device, gradient mode, deterministic
+    algorithms, threads) is put back at its end, and does not reach what ``on_epoch`` does.
+
     Args:
         model, x, y, config, normalisation, seed, on_epoch: as of `lacewing.training.loop.train`.
         guard: of pruned weights; without one the loop gets one that has no masks.
@@ -61,7 +65,7 @@ def train_by(
     guard.epoch = guard.step = 0
     progress, begun = TrainingState(), time.monotonic()
     ended: BaseException | None = None
-    given, state = dict(model.named_parameters()), _shapes(model)
+    given, state, settings = dict(model.named_parameters()), _shapes(model), _Settings.now()
 
     def told(loss: Any, accuracy: Any) -> None:
         nonlocal ended
@@ -72,7 +76,7 @@ def train_by(
             if guard.epoch < len(progress.curve):  # a loop for `lacewing.sparsify.imp` counts the epochs itself
                 guard.epoch_end()
             progress.seconds, progress.model = time.monotonic() - begun, model.state_dict()
-            _undisturbed(model, lambda: on_epoch(progress))
+            _undisturbed(model, settings, lambda: on_epoch(progress))
             if len(progress.curve) == stop_after:
                 progress.model = {name: tensor.clone() for name, tensor in progress.model.items()}
                 raise _Ended
@@ -93,6 +97,8 @@ def train_by(
                 raise error.__cause__ from None
             if ended is None:
                 raise
+        finally:
+            settings.restore()
     if isinstance(ended, _Ended):
         _check_model(place, model, returned, given, state)
         model.load_state_dict(progress.model)
@@ -147,17 +153,49 @@ def _epoch(place: str, config: Train, number: int, loss: Any, accuracy: Any) -> 
     return Epoch(number, mean_loss, share, config.lr)
 
 
-def _undisturbed(model: nn.Module, action: Callable[[], None]) -> None:
-    """Run what observes the model, without a trace in its modes, its gradients or torch's random stream."""
+class _Settings(NamedTuple):
+    """What torch keeps for the whole process, or thread."""
+
+    dtype: torch.dtype
+    device: torch.device
+    gradients: bool
+    deterministic: tuple[bool, bool]  # and whether it only warns
+    threads: int
+
+    @classmethod
+    def now(cls) -> _Settings:
+        deterministic = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+        return cls(torch.get_default_dtype(), torch.get_default_device(), gradients, deterministic, threads)
+
+    def restore(self) -> None:
+        torch.set_default_dtype(self.dtype)
+        if torch.get_default_device() != self.device:  # None is the CPU, without a mode that slows every call
+            torch.set_default_device(None if self.device.type == "cpu" else self.device)
+        torch.set_grad_enabled(self.gradients)
+        torch.use_deterministic_algorithms(self.deterministic[0], warn_only=self.deterministic[1])
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+
+
+def _undisturbed(model: nn.Module, settings: _Settings, action: Callable[[], None]) -> None:
+    """Run what observes the model under ``settings``, without a trace in modes, gradients or torch's random stream."""
+    theirs = _Settings.now()
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     cuda = [parameter.device for parameter, _ in gradients[:1] if parameter.device.type == "cuda"]
     for parameter, _ in gradients:
         parameter.grad = None
     try:
-        with torch.random.fork_rng(cuda), torch.enable_grad():
+        settings.restore()
+        elsewhere = torch.get_default_device() != settings.device  # in a `with` of theirs
+        with torch.random.fork_rng(cuda), torch.enable_grad(), settings.device if elsewhere else nullcontext():
             action()
     finally:
+        theirs.restore()
         for module, training in modes:
             module.training = training
         for parameter, gradient in gradients:

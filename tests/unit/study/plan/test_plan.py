@@ -102,8 +102,8 @@ def test_added_networks_and_attacks_change_no_key():
     ("override", "methods"),
     [
         *((f"train.{field}", {"dense", "imp", "butterfly"}) for field in (
-            "epochs=6", "batch_size=32", "momentum=0.8", "weight_decay=1e-3", "schedule=step", "milestones=[0.4]",
-            "gamma=0.2", "augment=['flip']", "precision=bf16", "channels_last=false", "holdout=0.1",
+            "epochs=6", "batch_size=32", "momentum=0.8", "weight_decay=1e-3", "schedule=step",
+            "augment=['flip']", "precision=bf16", "channels_last=false", "holdout=0.1",
         )),
         ("train.lr=0.4", {"dense", "imp"}),  # the butterfly has its own
         ("networks.2.train.lr=0.4", {"butterfly"}),
@@ -126,6 +126,13 @@ def test_keys_follow_every_field_that_changes_a_network(override, methods):
     attacks = _keys(after)
     for attack in before.attacks:
         assert (attacks[attack.id] != attack.key) == (attack.target.method in methods)
+
+
+@pytest.mark.parametrize("override", ["train.milestones=[0.4]", "train.gamma=0.2"])
+def test_keys_follow_the_steps_of_a_schedule(override):
+    before, after = _plan("train.schedule=step"), _plan("train.schedule=step", override)
+    assert not set(_keys(before).values()) & set(_keys(after).values())
+    assert _stop_key("train.schedule=step", override) != _stop_key("train.schedule=step")
 
 
 def test_keys_follow_the_data_and_the_model():
@@ -207,7 +214,7 @@ def test_the_key_of_an_early_stop_follows_nothing_but_its_recipe_and_epoch(overr
     [
         *(f"train.{field}" for field in (
             "epochs=6", "batch_size=32", "lr=0.4", "momentum=0.8", "weight_decay=1e-3", "schedule=step",
-            "milestones=[0.4]", "gamma=0.2", "augment=['flip']", "precision=bf16", "channels_last=false", "holdout=0.1",
+            "augment=['flip']", "precision=bf16", "channels_last=false", "holdout=0.1",
         )),
         "networks.3.train.lr=0.4",
         "data.records=100",

@@ -12,7 +12,6 @@ from lacewing.study.engine._perform import Performer, failure, reporter
 from lacewing.study.store import Store
 from lacewing.support.child import Message, Parent
 from lacewing.support.locks import join
-from lacewing.support.machine import give_back_memory
 
 
 def serve() -> None:
@@ -46,7 +45,7 @@ def serve() -> None:
                 if performer.work.store.damaged:
                     parent.send({"event": "damaged", "files": sorted(performer.work.store.damaged)})
                 parent.send(event)
-                give_back_memory()
+                performer.work.spare_memory()
     except BaseException as error:
         with suppress(BrokenPipeError):  # the run is over
             parent.send(failure(error))

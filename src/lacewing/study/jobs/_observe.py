@@ -23,7 +23,6 @@ from lacewing.study.jobs._stored import POPULATION
 from lacewing.study.jobs._workspace import Workspace
 from lacewing.study.jobs._worlds import observe_world, world_members
 from lacewing.study.plan import NetworkJob
-from lacewing.support.machine import give_back_memory
 from lacewing.support.mapped import take
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def publish(
     from lacewing.sparsify.masks import pack
     from lacewing.training.checkpoints import load_sealed, save_tensors
 
-    give_back_memory()  # what training freed
+    work.spare_memory()  # what training freed
     folder = work.store.work(job.key)
     observed = _observe if job.world is None else observe_world
     result, arrays = observed(work, job, model, tuple(curve), guard)
@@ -111,7 +110,7 @@ def publish(
     work.store.publish(job.key, {**_facts(work, job.id), "seconds": round(seconds, 2)}, write)
     work.store.drop_work(job.key)
     probe(work, job, model, guard.masks if guard is not None else {})
-    give_back_memory()
+    work.spare_memory()
 
 
 def probe(work: Workspace, job: NetworkJob, model: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from lacewing.results import Epoch
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
+from lacewing.support.machine import give_back_memory
 from lacewing.support.mapped import Mapped
 
 if TYPE_CHECKING:
@@ -143,6 +144,14 @@ class Workspace:
         """Refuse to go on with records whose file was changed since it was opened. Raises `DataError`."""
         if isinstance(self.dataset.x, Mapped) and self.dataset.x.changed():
             raise DataError(_CHANGED.format(self.study.data.dataset))
+
+    def spare_memory(self) -> None:
+        """Give back the memory that a job freed, where records stay in their file because memory is short.
+
+        Not elsewhere: it collects all garbage of the process, which can take longer than training a small network.
+        """
+        if isinstance(self.dataset.x, Mapped):
+            give_back_memory()
 
     def split(self, seed: int) -> data.Split | data.Halves:
         """The records of one seed's networks.

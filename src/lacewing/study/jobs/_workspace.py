@@ -17,7 +17,7 @@ from lacewing.results import Epoch
 from lacewing.study.declared import Study
 from lacewing.study.plan import NetworkJob
 from lacewing.study.store import Store
-from lacewing.support.machine import give_back_memory
+from lacewing.support.machine import give_back_memory, hold_little_memory
 from lacewing.support.mapped import Mapped
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class Workspace:
             DataError: the data are not those with which the run began.
         """
         data.learn(handed["found"])
+        if handed["normalisation"] is not None:  # records stay in their file
+            hold_little_memory()
         scale = handed["normalisation"]
         mean_std = None if scale is None else (np.array(scale[0], np.float32), np.array(scale[1], np.float32))
         work = cls.open(study, store, source, normalisation=mean_std, **options)

@@ -262,7 +262,35 @@ def test_a_worker_gives_back_memory_that_it_no_longer_uses() -> None:
     assert after < 100
 
 
+HOLD_LITTLE = """
+import sys
+
+from lacewing.support.machine import hold_little_memory, own_memory
+
+if sys.argv[1] == "little":
+    hold_little_memory()
+parts = [bytes([1]) * (12 << 20) for _ in range(50)]
+del parts[:-1]  # the last lies above the others
+print(own_memory() >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+@pytest.mark.parametrize(("how", "least", "most"), [("little", 0, 100), ("as-started", 600, 1000)])
+def test_a_worker_that_is_to_hold_little_memory_frees_each_large_block_at_once(how: str, least: int, most: int) -> None:
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", HOLD_LITTLE, how],
+        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": search_path()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert least <= int(found.stdout) <= most
+
+
 def test_a_system_that_does_not_tell_its_memory_keeps_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.ctypes, "CDLL", None)
     assert machine.own_memory() == 0
+    monkeypatch.setattr(machine.sys, "platform", "win32")
+    machine.hold_little_memory()
     machine.give_back_memory()

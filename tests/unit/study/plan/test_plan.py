@@ -392,8 +392,8 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "673d2883bef69e2cd936da2fb14fe6156e663500563c07a0df5e2e8cbd3590c4",
         ),
         "cifar100-short": (
-            "07512c9238669d96bf5893775e1981ad3f6f5119a26123f12e936c53d0d7b649",
-            "7b5695e975ac832709772418eb2fdd1cd18634fcc7acd1bc15563bb04454b278",
+            "52e4ae980808e011389658e4c4f9a6f5454ba80ff9e8964eabecc818b4e1474d",
+            "8cdf2a33b26e6c97ce36138085ea5e862f8eba529d8291207b1660e127c6af4c",
         ),
         "controls": (
             "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",

@@ -60,7 +60,26 @@ def make(place: Path, *, change: int = 0) -> None:
     (place / "mapped.toml").write_text(STUDY)
 
 
-def test_another_process_refuses_records_that_have_changed(tmp_path, monkeypatch):
+@pytest.fixture
+def told(monkeypatch):
+    """The calls that have this process hold little memory, which are not done here."""
+    calls = []
+    monkeypatch.setattr("lacewing.study.jobs._workspace.hold_little_memory", lambda: calls.append("little"))
+    return calls
+
+
+@pytest.mark.parametrize(("source", "expected"), [("own/", ["little"]), ("own.npz", [])])
+def test_a_process_holds_little_memory_where_records_stay_in_their_file(tmp_path, monkeypatch, told, source, expected):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path)
+    study, store = load_study("mapped.toml", [f"data.dataset='{source}'"]), Store(tmp_path / "run")
+    handed = jobs.Workspace.open(study, store, None).handed_on()
+    assert told == []
+    jobs.Workspace.receive(handed, study, store, None)
+    assert told == expected
+
+
+def test_another_process_refuses_records_that_have_changed(tmp_path, monkeypatch, told):
     monkeypatch.chdir(tmp_path)
     make(tmp_path)
     study, store = load_study("mapped.toml"), Store(tmp_path / "run")

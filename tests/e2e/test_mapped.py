@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -145,3 +147,42 @@ def test_a_file_that_changes_stops_the_study_which_goes_on_once_it_is_restored(
     assert kept <= {path.name for path in finished.iterdir()}
     results = [(tmp_path / out / "results.csv").read_bytes() for out in ("run", "whole")]
     assert results[0] == results[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be cut short there")
+def test_a_file_that_is_cut_short_ends_its_readers_and_the_study_goes_on_once_it_is_whole(
+    tmp_path: Path, small: ModuleType
+) -> None:
+    make(tmp_path)
+    mapped = tmp_path / "own" / "x.npy"
+    np.save(mapped, np.random.default_rng(1).integers(0, 256, (1600, 6, 6, 3), dtype=np.uint8))
+    np.save(tmp_path / "own" / "y.npy", np.arange(1600) % 3)
+    whole = mapped.read_bytes()
+    study = STUDY.replace('records = 160\ngroups = ["who", "duplicates"]\n', "").split("[[networks]]")[0]
+    (tmp_path / "mapped.toml").write_text(f'{study}[[networks]]\nmethod = "dense"\n[run]\nseeds = [0]\n')
+    # Batches of one record: an epoch has 400 steps, each of which reads the file, before the file is looked at.
+    settings = ["--set", "train.batch_size=1", "--set", "train.lr=0.001", "--set", "train.epochs=4"]
+    command = ["run", "mapped.toml", *settings, "--only", "role=target"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "lacewing", *command, "--out", "run"],
+        cwd=tmp_path,
+        env=small.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while run.poll() is None and not any((tmp_path / "run" / "work").glob("*/*.safetensors")):
+        time.sleep(0.01)
+    os.truncate(mapped, 200)
+    said = run.communicate()[1]
+    assert run.returncode == 2, said
+    assert f"its worker process ended with signal {int(signal.SIGBUS)}; was a file of records cut short" in said
+    assert "the records of own/ are not those with which this run began" in said.splitlines()[-1]
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix == ".part"]
+    done = small.lacewing(*command, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "x.npy: is no complete .npy file" in done.stderr
+    mapped.write_bytes(whole)
+    done = small.lacewing(*command, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/4" not in done.stderr  # it goes on from what was saved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ class Column:
     what: str = ""  # of others: what it holds, for messages
     odd: int = -1  # of mixed: the first record that holds a word
     words: npt.NDArray[Any] | None = None  # of numbers: (N,) as they were written, where floats may lose it
-    declared: bool = False  # of words: whether the file or frame calls them categories
+    declared: bool = False  # of numbers and words: whether the file or frame calls them categories
 
 
 def of_cells(cells: Sequence[str]) -> Column:
@@ -119,8 +119,8 @@ def _missing_whole(column: Any) -> bool:
 
 
 def as_category(column: Column) -> Column:
-    """The column as words that its file or frame declares to be categories."""
-    return Column("words", words_of(column), declared=True) if column.kind in ("numbers", "words") else column
+    """The column as its file or frame declares it: of categories."""
+    return replace(column, declared=True) if column.kind in ("numbers", "words") else column
 
 
 def of_whole(values: Sequence[Any] | npt.NDArray[Any]) -> Column:

@@ -149,8 +149,9 @@ def _shape(folder: Path, files: Files, size: int | None) -> tuple[str, tuple[int
     if len(sizes) > 1:
         (one, first), (other, second), *_ = sizes.items()
         raise DataError(
-            f"{_FIELD}: {folder} holds images of {len(sizes)} sizes ({first.name}: {one[0]} x {one[1]}, {second.name}: "
-            f"{other[0]} x {other[1]}): bring them to one with `lacewing data pack {folder} OUT --size PIXELS`."
+            f"{_FIELD}: {folder} holds images of {len(sizes)} sizes ({first.relative_to(folder)}: {one[0]} x {one[1]}, "
+            f"{second.relative_to(folder)}: {other[0]} x {other[1]}): bring them to one with `lacewing data "
+            f"pack {folder} OUT --size PIXELS`."
         )
     return max(modes), next(iter(sizes))  # "RGB" comes after "L"
 

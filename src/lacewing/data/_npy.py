@@ -42,9 +42,9 @@ def read_npy(path: Path, groups: Iterable[str] = ()) -> Dataset:
     for part in _PARTS:
         if not (folder / part).is_file():
             raise DataError(f"{folder}: lacks {part}; data.dataset takes a folder with {X} (N, ...) and {Y} (N,).")
-    where, name = str(folder / X), folder.resolve().name or X
+    where, name = str(folder), folder.resolve().name or X
     y = np.array(open_map(folder / Y))
-    x = Mapped(folder / X, partial(layout, where=where))
+    x = Mapped(folder / X, partial(layout, where=str(folder / X)))
     key = _key(x, y)
     if key in _FOUND:
         digest, dtype = _FOUND[key]
@@ -53,7 +53,7 @@ def read_npy(path: Path, groups: Iterable[str] = ()) -> Dataset:
     else:
         made = checked(x, y, where, name)
         if x.changed():
-            raise DataError(f"{where}: was changed while it was read: let what writes it end, and try again.")
+            raise DataError(f"{folder / X}: was changed while it was read: let what writes it end, and try again.")
         if settled(x.signature):
             _FOUND[key] = made.digest, made.x.dtype.str
     ids = {each: ids_of(_ids(folder, each), len(made), where, each) for each in groups}

@@ -163,13 +163,18 @@ def layout(x: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
 
 def labels_of(y: npt.NDArray[Any], where: str) -> Labels:
     """Labels (N,) as int64, see `read_npz`. Raises DataError."""
-    if y.dtype.kind not in "ui":
-        raise DataError(f"{where}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
     if y.ndim != 1:
         raise DataError(
             f"{where}: y has shape {y.shape}, but labels must be one integer a record, shape (N,): "
             "y.argmax(axis=1) if they are one-hot, y.ravel() if it is a column."
         )
+    if y.dtype.kind in "SU":
+        raise DataError(
+            f"{where}: y holds words, but labels must be integers: y = np.unique(y, return_inverse=True)[1] numbers "
+            "them."
+        )
+    if y.dtype.kind not in "ui":
+        raise DataError(f"{where}: y has dtype {y.dtype}, but labels must be integers: y.astype('int64') if they are.")
     found = np.unique(y)
     if len(found) < 2:
         raise DataError(f"{where}: y holds {len(found)} class(es): at least 2 are needed.")

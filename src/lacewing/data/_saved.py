@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,8 @@ from lacewing.data._columns import Column, listed, of_arrow
 from lacewing.data._dataset import Dataset
 from lacewing.data._npz import checked
 from lacewing.data._table import Table, ids_of_groups, labels_of, of_columns, target_of
-from lacewing.errors import DataError, needs_extra
-from lacewing.support.images import transparent
-
-_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of images, and what is read of them
+from lacewing.errors import DataError, UsageError, needs_extra
+from lacewing.support.images import decoded
 
 
 def is_saved(path: Path) -> bool:
@@ -88,29 +87,33 @@ def _named(column: Column, names: Sequence[str]) -> Column:
 
 
 def _pixels(whole: Any, name: str, where: str) -> npt.NDArray[np.uint8]:
-    """(N, C, H, W) of the images of a column. Raises DataError where one is missing or differs in shape."""
+    """(N, C, H, W) of the images of a column, read as those of a folder are, and upright, as datasets gives them.
+
+    Raises DataError where one is missing, is no image of 8 bits a channel, is transparent in part, or differs in shape.
+    """
+    from datasets import Image
+
+    mode = whole.features[name].mode  # what datasets itself makes of them
+    if mode not in (None, "L", "RGB"):
+        raise DataError(f"{where}: '{name}' has the feature Image(mode='{mode}'): cast it to Image() or Image('RGB').")
     shapes: dict[tuple[int, ...], int] = {}
     found = []
-    column = whole.select_columns([name])
+    column = whole.select_columns([name]).with_format(None).cast_column(name, Image(mode=mode, decode=False))
     for row in range(len(column)):
+        kept = column[row][name] or {"bytes": None, "path": None}
+        if kept["bytes"] is None and kept["path"] is None:
+            raise DataError(f"{where}: the image of record {row} is missing: leave the record out.")
+        file = Path(kept["path"]) if kept["bytes"] is None else io.BytesIO(kept["bytes"])
         try:
-            picture = column[row][name]
-            if picture is not None:
-                picture.load()
-        except Exception as error:  # of any decoder
-            raise DataError(f"{where}: the image of record {row} cannot be read ({type(error).__name__}).") from None
-        if picture is None or picture.mode not in _MODES:
-            what = "is missing" if picture is None else f"is of mode {picture.mode}"
-            raise DataError(f"{where}: the image of record {row} {what}: give images of mode {', '.join(_MODES)}.")
-        if transparent(picture):
-            raise DataError(f"{where}: the image of record {row} is transparent in part: put it on a background.")
-        pixels = np.asarray(picture.convert(_MODES[picture.mode]))
-        found.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-        shapes.setdefault(found[-1].shape, row)
+            pixels = decoded(file, f"{where}: the image of record {row}", opaque=True, mode=mode or "", upright=True)
+        except UsageError as error:
+            raise DataError(str(error)) from None
+        found.append(pixels)
+        shapes.setdefault(pixels.shape, row)
     if len(shapes) > 1:
         (one, first), (other, second), *_ = shapes.items()
         raise DataError(
             f"{where} holds images of several shapes (record {first}: {one}, record {second}: {other}): bring them to "
-            "one, such as by map and PIL's resize, and save again."
+            "one size and mode, such as by map and PIL's resize and convert, and save again."
         )
     return np.stack(found)

@@ -22,7 +22,10 @@ _DATE = re.compile(
     r"|\d{1,2}:\d{2}(?::\d{2}.*)?",
     re.IGNORECASE,
 )
-_LIST = re.compile(r"[\[(]\s*[-\d.]+(?:\s*[,;\s]\s*[-\d.]+)+\s*[\])]")
+_ID = re.compile(
+    r"(?i:(?:.*[\s_.-])?(?:id|ids|idx|uid|uuid|guid)|index|(?:row|record)[\s_.-]?(?:index|number|no|nr))|.*[a-z]I[dD]"
+)
+_LIST = re.compile(r"[\[(]\s*[-\d.]+(?:[,;\s]+[-\d.]+)+\s*[\])]")
 
 
 def no_words(words: Collection[str]) -> str | None:
@@ -55,11 +58,9 @@ def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.ND
     """
     numbers = {n: c.values for n, c in columns.items() if c.kind == "numbers" and n not in categories}
     said = []
-    if ids := [name for name, values in numbers.items() if _all_different(values)]:
-        said.append(
-            f"Perhaps ids: {listed(ids)} holds another whole number in each record. If it identifies records, set "
-            "data.ignore, or data.groups."
-        )
+    features = {name: column for name, column in columns.items() if name not in categories}
+    if ids := [f"{name} ({sign})" for name, column in features.items() if (sign := _sign_of_ids(name, column))]:
+        said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, set data.ignore, or data.groups.")
     if telling := [name for name, column in columns.items() if _tells(column, y)]:
         said.append(
             f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Set "
@@ -79,6 +80,30 @@ def alike(names: Iterable[str]) -> tuple[str, ...]:
         found.setdefault(name.casefold(), []).append(name)
     pairs = [" and ".join(map(repr, each)) for each in found.values() if len(each) > 1]
     return (f"Classes differ in capitals alone: {listed(pairs)}. Mend the labels if they are one class.",) * bool(pairs)
+
+
+def _sign_of_ids(name: str, column: Column) -> str:
+    """What says that the column is one of ids or an index; empty: nothing."""
+    if column.kind == "numbers" and _all_different(column.values):
+        return "another whole number in each record"
+    if column.kind == "numbers" and _begins_again(column.values):
+        return "it counts up and begins again, as the ids of tables that were joined do"
+    return "by its name" if _ID.fullmatch(name) else ""
+
+
+def _begins_again(values: npt.NDArray[np.float64]) -> bool:
+    """Whether whole numbers are those of several counters, one after another or in any order with the same first."""
+    if (values != np.floor(values)).any():
+        return False
+    found, counts = np.unique(values, return_counts=True)
+    if len(found) < _LEAST:
+        return False
+    steps, sizes = np.unique(np.diff(values), return_counts=True)
+    step, runs = steps[sizes.argmax()], len(values) - int(sizes.max())
+    if step != 0 and _LEAST * runs <= len(values):
+        return True
+    even = len(np.unique(np.diff(found))) == 1
+    return even and _LEAST * int(counts.max()) <= len(values) and bool((np.diff(counts) <= 0).all())
 
 
 def _all_different(values: npt.NDArray[np.float64]) -> bool:

@@ -90,9 +90,10 @@ def of_columns(
 ) -> Dataset:
     """The data set of these columns, a row a record, in their order.
 
-    A column of numbers is a column of x. Words and truth values, and numbers that ``table`` calls categories, become a
-    column of 0 and 1 for each of their values in alphabetical order; a missing word is a value of its own. One column
-    of lists holds token ids instead: x (N, L) int32, short records filled up with ``table.padding``.
+    A column of numbers is a column of x. Words and truth values, and numbers that ``table`` or their file calls
+    categories, become a column of 0 and 1 for each of their values in alphabetical order; a missing word is a value of
+    its own. One column of lists holds token ids instead: x (N, L) int32, short records filled up with
+    ``table.padding``.
 
     Args:
         columns: by name.
@@ -129,8 +130,9 @@ def of_columns(
         found = checked(tokens, y, where, name, ids)
         made = make_dataset(name, tokens, found.y, found.classes, classes)
         return replace(made, groups=found.groups, notes=(*alike(classes or ()), *empty_notes(tokens, table.padding)))
-    x, places = _features(left, table.categories, where)
-    notes = (*alike(classes or ()), *notes_on(left, table.categories, y))
+    categories = {*table.categories, *(each for each, column in left.items() if column.declared)}
+    x, places = _features(left, categories, where)
+    notes = (*alike(classes or ()), *notes_on(left, categories, y))
     return replace(checked(x, y, where, name, ids), class_names=classes, columns=places, notes=notes)
 
 
@@ -173,6 +175,10 @@ def labels_of(
             f"data.target: {where} holds {len(np.unique(values)):,} different numbers that are not whole, so that it "
             "is a quantity and no class: name another column, or cut it into classes before."
         )
+    if len(set(values.tolist())) < 2:
+        raise DataError(
+            f"data.target: {where} holds one class, '{words_of(column)[0]}', in all records; at least 2 are needed."
+        )
     kept = values.astype(np.int64 if column.kind == "numbers" else str)
     found, code = np.unique(kept, return_inverse=True)
     labels = np.asarray(code.reshape(-1), np.int64)
@@ -206,7 +212,7 @@ def _refuse_spellings(column: Column, where: str) -> None:
 
 
 def _features(
-    columns: Mapping[str, Column], categories: Iterable[str], where: str
+    columns: Mapping[str, Column], categories: Collection[str], where: str
 ) -> tuple[npt.NDArray[np.float64], dict[str, tuple[int, ...]]]:
     """x (N, D), and by column the places in x that it has."""
     parts: list[npt.NDArray[Any]] = []
@@ -217,8 +223,8 @@ def _features(
         if column.kind == "numbers" and name not in categories:
             part = column.values[:, None]
         else:
+            _refuse_numbers(column, f"{where}: column '{name}'", declared=name in categories)
             part = _one_hot(words_of(column), f"{where}: column '{name}'")
-            _refuse_numbers(column, f"{where}: column '{name}'", declared=column.declared or name in categories)
         places[name] = tuple(range(width, width + part.shape[1]))
         width += part.shape[1]
         if width > MOST_COLUMNS:
@@ -237,7 +243,7 @@ def _refuse_numbers(column: Column, where: str, *, declared: bool) -> None:
         )
 
 
-def _refuse(columns: Mapping[str, Column], categories: Iterable[str], where: str) -> None:
+def _refuse(columns: Mapping[str, Column], categories: Collection[str], where: str) -> None:
     """Refuse columns that are neither numbers nor categories, all of a kind in one sentence."""
     kinds: list[tuple[Callable[[str, Column], bool], Callable[[Column], str], str]] = [
         (

@@ -25,13 +25,13 @@ def as_tokens(dataset: Dataset) -> Dataset:
     x, where = dataset.x, f"data.tokens: {dataset.name}"
     if x.ndim != 2:
         raise DataError(
-            f"{where} has records of shape {x.shape[1:]}, and token ids are rows, x of (N, L): leave data.tokens "
-            "out, or give rows of ids."
+            f"{where} has records of shape {x.shape[1:]}, and token ids are rows, x of (N, L): give rows of ids, or "
+            "neither data.tokens nor the model 'transformer'."
         )
     if x.dtype.kind == "f" and (wrong := _first(x, lambda block: block != np.floor(block))) is not None:
         raise DataError(
             f"{where} holds numbers that are not whole (the first in record {wrong}), and token ids are whole "
-            "numbers from 0: leave data.tokens out for a table of numbers."
+            "numbers from 0: give neither data.tokens nor the model 'transformer' for a table of numbers."
         )
     largest = max(block.max() for block in blocks(x))
     if x.dtype != np.int32 and largest >= _MOST_AS_FLOAT:

@@ -152,7 +152,9 @@ def read_csv(path: Path) -> list[list[str]]:
     try:
         text = read_bounded(path, CSV_BYTES).decode("utf-8-sig")
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a .csv file in UTF-8; save it as one.") from None
+    except csv.Error as error:
         raise UsageError(f"{path} is not a .csv file ({_short(error)}).") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,21 +50,37 @@ def read_image(path: Path, field: str, *, opaque: bool = False, size: int | None
     Raises:
         UsageError: it is no image of 8 bits a channel.
     """
+    return decoded(path, f"{field}: {path}", opaque=opaque, size=size, mode=mode)
+
+
+def decoded(
+    file: Path | IO[bytes],
+    named: str,
+    *,
+    opaque: bool = False,
+    size: int | None = None,
+    mode: str = "",
+    upright: bool = False,
+) -> Pixels:
+    """(C, H, W) pixels of the image in a file or buffer, see `read_image`; ``named`` begins the sentence of an error.
+
+    ``upright``: turn it as its camera says.
+    """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
-            chosen = mode or mode_of(image, path, field)
+        with Image.open(file) as image:
+            found = mode_of(image, named)
             if opaque and transparent(image):
-                raise UsageError(f"{field}: {path} is transparent in part: put it on a background.")
-            read = image.convert(chosen)
+                raise UsageError(f"{named} is transparent in part: put it on a background.")
+            read = (ImageOps.exif_transpose(image) if upright else image).convert(mode or found)
             if size is not None:
                 read = ImageOps.fit(read, (size, size), Image.Resampling.BOX)
             values: npt.NDArray[Any] = np.array(read, np.uint8)
     except UsageError:
         raise
     except Exception as error:  # of any decoder; of PIL where an image is too large
-        raise UsageError(f"{field}: {path} cannot be read as an image ({type(error).__name__}).") from None
+        raise _unreadable(named, error) from None
     return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
@@ -74,28 +90,32 @@ def header(path: Path, field: str) -> tuple[str, tuple[int, int]]:
 
     try:
         with Image.open(path) as image:
-            return mode_of(image, path, field), image.size
+            return mode_of(image, f"{field}: {path}"), image.size
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{field}: {path} cannot be read as an image ({type(error).__name__}).") from None
+        raise _unreadable(f"{field}: {path}", error) from None
 
 
-def mode_of(image: Image, path: Path, field: str) -> str:
+def _unreadable(named: str, error: Exception) -> UsageError:
+    return UsageError(f"{named} cannot be read as an image ({type(error).__name__}): mend it, or take it out.")
+
+
+def mode_of(image: Image, named: str) -> str:
     """What an open image is read as: "L" or "RGB". Raises `UsageError` where it has no 8 bits a channel, or frames."""
     if image.mode not in MODES:  # of 16 bits, say, which a conversion clips at 255
         raise UsageError(
-            f"{field}: {path} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
+            f"{named} is an image of mode {image.mode}: give 8-bit images of mode {', '.join(MODES)}, or "
             "an .npz with x as the network takes it."
         )
     if any(_wide(tile) for tile in getattr(image, "tile", ())):
         raise UsageError(
-            f"{field}: {path} has 16 bits a channel, of which half would be lost: convert it to 8 bits, or give an "
+            f"{named} has 16 bits a channel, of which half would be lost: convert it to 8 bits, or give an "
             ".npz with x as the network takes it."
         )
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's .jpg may hold a preview as well
-        raise UsageError(f"{field}: {path} holds {frames} images, pages or frames: give each its own file.")
+        raise UsageError(f"{named} holds {frames} images, pages or frames: give each its own file.")
     return MODES[image.mode]
 
 

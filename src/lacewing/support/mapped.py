@@ -102,19 +102,25 @@ Stored = Array | Mapped
 
 def open_map(path: Path) -> Array:
     """The array of a .npy file, mapped for reading. Raises DataError, see `Mapped`."""
-    again = "write it with numpy.save(path, x)"
     try:
         found = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, SyntaxError, TypeError) as error:  # no .npy, objects, or fewer bytes than it claims
         said = " ".join(str(error).split())[:200].rstrip(".")
-        raise DataError(f"{path}: is no complete .npy file of numbers ({said}); {again}.") from None
+        raise DataError(
+            f"{path}: is no complete .npy file of numbers ({said}); write it with "
+            "numpy.save(path, x), x an array of numbers."
+        ) from None
     held, claimed = path.stat().st_size, int(found.offset) + found.nbytes
     if held != claimed:
         raise DataError(
-            f"{path}: holds {held:,} bytes, and its array of shape {found.shape} {claimed:,}; {again}, once."
+            f"{path}: holds {held:,} bytes, and its array of shape {found.shape} {claimed:,}; write it with "
+            "numpy.save(path, x), once."
         )
     if found.ndim > 1 and not found.flags.c_contiguous:
-        raise DataError(f"{path}: is in Fortran's order, in which records are scattered; {again} and order 'C'.")
+        raise DataError(
+            f"{path}: is in Fortran's order, in which records are scattered; write it with numpy.save(path, "
+            "numpy.ascontiguousarray(x))."
+        )
     return np.asarray(found)
 
 

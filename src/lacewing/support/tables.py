@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,14 @@ def csv_columns(path: Path, where: str = "") -> dict[str, list[str]]:
         raise UsageError(f"{where}{path} has two columns of one name: give each its own.")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
-            raise UsageError(f"{where}{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
+            raise UsageError(
+                f"{where}{path}: line {number} has {len(row)} cells, the header has {len(header)}: give it as many."
+            )
     return {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
 
 
 def parquet_table(path: Path, where: str = "") -> Any:
-    """The ``pyarrow.Table`` of a .parquet.
+    """The ``pyarrow.Table`` of a .parquet; columns that were written as Arrow's dictionaries are such again.
 
     Raises:
         UsageError: pyarrow is not installed; the file, named after ``where``, is no Parquet, or two of its columns have
@@ -41,16 +45,31 @@ def parquet_table(path: Path, where: str = "") -> Any:
     """
     try:
         from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import read_metadata, read_table
     except ImportError as error:
         raise needs_extra("reading Parquet", str(error.name), "parquet") from None
     try:
         table = read_table(path)
-    except (ArrowException, OSError) as error:
+        for name in _dictionaries(read_metadata(path).metadata):
+            if (at := table.schema.get_field_index(name)) >= 0:  # -1: two have the name, which is refused below
+                table = table.set_column(at, name, table.column(at).dictionary_encode())
+    except (ArrowException, OSError, ValueError) as error:
         raise UsageError(f"{where}{path} cannot be read as Parquet ({' '.join(str(error).split())[:200]}).") from None
     if len(set(table.column_names)) < table.num_columns:
         raise UsageError(f"{where}{path} has two columns of one name: give each its own.")
     return table
+
+
+def _dictionaries(kept: Mapping[bytes, bytes] | None) -> list[str]:
+    """The columns that the schema in a .parquet's metadata calls dictionaries, which reading restores for words alone.
+
+    A column whose pages are encoded by dictionaries is none: most writers do that to every column of few values.
+    """
+    import pyarrow as pa
+
+    stored = (kept or {}).get(b"ARROW:schema")
+    schema = pa.ipc.read_schema(pa.BufferReader(b64decode(stored))) if stored else ()
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
 
 
 def number(cell: str) -> float:

@@ -541,7 +541,7 @@ def test_delta_out_of_range_is_refused() -> None:
         ("own.csv", b"score,member\n1,0\nnan,1\n", "score holds 1 NaN"),
         ("own.csv", b"score,member\n1_0,0\n2,1\n", "score: line 2 holds a word: give a number"),
         ("own.csv", "score,member\n١٢,0\n2,1\n".encode(), "line 2 holds a word"),
-        ("own.csv", b"score,member\n1,0\n\xff,1\n", "is not a .csv file"),
+        ("own.csv", b"score,member\n1,0\n\xff,1\n", "is not a .csv file in UTF-8; save it as one"),
         ("own.csv", b'score,member\n"1,0\n2,1\n', "is not a .csv file"),
         ("own.csv", b"logit_0,logit_2,label,member\n1,0,0,0\n", "'logit_1' is missing"),
         ("own.csv", b"logit_0,logit_1,logit_00,label,member\n1,0,9,0,0\n", "'logit_0' and 'logit_00' have one number"),

@@ -76,7 +76,7 @@ def test_a_table_is_read_as_the_arrays_that_it_holds(kind, tmp_path, network):
         ({"cell": (3, 0, "1_0")}, "column 'a' holds a word"),
         ({"cell": (0, 1, "7")}, "its first line holds numbers, so that it is no header.$"),
         ({"cell": (0, 0, "b")}, "has two columns of one name"),
-        ({"more": [["1", "2"]]}, "line 42 has 2 cells, the header has 6"),
+        ({"more": [["1", "2"]]}, "line 42 has 2 cells, the header has 6: give it as many"),
         ({"cell": (3, 1, "7")}, "member must hold 1 for each record"),
     ],
 )

@@ -77,7 +77,9 @@ def test_packing_brings_images_to_one_size_by_their_middle_square(tmp_path):
     tall = RNG.integers(0, 256, (8, 4, 3), dtype=np.uint8)
     folder = folder_of(tmp_path / "own", RNG.integers(0, 256, (4, 4, 4, 3), dtype=np.uint8))
     Image.fromarray(tall).save(folder / "ant" / "00.png")
-    with pytest.raises(DataError, match=r"holds images of 2 sizes \(00\.png: 4 x 8, 01\.png: 4 x 4\).*--size PIXELS"):
+    with pytest.raises(
+        DataError, match=r"holds images of 2 sizes \(ant.00\.png: 4 x 8, ant.01\.png: 4 x 4\).*--size PIXELS"
+    ):
         data.load(str(folder))
     found = data.load(str(data.pack(folder, tmp_path / "packed", size=2))).x[0]
     middle = tall[2:6].astype(float).reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))

@@ -127,7 +127,13 @@ def cut_short(folder, x, y):
     ("change", "says"),
     [
         (lambda f, x, y: (f / "y.npy").unlink(), "lacks y.npy; data.dataset takes a folder with x.npy"),
-        (lambda f, x, y: np.save(f / "x.npy", np.asfortranarray(x)), "is in Fortran's order"),
+        (
+            lambda f, x, y: np.save(f / "x.npy", np.asfortranarray(x)),
+            r"in Fortran's order.*numpy\.ascontiguousarray\(x\)",
+        ),
+        (lambda f, x, y: np.save(f / "y.npy", y + 0.5), r"own: y has dtype float64, but labels must be integers"),
+        (lambda f, x, y: np.save(f / "y.npy", y.astype(str)), r"own: y holds words.*np\.unique.* numbers them"),
+        (lambda f, x, y: np.save(f / "y.npy", np.eye(3)[y]), r"own: y has shape \(60, 3\).*argmax"),
         (lambda f, x, y: np.save(f / "x.npy", x.astype(object)), "x.npy: is no complete .npy file of numbers"),
         (lambda f, x, y: np.save(f / "x.npy", x.astype(str)), "x has dtype <U32, which is not one of real numbers"),
         (twice, r"x\.npy: holds 2,176 bytes, and its array of shape \(60, 4\) 1,088; write it with numpy\.save"),

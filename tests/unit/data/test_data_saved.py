@@ -85,7 +85,7 @@ def test_broken_and_transparent_images_are_refused(tmp_path):
     content = io.BytesIO()
     clear.save(content, "png", transparency=0)
     for place, bytes_, said in (
-        ("broken", b"no image", "the image of record 2 cannot be read"),
+        ("broken", b"no image", "the image of record 2 cannot be read as an image"),
         ("clear", content.getvalue(), "the image of record 2 is transparent in part"),
     ):
         kept = made.cast_column("image", hf.Image(decode=False))
@@ -93,6 +93,47 @@ def test_broken_and_transparent_images_are_refused(tmp_path):
         kept.cast_column("image", hf.Image()).save_to_disk(str(tmp_path / place))
         with pytest.raises(DataError, match=said):
             data.load(str(tmp_path / place))
+
+
+def _content(image, kind="png", **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return {"bytes": content.getvalue(), "path": None}
+
+
+def _of_files(tmp_path, third, **options):
+    """Images in files, of which the third is this one."""
+    rows = [_content(Image.new("RGB", (4, 6), (k, 0, 0))) for k in range(N)]
+    rows[2] = third
+    made = hf.Dataset.from_dict({"image": rows, "label": LABEL}).cast_column("label", hf.ClassLabel(names=NAMES))
+    made.cast_column("image", hf.Image(**options)).save_to_disk(str(tmp_path / "set"))
+    return data.load(str(tmp_path / "set"))
+
+
+def test_images_are_read_by_the_rules_for_folders_of_images(tmp_path):
+    opaque = Image.new("RGBA", (4, 6), (7, 8, 9, 255))
+    assert (_of_files(tmp_path / "opaque", _content(opaque)).x[2] == np.array([7, 8, 9])[:, None, None]).all()
+    deep = (np.arange(24).reshape(6, 4) * 300).astype(np.uint16)
+    several = Image.new("RGB", (4, 6))
+    for name, third, said in (
+        ("deep", _content(Image.fromarray(deep)), "the image of record 2 is an image of mode I;16: give 8-bit images"),
+        ("frames", _content(several, "tiff", save_all=True, append_images=[several]), "record 2 holds 2 images, pages"),
+        ("none", None, "the image of record 2 is missing: leave the record out"),
+        ("grey", _content(Image.new("L", (4, 6))), r"several shapes .* bring them to one size and mode"),
+    ):
+        with pytest.raises(DataError, match=said):
+            _of_files(tmp_path / name, third)
+
+
+def test_images_stand_upright_and_have_the_mode_of_their_feature(tmp_path):
+    wide, turned = Image.new("RGB", (6, 4), (50, 60, 70)), Image.Exif()
+    wide.putpixel((0, 0), (255, 255, 255))
+    turned[0x0112] = 6  # a camera that was held on its side
+    x = _of_files(tmp_path / "up", _content(wide, "png", exif=turned)).x
+    assert x.shape == (N, 3, 6, 4)
+    assert (x[2, :, 0, 3] == 255).all()
+    assert (x[2, :, 0, 0] == [50, 60, 70]).all()
+    assert _of_files(tmp_path / "grey", _content(Image.new("RGB", (4, 6))), mode="L").x.shape == (N, 1, 6, 4)
 
 
 def test_a_damaged_folder_and_one_without_the_package_are_one_sentence(tmp_path, monkeypatch):

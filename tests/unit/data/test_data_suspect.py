@@ -54,6 +54,11 @@ def test_words_that_are_numbers_or_dates_are_categories_only_where_the_study_say
     assert len(found.columns["when"]) == len(set(words))
 
 
+def test_texts_that_begin_as_lists_are_told_at_once(tmp_path):  # and not after as many ways as 2 to the 60th
+    with pytest.raises(DataError, match="'w' holds 60 different words"):
+        _load(tmp_path / "t.csv", {"a": A, "w": [f"[{'1  ' * 60} and {k}]" for k in range(N)], "y": Y})
+
+
 def test_words_with_digits_stay_categories(tmp_path):
     for words in (["18-25", "26-40", "41-60"], ["Q1", "Q2", "Q3"], ["5kg", "6kg", "7kg"], ["B-12", "B-13", "may"]):
         found = _load(tmp_path / "t.csv", {"a": A, "w": RNG.choice(words, N), "y": Y})
@@ -69,7 +74,9 @@ def test_numbers_of_records_in_any_order_are_refused(tmp_path, ids):
 def test_what_may_be_wrong_of_numbers_is_noted(tmp_path):
     found = _load(tmp_path / "t.csv", {"cents": np.cumsum(RNG.integers(1, 9, N)), "code": 7 - Y, "a": A, "y": Y})
     ids, telling = found.notes
-    assert ids.startswith("Perhaps ids: cents holds another whole number in each record.")
+    assert ids.startswith(
+        "Perhaps ids: cents (another whole number in each record). If it identifies records, set data."
+    )
     assert telling.startswith("Labels among the features: code has one value for each class")
     seconds = 1_732_900_000 + RNG.integers(0, 40, N)
     (rounded,) = _load(tmp_path / "t.csv", {"t": seconds, "a": A, "y": Y}).notes
@@ -77,6 +84,41 @@ def test_what_may_be_wrong_of_numbers_is_noted(tmp_path):
     assert _load(tmp_path / "t.csv", {"a": A, "y": Y}).notes == ()
     (capitals,) = _load(tmp_path / "t.csv", {"a": A, "y": RNG.choice(["cat", "Cat"], N)}).notes
     assert "'Cat' and 'cat'" in capitals
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.r_[:200, :200],
+        np.r_[10:210, 5:125],
+        np.r_[200:0:-1, 90:0:-1],
+        RNG.permutation(np.r_[:200, :200]),
+        RNG.permutation(np.r_[:200, :150, :40]),
+    ],
+)
+def test_ids_of_tables_that_were_joined_are_noted(tmp_path, ids):
+    n = len(ids)
+    columns = {"row": ids, "age": RNG.integers(18, 80, n), "visits": RNG.geometric(0.1, n), "y": np.arange(n) % 3 % 2}
+    (note,) = _load(tmp_path / "t.csv", columns).notes
+    assert note.startswith(
+        "Perhaps ids: row (it counts up and begins again, as the ids of tables that were joined do)."
+    )
+    assert _load(tmp_path / "t.csv", columns, ignore=("row",)).notes == ()
+
+
+def test_ids_are_noted_by_their_names_too_unless_the_study_says_what_they_are(tmp_path):
+    columns = {
+        "user_id": RNG.integers(0, 9, N),
+        "PassengerId": RNG.choice(["u", "v"], N),
+        "a": A,
+        "paid": Y[::-1],
+        "y": Y,
+    }
+    (note,) = _load(tmp_path / "t.csv", columns).notes
+    assert note.startswith("Perhaps ids: user_id (by its name), PassengerId (by its name).")
+    (note,) = _load(tmp_path / "t.csv", columns, categories=("user_id",)).notes
+    assert note.startswith("Perhaps ids: PassengerId (by its name).")
+    assert _load(tmp_path / "t.csv", columns, groups=("user_id",), categories=("PassengerId",)).notes == ()
 
 
 @pytest.mark.parametrize("labels", [["0", "1", "inf"], ["1e300", "1e301", "5"], [2**53, 2**53 + 1, 2**53 + 2]])
@@ -116,6 +158,22 @@ def test_large_ids_and_coded_words_and_indices_of_a_parquet(tmp_path):
     with pytest.raises(DataError, match="the column 'patient', which was the index of a frame"):
         data.load(str(path))
     assert len(data.load(str(path), groups=("patient",)).columns) == 1
+
+
+def test_whole_numbers_that_arrow_calls_a_dictionary_are_categories(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import ParquetFile, write_table
+
+    path, codes, labels = tmp_path / "t.parquet", np.arange(N) % 3, (np.arange(N) % 4) * 5 + 2
+    coded = {name: arrow.array(each).dictionary_encode() for name, each in (("c", codes), ("y", labels))}
+    write_table(arrow.table({"plain": codes, **coded}), path)
+    assert all("RLE_DICTIONARY" in ParquetFile(path).metadata.row_group(0).column(k).encodings for k in range(3))
+    found = data.load(str(path))
+    assert (found.x == np.concatenate([codes[:, None], np.eye(3)[codes]], axis=1)).all()
+    assert found.class_names == ("2", "7", "12", "17")  # in the order of numbers
+    assert (found.y == np.arange(N) % 4).all()
+    write_table(arrow.table({"plain": codes, **coded}), path, store_schema=False)  # of which nothing is left then
+    assert (data.load(str(path)).x == np.stack([codes, codes], axis=1)).all()
 
 
 def test_categories_of_a_frame_are_one_hot_and_columns_keep_their_names(tmp_path, monkeypatch):

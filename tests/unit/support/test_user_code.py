@@ -204,7 +204,9 @@ def study_file(folder: Path, factory: str, records: int = 160) -> Path:
 WANTED = "it must return logits of shape (8, 10)"
 BROKEN = {
     "own_net:last_layer": ["returns float32 of shape (8, 7) to 8 records in training mode", WANTED],
-    "own_net:first_layer": ["in training mode on 8 records, failed with RuntimeError: mat1 and mat2"],
+    "own_net:first_layer": [
+        "in training mode on 8 records of shape (1, 8, 8), failed with RuntimeError: mat1 and mat2"
+    ],
     "own_net:embedding": ["failed with RuntimeError: Expected tensor for argument #1 'indices'"],
     "own_net:no_arguments": ["failed with TypeError: no_arguments() takes 0", "the shape of a record and the number"],
     "own_net:leaves": ["failed with SystemExit: 0", "own_net.py, line 22, in leaves: sys.exit(0)"],
@@ -223,7 +225,9 @@ BROKEN = {
         "a training step on 8 records failed with RuntimeError: element 0 of tensors does not require"
     ],
     "own_net:remembers": ["a training step on 8 records failed with RuntimeError: Trying to backward"],
-    "own_net:onlytrains": ["in evaluation mode on 8 records, failed with NotImplementedError: evaluation"],
+    "own_net:onlytrains": [
+        "in evaluation mode on 8 records of shape (1, 8, 8), failed with NotImplementedError: evaluation"
+    ],
     "own_net:inplace": ["changes its input in place in training mode: let it work on a copy"],
     "own_net:nothing": ["does not define 'nothing'"],
     "own_broken:net": [

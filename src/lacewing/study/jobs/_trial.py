@@ -98,12 +98,13 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     if job.train.fit is not None:
         _try_loop(work, job)
     optimizer = optimizer_of(model.parameters(), job.train, lr=1e-9)
+    each = f" of shape {work.dataset.shape}"
     few = min(_FEW, max(other.train.batch_size for other in jobs))
     steps = [] if job.train.fit is not None else [(few, ""), (few, "")]
     for count, why in (*steps, *([(1, lonely)] if lonely else [])):
         model.train()
         trained_on = batch(count)
-        with _theirs(job, f"{place}, in training mode on {_spoken(count)}{why},"):
+        with _theirs(job, f"{place}, in training mode on {_spoken(count)}{each}{why},"):
             answer, as_it_was = _forward(model, trained_on.inputs, job.train.precision)
         _check(place, "training", answer, as_it_was, trained_on.inputs, work.dataset.classes)
         with _theirs(job, f"{place}: a training step on {_spoken(count)}{why}"):
@@ -116,7 +117,7 @@ def _try(work: Workspace, jobs: Sequence[NetworkJob], lonely: str) -> None:
     model.eval()
     for count in (few, 1):
         inputs = batch(count).inputs
-        with torch.no_grad(), _theirs(job, f"{place}, in evaluation mode on {_spoken(count)},"):
+        with torch.no_grad(), _theirs(job, f"{place}, in evaluation mode on {_spoken(count)}{each},"):
             answer, as_it_was = _forward(model, inputs, "fp32")
         _check(place, "evaluation", answer, as_it_was, inputs, work.dataset.classes)
 

@@ -33,7 +33,7 @@ FOLDERS: list[tuple[Callable[[Path], bool], Reader]] = [  # the first whose test
 
 
 def is_file_or_folder(name: str, known: Iterable[str] = ()) -> bool:
-    """Whether ``name`` is a path: it has a suffix that is read or a separator, or is a folder and not a ``known`` name.
+    """Whether ``name`` is a path: it has a suffix that is read or a separator, or is there and is no ``known`` name.
 
     ``package.module:name`` is none, whatever it contains.
     """
@@ -42,7 +42,7 @@ def is_file_or_folder(name: str, known: Iterable[str] = ()) -> bool:
         return True
     if ":" in name or name in known:
         return False
-    return "/" in name or os.sep in name or path.is_dir()
+    return "/" in name or os.sep in name or path.exists()
 
 
 def read_path(name: str, groups: Iterable[str] = (), table: Table | None = None) -> Dataset:

@@ -156,6 +156,15 @@ def test_words_that_are_categories_of_a_mixed_column_are_read_where_the_study_sa
     assert len(data.load(_csv(tmp_path / "t.csv", mixed), table=ASKED).columns["grade"]) == 4
 
 
+def test_a_file_of_another_kind_is_said_to_be_one_and_no_name_of_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.tsv").write_text("a\ty\n1\t0\n")
+    with pytest.raises(DataError, match=r"data\.dataset: own\.tsv: files of this kind are not read; .* takes \.npz"):
+        data.load("own.tsv")
+    (tmp_path / "digits").write_text("")
+    assert data.load("digits").name == "digits"
+
+
 def test_a_file_without_a_header_or_with_columns_of_no_table_is_refused(tmp_path):
     with (tmp_path / "bare.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[1, 2, 0], [3, 4, 1]])

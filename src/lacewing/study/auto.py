@@ -60,12 +60,27 @@ def decide(
     return replace(found, why=f"{found.why}; the cluster's machines were not asked") if elsewhere else found
 
 
-def notes(declared: Study, choice: PrecisionChoice, *, fresh: bool, sliced: bool) -> list[str]:
-    """What a person should know of the choice; ``fresh``: it was made now, ``sliced``: for a part of the study."""
+def notes(declared: Study, choice: PrecisionChoice, *, fresh: bool, sliced: bool, planned: bool) -> list[str]:
+    """What a person should know of the choice.
+
+    Args:
+        declared: the study as it was given.
+        choice: what its "auto" became.
+        fresh: it was made now.
+        sliced: it was made for a part of the study.
+        planned: no folder will record it.
+    """
     asked = declared.undecided()
-    found = [f"precision: {choice}."] if asked and fresh else []
+    options = " ".join(f"--set {field}={choice.chosen}" for field in asked)
+    found = []
+    if asked and fresh and planned and choice.step_seconds:
+        found.append(
+            f"precision: probably {choice}. The run times this again as it makes its folder, which then keeps its "
+            f"precision. Where another one is close, it may choose that; {options} fixes this one."
+        )
+    elif asked and fresh:
+        found.append(f"precision: {choice}.")
     if asked and sliced:
-        options = " ".join(f"--set {field}={choice.chosen}" for field in asked)
         found.append(f"precision: every other slice must be run with {options}; slices of two precisions do not merge.")
     return found
 

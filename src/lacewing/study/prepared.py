@@ -45,6 +45,7 @@ class Prepared:
         data_root: str | Path | None = None,
         elsewhere: bool = False,
         shape: str | None = None,
+        planned: bool = False,
     ) -> None:
         from lacewing.signals import IMAGE_QUERIES
         from lacewing.study.accounting import count_networks, notes
@@ -102,7 +103,8 @@ class Prepared:
             self.facts["declaration"] = declaration(self.study, late=late)
         self.notes = self._notes(others, asked.attacks.names) + self._guarantees()
         if self.precision is not None:
-            self.notes += auto.notes(asked, self.precision, fresh=self.before is None, sliced=bool(only))
+            fresh = self.before is None
+            self.notes += auto.notes(asked, self.precision, fresh=fresh, sliced=bool(only), planned=planned)
         jobs.try_networks(self.work, [job for job in self.slice.networks if not self.trained(job)])
         self.counts = count_networks(self.study, self.plan, self.work.dataset.shape, self.work.dataset.classes)
         self.notes += notes(self.plan, self.work.dataset.shape, self.work.dataset.classes)

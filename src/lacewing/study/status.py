@@ -10,11 +10,11 @@ from typing import Any
 
 from lacewing.results import SCHEMA
 from lacewing.study import jobs
-from lacewing.study.engine._progress import duration
 from lacewing.study.folder import read_failed, recorded
 from lacewing.study.plan import NetworkJob
 from lacewing.study.result import lost_or_damaged
 from lacewing.study.store import Store
+from lacewing.support.durations import duration
 from lacewing.support.locks import under_way
 from lacewing.support.text import entry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from lacewing.config import Train
+from lacewing.support.durations import step_time
 from lacewing.support.mapped import Stored
 from lacewing.training.batches import Batch, Batches
 from lacewing.training.loop import lay_out, train_step
@@ -24,9 +26,14 @@ from lacewing.training.optimizers import optimizer_of
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 LEAST_GAIN = 1.1  # bf16 is less accurate, so a smaller gain is not worth it
-SECONDS = 1.0  # of timing, roughly
-ROUNDS = 5
-_FEW = 8  # records of the first, rough timing
+SECONDS = 2.0  # of timing at most, roughly
+ROUNDS = 15  # at most, of long steps fewer
+SURE = 5  # rounds after which it is decided, if each of them says the same
+LONGEST = 6.0  # seconds on the wall after which no further round begins
+TOO_SLOW = 1.0  # seconds of a step of the fewest records, above which nothing is compared
+_FEW = 2  # records of the first, rough timing
+_FEWEST_STEPS = 10  # of both precisions: how many a batch must allow, else fewer records are timed
+_FINE = 1e-3  # seconds; Windows counts the time on the processor in ticks of 16 ms
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,14 @@ def choose(
     *,
     normalisation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     device: str,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> PrecisionChoice:
     """Choose the precision in which ``config`` is trained on this machine.
 
-    A GPU uses bf16 where it multiplies it natively. On a CPU with bf16 instructions, training steps are timed for about
-    a second on one thread, as in a worker; bf16 is chosen if it is at least 10 % faster. The random state and the
-    number of threads of the caller do not change.
+    A GPU uses bf16 where it multiplies it natively. On a CPU with bf16 instructions, training steps are timed for up to
+    about two seconds on one thread, as in a worker; bf16 is chosen if it is at least 10 % faster. What counts is the
+    time that the processor spends, so that other work on the machine hardly changes the choice. The random state and
+    the number of threads of the caller do not change.
 
     Args:
         build: builds the network.
@@ -76,8 +84,9 @@ def choose(
         config: batch size, augmentation, layout.
         normalisation: mean and standard deviation per channel or feature.
         device: "cpu" or "cuda".
-        clock: returns seconds.
+        clock: returns seconds; None: those of this thread on the processor.
     """
+    clock = clock or _processor_clock()
     if not multiplies_bf16(device):
         return PrecisionChoice(
             "fp32", f"this {'GPU' if device == 'cuda' else 'processor'} has no instructions for bf16", {}
@@ -88,7 +97,12 @@ def choose(
         torch.manual_seed(0)
         model = build()
         try:
-            records = _records(_step(model, x, y, config, normalisation, _FEW), config.batch_size, len(y), clock)
+            few = min(_FEW, config.batch_size, len(y))
+            each = _seconds_a_record(_step(model, x, y, config, normalisation, few), few, clock)
+            if each * few > TOO_SLOW:
+                slow = f"a training step of {few} records takes {step_time(each * few)} here, too long to compare"
+                return PrecisionChoice("fp32", f"{slow} it with bf16", {})
+            records = min(config.batch_size, len(y), max(_FEW, _whole_power(SECONDS / _FEWEST_STEPS / max(each, 1e-9))))
             found = timed(_step(model, x, y, config, normalisation, records), clock=clock)
         except (Exception, SystemExit) as error:
             # A model that fails in fp32 as well is refused by the trial that follows.
@@ -102,7 +116,10 @@ def decide(step_seconds: Mapping[str, float], records: int) -> PrecisionChoice:
     """bf16 if its step is faster by at least 10 %, else fp32."""
     fp32, bf16 = (step_seconds[name] for name in PRECISIONS)
     faster = fp32 >= LEAST_GAIN * bf16
-    times = f"a training step takes {1e3 * fp32:.3g} ms in fp32 and {1e3 * bf16:.3g} ms in bf16 on one thread here"
+    times = (
+        f"a training step of {records} records takes {step_time(fp32)} in fp32 and {step_time(bf16)} in bf16 "
+        "on one thread here"
+    )
     return PrecisionChoice(
         "bf16" if faster else "fp32",
         times if faster else f"{times}, and bf16 must be at least 10 % faster",
@@ -119,10 +136,11 @@ def timed(
 ) -> dict[str, float]:
     """Seconds of a step in each precision: the median over alternating windows, so that disturbances affect both.
 
+    A third of the time is enough where each round says the same of bf16; all of it is taken where that is close.
 
     Args:
         step: does a training step in the given precision.
-        seconds: for all windows; a longer step is done once per window.
+        seconds: for all windows; a longer step is done once per window, and there are fewer of them.
         clock: returns seconds.
     """
     calls = {}
@@ -132,7 +150,12 @@ def timed(
         step(precision)
         calls[precision] = max(1, int(seconds / ROUNDS / len(PRECISIONS) / max(clock() - begin, 1e-6)))
     windows: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-    for _ in range(ROUNDS):
+    late = time.perf_counter() + LONGEST
+    for done in range(ROUNDS):
+        faster = {fp32 >= LEAST_GAIN * bf16 for fp32, bf16 in zip(*windows.values(), strict=True)}
+        spent = sum(done * count * median(windows[name]) for name, count in calls.items()) if done else 0.0
+        if spent >= 1.5 * seconds or time.perf_counter() > late or (done >= SURE and len(faster) == 1):
+            break
         for precision, count in calls.items():
             begin = clock()
             for _ in range(count):
@@ -149,14 +172,28 @@ def multiplies_bf16(device: str) -> bool:
     return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def _records(step: Callable[[Precision], object], batch: int, records: int, clock: Callable[[], float]) -> int:
-    """How many records a timed step has: a batch, or fewer where timing would take much more than a second."""
+def _seconds_a_record(step: Callable[[Precision], object], records: int, clock: Callable[[], float]) -> float:
+    """Of a step of so many records in fp32: the least of two after the first, of one where it takes long."""
     step("fp32")
-    begin = clock()
-    step("fp32")
-    each = (clock() - begin) / min(_FEW, batch, records)
-    steps = len(PRECISIONS) * (ROUNDS + 2)
-    return min(batch, records, max(_FEW, int(2 * SECONDS / steps / max(each, 1e-9))))
+    least = math.inf
+    for _ in range(2):
+        begin = clock()
+        step("fp32")
+        least = min(least, clock() - begin)
+        if least > TOO_SLOW:
+            break
+    return least / records
+
+
+def _whole_power(number: float) -> int:
+    """The greatest power of two up to ``number``: that a rough timing differs a little seldom changes it."""
+    return 1 << max(0, math.floor(math.log2(number)))
+
+
+def _processor_clock() -> Callable[[], float]:
+    """Seconds of this thread on the processor; where the system counts them coarsely, those on the wall."""
+    fine = time.get_clock_info("thread_time").resolution < _FINE
+    return time.thread_time if fine else time.perf_counter
 
 
 def _step(

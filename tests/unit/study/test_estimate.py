@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 import lacewing as lw
 from lacewing.bench._measure import Moved
@@ -18,8 +19,8 @@ from lacewing.cli._study import run as run_command
 from lacewing.errors import LacewingError, UsageError
 from lacewing.study import estimate
 from lacewing.study.declared import load_study
-from lacewing.study.estimate import as_text, makespan
-from lacewing.study.estimate._calibrate import Kind, _Bench, _peak
+from lacewing.study.estimate import _calibrate, as_text, makespan
+from lacewing.study.estimate._calibrate import Kind, _Bench, _peak, measure
 from lacewing.study.estimate._machines import MACHINES, count, parse
 from lacewing.study.estimate._storage import Storage
 from lacewing.study.prepared import Prepared
@@ -149,6 +150,66 @@ def test_an_estimate_times_every_kind_and_writes_nothing(tmp_path: Path) -> None
     assert core["seconds"] == [core["floor_seconds"] * times for times in core["times_floor"]]
     assert not list(tmp_path.iterdir())
     assert "on cpu-core x 2, fp32: at least" in as_text(found)
+
+
+class Clock:
+    """A clock that moves by what is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(_calibrate.time, "perf_counter", lambda: self.now)
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch, seconds_a_record: float) -> tuple[dict[str, Any], float]:
+    """What is measured of two kinds whose steps take so long, on batches of 64, and the time that it takes."""
+    clock = Clock(monkeypatch)
+
+    class Slow(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            clock.now += 0.0 if isinstance(x, FakeTensor) else seconds_a_record * len(x)
+            return super().forward(x.flatten(1))
+
+    class Built(Kind):
+        def build(self, *_: Any) -> torch.nn.Module:
+            return Slow(64, 10)
+
+    x, y = np.zeros((128, 1, 8, 8), np.float32), np.arange(128) % 10
+    normalisation = (np.zeros(1, np.float32), np.ones(1, np.float32))
+    bench = _Bench(load_study(STUDY), x, y, normalisation, 10, "cpu")
+    kinds = [Built("dense"), Built("pruned", built="x")]
+    return measure(bench, kinds, [64, 64], 3.0), clock.now
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0])
+def test_a_large_model_is_timed_for_a_bounded_time_and_scaled(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    found, took = _measured(monkeypatch, seconds)
+    assert took < 20
+    assert found["steps"][0] == pytest.approx(64 * seconds)
+    assert found["records"][0] == 2
+    assert found["forward"] == pytest.approx(seconds, rel=0.7)
+    assert found["peak"] > 4 * 3 * (64 * 10 + 10)
+
+
+def test_a_small_model_is_timed_at_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = _measured(monkeypatch, 1e-4)
+    assert found["steps"] == [pytest.approx(64e-4), pytest.approx(64e-4)]
+    assert found["records"] == [64, 64]
+
+
+def test_a_plan_s_memory_holds_a_training_of_a_whole_batch_and_its_steps_are_told_in_seconds() -> None:
+    answer = {"idle": 10**8, "resident": 3 * 10**8, "peak": 10**10}
+    assert estimate._held(answer) == 10**8 + 10**10  # few records were timed
+    assert estimate._held({**answer, "peak": 10**7}) == 3 * 10**8
+    assert estimate._held({**answer, "resident": None, "idle": None}) is None
+    step = {"name": "dense", "step_seconds": 18.1, "timed": True, "step_records": 256, "timed_records": 2}
+    here = {
+        "device": "cpu", "processes": 2, "timed_at_once": 2, "seconds": 4e8, "memory_bytes": 2.2e10, "step_bytes": 1e10,
+        "kinds": [step, {**step, "name": "pruned", "step_seconds": 0.0123, "timed_records": 256}],
+    }  # fmt: skip
+    storage = {"signals_each": 1, "signals": 1, "weights": 1, "attack": 1}
+    found = {"networks": 2, "epochs": 4, "not_counted": "", "here": here, "on": [], "data_bytes": 1, "storage": storage}
+    assert "about 12.7 years, 20.5 GiB of memory in all; a training takes at least 9.3 GiB of it" in as_text(found)
+    assert "dense 18.1 s (scaled from a step of 2 records to the batch of 256), pruned 12.3 ms" in as_text(found)
 
 
 def test_a_network_is_pruned_for_its_timing_though_most_of_its_weights_are_an_embedding() -> None:

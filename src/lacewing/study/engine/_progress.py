@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lacewing.errors import needs_extra
+from lacewing.support.durations import duration
 from lacewing.support.text import entry, say, visible
 
 if TYPE_CHECKING:
@@ -205,13 +206,3 @@ class Scalars:
         """Write what is not written yet."""
         for writer in self.open.values():
             writer.close()
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 45 s, 12 min, 3 h 20 min, 12 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 72 * 60 else f"{minutes / 1440:.0f} days"

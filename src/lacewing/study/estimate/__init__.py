@@ -8,8 +8,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0  # of timing, roughly
 AT_ONCE = 4  # processes that are timed side by side at most: cores that share caches slow each other
-_PATIENCE = 90.0  # seconds for the timing, its start included
+_START = 120.0  # seconds for the processes to start
+_PATIENCE = 40.0  # seconds for the timing, which should end after ``_calibrate.LONGEST``
 _GRADIENT = 5  # a record's own gradient, in answers of the network
 
 
@@ -53,9 +54,10 @@ def estimate(
 
     Returns:
         ``networks``, ``epochs``: still to be trained. ``here``: ``seconds``, ``memory_bytes`` of all ``processes``,
-        ``step_bytes`` (parameters, optimiser, gradients and activations of one training), and ``kinds``, the
-        ``step_seconds`` of each kind of network; or ``error``, why this machine could not be timed. ``on``: for each
-        machine asked for ``floor_seconds``, which it cannot beat, ``seconds`` (from, to), what ``binds``,
+        ``step_bytes`` (parameters, optimiser, gradients and activations of one training), and ``kinds``, of each kind
+        of network the ``step_seconds`` of ``step_records``, scaled from a step of ``timed_records``; or ``error``, why
+        this machine could not be timed. ``on``: for each machine asked for ``floor_seconds``, which it cannot beat,
+        ``seconds`` (from, to), what ``binds``,
         ``held_bytes`` (what a training needs at least of the GPU's memory, ``memory_bytes``), and where a rate is given
         the ``price`` (from, to) of all machines. ``data_bytes``: of the records that each worker holds. ``storage``:
         bytes, see `lacewing.study.estimate._storage.Storage.as_dict`. The time of attacks is not counted.
@@ -81,7 +83,7 @@ def planned(
     named = parse(on)  # refuses what is unknown before anything is read
     options["set"] = tuple(options.get("set", ()))
     begin = time.perf_counter()
-    prepared = Prepared(study, **options)
+    prepared = Prepared(study, planned=True, **options)
     prepared.check_folder()
     opened = time.perf_counter() - begin
     left = _left(prepared)
@@ -141,19 +143,34 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     }
     seconds = _seconds_here(prepared, left, step_of, sum(answer["forward"] for answer in answers) / len(answers))
     start = opened + max(answer["start"] for answer in answers)
-    resident = [answer["resident"] for answer in answers if answer["resident"] is not None]
+    held = [_held(answer) for answer in answers]
+    peaks = [answer["peak"] for answer in answers if answer["peak"] is not None]
     return {
         "device": prepared.device,
         "processes": workers,
         "timed_at_once": len(answers),
         "seconds": round(start + _makespan(prepared, left, seconds, workers), 1),
-        "memory_bytes": (max(resident) + _data_bytes(prepared, members)) * workers if resident else None,
-        "step_bytes": max(answer["peak"] for answer in answers),
+        "memory_bytes": None if None in held else (max(filter(None, held)) + _data_bytes(prepared, members)) * workers,
+        "step_bytes": max(peaks, default=None),
         "kinds": [
-            {**kind.as_dict(), "networks": used[kind], "step_seconds": step_of[kind], "timed": step is not None}
-            for kind, step in zip(kinds, steps, strict=True)
+            {
+                **kind.as_dict(),
+                "networks": used[kind],
+                "step_seconds": step_of[kind],
+                "timed": step is not None,
+                "step_records": batch,
+                "timed_records": records,
+            }
+            for kind, step, batch, records in zip(kinds, steps, batches, answers[0]["records"], strict=True)
         ],
     }
+
+
+def _held(answer: Mapping[str, Any]) -> int | None:
+    """What a worker holds without its records: what the timing held, or what a step of a whole batch must hold."""
+    if answer["resident"] is None or answer["peak"] is None:
+        return None
+    return max(int(answer["resident"]), int(answer["idle"]) + int(answer["peak"]))
 
 
 def _seconds_here(
@@ -311,28 +328,40 @@ def _timed(
         begin = time.perf_counter()
         children = [Child("lacewing.study.estimate._calibrate", setup, quiet=True) for _ in range(count)]
         late = threading.Event()
-        timer = threading.Timer(_PATIENCE, _give_up, [children, late])
-        timer.start()
         try:
-            answers = [_answer(child) for child in children]
+            with _patience(_START, children, late):
+                answers = [_answer(child) for child in children]
+            if late.is_set():
+                return [{"error": f"{count} processes took more than {_START:.0f} s to start"}]
             started = time.perf_counter() - begin
             if not any("error" in answer for answer in answers):
-                answers = _ask(children, {"go": True})  # now that all have loaded what they need
+                with _patience(_PATIENCE, children, late):
+                    answers = _ask(children, {"go": True})  # now that all have loaded what they need
             if late.is_set():
-                return [{"error": f"a few steps took more than {_PATIENCE:.0f} s"}]
+                return [{"error": f"a step of a few records took more than {_PATIENCE:.0f} s"}]
             return [
                 answer if "error" in answer else answer | {"start": answer["start"] + started} for answer in answers
             ]
         finally:
-            timer.cancel()
             _kill(children)
             for child in children:
                 child.close()
 
 
-def _give_up(children: Sequence[Child], late: threading.Event) -> None:
-    late.set()
-    _kill(children)
+@contextmanager
+def _patience(seconds: float, children: Sequence[Child], late: threading.Event) -> Iterator[None]:
+    """End the processes after so many seconds, and say so."""
+
+    def give_up() -> None:
+        late.set()
+        _kill(children)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _kill(children: Sequence[Child]) -> None:

@@ -38,6 +38,9 @@ from lacewing.training.private import PrivateSgd
 SMALL = 32  # most records of the first, rough timing
 FEW = 2  # before that, to see how many records time allows
 FORWARD = 250  # most records whose observation is timed
+LONGEST = 10.0  # seconds on the wall for what follows the first step; the rest is extrapolated
+_LONG = LONGEST / 4  # a first step that takes longer counts, and is the only one
+_OF_A_STEP = 1 / 3  # what an answer takes of a step, where time is up: backward costs twice the forward pass
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,20 @@ class _Bench:
         return model, Guard(model, "init", masks=masks) if masks else None
 
     def step(self, kind: Kind, records: int, batch_size: int, seconds: float) -> float:
-        """Seconds of a step, the median over epochs of ``records``; the first, which warms up, does not count."""
+        """Seconds of a step, the median over epochs of ``records``.
+
+        The first, which warms up, does not count, unless it takes so long that it is the only one.
+        """
         model, guard = self.model(kind)
         config = kind.train(records, batch_size)
         ends: list[float] = []
+        begin = time.perf_counter()
 
         def on_epoch(_: object) -> None:
             ends.append(time.perf_counter())
+            if len(ends) == 1 and ends[0] - begin > _LONG:
+                ends.insert(0, begin)
+                raise _Enough
             if len(ends) > 1 and ends[-1] - ends[0] >= seconds:
                 raise _Enough
 
@@ -155,7 +165,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
     """Seconds of a step of each kind, while time allows, and memory.
 
     The first kind is timed at its batch size or the largest that time allows; others, where their own takes too long,
-    at a small one, and scaled as the first.
+    at a small one, and scaled as the first. After the first step nothing is timed that would not end in ``LONGEST``.
 
     Args:
         bench: the records; at most one epoch over them is timed.
@@ -165,39 +175,59 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
 
     Returns:
         ``start``: seconds that a process takes before its first step; ``steps``: seconds of a step, None where time
-        was up; ``forward``: seconds of an answer; ``peak``: bytes of a step; ``resident``: bytes of this process,
-        None where the system does not say.
+        was up; ``records``: of each step that was timed; ``forward``: seconds of an answer; ``peak``: bytes of a step,
+        None where time was up and they cannot be counted; ``idle``, ``resident``: bytes of this process before its
+        first step and at most, None where the system does not say.
     """
-    begin = time.perf_counter()
+    begin, idle = time.perf_counter(), peak_memory()
     few = min(FEW, batches[0])
     first = bench.step(kinds[0], few, few, 0.0) / few
+    end = time.perf_counter() + LONGEST
+
+    def fits(seconds: float) -> bool:
+        return time.perf_counter() + seconds <= end
+
     least = max(few, min(SMALL, int(seconds / 4 / first)))  # a step of large images takes seconds
-    bench.step(kinds[0], min(least, batches[0]), min(least, batches[0]), 0.0)  # libraries choose their kernels
+    if least > few:
+        bench.step(kinds[0], min(least, batches[0]), min(least, batches[0]), 0.0)  # libraries choose their kernels
     start = time.perf_counter() - begin
     steps: list[float | None] = []
+    records: list[int | None] = []
+    a_record = first
     growth = 1.0  # seconds a record of the first kind at its batch size, relative to a small one
     for kind, batch in zip(kinds, batches, strict=True):
         left = max(begin + start + seconds - time.perf_counter(), 0.0)
-        if steps and not left:
+        if steps and (not left or not fits(2 * min(least, batch) * a_record)):
             steps.append(None)
+            records.append(None)
             continue
         small = min(least, batch)
-        rough = bench.step(kind, small, small, 0.02) / small
+        again = steps or least > few or first * few < seconds / 4
+        rough = bench.step(kind, small, small, 0.02) / small if again else first
         share = left / 2 if not steps else left / (len(kinds) - len(steps))
         size = min(batch, max(small, int(share / 4 / rough)))
         if steps and size < batch:
-            each = rough * growth
+            each, size = rough * growth, small
+        elif size == small and rough * size > share / 4:  # one measurement must do
+            each = rough
         else:
             an_epoch = size * max(1, min(len(bench.y) // size, int(share / 4 / (rough * size))))
             each = bench.step(kind, an_epoch, size, share / 4) / size
         if not steps:
-            growth = each / rough
+            growth, a_record = each / rough, each
         steps.append(each * batch)
+        records.append(size)
+    asked = fits(4 * few * a_record)  # two answers about each of a few records, twice
+    forward = _forward(bench, kinds[0], seconds / 8, a_record) if asked else _OF_A_STEP * a_record
     return {
         "start": start,
         "steps": steps,
-        "forward": _forward(bench, kinds[0], seconds / 8, (steps[0] or 0.0) / batches[0]),
-        "peak": _peak(bench, kinds[0], batches[0]),
+        "records": records,
+        "forward": forward,
+        "peak": _peak(bench, kinds[0], batches[0])
+        if fits(3 * few * a_record)
+        else _counted(bench, kinds[0], batches[0]),
+        "idle": idle,
         "resident": peak_memory(),
     }
 
@@ -237,6 +267,15 @@ def _peak(bench: _Bench, kind: Kind, batch: int) -> int:
     few, more = min(FEW, batch), min(2 * FEW, batch)
     found = held(few)
     return found if more == few else found + (held(more) - found) * (batch - few) // (more - few)
+
+
+def _counted(bench: _Bench, kind: Kind, batch: int) -> int | None:
+    """As ``_peak``, counted without computing the step; None for a model that cannot be run without values."""
+    from lacewing.study.estimate import _machines
+
+    with suppress(Exception):
+        return _machines.count(kind, bench.study, bench.x.shape[1:], bench.classes, batch).held
+    return None
 
 
 def serve() -> None:

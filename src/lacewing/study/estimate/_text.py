@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lacewing.study.engine._progress import duration
+from lacewing.support.durations import duration, step_time
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -23,9 +23,9 @@ def as_text(found: Mapping[str, Any]) -> str:
         workers = f"{count} worker{'s' * (count > 1)}"
         lines.append(
             f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
-            f"of memory (a training itself {_bytes(here['step_bytes'])})"
+            f"of memory{' in all' * (count > 1)}; a training takes at least {_memory(here['step_bytes'])} of it"
         )
-        lines.append(f"  a training step, timed now, {here['timed_at_once']} at once: {_steps(here['kinds'])}")
+        lines.append(f"  a training step, timed now{_at_once(here['timed_at_once'])}: {_steps(here['kinds'])}")
     lines += map(_line, found["on"])
     return "\n".join([*lines, _kept(found["data_bytes"], found["storage"])])
 
@@ -39,13 +39,19 @@ def _kept(data: int, storage: Mapping[str, int]) -> str:
 
 
 def _steps(kinds: Sequence[Mapping[str, Any]]) -> str:
-    timed = [f"{kind['name']} {_milliseconds(kind['step_seconds'])}" for kind in kinds if kind["timed"]]
+    timed = [f"{kind['name']} {step_time(kind['step_seconds'])}{_scaled(kind)}" for kind in kinds if kind["timed"]]
     rest = [kind["name"] for kind in kinds if not kind["timed"]]
     return ", ".join(timed) + (f"; assumed to cost as much as dense: {', '.join(rest)}" if rest else "")
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+def _scaled(kind: Mapping[str, Any]) -> str:
+    """Which part of the batch was timed, where it was not all of it."""
+    records, batch = kind["timed_records"], kind["step_records"]
+    return "" if records >= batch else f" (scaled from a step of {records} records to the batch of {batch:,})"
+
+
+def _at_once(count: int) -> str:
+    return f" in {count} processes at once" if count > 1 else ""
 
 
 def _line(there: Mapping[str, Any]) -> str:

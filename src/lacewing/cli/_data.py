@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,9 @@ import typer
 
 from lacewing.cli._common import DataRoot, Json, need_command
 from lacewing.support.text import print_json, say
+
+_VALUES = 5  # of a category that are shown, so many characters of each
+_CHARACTERS = 40
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -45,16 +50,18 @@ def data_check(
     """Read a data set and verify its checksum.
 
     Exact copies, constant features and rare classes are counted. Of a table, the
-    columns of x that each of its columns makes are told.
+    columns of x that each of its columns makes are told, and the values of a category.
     """
     from lacewing import data
 
     found = data.check(name, data_root, data.Table(target, tuple(ignore or ()), tuple(category or ()), padding))
     say(f"{found.name}: {len(found)} records of shape {found.shape}, {found.classes} classes, sha256 {found.digest}")
     for column, places in found.columns.items():
-        say(
-            f"{column}: column{'s' * (len(places) > 1)} {', '.join(map(str, places[:20]))}{' ...' * (len(places) > 20)}"
-        )
+        said = f"{column}: column{'s' * (len(places) > 1)} {_listed(map(str, places), len(places), 20)}"
+        if values := found.values.get(column):
+            shown = ("(missing)" if value is None else _short(value) for value in values)
+            said += f", {len(values):,} value{'s' * (len(values) > 1)}: {_listed(shown, len(values), _VALUES)}"
+        say(said)
     for line in (*data.told(data.facts(found.x, found.y, found.classes, found.name)), *found.notes):
         say(line)
 
@@ -66,9 +73,15 @@ def data_pack(
     size: Annotated[int | None, typer.Option(help="Pixels a side: the middle square of each image, scaled.")] = None,
 ) -> None:
     """Write a folder of images as .npy files that studies map."""
+    import numpy as np
+
     from lacewing import data
 
-    say(data.pack(folder.expanduser(), out.expanduser(), size=size))
+    packed = data.pack(folder.expanduser(), out.expanduser(), size=size)
+    x = np.load(packed / "x.npy", mmap_mode="r", allow_pickle=False)
+    classes = len((packed / "classes.txt").read_text(encoding="utf-8").splitlines())
+    say(packed)
+    say(f"{len(x):,} records of {' x '.join(map(str, x.shape[1:]))}, {classes:,} classes, {x.nbytes:,} bytes of images")
 
 
 @app.command("fetch")
@@ -78,3 +91,13 @@ def data_fetch(name: str, data_root: DataRoot = None) -> None:
 
     for path in data.fetch(name, data_root):
         say(path)
+
+
+def _listed(items: Iterable[str], count: int, most: int) -> str:
+    return ", ".join(islice(items, most)) + " ..." * (count > most)
+
+
+def _short(value: str) -> str:
+    """A value on one line."""
+    text = " ".join(value.split())
+    return f"'{text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + '...'}'"

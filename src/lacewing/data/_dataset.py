@@ -26,7 +26,8 @@ class Dataset:
     dtype, shape and bytes of both. ``groups`` has by name arrays (N,) of whole numbers or words that say whose each
     record is: ids of patients, users, near-duplicates. ``declared``: its records are not here, and a study of it can be
     planned alone. ``columns`` has by name of a table's column its places in the second axis of ``x``, several of a
-    category. ``notes``: what a person should know of it, a sentence or two each.
+    category. ``values`` has by name of such a category its values, in the order of their places; None: missing ones.
+    ``notes``: what a person should know of it, a sentence or two each.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dataset:
     groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     declared: bool = False
     columns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -131,9 +131,9 @@ def of_columns(
         made = make_dataset(name, tokens, found.y, found.classes, classes)
         return replace(made, groups=found.groups, notes=(*alike(classes or ()), *empty_notes(tokens, table.padding)))
     categories = {*table.categories, *(each for each, column in left.items() if column.declared)}
-    x, places = _features(left, categories, where)
+    x, places, values = _features(left, categories, where)
     notes = (*alike(classes or ()), *notes_on(left, categories, y))
-    return replace(checked(x, y, where, name, ids), class_names=classes, columns=places, notes=notes)
+    return replace(checked(x, y, where, name, ids), class_names=classes, columns=places, values=values, notes=notes)
 
 
 def target_of(columns: Collection[str], table: Table, where: str) -> str:
@@ -213,10 +213,11 @@ def _refuse_spellings(column: Column, where: str) -> None:
 
 def _features(
     columns: Mapping[str, Column], categories: Collection[str], where: str
-) -> tuple[npt.NDArray[np.float64], dict[str, tuple[int, ...]]]:
-    """x (N, D), and by column the places in x that it has."""
+) -> tuple[npt.NDArray[np.float64], dict[str, tuple[int, ...]], dict[str, tuple[str | None, ...]]]:
+    """x (N, D), by column the places in x that it has, and by category the value of each of its places."""
     parts: list[npt.NDArray[Any]] = []
     places: dict[str, tuple[int, ...]] = {}
+    values: dict[str, tuple[str | None, ...]] = {}
     _refuse(columns, categories, where)
     width = 0
     for name, column in columns.items():
@@ -224,13 +225,13 @@ def _features(
             part = column.values[:, None]
         else:
             _refuse_numbers(column, f"{where}: column '{name}'", declared=name in categories)
-            part = _one_hot(words_of(column), f"{where}: column '{name}'")
+            part, values[name] = _one_hot(words_of(column), f"{where}: column '{name}'")
         places[name] = tuple(range(width, width + part.shape[1]))
         width += part.shape[1]
         if width > MOST_COLUMNS:
             raise DataError(f"{where} makes more than {MOST_COLUMNS:,} columns of numbers: name some in data.ignore.")
         parts.append(part)
-    return np.concatenate(parts, axis=1), places
+    return np.concatenate(parts, axis=1), places, values
 
 
 def _refuse_numbers(column: Column, where: str, *, declared: bool) -> None:
@@ -278,8 +279,8 @@ def _refuse(columns: Mapping[str, Column], categories: Collection[str], where: s
             raise DataError(f"{where} has columns that cannot be read: {listed(found)}; {mend}, or set data.ignore.")
 
 
-def _one_hot(words: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint8]:
-    """(N, V) 1 where a record has the value, V values in alphabetical order, a missing word after them."""
+def _one_hot(words: npt.NDArray[Any], where: str) -> tuple[npt.NDArray[np.uint8], tuple[str | None, ...]]:
+    """(N, V) 1 where a record has the value, and the V values: in alphabetical order, after them None if any lacks."""
     lost = np.array([word is None for word in words], bool)
     values = sorted(set(words[~lost].tolist()))
     if len(values) > MOST_VALUES or (len(words) >= _LEAST and 2 * len(values) > len(words)):
@@ -291,4 +292,4 @@ def _one_hot(words: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint8]:
     place = np.array([len(values) if word is None else code[word] for word in words], np.int64)
     found = np.zeros((len(words), len(values) + int(lost.any())), np.uint8)
     found[np.arange(len(words)), place] = 1
-    return found
+    return found, (*values, *[None] * bool(lost.any()))

@@ -1,13 +1,14 @@
 """Tables as data sets against pandas and scikit-learn: .csv, .parquet, frames; what is refused, with its columns."""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from lacewing import data
+from lacewing import cli, data
 from lacewing.data import Table
 from lacewing.errors import DataError
 
@@ -38,6 +39,24 @@ def _expected(frame) -> np.ndarray:
     parts = [frame[["age"]], frame[["hours"]]]
     parts += [pandas.get_dummies(frame[name].astype(str)) for name in ("sex", "owner", "grade")]
     return np.concatenate([part.to_numpy(np.float64) for part in parts], axis=1)
+
+
+def test_the_command_says_the_values_of_a_category_in_the_order_of_its_places(tmp_path, monkeypatch, capsys):
+    frame = FRAME.assign(grade=FRAME.grade.astype(object), town=[f"town {i % 7} " + "x" * 50 for i in range(N)])
+    frame.loc[3, "sex"] = None
+    path = _csv(tmp_path / "t.csv", frame)
+    options = ["--target", "income", "--ignore", "patient", "--category", "grade"]
+    monkeypatch.setattr(sys, "argv", ["lacewing", "data", "check", path, *options])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert "age: column 0" in lines
+    assert "sex: columns 2, 3, 4, 3 values: 'Female', 'Male', (missing)" in lines
+    assert "grade: columns 7, 8, 9, 3 values: '1', '2', '3'" in lines
+    (towns,) = (line for line in lines if line.startswith("town"))
+    assert ", 7 values: 'town 0 xxx" in towns
+    assert towns.count("town") == 6
+    assert towns.endswith(" ...")
 
 
 @pytest.fixture(params=["csv", "parquet", "frame", "categorical", "polars"])

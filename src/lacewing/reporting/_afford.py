@@ -58,7 +58,7 @@ def afford_steps(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _row(data: ReportData, found: TradeOff, p: float) -> AffordRow:
-    choice = afford(found, p, data.prices)
+    choice = afford(found, p, data.prices, collapsed=data.collapsed)
     if choice is None or choice.point.relative_loss is None or choice.point.relative_gain is None:
         nothing = "No network keeps that much of the dense network's accuracy."
         return AffordRow(p, "none", "–", "–", "–", "–", nothing)

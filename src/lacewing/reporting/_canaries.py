@@ -48,7 +48,10 @@ def canary_sentences(data: ReportData) -> list[str]:
             f"{percent(share.value)} (95\u202f% interval {percent_range(share.low, share.high)}) at a false-positive "
             "rate of 1\u202f% among the other records."
         )
-    told.append(f"One-run epsilon from {where}: {epsilon_text(found)}; {epsilon_detail(found)}.")
+    told.append(
+        f"Privacy loss epsilon, measured in one run by {where}: {epsilon_text(found)}; 0 is no leak, and what DP-SGD "
+        f"guarantees is an upper bound of the same number ({epsilon_detail(found)})."
+    )
     return told
 
 
@@ -62,5 +65,5 @@ def epsilon_detail(found: Canaries) -> str:
     canaries = found.n_members + found.n_nonmembers
     return (
         f"{found.correct} of {found.guesses} guesses about {canaries} canaries right, delta {DELTA:g}, "
-        "95\u202f% confidence, memberships taken as fair coins"
+        "95\u202f% confidence, as if a fair coin had made each canary a member or not"
     )

@@ -102,7 +102,7 @@ def _chosen(data: ReportData) -> list[tuple[str, str]]:
     shown = series(data)
     attacked = {network for network, _ in results_of(data)}
     picked = [s for s in shown if s.baseline and s.network in attacked][:1]
-    best = _headline.best_sparse(data.tradeoff) if data.tradeoff is not None else None
+    best = _headline.best_sparse(data.tradeoff, data.collapsed) if data.tradeoff is not None else None
     sparse = [s for s in shown if s.sparse and s.network in attacked]
     if sparse:
         sparsest = min(sparse, key=lambda s: s.density)

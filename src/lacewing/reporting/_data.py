@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lacewing.reporting._looks import OWN, Key, appearance, key_of, network_label
 from lacewing.results import AttackResult, Estimate, Kind, Look, NetworkResult, is_baseline, is_sparse
 from lacewing.tradeoff import BAND_TOLERANCE, PAPER_BAND, Answer, Price, Spread, TradeOff, Units, ordered
+from lacewing.tradeoff.cautions import collapsed_recipes
 
 if TYPE_CHECKING:
     from lacewing.attackers import Attackers
@@ -110,6 +111,11 @@ class ReportData:
     @cached_property
     def _appearance(self) -> Mapping[str, Look]:
         return appearance((n.method for n in self.networks), {**OWN, **self.looks})
+
+    @cached_property
+    def collapsed(self) -> Mapping[str, int]:
+        """By sparse recipe: how many of its target networks collapsed; their defence means nothing."""
+        return collapsed_recipes(self.networks, self.attacks)
 
     def look(self, method: str) -> Look:
         """How the networks of a method appear."""

@@ -142,5 +142,5 @@ def _caption(data: ReportData) -> str:
     return (
         f"A mark is a recipe with its complete schedule, mean over {seeds_text(seeds)}; {bands}; {n_text(data)}. Lines "
         "join the recipes of a family. Lower is less leak, further right more accurate. Dotted: the controls that no "
-        "other control beats. It is drawn and not tested, for the least of many noisy points is too low."
+        "other control beats. This line is not tested: it joins the lowest of many noisy points, and so lies too low."
     )

@@ -71,7 +71,7 @@ GLOSSARY = (
     ),
     (
         "Smallest detectable difference",
-        "the true difference that four of five such studies would find at 5\u202f%.",
+        "the true difference that 80\u202f% of studies like this one would find, tested at 5\u202f%.",
     ),
     ("Target, shadow", "the attacked network; a network trained alike on other records, on which the attacker learns."),
     ("Pareto front", "the networks that no other one beats in both accuracy and defence."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from lacewing.metrics import FEWEST_SEEDS
@@ -81,8 +82,8 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
 def conclusions(found: TradeOff) -> list[str]:
     """The slope with its meaning, and what so many seeds can tell."""
     meaning = (
-        f"The slope is the relative gain in defence for each per cent of relative loss in accuracy; the paper states "
-        f"{PAPER_SLOPE} for densities of {percent_range(*found.band)}."
+        f"A slope of {PAPER_SLOPE}, which the paper states for densities of {percent_range(*found.band)}, means: a "
+        f"sparse network that loses 1\u202f% of the dense one's accuracy gains {PAPER_SLOPE}\u202f% of its defence."
     )
     return [f"{_slopes.said(found.slope)} {meaning}", found.power_sentence]
 
@@ -165,8 +166,10 @@ def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
     return first, [second, *third]
 
 
-def best_sparse(found: TradeOff) -> Point | None:
+def best_sparse(found: TradeOff, collapsed: Collection[str] = ()) -> Point | None:
     """The sparse network of most mean defence among those that gain and lose at most `BUDGET` of the accuracy.
+
+    Recipes that ``collapsed`` in any seed are left out: what answers at random has most defence, and is no use.
 
     Where all that gain lose more, the one whose gain exceeds its loss by most, but none that loses more than half of
     the accuracy. Ties go to the lower density. None where the attack on the dense network does not beat guessing
@@ -178,7 +181,7 @@ def best_sparse(found: TradeOff) -> Point | None:
     able = [
         (p, p.relative_loss.mean, p.relative_gain.mean)
         for p in found.points
-        if p.sparse and p.relative_gain and p.relative_loss and p.relative_gain.mean > 0
+        if p.sparse and p.relative_gain and p.relative_loss and p.relative_gain.mean > 0 and p.network not in collapsed
     ]
     within = [(p.defence.mean, -p.density.mean, p) for p, loss, _ in able if loss <= BUDGET + 1e-11]  # as `afford` does
     beyond = [(gain - loss, -p.density.mean, p) for p, loss, gain in able if loss <= 0.5]
@@ -186,21 +189,39 @@ def best_sparse(found: TradeOff) -> Point | None:
 
 
 def _best_sentence(data: ReportData, found: TradeOff) -> str:
-    best = best_sparse(found)
-    of = sum(p.sparse for p in found.points)
+    best = best_sparse(found, data.collapsed)
+    of = sum(p.sparse and p.network not in data.collapsed for p in found.points)
+    left_out = _left_out(data, found)
     if best is None or best.relative_loss is None or best.relative_gain is None:
         if not of:
-            return "No sparse network has been attacked yet."
+            return left_out.strip() or "No sparse network has been attacked yet."
         return (
             "No sparse network had more defence than the dense one, in the mean over seeds, for at most half of its "
-            "accuracy."
+            f"accuracy.{left_out}"
         )
     how = f"within a loss of {percent(BUDGET, 0)}" if best.relative_loss.mean <= BUDGET else "by gain minus loss"
-    picked = f" It is the best of {of} sparse networks on these records, so its gain is too high on average." * (of > 1)
+    picked = (
+        f" It was chosen as the best of {of} sparse networks on these very records, so its true gain is probably "
+        "smaller."
+        if of > 1
+        else ""
+    )
     return (
         f"Best sparse network {how}: {data.label(best.network, best.method)} keeps "
         f"{density_text(best.density.mean)} of the parameters, {moved(best.relative_loss.mean)} and gains "
-        f"{spread_text(best.relative_gain, found, LEAST_GAIN)} of its defence.{picked}"
+        f"{spread_text(best.relative_gain, found, LEAST_GAIN)} of its defence.{picked}{left_out}"
+    )
+
+
+def _left_out(data: ReportData, found: TradeOff) -> str:
+    """A sentence, after a space, on the sparse recipes that collapsed; nothing where none did."""
+    named = [data.label(p.network, p.method) for p in found.points if p.sparse and p.network in data.collapsed]
+    if not named:
+        return ""
+    which = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    return (
+        f" Not considered: {which}, because their accuracy collapsed in at least one seed, and a network that answers "
+        "about at random gives little away but is of no use."
     )
 
 
@@ -232,7 +253,7 @@ def tiles(data: ReportData) -> list[Tile]:
     if (canaries := on_canaries(data)) is not None:
         detail = f"{canaries.result.attack}, seed {canaries.result.network.seed}: {epsilon_detail(canaries.found)}"
         made.append(Tile("One-run epsilon, dense", epsilon_text(canaries.found), detail))
-    best = best_sparse(found)
+    best = best_sparse(found, data.collapsed)
     if best is not None and best.relative_loss is not None and best.relative_gain is not None:
         loss = best.relative_loss.mean
         cost = f"for {percent(loss)} of accuracy" if loss > -SHOWN else f"and {loss_text(loss)}"

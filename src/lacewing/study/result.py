@@ -33,6 +33,7 @@ from lacewing.tradeoff import (
     lines,
     pick,
 )
+from lacewing.tradeoff.cautions import collapsed_recipes
 from lacewing.tradeoff.stability import Stability, spread_rows
 
 if TYPE_CHECKING:
@@ -71,10 +72,13 @@ class Result:
     def afford(self, percent: float) -> Choice | None:
         """The network with the best defence among those that lose at most ``percent`` % accuracy, relatively.
 
-        Dense networks stopped early are never the answer. Every family competes, the dense one and controls too; beside
-        a sparse network the choice names the control of most defence within the loss, and what both take to train.
+        Dense networks stopped early and recipes whose accuracy collapsed are never the answer. Every family competes,
+        the dense one and controls too; beside a sparse network the choice names the control of most defence within the
+        loss, and what both take to train.
         """
-        return afford(self.tradeoff, percent, self.prices) if self.tradeoff else None
+        if self.tradeoff is None:
+            return None
+        return afford(self.tradeoff, percent, self.prices, collapsed=collapsed_recipes(self.networks, self.attacks))
 
     def pick(self, accuracy: float, metric: str | None = None) -> Pick | None:
         """The recipe of least leak, sparse or not, whose mean test accuracy is at least ``accuracy``; None: none is.
@@ -253,9 +257,12 @@ class Result:
         lines: list[str] = []
         for first, second in dict.fromkeys((row["first"], row["second"]) for row in rows):
             of = [row for row in rows if (row["first"], row["second"]) == (first, second)]
-            lines += _matrix(of, f"{first:g} or {second:g} of {found.of if found else ''}", "accuracy")
+            title = f"{first:g} or {second:g} of {found.of if found else ''} (interval over seeds)"
+            lines += _matrix(of, title, "accuracy", ends=True)
         guessed = [] if self.attribute is None else [asdict(row) for row in self.attribute.rows]
-        return lines + _matrix(guessed, "surplus on columns", "surplus") + self._by_kind()
+        return (
+            lines + _matrix(guessed, "surplus on columns (interval over seeds)", "surplus", ends=True) + self._by_kind()
+        )
 
     def _by_kind(self) -> list[str]:
         """Where several kinds of attack ran: the strongest of each on each recipe, and what that says."""
@@ -328,8 +335,11 @@ def lost_or_damaged(damaged: Sequence[str]) -> list[str]:
     return [f"LOST OR DAMAGED: {count}; `lacewing run` makes {them} again.", *(f"  {each}" for each in damaged)]
 
 
-def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:
-    """Where several attacks ran: a metric's mean over seeds, of each attack on each network."""
+def _matrix(rows: list[dict[str, Any]], title: str, metric: str, *, ends: bool = False) -> list[str]:
+    """Where several attacks ran: a metric's mean over seeds, of each attack on each network.
+
+    ``ends``: each row is such a mean already, and its interval, ``low`` and ``high``, is told.
+    """
     found: dict[tuple[str, str], list[float | None]] = {}
     for row in rows:
         found.setdefault((row["attack"], row["network"]), []).append(row[metric])
@@ -337,13 +347,23 @@ def _matrix(rows: list[dict[str, Any]], title: str, metric: str) -> list[str]:
     networks = list(dict.fromkeys(network for _, network in found))
     if len(attacks) < 2 or len(networks) > _COLUMNS:
         return []
+    said = {
+        (attack, network): _shown(_mean(found.get((attack, network), []))) for attack in attacks for network in networks
+    }
+    if ends:
+        said |= {(row["attack"], row["network"]): _with_ends(row, metric) for row in rows}
     width = max(map(len, (title, *attacks)))
-    columns = [max(5, len(network)) for network in networks]
+    columns = [max(5, len(name), *(len(said[attack, name]) for attack in attacks)) for name in networks]
     lines = ["", f"{title:<{width}}  " + "  ".join(map(str.rjust, networks, columns))]
     for attack in attacks:
-        cells = [_mean(found.get((attack, network), [])) for network in networks]
-        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, map(_shown, cells), columns)))
+        cells = [said[attack, network] for network in networks]
+        lines.append(f"{attack:<{width}}  " + "  ".join(map(str.rjust, cells, columns)))
     return lines
+
+
+def _with_ends(row: Mapping[str, Any], metric: str) -> str:
+    value, low, high = row[metric], row["low"], row["high"]
+    return f"{_shown(value)} [{'no interval' if low is None or high is None else f'{low:.3f}, {high:.3f}'}]"
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -295,9 +295,9 @@ def _cap_sentence(a0: Estimate | None, cap: Estimate | None) -> str:
     if a0 is None or cap is None:
         return "The relative gain in defence has no cap that these records could show."
     return (
-        f"While A is at least 1/2 no relative gain in defence exceeds (A0 - 1/2)/(1 - A0) = {cap.text(SHORT)}, so no "
-        f"slope holds far. The advantage 2 A - 1 (dense: {advantage(a0).text(SHORT)}) does not share the defence's "
-        "relative gain."
+        f"The relative gain in defence has a limit: a network that leaks nothing (A = 1/2) gains (A0 - 1/2)/(1 - A0) = "
+        f"{cap.text(SHORT)}. Beyond it a larger loss of accuracy gains no more, so no slope goes on for ever. The "
+        f"advantage 2 A - 1 (dense: {advantage(a0).text(SHORT)}) falls to 0 there."
     )
 
 

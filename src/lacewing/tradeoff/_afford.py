@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lacewing.errors import UsageError
 from lacewing.tradeoff._price import Price
@@ -11,7 +11,13 @@ from lacewing.tradeoff._types import Choice, Point, TradeOff
 MOST_PERCENT = 1e6  # nan and infinite ones are refused with what is larger
 
 
-def afford(tradeoff: TradeOff, percent: float, prices: Mapping[str, Price] | None = None) -> Choice | None:
+def afford(
+    tradeoff: TradeOff,
+    percent: float,
+    prices: Mapping[str, Price] | None = None,
+    *,
+    collapsed: Collection[str] = (),
+) -> Choice | None:
     """The network of best mean defence whose mean relative accuracy loss is at most ``percent`` %, or None.
 
     Ties go to the lower density. The dense network (loss 0) and controls compete too; dense networks stopped early do
@@ -22,13 +28,15 @@ def afford(tradeoff: TradeOff, percent: float, prices: Mapping[str, Price] | Non
         tradeoff: by one attack.
         percent: of the dense network's accuracy. Raises `UsageError` where it is no finite number.
         prices: by network, what its training takes in all; None: not known.
+        collapsed: recipes whose accuracy collapsed, which are no choice.
     """
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not abs(percent) <= MOST_PERCENT:
         raise UsageError(f"percent = {percent!r:.40}: give the relative loss you can afford as a number, such as 2.")
     able = [
         (p, p.relative_loss.mean, p.relative_gain.mean)
         for p in tradeoff.points
-        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9 and not p.stopped
+        if p.relative_loss and p.relative_gain and p.relative_loss.mean * 100 <= percent + 1e-9
+        if not p.stopped and p.network not in collapsed
     ]
     if not able:
         return None

@@ -36,7 +36,8 @@ def power_of(
     power = detectable(sd, len(units))
     half = "more than 100,000" if power.seeds_for_half is None else f"{power.seeds_for_half:,}"
     return power, (
-        f"{units.text[0].upper()}{units.text[1:]} tell a difference in A between a sparse network and the dense one "
-        f"from about {power.difference:.3f} on (found in 4 of 5 such studies; {power.low:.3f} to {power.high:.3f}, as "
-        f"well as they tell their own spread); half of it takes {half} {units.unit}s."
+        f"What {units.text} can show: if the attack's balanced accuracy on a sparse network truly differs by "
+        f"{power.difference:.3f} from that on the dense one, 80 % of studies like this one would find a difference. "
+        f"Smaller ones are easily missed. The figure is itself uncertain ({power.low:.3f} to {power.high:.3f}), as it "
+        f"rests on the spread between {units.text}. To find half of it takes {half} {units.unit}s."
     )

@@ -122,7 +122,10 @@ def _undefined(
     band: tuple[float, float],
 ) -> Slope:
     """What stands for a slope where no network of the band has a dense one of its seed."""
-    sentence = f"No network with a density of {band[0]:.1%} to {band[1]:.1%} stands beside a dense network of its seed."
+    sentence = (
+        f"No seed has both a dense network and a sparse one with a density of {band[0]:.1%} to {band[1]:.1%}, the "
+        "range in which the slope is measured."
+    )
     return Slope(
         method, None, "", None, None, None, None, None, by_seed, networks, len(units), "no network in the band",
         sentence,
@@ -170,15 +173,22 @@ def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate
     """gain - 3.6 loss with its p, and a sentence; the cap of the gain may put 3.6 out of reach."""
     cap = (a0.value - 0.5) / (1 - a0.value) if a0.value < 1 else math.inf
     if PAPER_SLOPE * float(losses.mean()) > cap:
-        return None, None, f" The paper's {PAPER_SLOPE} is out of reach here: no relative gain exceeds {cap:.3g}."
+        return (
+            None,
+            None,
+            (
+                f" The paper's {PAPER_SLOPE} cannot be reached here: even with no leak at all the relative gain is "
+                f"{cap:.3g}."
+            ),
+        )
     apart = gains - PAPER_SLOPE * losses
     beside, p = mean_over_seeds(apart), p_of_mean(apart)
     if beside is None or p is None or not spread(apart):
         return None, None, ""
     return beside, p, (
-        f" Beside the paper's {PAPER_SLOPE}: gain - {PAPER_SLOPE} loss (0 at the paper's slope) is "
-        f"{beside.text(SHORT)}, p = {p:.2g}, which {'excludes' if p < 0.05 else 'does not exclude'} {PAPER_SLOPE} at "
-        "5 %."
+        f" Compared with the paper's slope of {PAPER_SLOPE}, at which gain - {PAPER_SLOPE} x loss is 0: it is "
+        f"{beside.text(SHORT)}, p = {p:.2g}, so these results {'exclude' if p < 0.05 else 'do not exclude'} "
+        f"{PAPER_SLOPE} at the level of 5 %."
     )  # fmt: skip
 
 
@@ -216,21 +226,21 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
     if not a0.low > 0.5:
         return (
             "no trade-off measurable",
-            f"no trade-off measurable: the attack's accuracy on the dense network, {a0.text(SHORT)}, is not told from "
-            "1/2",
+            f"no trade-off measurable: the attack's accuracy on the dense network, {a0.text(SHORT)}, may be 1/2, as by "
+            "guessing",
         )
     if not units.enough:
         shown = "no slope, since no accuracy is lost" if ratio.value is None else f"slope {ratio.value:.3g}"
         ends = f" [{show_ratio(ratio).partition('[')[2]}" if mean_loss is not None and ratio.value is not None else ""
         return "fewer than three seeds", f"{shown}{ends}, without a verdict: fewer than three {units.unit}s"
     if not ratio.bounded:
-        loss = "" if mean_loss is None else f": the mean relative loss, {mean_loss.text(SHORT)}, is not told from 0"
-        least = "the slope has no bound" if ratio.low is None else f"the slope is at least {ratio.low:.3g}"
-        return "no loss measured", f"no loss in accuracy measured{loss}, so that {least}"
+        loss = "" if mean_loss is None else f": the mean relative loss, {mean_loss.text(SHORT)}, may be 0"
+        least = "has no bound" if ratio.low is None else f"is at least {ratio.low:.3g} and has no upper bound"
+        return "no loss measured", f"no loss in accuracy measured{loss}, so the slope, gain divided by loss, {least}"
     assert ratio.low is not None  # of a bounded set
     assert ratio.high is not None
     if ratio.low <= 0 <= ratio.high:
-        return "slope not resolved", f"slope not resolved: {show_ratio(ratio)} holds 0"
+        return "slope not resolved", f"slope not resolved: {show_ratio(ratio)} includes 0, which is no gain"
     return "slope resolved", f"slope {show_ratio(ratio)}"
 
 

@@ -210,21 +210,48 @@ def _no_control(tradeoff: TradeOff) -> list[str]:
     return [
         "No control at equal accuracy: this study cannot separate what sparsity does to the leak from what lower "
         'accuracy does. Add [[networks]] of method = "dense" with other settings (fewer epochs, more weight decay, '
-        "less width) and one `family`, and declare [tradeoff] primary. Dense networks stopped early describe it "
-        "without a verdict."
+        "less width) and one `family`, and declare [tradeoff] primary. Dense networks stopped early show how leak "
+        "and accuracy go together, but no verdict rests on them."
     ]
 
 
+def collapsed_recipes(
+    networks: Sequence[NetworkResult], attacks: Sequence[AttackResult], classes: int | None = None
+) -> dict[str, int]:
+    """By sparse recipe: how many of its targets collapsed, see `failures`; without recipes of which none did.
+
+    A network that is at chance on its own members collapsed, too: with classes of very different size its test accuracy
+    may be high. ``classes`` is read from the attacks' notes where it is not given.
+    """
+    if classes is None:
+        classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
+    targets = [n for n in networks if n.role == "target" and n.sparse]
+    ids = {n.id for n, _ in _below_floor([n for n in networks if not n.stopped], classes)}
+    names = {n.id for n in targets}
+    ids |= {a.network.id for a in attacks if a.network.id in names and at_chance(a, a.network.id) is not None}
+    counted: dict[str, int] = {}
+    for n in targets:
+        if n.id in ids:
+            counted[n.network] = counted.get(n.network, 0) + 1
+    return counted
+
+
 def _collapsed(networks: Sequence[NetworkResult], classes: int | None) -> list[str]:
+    low = _below_floor(networks, classes)
+    if not low:
+        return []
+    of = sum(n.kind != "control" for n in networks)
+    shown = _listed(f"{n.id} {n.test_accuracy:.1%}, below {floor:.1%}" for n, floor in low)
+    return [f"Accuracy collapsed in {len(low)} of {of} networks ({shown}): their defence means nothing."]
+
+
+def _below_floor(networks: Sequence[NetworkResult], classes: int | None) -> list[tuple[NetworkResult, float]]:
+    """The networks that are no controls whose test accuracy collapsed, each with the least that is none."""
     dense = {(n.role, n.seed, n.init): n.test_accuracy for n in networks if n.baseline}
     networks = [n for n in networks if n.kind != "control"]
     chance = 0.0 if classes is None else min(1.5 / classes, 1 / classes + 0.05)
-    floor = {n.id: max(chance, dense.get((n.role, n.seed, n.init), 0.0) / 2) for n in networks}
-    low = [n for n in networks if n.test_accuracy < floor[n.id]]
-    if not low:
-        return []
-    shown = _listed(f"{n.id} {n.test_accuracy:.1%}, below {floor[n.id]:.1%}" for n in low)
-    return [f"Accuracy collapsed in {len(low)} of {len(networks)} networks ({shown}): their defence means nothing."]
+    floors = ((n, max(chance, dense.get((n.role, n.seed, n.init), 0.0) / 2)) for n in networks)
+    return [(n, floor) for n, floor in floors if n.test_accuracy < floor]
 
 
 def _mismatched_pairs(networks: Sequence[NetworkResult], attacks: Sequence[AttackResult]) -> list[str]:

@@ -301,6 +301,29 @@ def test_best_sparse_is_no_collapsed_network(reports: ModuleType) -> None:
     assert best.relative_loss.mean < 0.5
 
 
+def test_a_recipe_that_collapsed_in_a_seed_is_not_named_as_best_and_the_reason_is_said(reports: ModuleType) -> None:
+    data = reports.report_data(n=400, levels=3, butterflies=())
+    named = _headline.best_sparse(data.tradeoff)
+    assert named is not None
+    last = max(n.seed for n in data.networks)
+
+    def fallen(network: Any) -> Any:
+        collapses = (network.network, network.role, network.seed) == (named.network, "target", last)
+        return dataclasses.replace(network, test_accuracy=0.1) if collapses else network
+
+    networks = [fallen(n) for n in data.networks]
+    attacks = [dataclasses.replace(a, network=fallen(a.network)) for a in data.attacks]
+    broken = dataclasses.replace(data, networks=networks, attacks=attacks)
+    assert broken.collapsed == {named.network: 1}
+    best = _headline.best_sparse(broken.tradeoff, broken.collapsed)
+    assert best is None or best.network != named.network
+    said = " ".join(_headline.headline(broken)[1])
+    assert f"Not considered: {broken.label(named.network, named.method)}, because their accuracy collapsed" in said
+    assert "Not considered" not in " ".join(_headline.headline(data)[1])
+    chosen = {row.network for row in _afford.affordable(broken, (0, 5, 50, 1000))}
+    assert broken.label(named.network, named.method) not in chosen
+
+
 def _drawn(monkeypatch: pytest.MonkeyPatch, draw: Any) -> tuple[Any, str]:
     """The matplotlib figure behind a drawing, and its SVG."""
     made = []

@@ -337,7 +337,8 @@ def test_canaries_are_told_at_the_top_by_an_attack_that_was_fixed_before(reports
     assert "Of 40 canaries among its members" in found
     assert "“lira-online” on the dense network of seed 0 finds 100.0\u202f%" in found
     epsilon = metrics.one_run_epsilon(40, 40, 80)
-    assert f"at least {epsilon:.2f}; 40 of 40 guesses about 80 canaries right" in bound
+    assert f"at least {epsilon:.2f}; 0 is no leak" in bound
+    assert "(40 of 40 guesses about 80 canaries right" in bound
     (tile,) = (t for t in _headline.tiles(data) if "epsilon" in t.title)
     assert tile.value == f"at least {epsilon:.2f}"
 

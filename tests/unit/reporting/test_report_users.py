@@ -122,7 +122,9 @@ def test_a_control_is_no_sparse_network_and_no_dense_one(data: Any) -> None:
     best = _headline.best_sparse(found)
     assert best is not None
     assert best.network not in named
-    assert f"It is the best of {sum(p.sparse for p in found.points)} sparse" in " ".join(_headline.headline(data)[1])
+    assert f"It was chosen as the best of {sum(p.sparse for p in found.points)} sparse" in " ".join(
+        _headline.headline(data)[1]
+    )
     assert {m.network for m in found.matches} & named == set()
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from lacewing.errors import UsageError
-from lacewing.study.result import Result
+from lacewing.study.result import Result, _matrix
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,17 @@ def test_frames_hold_what_is_printed(found: Result) -> None:
         shown = found.to_frame(table)[column]
         assert len(shown)
         assert all(sentence in text for sentence in shown)
+
+
+def test_what_is_printed_of_columns_and_properties_has_its_interval() -> None:
+    rows = [
+        {"attack": attack, "network": network, "surplus": 0.0312, "low": low, "high": high}
+        for attack in ("answers", "gradients")
+        for network, low, high in (("dense", 0.0101, 0.0523), ("imp-01", None, None))
+    ]
+    title, *lines = _matrix(rows, "surplus on columns", "surplus", ends=True)[1:]
+    assert lines[0].split()[1:] == ["0.031", "[0.010,", "0.052]", "0.031", "[no", "interval]"]
+    assert {len(line) for line in lines} == {len(title)}
 
 
 def test_a_frame_that_cannot_be_is_one_sentence(found: Result, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,6 +297,7 @@ def test_no_network_in_the_band_and_no_dense_network_are_said_not_raised():
     results = [result(net(), 0.75), result(net("imp-1", density=0.5, test=0.7), 0.7)]
     found = tradeoff(results, resamples=100)
     assert found.slope.verdict == "no network in the band"
+    assert found.slope.sentence.startswith("No seed has both a dense network and a sparse one with a density of 3.4%")
     alone = tradeoff(results[1:], resamples=100)
     assert (alone.dense_balanced_accuracy, alone.cap, alone.pairs) == (None, None, ())
     assert alone.points[0].relative_loss is None

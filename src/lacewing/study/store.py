@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lacewing.errors import FolderError, UsageError
-from lacewing.support.files import is_link, open_regular, refuse_links, remove_parts, sync, write_atomically
+from lacewing.support.files import is_link, pieces, refuse_links, remove_parts, sync, write_atomically
 from lacewing.support.formats import read_json, read_sealed, seal
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -24,7 +26,12 @@ _NAME = re.compile(
 _PUBLISHING = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.publishing")
 _PROGRESS_BYTES = 1 << 16
 _SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
-_digests: dict[tuple[int, ...], str] = {}  # of this process: a run asks several times what is done
+
+# Of this process, since a run asks several times what is done: by `_stamp` the digest of each file, by that of each
+# job.json and the job's key what it vouches for. A name stands once in memory.
+_digests: dict[str, bytes] = {}
+_records: dict[str, _Vouched] = {}
+_alike: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 Files = dict[str, bytes]  # by name
 
@@ -44,6 +51,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._jobs = os.fspath(folder / "jobs")
         self.damaged: set[tuple[str, str]] = set()
 
     def job(self, key: str) -> Path:
@@ -66,35 +74,76 @@ class Store:
 
     def _place(self, part: str, key: str, *names: str) -> Path:
         if not _KEY.fullmatch(key):
-            raise FolderError(f"job key {key!r} is not 64 hexadecimal digits; the run folder was altered.")
+            raise _no_key(key)
         path = self.folder.joinpath(part, key, *names)
         refuse_links(self.folder, path)
         return path
 
     def read_job(self, key: str) -> dict[str, Any] | None:
         """job.json of a finished job, else None. Does not check the files' digests."""
-        path = self._place("jobs", key, "job.json")
+        path = self._job_json(key)
+        return None if self._stat(path) is None else self._read(key, path)
+
+    def _job_json(self, key: str) -> str:
+        """The path of job.json, checked as by ``_place``: with strings, which are several times as fast as paths."""
+        if not _KEY.fullmatch(key):
+            raise _no_key(key)
+        parent = f"{self._jobs}{os.sep}{key}"
+        if is_link(self._jobs) or is_link(parent):
+            refuse_links(self.folder, Path(parent))
+        return f"{parent}{os.sep}job.json"
+
+    def _stat(self, path: str) -> os.stat_result | None:
+        """That of a job.json; None: it is not there."""
         try:
-            found = read_sealed(path)
+            found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            if path.parent.exists():  # jobs appear complete
-                self._damage(path)
+            self._missing(path)
+            return None
+        if stat.S_ISLNK(found.st_mode):
+            refuse_links(self.folder, Path(path))
+        return found
+
+    def _missing(self, path: str) -> None:
+        if os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  # jobs appear complete
+            self._damage(path)
+
+    def _read(self, key: str, path: str) -> dict[str, Any] | None:
+        """The content of job.json."""
+        try:
+            job = read_sealed(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._missing(path)
             return None
         except UsageError:
             self._damage(path)
             return None
         # One that was copied here from another job vouches for nothing.
-        if found.get("key") == key and _vouches(found.get("files"), found.get("dropped")):
-            return found
+        if job.get("key") == key and _vouches(job.get("files"), job.get("dropped")):
+            return job
         self._damage(path)
         return None
 
-    def _damage(self, path: Path) -> None:
-        self.damaged.add((path.parent.name, path.relative_to(self.folder).as_posix()))
+    def _vouched(self, key: str) -> _Vouched | None:
+        """What job.json of a finished job vouches for; read once in this process while it stays the same."""
+        path = self._job_json(key)
+        found = self._stat(path)
+        if found is None:
+            return None
+        stamp = _stamp(found) + key
+        if (known := _records.get(stamp)) is None and (job := self._read(key, path)) is not None:
+            known = _Vouched.of(job)
+            if _is_settled(found):
+                _records[stamp] = known
+        return known
+
+    def _damage(self, path: str) -> None:
+        place = Path(path)
+        self.damaged.add((place.parent.name, place.relative_to(self.folder).as_posix()))
 
     def file(self, key: str, name: str) -> Path | None:
         """A finished job's file if it is there and has the digest that was recorded when it was published."""
-        job = self.read_job(key)
+        job = self._vouched(key)
         return self.job(key) / name if job is not None and self._whole(job, key, name) else None
 
     def need(self, key: str, name: str) -> Path:
@@ -112,29 +161,30 @@ class Store:
 
     def done(self, key: str, *required: str) -> bool:
         """Whether a job is finished and each required file is there, unaltered."""
-        job = self.read_job(key)
+        job = self._vouched(key)
         return job is not None and all(self._whole(job, key, name) for name in required)
 
     def whole(self, key: str, *required: str) -> bool:
         """As ``done``, and whatever else the job published is there unaltered, or was dropped on purpose."""
-        job = self.read_job(key)
+        job = self._vouched(key)
         if job is None or not all(self._whole(job, key, name) for name in required):
             return False
-        return all(self._whole(job, key, name) for name in job["files"] if name not in job["dropped"])
+        rest = (name for name in job.names if name not in required and name not in job.dropped)
+        return all(self._whole(job, key, name) for name in rest)
 
-    def _whole(self, job: Mapping[str, Any], key: str, name: str) -> bool:
-        """Whether a file of ``job``, read from job.json, is there with its digest."""
-        path = self.folder / "jobs" / key / name  # in the folder of job.json, which read_job found to be no link
-        if name not in job["files"]:
+    def _whole(self, job: _Vouched, key: str, name: str) -> bool:
+        """Whether a file that ``job`` vouches for is there with its digest."""
+        if name not in job.names:
             return False
-        if not path.is_file() and name in job["dropped"]:
-            return False
+        path = f"{self._jobs}{os.sep}{key}{os.sep}{name}"  # in the folder of job.json, which was found to be no link
         try:
-            if not is_link(path) and _digest(path) == job["files"][name]:
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and _digest(path, found) == job.digest(name):
                 return True
         except (FileNotFoundError, NotADirectoryError, UsageError):
             pass
-        self._damage(path)
+        if name not in job.dropped or os.path.isfile(path):  # noqa: PTH113
+            self._damage(path)
         return False
 
     def contents(self, key: str) -> tuple[dict[str, Any], Files]:
@@ -210,7 +260,7 @@ class Store:
             if isinstance(found, dict) and _is_progress(found):
                 yield path.parent.name, found
             elif path.exists():
-                self._damage(path)
+                self._damage(os.fspath(path))
 
 
 def write_files(folder: Path, files: Files) -> None:
@@ -225,10 +275,36 @@ def write_files(folder: Path, files: Files) -> None:
         (folder / name).write_bytes(content)
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Path | str) -> str:
     """SHA-256 of an ordinary file, hex."""
-    with open_regular(path) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for piece in pieces(path):
+        found.update(piece)
+    return found.hexdigest()
+
+
+def _no_key(key: str) -> FolderError:
+    return FolderError(f"job key {key!r} is not 64 hexadecimal digits; the run folder was altered.")
+
+
+class _Vouched(NamedTuple):
+    """What a job.json vouches for, in little memory: a process keeps it of every job of its folder."""
+
+    names: tuple[str, ...]  # of the job's files
+    dropped: tuple[str, ...]
+    digests: bytes  # of the files, one after another
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> _Vouched:
+        """``job``: the content of job.json."""
+        files: dict[str, str] = job["files"]
+        names, dropped = (_alike.setdefault(each, each) for each in (tuple(files), tuple(job["dropped"])))
+        return cls(names, dropped, bytes.fromhex("".join(files.values())))
+
+    def digest(self, name: str) -> bytes:
+        """The SHA-256 of a file when it was published."""
+        start = 32 * self.names.index(name)
+        return self.digests[start : start + 32]
 
 
 def _vouches(files: Any, dropped: Any) -> bool:
@@ -251,13 +327,21 @@ def _is_progress(found: Mapping[str, Any]) -> bool:
     )
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, computed once in this process while the file stays the same."""
-    found = path.stat()
-    times = (found.st_mtime_ns, found.st_ctime_ns)  # nobody sets the second: a restored mtime hides no change
-    same = (found.st_dev, found.st_ino, found.st_size, *times)
-    if (digest := _digests.get(same)) is None:
-        digest = sha256(path)
-        if time.time_ns() - max(times) > _SETTLED:  # within one tick of its clock a file can change unseen
-            _digests[same] = digest
+def _digest(path: str, found: os.stat_result) -> bytes:
+    """SHA-256 of a file, computed once in this process while the file stays the same; ``found``: of os.lstat."""
+    stamp = _stamp(found)
+    if (digest := _digests.get(stamp)) is None:
+        digest = bytes.fromhex(sha256(path))
+        if _is_settled(found):
+            _digests[stamp] = digest
     return digest
+
+
+def _stamp(found: os.stat_result) -> str:
+    """What changes with a file. Nobody sets the last of its times: a restored mtime hides no change."""
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} "
+
+
+def _is_settled(found: os.stat_result) -> bool:
+    """Whether a file's times show every later change: within one tick of its clock a file can change unseen."""
+    return time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED

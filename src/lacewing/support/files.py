@@ -16,6 +16,7 @@ from lacewing.errors import FolderError, UsageError, about_folder
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of a file that is being written
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # without it, opening a pipe without a writer blocks for ever
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
+_PIECE = 1 << 18  # bytes
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)  # Windows
 
 
@@ -102,25 +103,47 @@ def refuse_links(within: Path, path: Path) -> None:
             )
 
 
-@contextmanager
-def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file for reading.
+def descriptor_of(path: Path | str) -> int:
+    """An open file descriptor of a regular file, for reading.
 
     Raises:
         UsageError: it is not a regular file but a folder, a pipe or a device.
         OSError: it cannot be opened.
     """
-    if path.is_dir():  # Windows cannot open it, other systems cannot read it
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
+    except PermissionError:
+        if os.path.isdir(path):  # noqa: PTH112  # which Windows does not open
+            raise UsageError(f"{path} is a folder; give a file.") from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
         raise UsageError(f"{path} is a folder; give a file.")
-    descriptor = os.open(path, os.O_RDONLY | _NO_WAITING | _BINARY)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{path} is not a regular file; give a file, not a pipe or a device.")
-    with open(descriptor, "rb") as stream:  # noqa: PTH123
+    raise UsageError(f"{path} is not a regular file; give a file, not a pipe or a device.")
+
+
+@contextmanager
+def open_regular(path: Path | str) -> Iterator[BufferedReader]:
+    """Open a regular file for reading. Raises `UsageError` and `OSError`, see `descriptor_of`."""
+    with open(descriptor_of(path), "rb") as stream:
         yield stream
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
+def pieces(path: Path | str) -> Iterator[bytes]:
+    """The content of a regular file, a quarter of a megabyte at a time. Raises as `descriptor_of`."""
+    descriptor = descriptor_of(path)
+    try:
+        size = min(os.fstat(descriptor).st_size, _PIECE) + 1  # memory for a whole piece would be asked for each file
+        while piece := os.read(descriptor, size):
+            yield piece
+    finally:
+        os.close(descriptor)
+
+
+def read_bounded(path: Path | str, limit: int) -> bytes:
     """The content of a regular file of at most ``limit`` bytes.
 
     Raises:
@@ -128,7 +151,10 @@ def read_bounded(path: Path, limit: int) -> bytes:
         OSError: it cannot be read.
     """
     with open_regular(path) as stream:
-        data = stream.read(limit + 1)
+        size = min(os.fstat(stream.fileno()).st_size, limit)
+        data = stream.read(size + 1)  # `limit + 1` would take that much memory for the smallest file
+        if len(data) > size:  # it grew, or is larger
+            data += stream.read(limit + 1 - len(data))
     if len(data) > limit:
         raise UsageError(f"{path} is larger than {limit:,} bytes, the limit for such files.")
     return data
@@ -137,6 +163,6 @@ def read_bounded(path: Path, limit: int) -> bytes:
 def remove_parts(folder: Path) -> None:
     """Remove the temporary files that a killed process left in ``folder`` during `write_atomically`."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        for path in folder.iterdir():
-            if _PART.fullmatch(path.name) and (is_link(path) or path.is_file()):
+        for name in os.listdir(folder):  # noqa: PTH208  # of tens of thousands of folders
+            if _PART.fullmatch(name) and (is_link(path := folder / name) or path.is_file()):
                 path.unlink(missing_ok=True)

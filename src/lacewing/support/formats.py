@@ -58,7 +58,7 @@ def parse_json(data: str | bytes, where: str) -> Any:
         text = data.decode(json.detect_encoding(data), "surrogatepass") if isinstance(data, bytes) else data
         if _depth(text) > _DEEPEST:
             raise UsageError(f"{where} is nested too deeply: at most {_DEEPEST} levels are read.")
-        return json.loads(text, parse_constant=_refuse)
+        return _DECODER.decode(text)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are of this kind
         raise UsageError(f"{where} is not JSON ({_short(error)}).") from None
 
@@ -79,6 +79,10 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """The value that a JSON file holds. Raises `UsageError`, see `parse_json`, and `OSError`."""
     return parse_json(read_bounded(path, limit), str(path))
@@ -89,7 +93,7 @@ def seal(fields: Mapping[str, Any]) -> str:
     return json.dumps({**fields, _SEAL: _digest(fields)}, indent=1, sort_keys=True, allow_nan=False)
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path | str) -> dict[str, Any]:
     """The object that `seal` wrote, without its checksum.
 
     Raises:
@@ -109,7 +113,7 @@ def parse_sealed(data: bytes, where: str) -> dict[str, Any]:
 
 def _digest(fields: Mapping[str, Any]) -> str:
     try:
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(fields)
     except (RecursionError, ValueError):
         return ""
     return hashlib.sha256(text.encode()).hexdigest()

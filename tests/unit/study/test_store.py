@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -241,12 +243,13 @@ def digested(monkeypatch):
     plain = sha256
 
     def counting(path):
-        found.append(path.name)
+        found.append(Path(path).name)
         return plain(path)
 
     monkeypatch.setattr(store_module, "sha256", counting)
     monkeypatch.setattr(store_module, "_SETTLED", 50_000_000)
     monkeypatch.setattr(store_module, "_digests", {})
+    monkeypatch.setattr(store_module, "_records", {})
     return found
 
 
@@ -258,6 +261,71 @@ def test_a_file_is_digested_once_in_a_process_whatever_store_asks(store, digeste
         assert one.done(KEY, METRICS, WEIGHTS)
         assert one.file(KEY, WEIGHTS)
     assert sorted(digested) == [METRICS, WEIGHTS]
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_files_that_stay_the_same_are_opened_once_in_a_process_records_of_jobs_too(store, digested, monkeypatch, count):
+    keys = [f"{number:064x}" for number in range(count)]
+    for key in keys:
+        _publish(store, key)
+    time.sleep(0.1)
+    opened, plain = [], os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *more, **named: opened.append(str(path)) or plain(path, *more, **named)
+    )
+    for one in (store, store, Store(store.folder)):
+        assert all(one.whole(key, METRICS) and one.done(key, METRICS, WEIGHTS) for key in keys)
+    assert len(opened) == len(set(opened)) == 3 * count
+    assert store.read_job(keys[0])["job"] == "dense/target/0"  # what else it says is not kept
+    assert len(opened) == 3 * count + 1
+
+
+def test_an_alteration_of_job_json_after_it_was_read_is_found_though_size_and_times_look_the_same(store, digested):
+    _publish(store)
+    time.sleep(0.1)
+    assert store.done(KEY, METRICS, WEIGHTS)
+    path = store.job(KEY) / "job.json"
+    before, text = path.stat(), path.read_text()
+    path.write_text(text.replace("dense/target/0", "dense/target/1"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert not store.done(KEY, METRICS)
+    assert store.damaged == {(KEY, f"jobs/{KEY}/job.json")}
+
+
+def test_folders_and_files_of_two_jobs_that_are_exchanged_after_they_were_read_are_found(store, digested):
+    _publish(store)
+    _publish(store, OTHER, **{METRICS: "3", WEIGHTS: "44"})
+    time.sleep(0.1)
+    assert all(store.done(key, METRICS, WEIGHTS) for key in (KEY, OTHER))
+    mine, theirs, aside = store.job(KEY), store.job(OTHER), store.folder / "aside"
+    for one, other in [(mine, theirs), (mine / WEIGHTS, theirs / WEIGHTS)]:
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+        assert not any(store.done(key, METRICS, WEIGHTS) for key in (KEY, OTHER))
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+        assert all(Store(store.folder).done(key, METRICS, WEIGHTS) for key in (KEY, OTHER))
+    names = ("job.json", WEIGHTS)
+    assert store.damaged == {(key, f"jobs/{key}/{name}") for key in (KEY, OTHER) for name in names}
+
+
+def test_what_is_kept_of_a_job_takes_less_than_a_kilobyte(store, digested):
+    keys = [f"{number:064x}" for number in range(200)]
+    for key in keys:
+        _publish(store, key)
+    time.sleep(0.1)
+    tracemalloc.start()
+    try:
+        assert all(store.done(key, METRICS, WEIGHTS) for key in keys)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(store_module._records) == len(keys)
+    digested.clear()
+    assert kept < 1000 * len(keys)
 
 
 def test_a_file_that_was_just_written_is_digested_each_time(store, digested, monkeypatch):

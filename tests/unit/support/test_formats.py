@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from lacewing.errors import UsageError
 from lacewing.support import formats as formats
+from lacewing.support.files import read_bounded
 from lacewing.support.formats import (
     array_names,
     parse_json,
@@ -67,6 +69,30 @@ def _zip(path, *members: tuple[str, bytes], method: int = zipfile.ZIP_STORED):
         for name, content in members:
             archive.writestr(name, content)
     return path
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000])
+def test_a_small_file_is_read_without_the_memory_that_its_limit_allows(tmp_path, size):
+    path = tmp_path / "x.json"
+    path.write_bytes(b"x" * size)
+    tracemalloc.start()
+    try:
+        assert read_bounded(path, 64 << 20) == b"x" * size
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert read_bounded(path, 1000) == b"x" * size
+    if size:
+        with pytest.raises(UsageError, match="is larger than"):
+            read_bounded(path, size - 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc")
+def test_a_file_whose_size_is_not_told_is_read_whole_and_bounded():
+    assert Path("/proc/self/status").stat().st_size == 0
+    assert b"VmPeak" in read_bounded("/proc/self/status", 1 << 20)
+    with pytest.raises(UsageError, match="is larger than"):
+        read_bounded("/proc/self/status", 10)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

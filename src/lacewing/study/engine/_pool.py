@@ -12,28 +12,13 @@ from typing import Any, Protocol
 
 from lacewing import errors
 from lacewing.study import jobs
+from lacewing.study.engine._waiting import Task, Waiting
 from lacewing.study.plan import AttackJob, NetworkJob, Plan, PropertyJob
 from lacewing.study.store import Store
 
 Event = dict[str, Any]
 _LOST_PAGE = f"signal {int(getattr(signal, 'SIGBUS', 7))}"  # of a process whose mapped file has lost its end
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")  # of torch on a GPU, Python, numpy
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker does without a break: a sequence of networks, a stack of sequences, or one attack.
-
-    ``name`` is that of the attack or of the first network that was missing; ``needs`` are the networks that it reads.
-    """
-
-    kind: str
-    keys: tuple[str, ...]
-    name: str
-    cost: int
-    needs: frozenset[str] = frozenset()
-    tries: int = 0
-    limit: int = 0  # of tasks at once, itself among them, when it began
 
 
 @dataclass
@@ -92,7 +77,7 @@ class Pool:
         self.store, self.start, self.count, self.on_event, self.retries = store, start, count, on_event, retries
         self.outcome = Outcome()
         self.changed = threading.Condition()
-        self.waiting: list[Task] = []
+        self.waiting = Waiting()
         self.networks: dict[str, NetworkJob] = {}
         self.finished: set[str] = set()  # keys of networks whose results are there
         self.running = 0
@@ -101,16 +86,17 @@ class Pool:
         self.open = 0  # workers that were started and have not ended
         self.names: dict[str, str] = {}  # of jobs, by key
         self.noted: set[str] = set()
+        self.damaged = 0  # of the store's damaged files, those that were looked at
         self.workers: list[Worker] = []
 
     def run(self, plan: Plan) -> Outcome:
         """Do everything that is not done yet; returns when nothing more can be done."""
         self.networks = {job.key: job for job in plan.networks}
         self.finished = {key for key, job in self.networks.items() if jobs.finished(self.store, job)}
-        self.waiting = [*self._sequences(plan), *self._attacks(plan.readers)]
+        self.waiting = Waiting([*self._sequences(plan), *self._attacks(plan.readers)], self.finished)
         self.names = plan.names
-        self._note_damage(self.store.damaged)
-        if not self.waiting:
+        self._note_own_damage()
+        if not len(self.waiting):
             return self.outcome
         self.limit = self.serving = min(self.count, len(self.waiting))
         threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.limit)]
@@ -164,22 +150,24 @@ class Pool:
                 if self.serving > self.limit:
                     self.serving -= 1
                     return None
-                ready = next((task for task in self.waiting if task.needs <= self.finished), None)
+                ready = self.waiting.first()
                 if ready is None and not self.running:
                     return None
                 if ready is not None and self.open - (worker is not None) < self.limit:  # none is still ending
-                    self.waiting.remove(ready)
+                    self.waiting.take()
                     self.running += 1
                     return replace(ready, limit=self.limit)
                 self.changed.wait(0.5)
             return None
 
     def _give_back(self, task: Task) -> None:
-        self._note_damage(tuple(self.store.damaged))
+        self._note_own_damage()
         with self.changed:
             self.running -= 1
             if task.kind != "attack":  # a sequence that failed half-way has left the networks before the failure
-                self.finished |= {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
+                done = {key for key in task.keys if jobs.finished(self.store, self.networks[key])}
+                self.waiting.finish(done - self.finished)
+                self.finished |= done
             self.changed.notify_all()
 
     def _serve(self) -> None:
@@ -251,7 +239,7 @@ class Pool:
             return False
         if task.tries < self.retries:
             with self.changed:
-                self.waiting.insert(0, replace(task, tries=task.tries + 1))
+                self.waiting.again(replace(task, tries=task.tries + 1))
         else:
             end = worker.end()
             why = "was a file of records cut short, or is the disk full?" if end == _LOST_PAGE else "out of memory?"
@@ -264,7 +252,7 @@ class Pool:
             mend = "it needs a machine with more" if task.kind == "attack" else "lower train.batch_size"
             return self._fail_alone(task, f"{self._in_work(task)}: out of memory with no other job running; {mend}.")
         with self.changed:
-            self.waiting.insert(0, task)
+            self.waiting.again(task)
             lowered = self.limit == task.limit  # once for all that ran out together
             if lowered:
                 self.limit = task.limit // 2
@@ -318,6 +306,13 @@ class Pool:
         """End the study for what would stop every network; the others save their state first."""
         self.outcome.fatal = self.outcome.fatal or error
         self._halt()
+
+    def _note_own_damage(self) -> None:
+        """Report what this process has found damaged since it last did."""
+        found = tuple(self.store.damaged)
+        if len(found) > self.damaged:
+            self.damaged = len(found)
+            self._note_damage(found)
 
     def _note_damage(self, files: Iterable[tuple[str, str]]) -> None:
         """Report files that are not what was published. Their jobs count as not done, and are done again."""

@@ -41,6 +41,7 @@ class Progress:
     ) -> None:
         self.epochs, self.attacks, self.clock = epochs, attacks, clock
         self.reached = dict(begun or {})
+        self.done = sum(self.reached.values())  # epochs, of all networks
         self.trained = 0  # epochs by this run
         self.attacks_done = 0
         self.started = self.said = self.began = clock()
@@ -50,11 +51,6 @@ class Progress:
         self.live = _Live(self.stream, epochs, attacks) if moves else None
         if self.live:
             self.live.overall(self.done, None)
-
-    @property
-    def done(self) -> int:
-        """Epochs that are done, of all networks."""
-        return sum(self.reached.values())
 
     def seconds_left(self) -> float | None:
         """At the mean speed of this run so far; None before its first epoch."""
@@ -68,6 +64,7 @@ class Progress:
         if kind == "epoch":
             self.trained += 1
             self.began, self.alone = self.clock(), 0
+            self.done += event["epoch"] - self.reached.get(event["job"], 0)
             self.reached[event["job"]] = event["epoch"]
             self._epoch(event)
         elif kind == "done" and event["kind"] == "attack":

@@ -40,10 +40,12 @@ def serve() -> None:
                 )
             )
             parent.send({"event": "ready"})
+            told = set[tuple[str, str]]()
             while True:
                 event = performer.perform(parent.receive())
-                if performer.work.store.damaged:
-                    parent.send({"event": "damaged", "files": sorted(performer.work.store.damaged)})
+                if found := performer.work.store.damaged - told:
+                    parent.send({"event": "damaged", "files": sorted(found)})
+                    told |= found
                 parent.send(event)
                 performer.work.spare_memory()
     except BaseException as error:

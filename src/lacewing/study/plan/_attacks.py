@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lacewing import attribute, metrics
 from lacewing.attacks import ATTACKS, Attack
-from lacewing.config import canonical_key
+from lacewing.config import Model, canonical_key
 from lacewing.models import is_own, takes_tokens
 from lacewing.study.declared import Study
 from lacewing.study.plan._jobs import KEYS, AttackJob, NetworkJob, Side
@@ -151,7 +151,7 @@ class Networks:
 
         Under random-halves a network's complement is none: its membership would give away the attacked one's.
         """
-        same = [job for job in self._named[of.network] if job is not of and job.init == of.init]
+        same = [job for job in self._named[of.network, of.init] if job is not of]
         if self.halves:
             excluded = {of.seed ^ 1} | ({hidden.seed, hidden.seed ^ 1} if hidden else set())
             same = [job for job in same if job.seed not in excluded]
@@ -162,12 +162,10 @@ class Networks:
         if of.spec.role != "sparse":
             return ()
         if "levels" in of.spec.traits:
-            sequence = self._sequences[of.key]
-            return (sequence[0], *(j for j in sequence if 0 < j.level < of.level and j.spec == of.spec))
-        kin = [job for job in self._alike["dense", of.role, of.seed, of.init] if job.model == of.model]
-        kin = kin or self._alike["dense", of.role, of.seed, of.init]
-        named = [j for j in kin if j.network == "dense"] or kin
-        return (named[0],) if len(named) == 1 else ()
+            between = (job for job in self._kin[of.key] if 0 < job.level < of.level)
+            return (self._sequences[of.key][0], *between)
+        dense = self._dense.get((of.role, of.seed, of.init), ())
+        return next((only for model, only in dense if model is None or model == of.model), ())
 
     def checkpoints(self, of: NetworkJob) -> tuple[NetworkJob, ...]:
         """Earlier states of a network's own training that the study observes, the earliest first."""
@@ -191,15 +189,41 @@ class Networks:
     def _mismatched(self, shadow: NetworkJob) -> NetworkJob | None:
         """The level before (the one after, for the first); where there are no levels, another entry of the method."""
         if "levels" in shadow.spec.traits:
-            sequence = self._sequences[shadow.key]
-            kin = {j.level: j for j in sequence if j.level and j.spec == shadow.spec}
+            kin = {job.level: job for job in self._kin[shadow.key] if job.level}
             return kin.get(shadow.level - 1) or kin.get(shadow.level + 1)
-        kin_ = self._alike[shadow.method, shadow.role, shadow.seed, shadow.init]
-        return kin_[kin_.index(shadow) - 1] if len(kin_) > 1 else None
+        alike = self._alike[shadow.method, shadow.role, shadow.seed, shadow.init]
+        place = next(number for number, job in enumerate(alike) if job is shadow)
+        return alike[place - 1] if len(alike) > 1 else None
 
     @cached_property
     def _sequences(self) -> dict[str, Sequence[NetworkJob]]:
         return {job.key: sequence for sequence in self.sequences for job in sequence}
+
+    @cached_property
+    def _kin(self) -> dict[str, Sequence[NetworkJob]]:
+        """By key: the networks of the same entry in a network's sequence, which may have thousands of others."""
+        found: dict[str, Sequence[NetworkJob]] = {}
+        for sequence in self.sequences:
+            entries = defaultdict[int, list[NetworkJob]](list)
+            for job in sequence:
+                entries[id(job.spec)].append(job)
+            found |= {job.key: kin for kin in entries.values() for job in kin}
+        return found
+
+    @cached_property
+    def _dense(self) -> dict[tuple[str, int, int], list[tuple[Model | None, tuple[NetworkJob, ...]]]]:
+        """By role, seed and initialisation: the one dense network of each model, at last, under None, that of all."""
+        found: dict[tuple[str, int, int], list[tuple[Model | None, tuple[NetworkJob, ...]]]] = {}
+        for (method, role, seed, init), jobs in self._alike.items():
+            if method == "dense":
+                models: list[tuple[Model | None, list[NetworkJob]]] = []
+                for job in jobs:
+                    same = next((those for model, those in models if model == job.model), None)
+                    if same is None:
+                        models.append((job.model, same := []))
+                    same.append(job)
+                found[role, seed, init] = [(model, _named_dense(those)) for model, those in (*models, (None, jobs))]
+        return found
 
     @cached_property
     def _imposed(self) -> dict[str, NetworkJob]:
@@ -208,10 +232,11 @@ class Networks:
         return {job.mask.key: job for job in found if job.mask is not None}
 
     @cached_property
-    def _named(self) -> dict[str, list[NetworkJob]]:
-        found = defaultdict[str, list[NetworkJob]](list)
+    def _named(self) -> dict[tuple[str, int], list[NetworkJob]]:
+        """By name and initialisation."""
+        found = defaultdict[tuple[str, int], list[NetworkJob]](list)
         for job in self.own():
-            found[job.network].append(job)
+            found[job.network, job.init].append(job)
         return found
 
     @cached_property
@@ -225,6 +250,12 @@ class Networks:
     @cached_property
     def _places(self) -> dict[tuple[str, str, int, int], NetworkJob]:
         return {(job.network, job.role, job.seed, job.init): job for job in self.own()}
+
+
+def _named_dense(networks: Sequence[NetworkJob]) -> tuple[NetworkJob, ...]:
+    """The one that is called "dense", or the only one; else none."""
+    named = [job for job in networks if job.network == "dense"] or networks
+    return (named[0],) if len(named) == 1 else ()
 
 
 def shadow_seed(seeds: Sequence[int], seed: int) -> int | None:

@@ -1,5 +1,6 @@
 """The pool, on workers that do what a test says: retries, memory that runs out, stopping, what needs what failed."""
 
+import random
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from lacewing.errors import DataError
 from lacewing.study.declared import load_study
 from lacewing.study.engine._pool import Pool
+from lacewing.study.engine._waiting import Task, Waiting
 from lacewing.study.plan import make_plan
 from lacewing.study.store import Store
 
@@ -123,6 +125,64 @@ def test_everything_is_done_once_networks_before_the_attacks_that_read_them(benc
     before = len(bench.workers)
     assert bench.pool(bench.works, count).run(bench.plan).failed == []  # a second run finds all done
     assert len(bench.workers) == before
+
+
+class Counted(frozenset):
+    """Needs of a task that count how often all of them are looked at."""
+
+    looks = 0
+
+    def _look(self):
+        Counted.looks += 1
+
+    def __le__(self, other):
+        self._look()
+        return super().__le__(other)
+
+    def difference(self, *others):
+        self._look()
+        return super().difference(*others)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_next_task_is_the_first_whose_networks_are_trained_and_finding_it_is_no_search(seed, monkeypatch):
+    monkeypatch.setattr(Counted, "looks", 0)
+    rng = random.Random(seed)
+    networks = [f"network {number}" for number in range(30)]
+    tasks = [Task("attack", (str(n),), str(n), 0, Counted(rng.sample(networks, rng.randrange(4)))) for n in range(200)]
+    finished = set(rng.sample(networks, 5))
+    waiting, plain, begun = Waiting(tasks, finished), list(tasks), []
+    for _ in range(1000):
+        expected = next((task for task in plain if frozenset(task.needs).issubset(finished)), None)
+        assert waiting.first() is expected
+        assert [*waiting] == plain
+        assert len(waiting) == len(plain)
+        if expected is not None and rng.random() < 0.9:
+            waiting.take()
+            plain.remove(expected)
+            begun.append(expected)
+        elif begun and rng.random() < 0.3:
+            task = begun.pop()
+            waiting.again(task)
+            plain.insert(0, task)
+        elif left := [key for key in networks[:25] if key not in finished]:  # five fail
+            done = set(rng.sample(left, min(2, len(left))))
+            waiting.finish(done)
+            finished |= done
+    assert 0 < len(plain) < len(tasks)  # those that need what failed
+    assert Counted.looks == len(tasks)
+
+
+def test_damaged_files_are_looked_through_when_there_are_new_ones_and_not_after_each_task(bench, monkeypatch):
+    for job in bench.plan.networks:
+        bench.publish({"kind": "sequence", "keys": [job.key]})
+        (bench.store.job(job.key) / "metrics.json").write_text("x")
+    pool, looked = bench.pool(bench.works), []
+    plain = pool._note_damage
+    monkeypatch.setattr(pool, "_note_damage", lambda files: looked.append(1) or plain(files))
+    assert pool.run(bench.plan).failed == []
+    assert len(looked) == 1
+    assert len(bench.notes()) == len(bench.plan.networks)
 
 
 # --------------------------------------------------------------------------------------------------- workers that die

@@ -94,6 +94,21 @@ def test_a_network_that_starts_over_has_its_epochs_before_it_again() -> None:
     assert progress.seconds_left() == pytest.approx(45)
 
 
+def test_the_epochs_of_all_networks_are_not_added_up_again_at_each_event() -> None:
+    class Reached(dict[str, int]):
+        def values(self) -> Any:
+            raise AssertionError("added up")
+
+    progress, _, _ = plain(epochs=9, attacks=2, begun={"dense/target/0": 2, "dense/target/1": 1})
+    progress.reached = Reached(progress.reached)
+    for number in (3, 4):
+        progress(epoch("dense/target/0", number, 5))
+    progress(epoch("dense/target/2", 1, 5))
+    progress(attacked())
+    assert progress.done == 6
+    assert progress.seconds_left() is not None
+
+
 def test_failures_and_notes_are_said_at_once() -> None:
     progress, stream, _ = plain(epochs=8)
     progress(failed("dense/target/0: the loss became nan."))

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from lacewing.attacks import ATTACKS
+from lacewing.config import Model
 from lacewing.errors import UsageError
+from lacewing.methods import Method
 from lacewing.study.declared import load_study
 from lacewing.study.plan import Plan, make_plan, unavailable
 
@@ -214,3 +216,28 @@ def test_lira_averages_over_the_queries_that_training_showed(
     plan = _plan(*overrides, attacks=["lira-offline", "discriminator"])
     assert {a.trained_queries for a in plan.attacks if a.attack == "lira-offline"} == {shown}
     assert {a.trained_queries for a in plan.attacks if a.attack == "discriminator"} == {None}
+
+
+@pytest.mark.parametrize("entries", [4, 16])
+def test_planning_compares_methods_and_models_no_more_often_than_there_are_networks(
+    monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
+    compared: list[str] = []
+    for kind in (Method, Model):
+        plain = kind.__eq__
+
+        def equal(self: Any, other: object, plain: Any = plain) -> Any:
+            compared.append(type(self).__name__)
+            return plain(self, other)
+
+        monkeypatch.setattr(kind, "__eq__", equal)
+    imp = [{"method": "imp", "name": f"imp-{n}", "levels": 3, "fraction": 0.1 + n / 100} for n in range(entries)]
+    dense = [{"method": "dense", "name": f"short-{n}", "train": {"epochs": 10 + n}} for n in range(entries)]
+    wide = [{"method": "butterfly", "name": f"factors-{n}", "train": {"lr": 0.1 + n / 100}} for n in range(entries)]
+    attacks = ("discriminator-all-levels", "discriminator-mismatched", "discriminator-dense-and-sparse")
+    fields = {**copy.deepcopy(SMALL), "attacks": {"names": list(attacks)}}
+    study = load_study({**fields, "networks": [SMALL["networks"][0], *imp, *dense, *wide], "run": {"seeds": [0]}})
+    compared.clear()
+    plan = make_plan(study, data_digest="0" * 64, models={"": {"name": "resnet8"}})
+    assert {job.attack for job in plan.attacks} == set(attacks)
+    assert len(compared) <= 8 * len(plan.networks)

@@ -114,7 +114,7 @@ def measure(count: int, size: int, place: Path | None, *, cold: bool) -> float:
     by_asking = f"{added / 1e6:.0f} MB of it by asking: {added / count:,.0f} bytes a job"
     print(f"peak memory {told['peak'] / 1e6:.0f} MB, {by_asking}")
     print(f"a plain SHA-256 of every file: {told['plain'][0]:.2f} s, {told['plain'][1]:.2f} s of CPU time")
-    return sum(each[1] for each in told["asked"]) / told["plain"][1]
+    return float(sum(each[1] for each in told["asked"]) / told["plain"][1])
 
 
 def main() -> None:

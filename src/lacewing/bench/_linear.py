@@ -6,6 +6,7 @@ torch's layers and ours (records, features), the sparse formats (features, recor
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -248,10 +249,11 @@ def _triton(setting: Setting) -> Way:
 def _lazylinop(setting: Setting) -> Way:
     try:
         with silent(), warnings.catch_warnings():  # it sets filters of its own
-            threads = torch.get_num_threads()
+            threads, recursion = torch.get_num_threads(), sys.getrecursionlimit()
             from lazylinop.butterfly import ksm
 
-            torch.set_num_threads(threads)  # its import changes them
+            torch.set_num_threads(threads)  # its import changes both
+            sys.setrecursionlimit(recursion)
     except ImportError as error:
         raise Missing(f"{error.name} is not installed") from None
     layer = KSLinear(setting.n, setting.n, bias=False, chain=setting.chain).to(setting.device, DTYPES[setting.dtype])

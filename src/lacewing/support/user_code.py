@@ -16,7 +16,7 @@ from typing import Any
 
 from lacewing.errors import Terminated, UserCodeError
 
-_SHOWN = 5  # innermost frames: a recursion has a thousand
+_SHOWN = 5  # innermost frames: a recursion has a thousand, or 100,000
 _LONGEST = 600  # characters of what the exception says
 _OURS = Path(__file__).resolve().parents[1]
 _LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
@@ -74,10 +74,11 @@ def blamed(error: BaseException, *, alone: bool = False) -> bool:
     ``alone``: code of ours that the user's code called, and that failed, is not the user's.
     """
     if alone:
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        last = max((place for place, file in enumerate(files) if is_users(file)), default=-1)
-        ours = max((place for place, file in enumerate(files) if _OURS in Path(file).resolve().parents), default=-1)
-        return last > ours or _in_their_module(error.__traceback__)
+        files = _files(error.__traceback__)
+        last = {file: place for place, file in enumerate(files)}
+        users = max((place for file, place in last.items() if is_users(file)), default=-1)
+        ours = max((place for file, place in last.items() if _is_ours(file)), default=-1)
+        return users > ours or _in_their_module(error.__traceback__)
     return bool(_frames(error)) or _in_their_module(error.__traceback__)
 
 
@@ -103,7 +104,9 @@ def _lines(error: BaseException) -> str:
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The user's frames, the outermost first."""
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
+    frames = traceback.extract_tb(error.__traceback__)
+    users = {file: is_users(file) for file in {frame.filename for frame in frames}}
+    return [frame for frame in frames if users[frame.filename]]
 
 
 def is_users(filename: str) -> bool:
@@ -118,15 +121,21 @@ def is_users(filename: str) -> bool:
     return not any(library in path.parents for library in _LIBRARIES)
 
 
+def _is_ours(filename: str) -> bool:
+    return _OURS in Path(filename).resolve().parents
+
+
+def _files(trace: TracebackType | None) -> list[str]:
+    """The file of each frame, the outermost first."""
+    return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+
+
 def _in_their_module(trace: TracebackType | None) -> bool:
     """Whether it was raised within a call of a torch module, without further code of ours within that call."""
-    files = []
-    while trace is not None:
-        files.append(Path(trace.tb_frame.f_code.co_filename))
-        trace = trace.tb_next
-    for file in reversed(files):
-        if _OURS in file.resolve().parents:
+    innermost_first = dict.fromkeys(reversed(_files(trace)))
+    for file in innermost_first:
+        if _is_ours(file):
             return False
-        if file.parts[-4:-1] == ("torch", "nn", "modules"):
+        if Path(file).parts[-4:-1] == ("torch", "nn", "modules"):
             return True
     return False

@@ -4,6 +4,7 @@ import collections
 import importlib.util
 import itertools
 import math
+import sys
 import warnings
 from functools import reduce
 
@@ -201,14 +202,15 @@ def test_of_three_factors_the_error_is_within_root_two_of_the_best(seed):
 
 @pytest.fixture(scope="module")
 def ksd():
-    """lazylinop's chain and projection; importing it warns of packages it misses and changes torch's thread count."""
+    """lazylinop's chain and projection; its import warns, and changes torch's threads and Python's recursion limit."""
     for package in ("lazylinop", "pandas", "psutil"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"lazylinop.butterfly needs {package}, which is not installed")
-    threads = torch.get_num_threads()
+    threads, recursion = torch.get_num_threads(), sys.getrecursionlimit()
     with warnings.catch_warnings(record=True):  # not a filter: it sets its own
         from lazylinop import butterfly as theirs
     torch.set_num_threads(threads)
+    sys.setrecursionlimit(recursion)
 
     def product(matrix, chain):
         with warnings.catch_warnings(record=True):

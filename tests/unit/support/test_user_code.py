@@ -21,6 +21,7 @@ from lacewing.study.engine._perform import Performer
 from lacewing.study.jobs import Workspace, try_networks
 from lacewing.study.plan import make_plan
 from lacewing.study.store import Store
+from lacewing.support.user_code import blamed, told
 
 STUDY = """
 schema = 1
@@ -258,6 +259,21 @@ def test_a_factory_or_model_that_does_not_work_ends_with_2_and_nothing_is_writte
     assert sorted([*own.rglob("*")]) == sorted([*before, study] if study not in before else before)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+def test_each_file_of_a_long_trace_is_looked_at_once(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some packages raise the recursion limit to 100,000."""
+    import own_net
+
+    looked_at: list[Path] = []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: looked_at.append(path) or resolve(path))
+    with pytest.raises(RecursionError) as raised:
+        own_net.endless(None, None)
+    assert "own_net.py" in str(told("building", raised.value))
+    assert blamed(raised.value)
+    assert blamed(raised.value, alone=True)
+    assert len(looked_at) < 20
 
 
 def _try(folder: Path, factory: str, **train: Any) -> None:

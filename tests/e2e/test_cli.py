@@ -46,24 +46,51 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return check
 
 
-def test_help_and_import_load_no_torch() -> None:
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (["--help"], ["torch", "scipy", "sklearn", "matplotlib", "numpy", "pydantic", "jinja2", "rich"]),
+        (["list", "studies"], ["torch", "scipy", "sklearn", "matplotlib", "numpy", "jinja2", "rich"]),
+        (["audit", "scores.csv"], ["torch", "sklearn", "matplotlib", "jinja2"]),
+    ],
+)
+def test_short_commands_load_no_package_that_they_do_not_need(
+    words: list[str], absent: list[str], tmp_path: Path
+) -> None:
+    rows = [f"{member},{0.1 * number + member}" for member in (0, 1) for number in range(30)]
+    (tmp_path / "scores.csv").write_text("\n".join(["member,score", *rows, ""]))
     script = textwrap.dedent(
-        """
+        f"""
         import sys
-        sys.argv = ["lacewing", "--help"]
+        sys.argv = ["lacewing", *{words}]
         import lacewing
         from lacewing import cli
         try:
             cli.main()
         except SystemExit as end:
             assert end.code == 0, end.code
-        heavy = {"torch", "scipy", "sklearn", "matplotlib", "numpy", "jinja2"} & set(sys.modules)
+        assert not set({absent}) & set(sys.modules), set({absent}) & set(sys.modules)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_processes_that_train_load_no_compiler_and_no_solver() -> None:
+    """Every worker would pay for it: torch's compiler alone takes longer to load than torch."""
+    script = textwrap.dedent(
+        """
+        import sys
+        import lacewing.auditing._ask, lacewing.auditing._worker, lacewing.bench, lacewing.sparsify
+        import lacewing.study.engine.worker, lacewing.study.estimate, lacewing.study.run
+        from lacewing.training import loop
+        heavy = {"torch._dynamo", "sympy", "sklearn", "matplotlib", "scipy.optimize", "scipy.stats"} & set(sys.modules)
         assert not heavy, heavy
         """
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Usage" in done.stdout
 
 
 def test_every_public_name_is_there_twice() -> None:

@@ -124,7 +124,7 @@ def _methods() -> dict[str, str]:
 
 def _studies() -> dict[str, str]:
     """The first sentence of the comment that each file begins with."""
-    from lacewing.study.declared import builtin_studies
+    from lacewing.support.shipped import builtin_studies  # study.declared brings numpy and pydantic
 
     found = {}
     for name, text in sorted(builtin_studies().items()):

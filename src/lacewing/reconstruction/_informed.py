@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import softmax
 
 from lacewing.errors import UsageError
@@ -52,6 +51,8 @@ def softmax_regression(
     Raises:
         UsageError: shapes that do not fit, l2 not above 0, or a gradient above 3e-8 at the end.
     """
+    from scipy.optimize import minimize  # here: it takes longer to load than all of this package
+
     x, y = np.asarray(x_ND, np.float64), np.asarray(y_N)
     if x.ndim != 2 or y.shape != (len(x),) or not len(x) or not np.issubdtype(y.dtype, np.integer):
         raise UsageError(f"x has shape {x.shape} and y {y.shape}: give one row and one whole number a record.")

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from lacewing.errors import UsageError
@@ -156,6 +155,8 @@ def residual(network: Network, x_ND: Tensor, sign_N: Tensor) -> tuple[float, Flo
     0: a stationary point; 1: the records explain nothing. It needs the training records, so it is the owner's gate,
     not the attacker's.
     """
+    from scipy.optimize import nnls  # here: it takes longer to load than all of this package
+
     weights = {name: p.clone().requires_grad_() for name, p in network.parameters().items()}
     columns = []
     for x, sign in zip(x_ND, sign_N, strict=True):

@@ -70,7 +70,6 @@ def multiply(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -
     return (x if bias is None else x + bias).contiguous()  # the kernels leave it batch-last
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _backend() -> Backend:
     """That of the context. ``torch.compile`` can follow none of this, and keeps what it finds as it compiles."""
     chosen = _chosen.get()
@@ -78,6 +77,10 @@ def _backend() -> Backend:
         return chosen
     transforming = torch._C._functorch.peek_interpreter_stack() is not None  # by vmap, grad or jvp of torch.func
     return "compose" if torch.compiler.is_exporting() or transforming else "bmm"
+
+
+# What torch.compiler.assume_constant_result does: it imports torch's compiler first, longer than torch itself takes.
+_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def apply_factor(factor: Tensor, x: Tensor) -> Tensor:

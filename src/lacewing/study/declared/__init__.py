@@ -4,7 +4,8 @@ from lacewing.study.declared._difference import difference
 from lacewing.study.declared._masks import in_order
 from lacewing.study.declared._questions import recipes
 from lacewing.study.declared._study import SCHEMA, Study, kind_of
-from lacewing.study.declared._toml import builtin_studies, load_study, recorded_study, to_toml
+from lacewing.study.declared._toml import load_study, recorded_study, to_toml
+from lacewing.support.shipped import builtin_studies
 
 __all__ = [
     "SCHEMA",

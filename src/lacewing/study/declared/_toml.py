@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,7 @@ from lacewing.errors import UsageError, did_you_mean
 from lacewing.study.declared._study import Study
 from lacewing.study.declared._vary import expanded
 from lacewing.support.formats import TOML_BYTES, NotTOML, parse_toml, read_toml
-
-
-def builtin_studies() -> dict[str, str]:
-    """The shipped studies: name -> TOML text."""
-    folder = resources.files("lacewing") / "studies"
-    return {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in folder.iterdir() if p.name.endswith(".toml")}
+from lacewing.support.shipped import builtin_studies
 
 
 def load_study(study: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Study:

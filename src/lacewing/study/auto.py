@@ -75,8 +75,8 @@ def notes(declared: Study, choice: PrecisionChoice, *, fresh: bool, sliced: bool
     found = []
     if asked and fresh and planned and choice.step_seconds:
         found.append(
-            f"precision: probably {choice}. The run times this again as it makes its folder, which then keeps its "
-            f"precision. Where another one is close, it may choose that; {options} fixes this one."
+            f"precision: probably {choice}. The run times both again as it makes its folder, which then keeps its "
+            f"precision. If the two are close it may choose the other; {options} fixes this one."
         )
     elif asked and fresh:
         found.append(f"precision: {choice}.")

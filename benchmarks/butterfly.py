@@ -1,10 +1,12 @@
-"""A butterfly linear layer: under `torch.compile` beside eager, and its forward pass beside lazylinop.
+"""Linear butterfly layers: under `torch.compile` beside eager, and beside lazylinop; a large convolution beside dense.
 
-    python benchmarks/butterfly.py [--quick]
+    python benchmarks/butterfly.py [--quick] [--only linear|conv]
 
 CPU time of one thread, median of rounds in turns. Layers are square Monarch chains in fp32. lazylinop gets records in
 columns and its operator built beforehand; ours gets rows, multiplies by its gain and adds no bias. Every way must give
-what the eager layer gives, or the script ends with an error.
+what the eager layer gives, or the script ends with an error. The convolution has 512 channels on 4 x 4 images and its
+cheapest chain of two factors. Workers of studies keep memory that is freed, so that its pages are not cleared at each
+step; to measure as there, set MALLOC_TRIM_THRESHOLD_=4294967296 and MALLOC_MMAP_THRESHOLD_=1073741824.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 
 import torch
 
-from lacewing.sparsify import KSLinear
+from lacewing.sparsify import Chain, KSConv2d, KSLinear
 
 Call = Callable[[], Any]
 
@@ -105,12 +107,48 @@ def beside_lazylinop(n: int, batches: list[int], seconds: float) -> None:
         )
 
 
+def beside_dense(channels: int, batches: list[int], seconds: float) -> float:
+    """Print a line for each layout, batch size and pass: a convolution of ours / torch's; returns the largest ratio."""
+    ratios = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        dense = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=layout)  # type: ignore[call-overload]
+        ours = KSConv2d.like(dense, Chain.cheapest(channels, 9 * channels, 2))
+        torch.testing.assert_close(ours.plain()(torch.ones(1, channels, 4, 4)), ours(torch.ones(1, channels, 4, 4)))
+        for batch in batches:
+            x, upstream = (torch.randn(batch, channels, 4, 4).to(memory_format=layout) for _ in range(2))
+            x.requires_grad_()
+
+            def forward(layer: torch.nn.Module, x: torch.Tensor = x) -> None:
+                with torch.no_grad():
+                    layer(x)
+
+            def both(layer: torch.nn.Module, x: torch.Tensor = x, upstream: torch.Tensor = upstream) -> None:
+                torch.autograd.grad(layer(x), [x, *layer.parameters()], upstream)
+
+            for passes, work in (("forward", forward), ("forward + backward", both)):
+                taken = medians({"ours": partial(work, ours), "dense": partial(work, dense)}, seconds)
+                ratios.append(taken["ours"] / taken["dense"])
+                print(
+                    f"{channels} channels, {str(layout).removeprefix('torch.'):17} batch {batch:<4} {passes:19} ours "
+                    f"{taken['ours']:9.1f} us, dense {taken['dense']:9.1f} us ({ratios[-1]:.2f})",
+                    flush=True,
+                )
+    return max(ratios)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Butterfly layers beside their compiled form and lazylinop.")
     parser.add_argument("--quick", action="store_true", help="one small layer, a moment each")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=["linear", "conv"], help="one kind of layers")
+    asked = parser.parse_args()
+    quick = asked.quick
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if asked.only != "linear":
+        most = beside_dense(64, [8], 0.02) if quick else beside_dense(512, [8, 128], 3)
+        print(f"ratio: {most:.2f}, convolution / dense at most")
+    if asked.only == "conv":
+        return
     ratios = []
     for n in [64] if quick else [256, 1024, 4096]:
         beside_lazylinop(n, [1, 64], 0.02 if quick else 0.5)

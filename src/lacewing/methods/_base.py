@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from lacewing.config import Part, Train, folder_name
+from lacewing.config import Model, Part, Train, folder_name
 from lacewing.errors import UsageError, UserCodeError
 from lacewing.results import Kind, Look, Privacy, Trait
 from lacewing.support.loading import source_digest
@@ -162,6 +162,13 @@ class Method(Part):
     def steps(self, train: Train) -> tuple[Step, ...]:
         """The entry's networks in the order of their training, the one of `first` before the others."""
         return (Step(self.entry, self.settings()),)
+
+    def arithmetic(self, model: Model) -> int:
+        """The version of the arithmetic that trains its networks of this model; all but 1 count in their keys.
+
+        Not asked of a user's methods, whose keys have their source.
+        """
+        return 1
 
     @property
     def recipes(self) -> int:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lacewing.config import BadTogether, at_most, distinct, no_longer_than
+from lacewing.config import BadTogether, Model, at_most, distinct, no_longer_than
 from lacewing.methods._base import Method, Step
+from lacewing.models import largest_kernel
 from lacewing.results import Look
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMED = 4  # layers that a note names for each reason
 _SEGMENTS = 3
+_LARGE = 1 << 17  # ``LARGE`` of lacewing.sparsify._rank_one, which needs torch
 
 
 class Butterfly(Method):
@@ -71,6 +73,10 @@ class Butterfly(Method):
         places = f"s{self.segments}" if self.density is None else f"d{100 * self.density:g}"
         kind = "" if self.layers == "all" else f"-{self.layers}"
         return f"butterfly-{places}-l{self.factors}{kind}"
+
+    def arithmetic(self, model: Model) -> int:
+        """2 where a kernel may be one that `lacewing.sparsify` composes without zeros: it once multiplied by them."""
+        return 1 if largest_kernel(model) < _LARGE else 2
 
     def build(self, model: nn.Module) -> nn.Module:
         """The model with its last segments, or all layers but the last, replaced."""

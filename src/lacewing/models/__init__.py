@@ -166,6 +166,16 @@ def _count_weights(model: Model, shape: tuple[int, ...], classes: int) -> int:
     return weights + 4 * width * classes
 
 
+def largest_kernel(model: Model) -> float:
+    """How many entries a convolution of the model may have: a bound for images of up to 16 channels, or infinity."""
+    if is_own(model) or model.name in ("resnet50", "efficientnet-b0"):
+        return math.inf
+    if model.name == "vit":
+        asked = values(model)
+        return int(asked["width"]) * 16 * int(asked["patch"]) ** 2
+    return 9 * (4 * (model.width or WIDTH)) ** 2 if model.name in _RESNETS else 0
+
+
 def _count_bottlenecks(model: Model, channels: int, classes: int) -> int:
     width, side = model.width or _BOTTLENECK_WIDTH, 7 if values(model)["stem"] == "imagenet" else 3
     weights, inputs = side**2 * channels * width, width

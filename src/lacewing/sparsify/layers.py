@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from lacewing.errors import UsageError
+from lacewing.sparsify import _rank_one
 from lacewing.sparsify._backends import compose, multiply
 from lacewing.sparsify._project import project
 from lacewing.sparsify._read_only import read_only, refuse
@@ -236,13 +237,25 @@ class KSConv2d(KSLayer):
             layer.set_matrix(kernel.reshape(conv.out_channels, -1))
         return layer
 
-    def composed(self) -> Tensor:
-        """``weight`` as an ordinary tensor, shape (C_out, C_in / groups, kh, kw)."""
+    def composed(self, *, channels_last: bool = False) -> Tensor:
+        """``weight`` as an ordinary tensor, shape (C_out, C_in / groups, kh, kw).
+
+        Contiguous, or its memory layout would spread over the network; with ``channels_last`` large ones may come in
+        that layout.
+        """
         outputs, inputs, height, width = self.weight_shape
-        matrix = super().composed()
-        if self.columns == "kernel-first":  # contiguous, or its memory layout would spread over the network
-            return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2).contiguous()
-        return matrix.view(self.weight_shape)
+        factors, pixels = list(self.factors), height * width
+        last = self.columns == "kernel-first" and pixels > 1  # one pixel would pass for channels-last
+        if _rank_one.suits(self.chain, factors[0], self.groups):
+            swapped = channels_last and not last and self.chain.patterns[-1].c % pixels == 0
+            matrix = _rank_one.compose(factors, self.groups, self.gain, pixels if swapped else 1)
+            last |= swapped
+        else:
+            matrix, channels_last = super().composed(), False
+        if not last:
+            return matrix.view(self.weight_shape)
+        kernel = matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return kernel if channels_last else kernel.contiguous()
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -251,8 +264,10 @@ class KSConv2d(KSLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve images (N, C_in, H, W) to (N, C_out, H', W')."""
+        channels, width = x.shape[-3], x.shape[-1]
+        channels_last = x.stride()[1:] == (1, width * channels, channels) and not x.is_contiguous()
         with torch.autocast(x.device.type, enabled=False):  # the product of factors is kept in full precision
-            weight = self.composed()
+            weight = self.composed(channels_last=channels_last)
         return F.conv2d(x, weight.to(x.dtype), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def plain(self) -> nn.Conv2d:

@@ -8,6 +8,8 @@ import pytest
 from lacewing.attacks import ATTACKS
 from lacewing.errors import UsageError
 from lacewing.methods import Dense
+from lacewing.methods.butterfly import _LARGE, Butterfly
+from lacewing.sparsify import _rank_one
 from lacewing.study import jobs
 from lacewing.study.declared import builtin_studies, load_study
 from lacewing.study.plan import fingerprints, make_plan, only
@@ -139,6 +141,36 @@ def test_keys_follow_the_data_and_the_model():
     keys = [set(_keys(p).values()) for p in (_plan(), _plan(digest="1" * 64), _plan(model={"name": "mlp"}))]
     assert not keys[0] & keys[1]
     assert not keys[0] & keys[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ({"name": "resnet20"}, False),
+        ({"name": "resnet8", "width": 30}, False),
+        ({"name": "resnet8", "width": 31}, True),
+        ({"name": "resnet50"}, True),
+        ({"name": "efficientnet-b0"}, True),
+        ({"name": "mlp"}, False),
+        ({"name": "vit", "options": {"patch": 8, "width": 96}}, False),
+        ({"name": "vit", "options": {"patch": 16, "width": 96}}, True),
+        ({"factory": "mine:build"}, True),
+    ],
+)
+def test_keys_of_butterfly_networks_follow_the_arithmetic_of_large_kernels(monkeypatch, model, changed):
+    """That of small ones, which all published networks have, is as it was."""
+    entries = [{"method": "dense"}, {"method": "butterfly"}]
+
+    def keys():
+        study = load_study({**copy.deepcopy(SMALL), "networks": entries, "model": model})
+        return _keys(make_plan(study, data_digest=DIGEST, models={"": MODEL}))
+
+    found = keys()
+    monkeypatch.setattr(Butterfly, "arithmetic", lambda *_: 1)
+    before = keys()
+    assert {found[f"dense/{role}/1"] == before[f"dense/{role}/1"] for role in ("target", "shadow")} == {True}
+    assert (found["butterfly-s3-l2/target/0"] != before["butterfly-s3-l2/target/0"]) == changed
+    assert _LARGE == _rank_one.LARGE
 
 
 def test_keys_are_stable():

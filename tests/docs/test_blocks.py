@@ -54,6 +54,7 @@ SLOW = {  # documents whose blocks take more than some seconds
     "docs/results/reconstruction/README.md",
     "docs/results/stability/README.md",
     "docs/results/text-short/README.md",
+    "docs/results/vit-short/README.md",
     "docs/scaling.md",
     "docs/study.md",
     "examples/README.md",

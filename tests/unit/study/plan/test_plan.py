@@ -425,7 +425,7 @@ def test_the_keys_of_the_shipped_studies_are_stable():
         ),
         "cifar100-short": (
             "52e4ae980808e011389658e4c4f9a6f5454ba80ff9e8964eabecc818b4e1474d",
-            "8cdf2a33b26e6c97ce36138085ea5e862f8eba529d8291207b1660e127c6af4c",
+            "42bab7707d8111fe3def984a87100611b3c70619ec5b044e6fac6c027085bcca",
         ),
         "controls": (
             "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",

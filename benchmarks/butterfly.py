@@ -1,12 +1,14 @@
-"""Linear butterfly layers: under `torch.compile` beside eager, and beside lazylinop; a large convolution beside dense.
+"""Linear butterfly layers beside lazylinop, dense layers and their compiled form; a large convolution beside dense.
 
-    python benchmarks/butterfly.py [--quick] [--only linear|conv]
+    python benchmarks/butterfly.py [--quick] [--only lazylinop|dense|compiled|conv]...
 
 CPU time of one thread, median of rounds in turns. Layers are square Monarch chains in fp32. lazylinop gets records in
 columns and its operator built beforehand; ours gets rows, multiplies by its gain and adds no bias. Every way must give
-what the eager layer gives, or the script ends with an error. The convolution has 512 channels on 4 x 4 images and its
-cheapest chain of two factors. Workers of studies keep memory that is freed, so that its pages are not cleared at each
-step; to measure as there, set MALLOC_TRIM_THRESHOLD_=4294967296 and MALLOC_MMAP_THRESHOLD_=1073741824.
+what the eager layer gives, or the script ends with an error. The roofline is that of the arithmetic of a chain applied
+factor by factor, at the rate of a product of two 1,024 x 1,024 matrices in the same run. The convolution has 512
+channels on 4 x 4 images and its cheapest chain of two factors. Workers of studies keep memory that is freed, so that
+its pages are not cleared at each step; to measure as there, set MALLOC_TRIM_THRESHOLD_=4294967296 and
+MALLOC_MMAP_THRESHOLD_=1073741824.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from lacewing.sparsify import Chain, KSConv2d, KSLinear
 
 Call = Callable[[], Any]
+PARTS = ["lazylinop", "dense", "compiled", "conv"]
 
 
 def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
@@ -38,6 +42,7 @@ def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
     begun, rounds = time.process_time(), 0
     while rounds < 5 or time.process_time() - begun < seconds * len(calls):
         for name, call in calls.items():
+            call()  # untimed: what it needs is in cache no more
             start = time.process_time()
             for _ in range(often[name]):
                 call()
@@ -107,7 +112,37 @@ def beside_lazylinop(n: int, batches: list[int], seconds: float) -> None:
         )
 
 
-def beside_dense(channels: int, batches: list[int], seconds: float) -> float:
+def beside_dense(n: int, batch: int, layers: int, seconds: float) -> None:
+    """Print a line: forward + backward of butterfly / dense, ``layers`` of each with ReLUs between."""
+    ours, dense = (
+        nn.Sequential(*(module for _ in range(layers) for module in (kind(n, n), nn.ReLU())))[:-1]
+        for kind in (KSLinear, nn.Linear)
+    )
+    x, upstream, square = torch.randn(batch, n, requires_grad=True), torch.randn(batch, n), torch.randn(1024, 1024)
+
+    def step(model: nn.Module) -> None:
+        for parameter in model.parameters():
+            parameter.grad = None
+        x.grad = None
+        model(x).backward(upstream)
+
+    calls: dict[str, Call] = {
+        "ours": partial(step, ours),
+        "dense": partial(step, dense),
+        "product": partial(torch.mm, square, square),
+    }
+    taken = medians(calls, seconds)
+    nnz = sum(module.chain.nnz for module in ours.modules() if isinstance(module, KSLinear))
+    floor = taken["product"] * 3 * batch * nnz / 1024**3  # a product and its two gradients
+    print(
+        f"n = {n:<5} batch {batch:<5} {'forward + backward':19} ours  {taken['ours']:9.1f} us, dense "
+        f"{taken['dense']:12.1f} us ({taken['ours'] / taken['dense']:.2f}), {layers} layer{'s' * (layers > 1)}, "
+        f"{taken['ours'] / floor:.1f} x its roofline",
+        flush=True,
+    )
+
+
+def convolution(channels: int, batches: list[int], seconds: float) -> float:
     """Print a line for each layout, batch size and pass: a convolution of ours / torch's; returns the largest ratio."""
     ratios = []
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -137,23 +172,28 @@ def beside_dense(channels: int, batches: list[int], seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Butterfly layers beside their compiled form and lazylinop.")
+    parser = argparse.ArgumentParser(description="Butterfly layers beside other ways to multiply.")
     parser.add_argument("--quick", action="store_true", help="one small layer, a moment each")
-    parser.add_argument("--only", choices=["linear", "conv"], help="one kind of layers")
-    asked = parser.parse_args()
-    quick = asked.quick
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part of it (repeatable)")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if asked.only != "linear":
-        most = beside_dense(64, [8], 0.02) if quick else beside_dense(512, [8, 128], 3)
+    torch.ones(2**22)  # once 16 MB are given back, glibc keeps memory: else each call asks for its megabytes anew
+    sizes, seconds = ([64], 0.02) if given.quick else ([256, 1024, 4096], 0.5)
+    parts, ratios = given.only or PARTS, []
+    if "lazylinop" in parts:
+        for n in sizes:
+            beside_lazylinop(n, [1, 64], seconds)
+    if "dense" in parts:
+        for n, batch, layers in [(64, 64, 2)] if given.quick else [(1024, 1024, 1), (4096, 1024, 1), (768, 128, 8)]:
+            beside_dense(n, batch, layers, seconds)
+    if "compiled" in parts:
+        for n in sizes:
+            ratios += compiled(n, [64] if given.quick else [1, 64, 1024], seconds)
+        print(f"ratio: {max(ratios):.2f}, compiled / eager at most")
+    if "conv" in parts:
+        most = convolution(64, [8], 0.02) if given.quick else convolution(512, [8, 128], 3)
         print(f"ratio: {most:.2f}, convolution / dense at most")
-    if asked.only == "conv":
-        return
-    ratios = []
-    for n in [64] if quick else [256, 1024, 4096]:
-        beside_lazylinop(n, [1, 64], 0.02 if quick else 0.5)
-        ratios += compiled(n, [64] if quick else [1, 64, 1024], 0.02 if quick else 0.5)
-    print(f"ratio: {max(ratios):.2f}, compiled / eager at most")
 
 
 if __name__ == "__main__":

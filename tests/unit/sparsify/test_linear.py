@@ -14,6 +14,7 @@ from lacewing.errors import UsageError
 from lacewing.sparsify import Chain, KSConv2d, KSLinear, butterfly, densify, use_backend
 from lacewing.sparsify._attention import KSMultiheadAttention
 from lacewing.sparsify._backends import multiply
+from lacewing.sparsify._batch_last import _swapped, _transposed
 
 CHAINS = {
     "one factor": [(2, 3, 4, 2)],
@@ -68,6 +69,33 @@ def test_gradients_of_the_batched_products_are_those_of_finite_differences(chain
     x = torch.randn(3, chain.shape[1], dtype=torch.float64, requires_grad=True)
     with use_backend("bmm"):
         assert torch.autograd.gradcheck(lambda x, *factors: multiply(x, factors), (x, *factors), fast_mode=True)
+
+
+@pytest.mark.parametrize("records", [2, 20, 300])  # each takes another way
+@pytest.mark.parametrize("patterns", [[(1, 64, 64, 2), (2, 64, 64, 1)], [(2, 64, 32, 4)]])
+def test_large_factors_agree_with_the_composed_matrix_and_get_gradients_laid_as_they_are(patterns, records):
+    chain = Chain(patterns)
+    rows, columns = chain.shape
+    factors = [torch.randn(p, requires_grad=True) for p in patterns]
+    x, upstream = torch.randn(records, columns, requires_grad=True), torch.randn(records, rows)
+    found = {}
+    for backend in ("bmm", "compose"):
+        with use_backend(backend):
+            y = multiply(x, factors)
+        found[backend] = [y, *torch.autograd.grad(y, [x, *factors], upstream)]
+    assert all(gradient.is_contiguous() for gradient in found["bmm"][2:])  # or each step would copy them
+    for ours, wanted in zip(*found.values(), strict=True):
+        torch.testing.assert_close(ours, wanted, atol=2e-5 * wanted.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_transposes_are_exact_in_any_layout(dtype):
+    whole = torch.randn(90, 160).to(dtype)
+    for x in (whole, whole.t(), whole[:, ::2], whole[:1].expand(90, 160), whole[:3, :5], whole[:0]):
+        assert torch.equal(_transposed(x), x.t())
+        assert _transposed(x).is_contiguous()
+    batch = whole.view(2, 45, 160)
+    assert torch.equal(_swapped(batch), batch.transpose(1, 2))
 
 
 def test_gradients_are_computed_only_where_wanted():

@@ -92,7 +92,10 @@ def _sign_of_ids(name: str, column: Column) -> str:
 
 
 def _begins_again(values: npt.NDArray[np.float64]) -> bool:
-    """Whether whole numbers are those of several counters, one after another or in any order with the same first."""
+    """Whether whole numbers are those of several counters, one after another or in any order with the same first.
+
+    Of more counters than each has numbers they are no joined tables: hours of many days count so, too.
+    """
     if (values != np.floor(values)).any():
         return False
     found, counts = np.unique(values, return_counts=True)
@@ -100,10 +103,10 @@ def _begins_again(values: npt.NDArray[np.float64]) -> bool:
         return False
     steps, sizes = np.unique(np.diff(values), return_counts=True)
     step, runs = steps[sizes.argmax()], len(values) - int(sizes.max())
-    if step != 0 and _LEAST * runs <= len(values):
+    if step != 0 and max(_LEAST, runs) * runs <= len(values):
         return True
-    even = len(np.unique(np.diff(found))) == 1
-    return even and _LEAST * int(counts.max()) <= len(values) and bool((np.diff(counts) <= 0).all())
+    even, tables = len(np.unique(np.diff(found))) == 1, int(counts.max())
+    return even and max(_LEAST, tables) * tables <= len(values) and bool((np.diff(counts) <= 0).all())
 
 
 def _all_different(values: npt.NDArray[np.float64]) -> bool:

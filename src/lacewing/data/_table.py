@@ -157,6 +157,8 @@ def labels_of(
         what = {"mixed": "numbers and words", "lists": "lists"}.get(column.kind, column.what)
         raise DataError(f"data.target: {where} holds {what}: name a column with a class for each record.")
     values: Any = column.values
+    if not len(values):
+        raise DataError(f"data.target: {where} holds no record: give a table with rows.")
     if column.kind == "words":  # what stands for a missing number stands for a missing label
         values = np.array([None if value is None or value.lower() in MISSING else value for value in values], object)
     lost = np.isnan(values) if column.kind == "numbers" else np.array([value is None for value in values], bool)

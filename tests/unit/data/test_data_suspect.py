@@ -106,6 +106,14 @@ def test_ids_of_tables_that_were_joined_are_noted(tmp_path, ids):
     assert _load(tmp_path / "t.csv", columns, ignore=("row",)).notes == ()
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+def test_hours_of_many_days_are_no_ids(tmp_path, in_order):
+    n = 24 * 50
+    hours = np.arange(n) % 24
+    columns = {"hour": hours if in_order else RNG.permutation(hours), "a": RNG.random(n), "y": np.arange(n) % 3 % 2}
+    assert _load(tmp_path / "t.csv", columns).notes == ()
+
+
 def test_ids_are_noted_by_their_names_too_unless_the_study_says_what_they_are(tmp_path):
     columns = {
         "user_id": RNG.integers(0, 9, N),

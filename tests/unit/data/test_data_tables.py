@@ -120,6 +120,16 @@ def test_a_missing_word_is_a_category_and_a_missing_number_is_refused(read):
         read(numbers, table=ASKED)
 
 
+def test_a_frame_without_rows_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "my_rows.py").write_text("held = None\n\n\ndef load():\n    return held\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_rows
+
+    monkeypatch.setattr(my_rows, "held", FRAME.astype({"income": object})[:0])
+    with pytest.raises(DataError, match=r"data.target: .*'income' holds no record: give a table with rows"):
+        data.load("my_rows:load", table=ASKED)
+
+
 def test_labels_beside_a_frame_are_read_and_are_not_named_twice(tmp_path, monkeypatch):
     (tmp_path / "my_pairs.py").write_text("held = None\n\n\ndef load():\n    return held\n")
     monkeypatch.syspath_prepend(tmp_path)

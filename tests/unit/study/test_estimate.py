@@ -198,9 +198,10 @@ def test_a_small_model_is_timed_at_its_batch(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_plan_s_memory_holds_a_training_of_a_whole_batch_and_its_steps_are_told_in_seconds() -> None:
     answer = {"idle": 10**8, "resident": 3 * 10**8, "peak": 10**10}
-    assert estimate._held(answer) == 10**8 + 10**10  # few records were timed
-    assert estimate._held({**answer, "peak": 10**7}) == 3 * 10**8
-    assert estimate._held({**answer, "resident": None, "idle": None}) is None
+    assert estimate._held(answer, "cpu") == 10**8 + 10**10  # few records were timed
+    assert estimate._held({**answer, "peak": 10**7}, "cpu") == 3 * 10**8
+    assert estimate._held({**answer, "resident": None, "idle": None}, "cpu") is None
+    assert estimate._held(answer, "cuda") == 3 * 10**8  # the step is held by the GPU
     step = {"name": "dense", "step_seconds": 18.1, "timed": True, "step_records": 256, "timed_records": 2}
     here = {
         "device": "cpu", "processes": 2, "timed_at_once": 2, "seconds": 4e8, "memory_bytes": 2.2e10, "step_bytes": 1e10,
@@ -210,6 +211,8 @@ def test_a_plan_s_memory_holds_a_training_of_a_whole_batch_and_its_steps_are_tol
     found = {"networks": 2, "epochs": 4, "not_counted": "", "here": here, "on": [], "data_bytes": 1, "storage": storage}
     assert "about 12.7 years, 20.5 GiB of memory in all; a training takes at least 9.3 GiB of it" in as_text(found)
     assert "dense 18.1 s (scaled from a step of 2 records to the batch of 256), pruned 12.3 ms" in as_text(found)
+    on_gpu = as_text({**found, "here": {**here, "device": "cuda"}})
+    assert "20.5 GiB of memory in all; a training takes at least 9.3 GiB of the GPU's" in on_gpu
 
 
 def test_a_network_is_pruned_for_its_timing_though_most_of_its_weights_are_an_embedding() -> None:

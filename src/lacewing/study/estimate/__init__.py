@@ -143,7 +143,7 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     }
     seconds = _seconds_here(prepared, left, step_of, sum(answer["forward"] for answer in answers) / len(answers))
     start = opened + max(answer["start"] for answer in answers)
-    held = [_held(answer) for answer in answers]
+    held = [_held(answer, prepared.device) for answer in answers]
     peaks = [answer["peak"] for answer in answers if answer["peak"] is not None]
     return {
         "device": prepared.device,
@@ -166,8 +166,13 @@ def _here(prepared: Prepared, left: Mapping[str, int], processes: int, opened: f
     }
 
 
-def _held(answer: Mapping[str, Any]) -> int | None:
-    """What a worker holds without its records: what the timing held, or what a step of a whole batch must hold."""
+def _held(answer: Mapping[str, Any], device: str) -> int | None:
+    """What a worker holds without its records: what the timing held, or what a step of a whole batch must hold.
+
+    On a GPU a step holds memory of that, which is not counted here.
+    """
+    if device != "cpu":
+        return None if answer["resident"] is None else int(answer["resident"])
     if answer["resident"] is None or answer["peak"] is None:
         return None
     return max(int(answer["resident"]), int(answer["idle"]) + int(answer["peak"]))

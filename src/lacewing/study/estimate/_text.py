@@ -21,9 +21,11 @@ def as_text(found: Mapping[str, Any]) -> str:
     else:
         count = here["processes"]
         workers = f"{count} worker{'s' * (count > 1)}"
+        whose = "it" if here["device"] == "cpu" else "the GPU's"
         lines.append(
             f"  here, {here['device']}, {workers}: about {duration(here['seconds'])}, {_memory(here['memory_bytes'])} "
-            f"of memory{' in all' * (count > 1)}; a training takes at least {_memory(here['step_bytes'])} of it"
+            f"of memory{' in all' * (count > 1)}; a training takes at least {_memory(here['step_bytes'])} of "
+            f"{whose}"
         )
         lines.append(f"  a training step, timed now{_at_once(here['timed_at_once'])}: {_steps(here['kinds'])}")
     lines += map(_line, found["on"])

@@ -169,7 +169,7 @@ def _ranked_headline(data: ReportData) -> tuple[str, list[str]] | None:
 def best_sparse(found: TradeOff, collapsed: Collection[str] = ()) -> Point | None:
     """The sparse network of most mean defence among those that gain and lose at most `BUDGET` of the accuracy.
 
-    Recipes that ``collapsed`` in any seed are left out: what answers at random has most defence, and is no use.
+    Recipes that ``collapsed`` in any seed are left out: what has learned little has most defence, and is of no use.
 
     Where all that gain lose more, the one whose gain exceeds its loss by most, but none that loses more than half of
     the accuracy. Ties go to the lower density. None where the attack on the dense network does not beat guessing
@@ -219,9 +219,10 @@ def _left_out(data: ReportData, found: TradeOff) -> str:
     if not named:
         return ""
     which = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    whose = "its" if len(named) == 1 else "their"
     return (
-        f" Not considered: {which}, because their accuracy collapsed in at least one seed, and a network that answers "
-        "about at random gives little away but is of no use."
+        f" Not considered: {which}, because {whose} accuracy collapsed in at least one seed: a network that has learned "
+        "little gives little away, but is of no use."
     )
 
 

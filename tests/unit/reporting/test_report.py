@@ -318,7 +318,7 @@ def test_a_recipe_that_collapsed_in_a_seed_is_not_named_as_best_and_the_reason_i
     best = _headline.best_sparse(broken.tradeoff, broken.collapsed)
     assert best is None or best.network != named.network
     said = " ".join(_headline.headline(broken)[1])
-    assert f"Not considered: {broken.label(named.network, named.method)}, because their accuracy collapsed" in said
+    assert f"Not considered: {broken.label(named.network, named.method)}, because its accuracy collapsed" in said
     assert "Not considered" not in " ".join(_headline.headline(data)[1])
     chosen = {row.network for row in _afford.affordable(broken, (0, 5, 50, 1000))}
     assert broken.label(named.network, named.method) not in chosen

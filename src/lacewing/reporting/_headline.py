@@ -221,8 +221,8 @@ def _left_out(data: ReportData, found: TradeOff) -> str:
     which = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
     whose = "its" if len(named) == 1 else "their"
     return (
-        f" Not considered: {which}, because {whose} accuracy collapsed in at least one seed: a network that has learned "
-        "little gives little away, but is of no use."
+        f" Not considered: {which}, because {whose} accuracy collapsed in at least one seed: a network that has "
+        "learned little gives little away, but is of no use."
     )
 
 

@@ -29,7 +29,7 @@ LEAST_GAIN = 1.1  # bf16 is less accurate, so a smaller gain is not worth it
 SECONDS = 2.0  # of timing at most, roughly
 ROUNDS = 15  # at most, of long steps fewer
 SURE = 5  # rounds after which it is decided, if each of them says the same
-LONGEST = 6.0  # seconds on the wall after which no further round begins
+LONGEST = 6.0  # seconds on the wall after which a round ends with one step more of each precision
 TOO_SLOW = 1.0  # seconds of a step of the fewest records, above which nothing is compared
 _FEW = 2  # records of the first, rough timing
 _FEWEST_STEPS = 10  # of both precisions: how many a batch must allow, else fewer records are timed
@@ -157,10 +157,11 @@ def timed(
         if spent >= 1.5 * seconds or time.perf_counter() > late or (done >= SURE and len(faster) == 1):
             break
         for precision, count in calls.items():
-            begin = clock()
-            for _ in range(count):
+            begin, taken = clock(), 0
+            while taken < count and not (taken and time.perf_counter() > late):  # ``clock`` sees this thread alone
                 step(precision)
-            windows[precision].append((clock() - begin) / count)
+                taken += 1
+            windows[precision].append((clock() - begin) / taken)
     return {precision: median(times) for precision, times in windows.items()}
 
 

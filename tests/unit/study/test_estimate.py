@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -213,6 +214,32 @@ def test_a_plan_s_memory_holds_a_training_of_a_whole_batch_and_its_steps_are_tol
     assert "dense 18.1 s (scaled from a step of 2 records to the batch of 256), pruned 12.3 ms" in as_text(found)
     on_gpu = as_text({**found, "here": {**here, "device": "cuda"}})
     assert "20.5 GiB of memory in all; a training takes at least 9.3 GiB of the GPU's" in on_gpu
+
+
+@pytest.mark.parametrize(("processes", "said"), [(1, "1 process took more"), (2, "2 processes took more")])
+def test_processes_that_do_not_start_are_ended_and_the_sentence_says_so(
+    processes: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.killed = threading.Event()
+
+        def receive(self) -> None:
+            assert self.killed.wait(10)
+
+        def kill(self) -> None:
+            self.killed.set()
+
+        def end(self) -> str:
+            return "signal 9"
+
+        def close(self) -> None:
+            assert self.killed.is_set()
+
+    monkeypatch.setattr(estimate, "Child", Stuck)
+    monkeypatch.setattr(estimate, "_START", 0.01)
+    found = lw.estimate(STUDY, out=tmp_path / "run", processes=processes)
+    assert found["here"]["error"] == f"{said} than 0 s to start"
 
 
 def test_a_network_is_pruned_for_its_timing_though_most_of_its_weights_are_an_embedding() -> None:

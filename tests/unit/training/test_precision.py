@@ -101,6 +101,19 @@ def test_steps_that_take_seconds_are_done_only_a_few_times() -> None:
     assert len(steps.done) <= 6
 
 
+def test_steps_that_this_thread_only_waits_for_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, steps = [0.0], Steps(1e-9, 1e-9)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: wall[0])
+
+    def step(name: str) -> None:
+        steps(name)
+        wall[0] += 1.0
+        assert len(steps.done) < 99
+
+    assert timed(step, clock=steps.clock) == {"fp32": pytest.approx(1e-9), "bf16": pytest.approx(1e-9)}
+    assert wall[0] < 3 * precision.LONGEST
+
+
 def test_a_model_of_which_two_records_take_seconds_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
     now = [0.0]

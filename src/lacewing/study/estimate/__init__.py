@@ -337,7 +337,7 @@ def _timed(
             with _patience(_START, children, late):
                 answers = [_answer(child) for child in children]
             if late.is_set():
-                return [{"error": f"{count} processes took more than {_START:.0f} s to start"}]
+                return [{"error": f"{count} process{'es' * (count > 1)} took more than {_START:.0f} s to start"}]
             started = time.perf_counter() - begin
             if not any("error" in answer for answer in answers):
                 with _patience(_PATIENCE, children, late):

@@ -79,13 +79,13 @@ PLANS = {
     "cifar100-short": Planned(
         images,
         classes=100,
-        recipes=1 + 3 + 1,
+        recipes=1 + 2 + 1,
         stops=6,
         seeds=3,
         epochs=40,
         parameters=_RESNET,
         density={
-            **{f"imp-{k:02d}": _pruned(_RESNET, _RESNET - 1_578 - 90, 0.55, k) for k in range(1, 4)},
+            **{f"imp-{k:02d}": _pruned(_RESNET, _RESNET - 1_578 - 90, 0.7, k) for k in range(1, 3)},
             "butterfly-s3-l2": 100 * (1 - (_SEGMENT_3 + _SEGMENT_2 + _SEGMENT_1) / _RESNET),
         },
         tiny=("train.epochs=2", "run.seeds=[0,1]", "model.width=4", "networks.1.levels=1"),

@@ -298,7 +298,7 @@ def main() -> None:
         given.device,
         given.out.resolve(),
         given.data_root,
-        window=8.0 if tiny else given.window,
+        window=20.0 if tiny else given.window,
         routes=[("lacewing", "eager", 1, "fp32")] if tiny else ROUTES,
         butterfly=["--no-networks", *(layers if tiny else ["--sizes", "1024,4096", "--batches", "64,1024,16384"])],
         study="digits" if tiny else "paper",

@@ -80,7 +80,7 @@ PLANS = {
         images,
         classes=100,
         recipes=1 + 2 + 1,
-        stops=6,
+        stops=3,
         seeds=3,
         epochs=40,
         parameters=_RESNET,

@@ -424,8 +424,8 @@ def test_the_keys_of_the_shipped_studies_are_stable():
             "673d2883bef69e2cd936da2fb14fe6156e663500563c07a0df5e2e8cbd3590c4",
         ),
         "cifar100-short": (
-            "7c4683f4ace658a10ab32e3bb7a222d09f474d175478a750ade2f0b033bda5ff",
-            "b5a634c64bae85b153e14ae72706e9cd26dea81eb3bbcbc29c206da917cf55b1",
+            "5ffb052b6830f6ba628c885f3ffb55bf9fed5acd1043dbc430fde83424dba444",
+            "58e54833d83f5b77f51f5597f45055f39c14c5af36c9f28a580b2f971e8f4084",
         ),
         "controls": (
             "924c87727716bbd2a116eebc090e4f43daed5a509b9be51e86a1926919cba179",

@@ -221,14 +221,21 @@ def collapsed_recipes(
     """By sparse recipe: how many of its targets collapsed, see `failures`; without recipes of which none did.
 
     A network that is at chance on its own members collapsed, too: with classes of very different size its test accuracy
-    may be high. ``classes`` is read from the attacks' notes where it is not given.
+    may be high. Not so where the dense network of its seed is at chance as well: of few members of rare classes a test
+    cannot tell. ``classes`` is read from the attacks' notes where it is not given.
     """
     if classes is None:
         classes = next((int(a.notes["classes"]) for a in attacks if "classes" in a.notes), None)
     targets = [n for n in networks if n.role == "target" and n.sparse]
     ids = {n.id for n, _ in _below_floor([n for n in networks if not n.stopped], classes)}
     names = {n.id for n in targets}
-    ids |= {a.network.id for a in attacks if a.network.id in names and at_chance(a, a.network.id) is not None}
+    unclear = {
+        (a.network.seed, a.network.init)
+        for a in attacks
+        if a.network.baseline and a.network.role == "target" and at_chance(a, "") is not None
+    }
+    asked = [a for a in attacks if a.network.id in names and (a.network.seed, a.network.init) not in unclear]
+    ids |= {a.network.id for a in asked if at_chance(a, "") is not None}
     counted: dict[str, int] = {}
     for n in targets:
         if n.id in ids:

@@ -6,11 +6,12 @@ import dataclasses
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lacewing.metrics import Estimate
 from lacewing.tradeoff import tradeoff
-from lacewing.tradeoff.cautions import failures
+from lacewing.tradeoff.cautions import collapsed_recipes, failures
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,21 @@ def test_controls_may_be_as_inaccurate_as_they_like(plain: Any) -> None:
     (said,) = [s for s in _signs(plain, [*sparse, *low]) if "collapsed" in s]
     assert "imp-02" in said
     assert "short" not in said
+
+
+@pytest.mark.parametrize(("dense_too", "found"), [(False, {"imp-02": 3}), (True, {})])
+def test_what_a_test_on_the_members_cannot_tell_of_the_dense_network_is_no_collapse(
+    plain: Any, dense_too: bool, found: dict[str, int]
+) -> None:
+    """Nearly all records have one class: always answering it is right about nearly all members."""
+
+    def unbalanced(a: Any) -> Any:
+        label = (np.arange(len(a.member_N)) % 50 == 0).astype(np.int64)
+        constant = a.network.network == "imp-02" or dense_too
+        return dataclasses.replace(a, label_N=label, correct_N=label == 0 if constant else np.ones(len(label), bool))
+
+    attacks = [unbalanced(dataclasses.replace(a, member_N=np.arange(800) % 2 == 0)) for a in plain.attacks]
+    assert collapsed_recipes(plain.networks, attacks, 10) == found
 
 
 def test_controls_of_any_method_are_controls_and_their_own_batches_are_looked_at(plain: Any) -> None:

@@ -233,6 +233,12 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
         shown = "no slope, since no accuracy is lost" if ratio.value is None else f"slope {ratio.value:.3g}"
         ends = f" [{show_ratio(ratio).partition('[')[2]}" if mean_loss is not None and ratio.value is not None else ""
         return "fewer than three seeds", f"{shown}{ends}, without a verdict: fewer than three {units.unit}s"
+    if mean_loss is not None and mean_loss.high < 0:
+        return (
+            "no loss measured",
+            f"no loss in accuracy measured: accuracy rose (the mean relative loss is {mean_loss.text(SHORT)}), so there "
+            "is no slope, gain divided by loss",
+        )
     if not ratio.bounded:
         loss = "" if mean_loss is None else f": the mean relative loss, {mean_loss.text(SHORT)}, may be 0"
         least = "has no bound" if ratio.low is None else f"is at least {ratio.low:.3g} and has no upper bound"

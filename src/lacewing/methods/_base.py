@@ -166,7 +166,7 @@ class Method(Part):
     def arithmetic(self, model: Model) -> int:
         """The version of the arithmetic that trains its networks of this model; all but 1 count in their keys.
 
-        Not asked of a user's methods, whose keys have their source.
+        A user's method inherits that of the one that it extends: its key has the source of its own module alone.
         """
         return 1
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._library.custom_ops import get_library_allowing_overwrite
 
 _FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
 # Between these numbers of records, and up to this size, one batched product and a copy are faster than d products that
@@ -50,17 +51,19 @@ class _Function(torch.autograd.Function):
 
 
 # ``torch.library.custom_op`` would take twenty more microseconds a call, to check what the tests check once.
-_LIBRARY = torch.library.Library("lacewing", "FRAGMENT")  # type: ignore[no-untyped-call]
+# Where a result comes to lie otherwise in memory, both need other names: torch's compiler keeps what it made of them on
+# disk, by the name of the first.
+_LIBRARY = get_library_allowing_overwrite("lacewing", "ks_multiply")  # of a module that is imported anew, too
 for _schema in (
-    "ks_forward(Tensor x, Tensor? bias, Tensor[] factors) -> Tensor[]",
-    "ks_backward(Tensor gradient, Tensor x, Tensor[] factors, Tensor[] inputs, bool of_x, bool of_bias, "
+    "ks_multiply(Tensor x, Tensor? bias, Tensor[] factors) -> Tensor[]",
+    "ks_gradients(Tensor gradient, Tensor x, Tensor[] factors, Tensor[] inputs, bool of_x, bool of_bias, "
     "bool[] of_factors) -> Tensor[]",
 ):
     _LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-_operator, _operator_backward = torch.ops.lacewing.ks_forward.default, torch.ops.lacewing.ks_backward.default
+_operator, _operator_backward = torch.ops.lacewing.ks_multiply.default, torch.ops.lacewing.ks_gradients.default
 
 
-@torch.library.impl(_LIBRARY, "ks_forward", "CompositeExplicitAutograd")
+@torch.library.impl(_LIBRARY, "ks_multiply", "CompositeExplicitAutograd")
 def _(x: Tensor, bias: Tensor | None, factors: list[Tensor]) -> list[Tensor]:
     """The output, then what the factors see but for the first of them, which sees ``x``."""
     y, inputs = _forward(x, bias, factors)
@@ -74,7 +77,7 @@ def _(x: Tensor, bias: Tensor | None, factors: list[Tensor]) -> list[Tensor]:
     return [x.new_empty(n, rows[0]), *(x.new_empty(size, n) for size in reversed(rows[1:]))]
 
 
-@torch.library.impl(_LIBRARY, "ks_backward", "CompositeExplicitAutograd")
+@torch.library.impl(_LIBRARY, "ks_gradients", "CompositeExplicitAutograd")
 def _(
     gradient: Tensor,
     x: Tensor,
@@ -129,7 +132,7 @@ def _gradients(ctx: Any, gradients: list[Tensor]) -> tuple[Tensor | None, Tensor
     )
 
 
-torch.library.register_autograd("lacewing::ks_forward", _gradients, setup_context=_keep, lib=_LIBRARY)
+torch.library.register_autograd("lacewing::ks_multiply", _gradients, setup_context=_keep, lib=_LIBRARY)
 
 
 def _forward(x: Tensor, bias: Tensor | None, factors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -222,7 +225,7 @@ def _batched(factor: Tensor) -> Tensor:
     a, b, c, d = factor.shape
     if not _shuffles(factor, b * c * d):
         return factor.permute(0, 3, 1, 2).contiguous()
-    return _swapped(factor.reshape(a, b * c, d)).view(a, d, b, c)
+    return _swapped(factor.reshape(a, b * c, d).contiguous()).view(a, d, b, c)
 
 
 def _transposed(x: Tensor) -> Tensor:

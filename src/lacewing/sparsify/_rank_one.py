@@ -88,7 +88,8 @@ class _Product(torch.autograd.Function):
         ours, theirs = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated once more
             return (gradient * theirs).sum_to_size(ours.shape), (gradient * ours).sum_to_size(theirs.shape)
-        of_ours, of_theirs = torch.empty_like(ours), torch.zeros_like(theirs)
+        # Made from the gradient, so that both are a batch where it is one, as with ``is_grads_batched``.
+        of_ours, of_theirs = gradient.new_empty(ours.shape), gradient.new_zeros(theirs.shape)
         rows = max(1, _PART // theirs.numel())
         parts = (tensor.split(rows, 1) for tensor in (gradient, ours, of_ours))
         for part, our, of_our in zip(*parts, strict=True):

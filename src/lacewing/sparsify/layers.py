@@ -250,8 +250,10 @@ class KSConv2d(KSLayer):
         """
         outputs, inputs, height, width = self.weight_shape
         factors, pixels = list(self.factors), height * width
-        last = self.columns == "kernel-first" and pixels > 1  # one pixel would pass for channels-last
-        if _rank_one.suits(self.chain, factors[0], self.groups):
+        suited = _rank_one.suits(self.chain, factors[0], self.groups)
+        # One pixel would pass for channels-last. Small ones do: else the bits of what follows would change.
+        last = self.columns == "kernel-first" and not (suited and pixels == 1)
+        if suited:
             swapped = channels_last and not last and self.chain.patterns[-1].c % pixels == 0
             matrix = _rank_one.compose(factors, self.groups, self.gain, pixels if swapped else 1)
             last |= swapped

@@ -1,5 +1,8 @@
 """Butterfly linear layers under torch.compile: one operator, no graph breaks, and what eager layers give."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -62,7 +65,7 @@ def test_compiled_layers_are_one_operator_each_and_equal_eager_ones_in_every_bit
     compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)
     _agree(model, compiled, [(5,), (64,)], dtype)
     assert len(graphs) == 1  # dynamic: no batch size compiles anew
-    assert graphs[0].count("lacewing.ks_forward") == 2
+    assert graphs[0].count("lacewing.ks_multiply") == 2
 
 
 @pytest.mark.slow
@@ -106,12 +109,29 @@ def test_the_operator_is_as_torch_wants_operators(name, dtype):
         assert set(torch.library.opcheck(_operator, options).values()) == {"SUCCESS"}
 
 
+@pytest.mark.slow
+def test_the_operator_is_registered_again_where_the_package_is_imported_anew():
+    code = """
+import sys
+import torch
+import lacewing.sparsify as first
+for name in [name for name in sys.modules if name.startswith("lacewing")]:
+    del sys.modules[name]
+from lacewing.sparsify import KSLinear
+layer, x = KSLinear(12, 8), torch.randn(3, 12)
+torch.testing.assert_close(torch.compile(layer, backend="eager", fullgraph=True)(x), layer(x))
+assert first.KSLinear(12, 8)(x).shape == (3, 8)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_transforms_inside_of_a_compiled_function_are_followed():
     layer, graphs = KSLinear(12, 8), _Graphs("eager")
     x = torch.randn(3, 12)
     each = torch.compile(lambda x: torch.vmap(lambda record: layer(record[None])[0])(x), backend=graphs, fullgraph=True)
     torch.testing.assert_close(each(x), layer(x))
-    assert "ks_forward" not in graphs[0]
+    assert "ks_multiply" not in graphs[0]
 
 
 def test_a_backend_that_is_asked_for_is_compiled():
@@ -120,7 +140,7 @@ def test_a_backend_that_is_asked_for_is_compiled():
     with use_backend("compose"):
         compiled = torch.compile(layer, backend=graphs, fullgraph=True)(x)
     torch.testing.assert_close(compiled, layer(x))
-    assert "ks_forward" not in graphs[0]
+    assert "ks_multiply" not in graphs[0]
 
 
 def test_without_gradients_a_layer_gives_the_same_bits():

@@ -88,6 +88,16 @@ def test_large_factors_agree_with_the_composed_matrix_and_get_gradients_laid_as_
         torch.testing.assert_close(ours, wanted, atol=2e-5 * wanted.abs().max().item(), rtol=0)
 
 
+@pytest.mark.parametrize("patterns", [[(1, 64, 64, 2), (2, 64, 64, 1)], [(1, 64, 1, 64)]])
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (3, 0, 1, 2)])  # the first: channels-last
+def test_large_factors_may_lie_in_any_layout(patterns, order):
+    back = [order.index(axis) for axis in range(4)]
+    factors = [torch.randn(p) for p in patterns]
+    laid = [factor.permute(order).contiguous().permute(back) for factor in factors]
+    x = torch.randn(20, Chain(patterns).shape[1])
+    assert torch.equal(multiply(x, laid), multiply(x, factors))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_transposes_are_exact_in_any_layout(dtype):
     whole = torch.randn(90, 160).to(dtype)

@@ -94,6 +94,20 @@ def test_it_is_differentiated_twice_and_forwards(name):
         assert forward_ad.unpack_dual(kernel(*duals)).tangent is not None
 
 
+def test_gradients_of_a_batch_are_those_of_each():
+    layer = _layer()
+    y, factors = layer(torch.randn(2, 16, 5, 5, dtype=torch.float64)), list(layer.factors)
+    upstream = torch.randn(3, *y.shape, dtype=torch.float64)
+
+    def gradients(upstream, batched=False):
+        return torch.autograd.grad(y, factors, upstream, retain_graph=True, is_grads_batched=batched)
+
+    wanted = [torch.stack(each) for each in zip(*map(gradients, upstream), strict=True)]
+    for found in (gradients(upstream, True), torch.func.vmap(gradients)(upstream)):
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 def test_it_goes_through_torch_func():
     layer, x = _layer(), torch.randn(2, 16, 5, 5, dtype=torch.float64)
     values = dict(layer.named_parameters())
@@ -144,6 +158,13 @@ def test_what_is_not_suited_is_composed_as_ever(monkeypatch, chain, dtype, size)
     layer = KSConv2d(16, 8, 3, chain=chain, dtype=dtype)
     assert torch.equal(layer.composed(), layer.gain * compose(list(layer.factors)).view(8, 16, 3, 3))
     assert layer(torch.randn(1, 16, 5, 5, dtype=dtype)).isfinite().all()
+
+
+def test_small_kernels_of_one_pixel_lay_out_what_follows_as_ever(monkeypatch):
+    """Batch norm has other bits in the other layout, and the keys of such networks did not change."""
+    monkeypatch.setattr(_rank_one, "LARGE", 1000)
+    y = _layer("one pixel", "kernel-first")(torch.randn(2, 16, 5, 5, dtype=torch.float64))
+    assert y.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.slow

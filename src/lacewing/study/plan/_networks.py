@@ -118,7 +118,7 @@ def _sequences(
     def job(entry: Method, of: Method, step: Step, stack: str | None = None) -> NetworkJob:
         train, mask = _train_of(study, of, of_world), None if of.mask_of is None else named[of.mask_of]
         method = dict(step.key) if of.source is None else {**step.key, "source": of.source}
-        if of.source is None and (version := of.arithmetic(study.model_of(of))) > 1:
+        if (version := of.arithmetic(study.model_of(of))) > 1:
             method["arithmetic"] = version
         model = models.get(entry.entry, models[""])
         config = {**common, "model": model, "method": method, "train": train.identity(), "role": role, "seed": seed}

@@ -173,6 +173,16 @@ def test_keys_of_butterfly_networks_follow_the_arithmetic_of_large_kernels(monke
     assert _LARGE == _rank_one.LARGE
 
 
+def test_a_users_extension_of_butterfly_has_its_arithmetic_in_its_keys(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "from lacewing.methods.butterfly import Butterfly\nclass Mine(Butterfly):\n    pass\n"
+    (tmp_path / "extends_butterfly.py").write_text(body)
+    networks = [{"method": "dense"}, {"method": "extends_butterfly:Mine", "name": "mine"}]
+    found = _keys(_plan("model.name=resnet50", networks=networks))
+    monkeypatch.setattr(Butterfly, "arithmetic", lambda *_: 1)
+    assert found["mine/target/0"] != _keys(_plan("model.name=resnet50", networks=networks))["mine/target/0"]
+
+
 def test_keys_are_stable():
     """Golden: a change makes every run folder in the world start anew."""
     keys = _keys(_plan())

@@ -161,9 +161,11 @@ class Clock:
         monkeypatch.setattr(_calibrate.time, "perf_counter", lambda: self.now)
 
 
-def _measured(monkeypatch: pytest.MonkeyPatch, seconds_a_record: float) -> tuple[dict[str, Any], float]:
+def _measured(
+    monkeypatch: pytest.MonkeyPatch, seconds_a_record: float, clock: Clock | None = None
+) -> tuple[dict[str, Any], float]:
     """What is measured of two kinds whose steps take so long, on batches of 64, and the time that it takes."""
-    clock = Clock(monkeypatch)
+    clock = clock or Clock(monkeypatch)
 
     class Slow(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -195,6 +197,19 @@ def test_a_small_model_is_timed_at_its_batch(monkeypatch: pytest.MonkeyPatch) ->
     found, _ = _measured(monkeypatch, 1e-4)
     assert found["steps"] == [pytest.approx(64e-4), pytest.approx(64e-4)]
     assert found["records"] == [64, 64]
+
+
+def test_what_torch_imports_for_its_first_optimiser_is_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, make = Clock(monkeypatch), torch.optim.SGD.__init__
+
+    def slow_at_first(*args: Any, **options: Any) -> None:
+        clock.now = max(clock.now, 30.0)
+        make(*args, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "__init__", slow_at_first)
+    found, _ = _measured(monkeypatch, 1e-4, clock)
+    assert found["steps"] == [pytest.approx(64e-4), pytest.approx(64e-4)]
+    assert found["start"] >= 30
 
 
 def test_a_plan_s_memory_holds_a_training_of_a_whole_batch_and_its_steps_are_told_in_seconds() -> None:

@@ -180,6 +180,7 @@ def measure(bench: _Bench, kinds: Sequence[Kind], batches: Sequence[int], second
         first step and at most, None where the system does not say.
     """
     begin, idle = time.perf_counter(), peak_memory()
+    optimizer_of([nn.Parameter(torch.zeros(1))], kinds[0].train(1, 1))  # torch's first imports seconds of modules
     few = min(FEW, batches[0])
     first = bench.step(kinds[0], few, few, 0.0) / few
     end = time.perf_counter() + LONGEST

@@ -55,6 +55,7 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
     if found is None or a0 is None:
         first, more = _ranked_headline(data) or _no_headline(data)
         return first, [*primary, *more, *canary_sentences(data)]
+    stronger = _stronger(data, found.attack)
     if a0.low > 0.5:
         first = (
             f"The dense network gives away which records it was trained on: an attacker is right "
@@ -66,17 +67,22 @@ def headline(data: ReportData) -> tuple[str, list[str]]:
     elif random := untrained_dense(data.attacks):
         first = random
     else:
-        first = (
-            f"No leakage found above an attack accuracy of {percent(a0.high)} at {n_text(data)}, {units_of(found)}: "
-            "the attack on the dense network does not beat guessing."
-        )
+        bound = f"above an attack accuracy of {percent(a0.high)} at {n_text(data)}, {units_of(found)}"
+        does_not = "on the dense network does not beat guessing"
+        if stronger and stronger.auc.low > 0.5:
+            first = (
+                f"The attack “{found.attack}” {does_not} (no leakage {bound}), but “{stronger.attack}” finds more: "
+                f"AUC {number(stronger.auc.value)}."
+            )
+        else:
+            first = f"No leakage found {bound}: the attack “{found.attack}” {does_not}."
     second = (
         f"Balanced accuracy of the attack “{found.attack}” on the dense network: {percent(a0.value)} "
         f"({_a0_interval(found, a0)}; {n_text(data)})."
     )
     best = [_best_sentence(data, found)] if a0.low > 0.5 else []
-    stronger = _stronger_sentence(data, found.attack)
-    return first, [*primary, second, *stronger, *canary_sentences(data), *best, *conclusions(found)]
+    more = [stronger.sentence] if stronger else []
+    return first, [*primary, second, *more, *canary_sentences(data), *best, *conclusions(found)]
 
 
 def conclusions(found: TradeOff) -> list[str]:
@@ -109,11 +115,19 @@ def _a0_interval(found: TradeOff, a0: Estimate) -> str:
     return text if found.replicates >= FEWEST_SEEDS else f"{text}; {units_of(found)}"
 
 
-def _stronger_sentence(data: ReportData, lead: str) -> list[str]:
+class _Stronger(NamedTuple):
+    """Another attack than the leading one, of higher AUC, with a sentence on both."""
+
+    attack: str
+    auc: Estimate
+    sentence: str
+
+
+def _stronger(data: ReportData, lead: str) -> _Stronger | None:
     """The attack of highest mean AUC on the dense network, where it is another than the leading one."""
     dense = next((s for s in series(data) if s.baseline), None)
     if dense is None:
-        return []
+        return None
     found = results_of(data)
     means = {
         name: measured
@@ -122,12 +136,13 @@ def _stronger_sentence(data: ReportData, lead: str) -> list[str]:
     }
     top = max(means, key=lambda name: means[name][0].value, default=lead)
     if top == lead or lead not in means:
-        return []
+        return None
     e, over = means[top]
-    return [
+    sentence = (
         f"Of {len(means)} attacks on it “{top}” finds most: AUC {number(e.value)} (95\u202f% interval {number(e.low)} "
         f"to {number(e.high)}, {over}), where “{lead}” has {number(means[lead][0].value)}."
-    ]
+    )
+    return _Stronger(top, e, sentence)
 
 
 def _no_headline(data: ReportData) -> tuple[str, list[str]]:

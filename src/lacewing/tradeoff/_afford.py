@@ -50,8 +50,12 @@ def afford(
     sentence = (
         f"{best.network} (density {best.density.mean:.2%}): test accuracy {best.test_accuracy.mean:.3f}, {cost}, "
         f"where a loss of {percent:g}% was allowed; defence {best.defence.mean:.3f}{gained}; means over "
-        f"n = {n} seed{'s' * (n > 1)}. Over the band: {tradeoff.slope.verdict}. "
+        f"n = {n} seed{'s' * (n > 1)}. "
     )
+    if tradeoff.slope.verdict != "no network in the band":
+        sentence += (
+            f"Slope between {tradeoff.band[0]:.1%} and {tradeoff.band[1]:.1%} density: {tradeoff.slope.verdict}. "
+        )
     said = beside_it(best, beside, beside.network if beside is not None else "")
     return Choice(best, percent, sentence + said + price_of(best, beside, prices or {}), beside)
 

@@ -171,6 +171,18 @@ def test_answer_quotes_interval_n_and_the_papers_slope(data: Any) -> None:
     assert str(PAPER_SLOPE) in said
 
 
+def test_a_leading_attack_at_chance_does_not_hide_another_that_finds_more(reports: ModuleType) -> None:
+    names = ("discriminator", "loss")
+    chance, leaking = (reports.report_data(leak=leak, n=300, names=names) for leak in (0.0, None))
+    kept = [a for a in chance.attacks if a.attack == "discriminator"]
+    first, _ = _headline.headline(
+        dataclasses.replace(chance, attacks=[*kept, *(a for a in leaking.attacks if a.attack == "loss")])
+    )
+    assert first.startswith("The attack “discriminator” on the dense network does not beat guessing")
+    assert "but “loss” finds more: AUC" in first
+    assert _headline.headline(chance)[0].startswith("No leakage found above")
+
+
 def test_an_attack_at_chance_is_no_leakage_found_above_x_at_n(reports: ModuleType, tmp_path: Path) -> None:
     chance = reports.report_data(leak=0.0, n=300)
     first, more = _headline.headline(chance)
@@ -179,6 +191,7 @@ def test_an_attack_at_chance_is_no_leakage_found_above_x_at_n(reports: ModuleTyp
     assert first.startswith("No leakage found above")
     assert f"{100 * a0.high:.1f}\u202f% at n\u00a0=\u00a0300 members and 300 non-members per network, 2 seeds" in first
     assert "Best sparse" not in " ".join([*more, *(t.title for t in _headline.tiles(chance))])
+    assert "the attack “discriminator” on the dense network" in first
     text = report.write(tmp_path, chance).read_text(encoding="utf-8")
     assert "Attack near chance" in text
     assert "The gains above may be chance." in text

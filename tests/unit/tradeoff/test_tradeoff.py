@@ -393,6 +393,9 @@ def test_afford_takes_the_best_defence_within_the_loss():
     assert "butterfly-1" in choice.sentence
     assert "10%" in choice.sentence
     assert "2 seeds" in choice.sentence
+    assert "Slope between 3.4% and 17.3% density: fewer than three seeds." in choice.sentence
+    dense = [each for each in study(losses=(0.05,)) if each.network.method == "dense"]
+    assert "Slope" not in afford(tradeoff(dense, resamples=100), 5).sentence
     for wrong in (math.nan, math.inf, "5", None, True, [5], 10**400):
         with pytest.raises(UsageError, match=r"^percent = .* such as 2\.$"):
             afford(found, wrong)

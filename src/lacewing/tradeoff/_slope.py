@@ -236,8 +236,8 @@ def _verdict(ratio: Ratio, mean_loss: Estimate | None, a0: Estimate, units: Unit
     if mean_loss is not None and mean_loss.high < 0:
         return (
             "no loss measured",
-            f"no loss in accuracy measured: accuracy rose (the mean relative loss is {mean_loss.text(SHORT)}), so there "
-            "is no slope, gain divided by loss",
+            f"no loss in accuracy measured: accuracy rose (the mean relative loss is {mean_loss.text(SHORT)}), so "
+            "there is no slope, gain divided by loss",
         )
     if not ratio.bounded:
         loss = "" if mean_loss is None else f": the mean relative loss, {mean_loss.text(SHORT)}, may be 0"

@@ -258,4 +258,4 @@ def test_the_command_tells_which_columns_of_x_a_column_makes(tmp_path, capsys):
     app(["check", where, *options], standalone_mode=False)
     said = capsys.readouterr().out
     assert "age: column 0\n" in said
-    assert "grade: columns 6, 7, 8\n" in said
+    assert "grade: columns 6, 7, 8, 3 values: '1', '2', '3'\n" in said

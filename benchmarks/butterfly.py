@@ -53,6 +53,7 @@ def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
 
 def compiled(n: int, batches: list[int], seconds: float) -> list[float]:
     """Print a line for each batch size and pass; returns compiled / eager."""
+    torch.compiler.reset()  # all layers share what is compiled for their shapes, and torch keeps eight of those
     layer = KSLinear(n, n)
     other = torch.compile(layer, fullgraph=True, dynamic=False)
     ratios = []

@@ -8,14 +8,13 @@ import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lacewing.errors import FolderError, UsageError
-from lacewing.support.files import is_link, pieces, refuse_links, remove_parts, sync, write_atomically
+from lacewing.support.files import is_link, is_settled, pieces, refuse_links, remove_parts, sync, write_atomically
 from lacewing.support.formats import read_json, read_sealed, seal
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -25,7 +24,6 @@ _NAME = re.compile(
 )
 _PUBLISHING = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.publishing")
 _PROGRESS_BYTES = 1 << 16
-_SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
 
 # Of this process, since a run asks several times what is done: by `_stamp` the digest of each file, by that of each
 # job.json and the job's key what it vouches for. A name stands once in memory.
@@ -133,7 +131,7 @@ class Store:
         stamp = _stamp(found) + key
         if (known := _records.get(stamp)) is None and (job := self._read(key, path)) is not None:
             known = _Vouched.of(job)
-            if _is_settled(found):
+            if is_settled(found.st_mtime_ns, found.st_ctime_ns):
                 _records[stamp] = known
         return known
 
@@ -332,7 +330,7 @@ def _digest(path: str, found: os.stat_result) -> bytes:
     stamp = _stamp(found)
     if (digest := _digests.get(stamp)) is None:
         digest = bytes.fromhex(sha256(path))
-        if _is_settled(found):
+        if is_settled(found.st_mtime_ns, found.st_ctime_ns):
             _digests[stamp] = digest
     return digest
 
@@ -340,8 +338,3 @@ def _digest(path: str, found: os.stat_result) -> bytes:
 def _stamp(found: os.stat_result) -> str:
     """What changes with a file. Nobody sets the last of its times: a restored mtime hides no change."""
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} "
-
-
-def _is_settled(found: os.stat_result) -> bool:
-    """Whether a file's times show every later change: within one tick of its clock a file can change unseen."""
-    return time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -17,7 +18,13 @@ _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of a file that is being writt
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # without it, opening a pipe without a writer blocks for ever
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _PIECE = 1 << 18  # bytes
+_SETTLED = 2_000_000_000  # nanoseconds after which any change of a file changes its times, on any file system
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)  # Windows
+
+
+def is_settled(mtime_ns: int, ctime_ns: int) -> bool:
+    """Whether a file's times show every later change: within one tick of its clock a file can change unseen."""
+    return time.time_ns() - max(mtime_ns, ctime_ns) > _SETTLED
 
 
 def write_atomically(path: Path, content: str | bytes, *, within: Path | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import DataError
+from lacewing.support.files import is_settled
 
 Array = npt.NDArray[Any]
 Layout = Callable[[Array], Array]
 
 _BLOCK = 1 << 22  # bytes of records that are read together
-_SETTLED = 2.0  # seconds after which a file's times tell every further change of it
 
 
 class Mapped:
@@ -139,7 +138,7 @@ def signature(path: Path) -> tuple[int, ...]:
 
 def settled(sign: tuple[int, ...]) -> bool:
     """Whether a further change would alter this signature, since clocks of file systems tick rarely."""
-    return time.time() - max(sign[1], sign[3]) / 1e9 > _SETTLED
+    return is_settled(sign[1], sign[3])
 
 
 def take(x: Stored, rows: Any) -> Stored:

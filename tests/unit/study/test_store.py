@@ -247,7 +247,7 @@ def digested(monkeypatch):
         return plain(path)
 
     monkeypatch.setattr(store_module, "sha256", counting)
-    monkeypatch.setattr(store_module, "_SETTLED", 50_000_000)
+    monkeypatch.setattr("lacewing.support.files._SETTLED", 50_000_000)
     monkeypatch.setattr(store_module, "_digests", {})
     monkeypatch.setattr(store_module, "_records", {})
     return found
@@ -329,7 +329,7 @@ def test_what_is_kept_of_a_job_takes_less_than_a_kilobyte(store, digested):
 
 
 def test_a_file_that_was_just_written_is_digested_each_time(store, digested, monkeypatch):
-    monkeypatch.setattr(store_module, "_SETTLED", 3600 * 10**9)
+    monkeypatch.setattr("lacewing.support.files._SETTLED", 3600 * 10**9)
     _publish(store)
     digested.clear()
     assert store.done(KEY, METRICS)
@@ -355,7 +355,7 @@ def test_an_alteration_after_the_digest_is_found_though_size_and_times_are_made_
 def test_a_clock_that_is_set_back_makes_digests_slower_and_no_less_safe(store, digested, monkeypatch):
     _publish(store)
     time.sleep(0.1)
-    monkeypatch.setattr(store_module.time, "time_ns", lambda: 0)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
     digested.clear()
     assert store.done(KEY, WEIGHTS)
     assert store.done(KEY, WEIGHTS)

@@ -5,10 +5,9 @@
 Prints one table in Markdown. Each audit has its own data and its own trained network. Of a null audit members and
 non-members are both unseen, and the network is above chance on them; of a leaking one the members were trained on to
 the end, with labels that are mostly noise. The chance of "leakage found" in a null audit is at most 5 % (Bonferroni
-over attacks): of 200 more than 18 happens once in 200 times. Refusals count as failures.
-
-``--quick`` does 20 audits of each kind and exits with 1 if more than 5 of the null ones find leakage (once in 3,000
-kinds), or one that leaks is called clean.
+over attacks): of 200 more than 18 happens once in 170 times. Refusals count as failures. The exit code is 1 if more
+null audits of a kind find leakage than happens once in 150 times (of 4 more than 2, of 20 more than 4), or one that
+leaks is called clean. ``--quick`` does 4 audits of each kind.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 import lacewing as lw
@@ -35,8 +35,8 @@ from lacewing.errors import LacewingError
 Array = npt.NDArray[Any]
 FEATURES, CLASSES, LABELS = 12, 3, 4
 TRAINED, AUDITED = 200, 150  # records that a network is trained on, and records of each side of a null audit
-AUDITS, MOST = 200, 18
-QUICK_AUDITS, QUICK_MOST = 20, 5
+AUDITS, QUICK_AUDITS = 200, 4
+LEVEL, RARE = 0.05, 1 / 150  # the chance of "leakage found" in a null audit; that of as many as fail a kind
 PROCESSES = 2
 
 
@@ -273,12 +273,12 @@ def said(kind: str, leak: bool, seed: int) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 audits a kind; exit 1 if one is wrong")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_AUDITS} audits of each kind")
     parser.add_argument("--audits", type=int, help="audits of each kind")
     parser.add_argument("--only", choices=KINDS, action="append", help="one kind (repeatable)")
     asked = parser.parse_args()
     audits = asked.audits or (QUICK_AUDITS if asked.quick else AUDITS)
-    most = QUICK_MOST if asked.quick else MOST
+    most = int(binom.isf(RARE, audits, LEVEL))
     print('| kind | null: "leakage found" | null: not answered | leaking: "leakage found" | leaking: called clean |')
     print("|---|---|---|---|---|")
     wrong = 0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lacewing.data._dataset import Dataset, Inputs, Labels, make_dataset
 from lacewing.data._groups import NO_ID
+from lacewing.data._suspect import notes_on_array
 from lacewing.errors import DataError, UsageError
 from lacewing.support.formats import array_names, read_arrays
 from lacewing.support.mapped import Mapped, Stored, blocks
@@ -52,7 +53,8 @@ def checked(
     first = inputs[0]
     if np.array_equal(first, inputs[-1]) and all((block == first).all() for block in blocks(inputs)):
         raise DataError(f"{where}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
-    made = make_dataset(name, inputs, labels, int(labels.max()) + 1)
+    notes = notes_on_array(x, labels) if isinstance(x, np.ndarray) and x.ndim == 2 else ()
+    made = replace(make_dataset(name, inputs, labels, int(labels.max()) + 1), notes=notes)
     return replace(made, groups={each: ids_of(ids, len(made), where, each) for each, ids in groups.items()})
 
 

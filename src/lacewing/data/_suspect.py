@@ -13,6 +13,7 @@ from lacewing.data._columns import Column, listed
 from lacewing.support.formats import is_number
 
 _LEAST = 20  # records, of which different numbers are more than chance
+_FEW = 200
 _MONEY = r"(?:[$€£¥]|USD|EUR|GBP|CHF)"
 _NUMBER = re.compile(rf"['\"]?[-+−(]?{_MONEY}?\s*[-+−]?\d[\d.,' \u00a0\u202f]*(?:%|{_MONEY})?\)?['\"]?", re.IGNORECASE)
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -73,6 +74,28 @@ def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.ND
     return tuple(said)
 
 
+def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """What a person must know of records (N, D) of numbers without names: columns of ids, and such that tell y (N,)."""
+    ids, telling = [], []
+    wide = x.max(axis=0).astype(np.float64) - x.min(axis=0) >= len(x) - 1  # the others repeat a whole number
+    for k in range(x.shape[1]):
+        column = Column("numbers", x[:, k])
+        if wide[k] and _all_different(column.values):
+            ids.append(f"x[:, {k}] (another whole number in each record)")
+        few = Column("numbers", x[:_FEW, k])  # which settles nearly every column without sorting all of it
+        if _one_to_one(few, y[:_FEW]) and _tells(column, y):
+            telling.append(f"x[:, {k}]")
+    said = []
+    if ids:
+        said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, take it out of x, or set data.groups.")
+    if telling:
+        said.append(
+            f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Take it "
+            "out of x, unless a network is to know it."
+        )
+    return tuple(said)
+
+
 def alike(names: Iterable[str]) -> tuple[str, ...]:
     """A note on classes whose names differ in capitals alone; nothing where there are none."""
     found: dict[str, list[str]] = {}
@@ -118,13 +141,15 @@ def _all_different(values: npt.NDArray[np.float64]) -> bool:
 
 def _tells(column: Column, y: npt.NDArray[np.int64]) -> bool:
     """Whether each class has one value of the column, and no other class has it."""
-    if len(y) < _LEAST:
-        return False
+    return len(y) >= _LEAST and _one_to_one(column, y)
+
+
+def _one_to_one(column: Column, y: npt.NDArray[np.int64]) -> bool:
+    """Whether each class that is there has one value of the column, and no other class has it."""
     kept: Any = column.values if column.kind == "numbers" else np.array([str(word) for word in column.values])
     values, code = np.unique(kept, return_inverse=True)
-    if len(values) != int(y.max()) + 1:
-        return False
-    return len(np.unique(np.stack([code.reshape(-1), y]), axis=1).T) == len(values)
+    classes = len(np.unique(y))
+    return len(values) == classes and len(np.unique(np.stack([code.reshape(-1), y]), axis=1).T) == classes
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> str:

@@ -135,11 +135,11 @@ def _below_in_means(tradeoff: TradeOff) -> list[str]:
         return []
     seeds = max(p.defence.n for p in butterflies)
     units = Units.of(tradeoff.seeds, halves=tradeoff.unit == "cut").text
-    means = f"means over {units if seeds == len(tradeoff.seeds) else f'{seeds} seed' + 's' * (seeds > 1)}"
+    counted = units if seeds == len(tradeoff.seeds) else f"{seeds} seed{'s' * (seeds > 1)}"
     which = _listed(f"{b} by {i}" for b, i in tradeoff.dominated.items())
     have = "has" if len(tradeoff.dominated) == 1 else "have"
     return [
-        f"Butterfly below IMP in means: in {means}, which are not tested, {len(tradeoff.dominated)} of "
+        f"Butterfly below IMP in means: over {counted} and without a test, {len(tradeoff.dominated)} of "
         f"{len(butterflies)} butterfly networks {have} both lower test accuracy and lower defence than an IMP network "
         f"({which})."
     ]

@@ -106,6 +106,16 @@ def test_ids_of_tables_that_were_joined_are_noted(tmp_path, ids):
     assert _load(tmp_path / "t.csv", columns, ignore=("row",)).notes == ()
 
 
+def test_ids_and_labels_in_an_array_are_noted_by_their_places(tmp_path):
+    x = np.stack([A, RNG.permutation(N) + 7.0, 2.0 * Y[::-1], 5.0 - Y, np.arange(N) % 30], axis=1)
+    np.savez(tmp_path / "u.npz", x=x, y=Y)
+    ids, telling = data.load(str(tmp_path / "u.npz")).notes
+    assert ids.startswith("Perhaps ids: x[:, 1] (another whole number in each record).")
+    assert telling.startswith("Labels among the features: x[:, 3] has one value for each class")
+    np.savez(tmp_path / "u.npz", x=x[:, [0, 2, 4]].astype(np.uint8), y=Y)
+    assert data.load(str(tmp_path / "u.npz")).notes == ()
+
+
 @pytest.mark.parametrize("in_order", [True, False])
 def test_hours_of_many_days_are_no_ids(tmp_path, in_order):
     n = 24 * 50

@@ -74,11 +74,11 @@ def test_a_study_that_is_not_finished_has_no_sign_about_its_slope(plain: Any) ->
 def test_butterfly_below_imp_is_a_description_of_means(plain: Any) -> None:
     (said,) = [s for s in _signs(plain, dominated={"butterfly-s2-l2": "imp-01"}) if s.startswith("Butterfly")]
     assert said == (
-        "Butterfly below IMP in means: in means over 3 seeds, which are not tested, 1 of 2 butterfly networks has both "
-        "lower test accuracy and lower defence than an IMP network (butterfly-s2-l2 by imp-01)."
+        "Butterfly below IMP in means: over 3 seeds and without a test, 1 of 2 butterfly networks has both lower "
+        "test accuracy and lower defence than an IMP network (butterfly-s2-l2 by imp-01)."
     )
     cuts = _signs(plain, dominated={"butterfly-s2-l2": "imp-01"}, unit="cut", seeds=(0, 1, 2))
-    assert any("in means over 2 cuts (3 seeds), which are not tested" in s for s in cuts)
+    assert any("over 2 cuts (3 seeds) and without a test" in s for s in cuts)
 
 
 # ----------------------------------------------------------------------------------------------------------- controls

@@ -75,7 +75,11 @@ def _price(there: Mapping[str, Any]) -> str:
     if there["price"] is None:
         return ""
     low, high = there["price"]
-    return f"; price at {there['rate']:g} an hour each: {low:,.2f} to {high:,.2f}"
+    return f"; price at {there['rate']:g} an hour each: {_amount(low)} to {_amount(high)}"
+
+
+def _amount(price: float) -> str:
+    return f"{price:,.2f}" if price >= 1 else f"{price:.2g}"
 
 
 def _too_much(there: Mapping[str, Any]) -> str:

@@ -62,6 +62,20 @@ def make(place: Path, *, change: int = 0) -> None:
     (place / "mapped.toml").write_text(STUDY)
 
 
+def started(small: ModuleType, command: list[str], place: Path, *, awaited: str) -> subprocess.Popen[str]:
+    """A run in another process, whose folder ``run`` holds what the pattern ``awaited`` names."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "lacewing", *command, "--out", "run"],
+        cwd=place,
+        env=small.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while run.poll() is None and not any((place / "run").glob(awaited)):
+        time.sleep(0.01)
+    return run
+
+
 @pytest.fixture
 def told(monkeypatch):
     """The calls that have this process hold little memory, which are not done here."""
@@ -122,20 +136,12 @@ def test_a_file_that_changes_stops_the_study_which_goes_on_once_it_is_restored(
     command = ["run", "mapped.toml", "--set", "train.epochs=60", "--processes", "1"]
     done = small.lacewing(*command, "--out", "whole", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    run = subprocess.Popen(
-        [sys.executable, "-m", "lacewing", *command, "--out", "run"],
-        cwd=tmp_path,
-        env=small.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    finished = tmp_path / "run" / "jobs"
-    while run.poll() is None and not (finished.is_dir() and any(finished.iterdir())):
-        time.sleep(0.01)
+    run = started(small, command, tmp_path, awaited="jobs/*")
     make(tmp_path, change=1)
     said = run.communicate()[1]
     assert run.returncode == 2, said
     assert "the records of own/ are not those with which this run began" in said
+    finished = tmp_path / "run" / "jobs"
     kept = {path.name for path in finished.iterdir()}
     assert kept
     done = small.lacewing(*command, "--out", "run", cwd=tmp_path)
@@ -164,15 +170,7 @@ def test_a_file_that_is_cut_short_ends_its_readers_and_the_study_goes_on_once_it
     # Batches of one record: an epoch has 400 steps, each of which reads the file, before the file is looked at.
     settings = ["--set", "train.batch_size=1", "--set", "train.lr=0.001", "--set", "train.epochs=4"]
     command = ["run", "mapped.toml", *settings, "--only", "role=target"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "lacewing", *command, "--out", "run"],
-        cwd=tmp_path,
-        env=small.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while run.poll() is None and not any((tmp_path / "run" / "work").glob("*/*.safetensors")):
-        time.sleep(0.01)
+    run = started(small, command, tmp_path, awaited="work/*/*.safetensors")
     os.truncate(mapped, 200)
     said = run.communicate()[1]
     assert run.returncode == 2, said

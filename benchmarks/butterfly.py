@@ -51,10 +51,10 @@ def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
     return {name: 1e6 * statistics.median(values) for name, values in taken.items()}
 
 
-def compiled(n: int, batches: list[int], seconds: float) -> list[float]:
-    """Print a line for each batch size and pass; returns compiled / eager."""
+def compiled(layer: nn.Linear | KSLinear, batches: list[int], seconds: float) -> list[float]:
+    """Print a line for each batch size and pass of a square layer; returns compiled / eager."""
     torch.compiler.reset()  # all layers share what is compiled for their shapes, and torch keeps eight of those
-    layer = KSLinear(n, n)
+    n = layer.in_features
     other = torch.compile(layer, fullgraph=True, dynamic=False)
     ratios = []
     for batch in batches:
@@ -75,8 +75,8 @@ def compiled(n: int, batches: list[int], seconds: float) -> list[float]:
             taken = medians(calls, seconds)
             ratios.append(taken["compiled"] / taken["eager"])
             print(
-                f"n = {n:<5} batch {batch:<5} {passes:19} eager {taken['eager']:9.1f} us, compiled "
-                f"{taken['compiled']:9.1f} us ({ratios[-1]:.2f})",
+                f"{type(layer).__name__:8} n = {n:<5} batch {batch:<5} {passes:19} eager {taken['eager']:9.1f} us, "
+                f"compiled {taken['compiled']:9.1f} us ({ratios[-1]:.2f})",
                 flush=True,
             )
     return ratios
@@ -189,8 +189,9 @@ def main() -> None:
         for n, batch, layers in [(64, 64, 2)] if given.quick else [(1024, 1024, 1), (4096, 1024, 1), (768, 128, 8)]:
             beside_dense(n, batch, layers, seconds)
     if "compiled" in parts:
+        compiled(nn.Linear(8, 8), [1], seconds)  # hardly any arithmetic: what torch.compile itself takes
         for n in sizes:
-            ratios += compiled(n, [64] if given.quick else [1, 64, 1024], seconds)
+            ratios += compiled(KSLinear(n, n), [64] if given.quick else [1, 64, 1024], seconds)
         print(f"ratio: {max(ratios):.2f}, compiled / eager at most")
     if "conv" in parts:
         most = convolution(64, [8], 0.02) if given.quick else convolution(512, [8, 128], 3)

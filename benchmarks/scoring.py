@@ -3,7 +3,8 @@
     python benchmarks/scoring.py [--quick] [--repeats 3] [--only discriminator lira ...]
 
 Ours and the peer run in turns in one process, on one thread; CPU seconds, medians. Before timing both sides must agree.
-Memory is what a child process needs beyond its inputs at its peak. ``--quick`` takes small inputs, for tests.
+Memory is what a child process needs beyond its inputs at its peak (elsewhere than on Linux beyond its peak before).
+``--quick`` takes small inputs, for tests.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import atexit
 import math
 import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from lacewing.support.machine import peak_memory
 
 
 class Row(NamedTuple):
@@ -221,10 +223,12 @@ ROWS: dict[str, Callable[[bool], Row]] = {
 def extra_memory(name: str, quick: bool, peer: bool, answer: Any) -> None:
     """In a child: puts the GB of the peak beyond what stands once the inputs are there."""
     warnings.simplefilter("ignore")  # of peers: fits that end before they converge
-    row = ROWS[name](quick)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row, forget = ROWS[name](quick), Path("/proc/self/clear_refs")
+    if forget.exists():  # Linux
+        forget.write_text("5", "ascii")  # the peak so far, of making the inputs
+    before = peak_memory() or math.nan
     (row.peer if peer else row.ours)()
-    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2)  # KiB on Linux
+    answer.put(((peak_memory() or math.nan) - before) / 1024**3)
 
 
 def measured_memory(name: str, quick: bool, peer: bool) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,11 +32,9 @@ def usable_cores() -> int:
 
 def _quotas() -> Iterator[float]:
     """The core limits of the cgroups of this process and of their parents, where they have one."""
-    try:
-        lines = (_FILES / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    for line in lines:  # 0::/a/b of version 2, 4:cpu,cpuacct:/a/b of version 1
+    for line in _text(
+        _FILES / "proc/self/cgroup"
+    ).splitlines():  # version 2: 0::/a/b, 1: 4:cpu,cpuacct:/a/b
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not path.startswith("/") or not (number == "0" or "cpu" in controllers.split(",")):
@@ -50,17 +49,30 @@ def _quotas() -> Iterator[float]:
                 yield quota / period
 
 
+def _text(file: Path) -> str:
+    """A small file's text; empty where it is missing or no text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _numbers(file: Path, count: int) -> list[int]:
     """The whole numbers in a small file; an empty list where it is missing or says "max"."""
+    words = _text(file).split()
     try:
-        words = file.read_text(encoding="utf-8").split()
         return [int(word) for word in words] if len(words) == count else []
-    except (OSError, ValueError):
+    except ValueError:
         return []
 
 
 def peak_memory() -> int | None:
-    """Peak memory of this process in bytes; None where the system does not report it (Windows)."""
+    """Peak memory of this process in bytes; None where the system does not report it (Windows).
+
+    On Linux getrusage counts what the process that started this one had held, too; /proc does not.
+    """
+    if found := re.search(r"^VmHWM:\s+(\d+) kB$", _text(_FILES / "proc/self/status"), re.MULTILINE):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:

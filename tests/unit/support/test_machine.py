@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lacewing
@@ -81,7 +82,17 @@ def test_quotas_of_cgroups_version_1(files: Path, place: str, quota: str, cores:
     assert usable_cores() == cores
 
 
-def test_without_the_module_resource_the_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no /proc")
+def test_the_peak_is_that_of_this_process_and_not_of_the_one_that_started_it() -> None:
+    held = np.ones(25_000_000)  # 200 MB
+    script = "from lacewing.support.machine import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < held.nbytes
+
+
+def test_without_proc_and_the_module_resource_the_memory_is_unknown(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = peak_memory()
     assert known is not None
     assert known > 10 * 2**20

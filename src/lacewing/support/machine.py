@@ -32,9 +32,7 @@ def usable_cores() -> int:
 
 def _quotas() -> Iterator[float]:
     """The core limits of the cgroups of this process and of their parents, where they have one."""
-    for line in _text(
-        _FILES / "proc/self/cgroup"
-    ).splitlines():  # version 2: 0::/a/b, 1: 4:cpu,cpuacct:/a/b
+    for line in _text(_FILES / "proc/self/cgroup").splitlines():  # version 2: 0::/a/b, 1: 4:cpu,cpuacct:/a/b
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not path.startswith("/") or not (number == "0" or "cpu" in controllers.split(",")):

@@ -143,7 +143,7 @@ class Observed:
             raise UsageError("member must be True for the records trained on, False for others, and hold both kinds.")
         if not np.issubdtype(self.label_N.dtype, np.integer) or self.label_N.min() < 0 or self.label_N.max() >= classes:
             raise UsageError(f"label holds values that are no class: give whole numbers from 0 to {classes - 1}.")
-        if len(np.unique(self.record_N)) != n:
+        if (np.diff(np.sort(self.record_N)) == 0).any():
             raise UsageError("record holds an index twice: query each record once.")
         if self.first_layer is not None:
             inputs = self.first_layer.weights_HD.shape[1]

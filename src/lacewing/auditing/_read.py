@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from lacewing.errors import UsageError, did_you_mean
-from lacewing.support.formats import Arrays, is_number, read_arrays, read_csv
+from lacewing.support.formats import Arrays, is_number, read_arrays, read_csv, read_plain_csv
+
+Cells = list[str] | npt.NDArray[np.float64]  # of a column: as they are written, or as numbers
 
 NAMES = (  # of arrays; a .csv holds the first nine, logits and phi as columns logit_0, phi_0 ..
     "score",
@@ -72,25 +74,35 @@ def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
 
 
 def _csv(path: Path) -> Arrays:
+    plain = read_plain_csv(path)
+    if plain is not None and not {*_TEXT} & {name.strip() for name in plain[0]}:  # of names the writing counts
+        header = _header(path, plain[0])
+        return _arrays(path, dict(zip(header, plain[1].T, strict=True)))
     rows = read_csv(path)
     if len(rows) < 2:
         raise UsageError(f"{path} has {len(rows)} line{'s' * (len(rows) != 1)}: give a header and a line a record.")
-    header = [name.strip() for name in rows[0]]
-    if any(map(is_number, header)):
-        raise UsageError(f"{path}: the first line holds numbers, so that it is no header: give the names of columns.")
+    header = _header(path, rows[0])
     if set(map(len, rows)) != {len(header)}:
         number, row = next((number, row) for number, row in enumerate(rows, start=1) if len(row) != len(header))
         raise UsageError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)}.")
-    if len(set(header)) != len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise UsageError(f"{path} has two columns '{twice}'; give each once.")
     del rows[0]
     columns = {name: list(map(str.strip, map(itemgetter(at), rows))) for at, name in enumerate(header)}
     del rows  # what follows needs its memory
     return _arrays(path, columns)
 
 
-def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
+def _header(path: Path, cells: list[str]) -> list[str]:
+    """The names in the first line."""
+    header = [name.strip() for name in cells]
+    if any(map(is_number, header)):
+        raise UsageError(f"{path}: the first line holds numbers, so that it is no header: give the names of columns.")
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise UsageError(f"{path} has two columns '{twice}'; give each once.")
+    return header
+
+
+def _arrays(path: Path, columns: Mapping[str, Cells]) -> Arrays:
     """Columns of cells by name to arrays by name; numbered columns are joined."""
     numbered: dict[str, dict[int, npt.NDArray[Any]]] = {}
     arrays: Arrays = {}
@@ -103,7 +115,7 @@ def _arrays(path: Path, columns: Mapping[str, list[str]]) -> Arrays:
                 raise UsageError(f"{path}: the columns '{twice}' and '{name}' have one number; give each once.")
             table[at] = _numbers(name, cells)
         elif name in _COLUMNS:
-            arrays[name] = _words_or_numbers(name, cells) if name in _TEXT else _numbers(name, cells)
+            arrays[name] = _words_or_numbers(name, cast("list[str]", cells)) if name in _TEXT else _numbers(name, cells)
         elif re.fullmatch(r"(p|prob|proba|probs|probability|softmax|sigmoid|output)_?\d+", name.lower()):
             raise UsageError(
                 f"Unknown column '{name}': name the model's outputs logit_0, logit_1, ..., and say what they are, "
@@ -133,7 +145,9 @@ def _words(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
         raise UsageError(f"{name} holds a value that is not text: give whole numbers or words.") from None
 
 
-def _numbers(name: str, cells: list[str]) -> npt.NDArray[np.float64]:
+def _numbers(name: str, cells: Cells) -> npt.NDArray[np.float64]:
+    if isinstance(cells, np.ndarray):
+        return np.ascontiguousarray(cells)
     every = "".join(cells)
     if every.isascii() and "_" not in every:
         try:

@@ -35,6 +35,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 JSON_BYTES = 64 << 20  # a training curve of 100,000 epochs has 12 MB
 TOML_BYTES = 1 << 20
 CSV_BYTES = 512 << 20
+_PLAIN = b"0123456789.+-eE,\r\n"
 _DOTS = 2_000  # in a line of TOML: the time that tomllib takes grows with the square of the parts of a dotted key
 _ANY_ARCHIVE = 1 << 30  # bytes that an archive may hold however small it is
 _RATIO = 200  # above that: bytes of content for each byte of the archive. Zeros reach 1,000, and so do bombs.
@@ -160,6 +161,24 @@ def read_csv(path: Path) -> list[list[str]]:
         raise UsageError(f"{path} is not a .csv file in UTF-8; save it as one.") from None
     except csv.Error as error:
         raise UsageError(f"{path} is not a .csv file ({_short(error)}).") from None
+
+
+def read_plain_csv(path: Path) -> tuple[list[str], npt.NDArray[np.float64]] | None:
+    """The names (D,) and cells (N, D) of a CSV file of plain numbers, in a third of the time of `read_csv`.
+
+    None: something is not so plain, such as quotes, spaces, words, an empty cell or lines of other lengths, so that
+    `read_csv` has to read it. Raises `UsageError` and `OSError` for what is no file of a bounded size.
+    """
+    first, _, rest = read_bounded(path, CSV_BYTES).partition(b"\n")
+    if rest.translate(None, _PLAIN) or not rest.strip():
+        return None
+    try:
+        names = first.decode("utf-8-sig").removesuffix("\r").split(",")
+        cells = np.loadtxt(io.StringIO(rest.decode("ascii")), delimiter=",", ndmin=2, comments=None)
+    except ValueError:  # of bytes that are no text, too
+        return None
+    strange = any(set(name) & set('"\r') for name in names)
+    return None if strange or cells.shape[1] != len(names) else (names, cells)
 
 
 def is_number(word: str) -> bool:

@@ -185,11 +185,15 @@ def _beside_paper(gains: Floats, losses: Floats, a0: Estimate) -> tuple[Estimate
     beside, p = mean_over_seeds(apart), p_of_mean(apart)
     if beside is None or p is None or not spread(apart):
         return None, None, ""
-    return beside, p, (
+    said = f"do not exclude {PAPER_SLOPE} at the level of 5 %."
+    if p < 0.05:
+        side = "more" if beside.value > 0 else "less"
+        said = f"exclude {PAPER_SLOPE} at the level of 5 %: the gain is {side} than {PAPER_SLOPE} times the loss."
+    sentence = (
         f" Compared with the paper's slope of {PAPER_SLOPE}, at which gain - {PAPER_SLOPE} x loss is 0: it is "
-        f"{beside.text(SHORT)}, p = {p:.2g}, so these results {'exclude' if p < 0.05 else 'do not exclude'} "
-        f"{PAPER_SLOPE} at the level of 5 %."
-    )  # fmt: skip
+        f"{beside.text(SHORT)}, p = {p:.2g}, so these results {said}"
+    )
+    return beside, p, sentence
 
 
 def _in_every_seed(pairs: Sequence[Pair], among: Collection[str]) -> tuple[list[int], tuple[str, ...]]:

@@ -283,8 +283,9 @@ def test_where_accuracy_rises_in_every_seed_the_loss_is_not_said_to_be_possibly_
     assert "may be 0" not in found.sentence
 
 
-def test_the_papers_slope_is_tested_by_gain_minus_loss():
-    results = study((0, 1, 2, 3), slope=2.0)
+@pytest.mark.parametrize(("slope", "side"), [(2.0, "less"), (5.0, "more")])
+def test_the_papers_slope_is_tested_by_gain_minus_loss(slope, side):
+    results = study((0, 1, 2, 3), slope=slope)
     wobble = (0.01, -0.01, 0.005, -0.005)
     results = [
         dataclasses.replace(
@@ -301,7 +302,7 @@ def test_the_papers_slope_is_tested_by_gain_minus_loss():
     oracle = scipy.stats.ttest_1samp([np.mean(each) for each in by_seed.values()], 0)
     assert found.p_paper == pytest.approx(oracle.pvalue)
     assert found.beside_paper.low == pytest.approx(oracle.confidence_interval().low)
-    assert "exclude" in found.sentence
+    assert f"these results exclude 3.6 at the level of 5 %: the gain is {side} than 3.6 times" in found.sentence
 
 
 def test_no_network_in_the_band_and_no_dense_network_are_said_not_raised():

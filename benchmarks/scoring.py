@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,7 +225,7 @@ def extra_memory(name: str, quick: bool, peer: bool, answer: Any) -> None:
     """In a child: puts the GB of the peak beyond what stands once the inputs are there."""
     warnings.simplefilter("ignore")  # of peers: fits that end before they converge
     row, forget = ROWS[name](quick), Path("/proc/self/clear_refs")
-    if forget.exists():  # Linux
+    with suppress(OSError):  # there is none but on Linux
         forget.write_text("5", "ascii")  # the peak so far, of making the inputs
     before = peak_memory() or math.nan
     (row.peer if peer else row.ours)()

@@ -74,8 +74,7 @@ def read(source: Path | str | Mapping[str, npt.ArrayLike]) -> Arrays:
 
 
 def _csv(path: Path) -> Arrays:
-    plain = read_plain_csv(path)
-    if plain is not None and not {*_TEXT} & {name.strip() for name in plain[0]}:  # of names the writing counts
+    if plain := read_plain_csv(path, words=_TEXT):  # of names the writing counts
         header = _header(path, plain[0])
         return _arrays(path, dict(zip(header, plain[1].T, strict=True)))
     rows = read_csv(path)

@@ -67,24 +67,25 @@ def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.ND
             f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Set "
             "data.ignore, unless a network is to know it."
         )
-    if rounded := [f"{name} ({lost})" for name, values in numbers.items() if (lost := _rounded(values))]:
-        said.append(
-            f"Rounded to float32: {listed(rounded)} has fewer different values then. Subtract a common offset before."
-        )
-    return tuple(said)
+    rounded = [f"{name} ({lost})" for name, values in numbers.items() if (lost := _rounded(values))]
+    return (*said, *_merged(rounded))
 
 
 def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, ...]:
     """What a person must know of records (N, D) of numbers without names: columns of ids, and such that tell y (N,)."""
-    ids, telling = [], []
-    wide = x.max(axis=0).astype(np.float64) - x.min(axis=0) >= len(x) - 1  # the others repeat a whole number
-    for k in range(x.shape[1]):
+    ids, telling, rounded = [], [], []
+    for k, (low, high) in enumerate(zip(x.min(axis=0).tolist(), x.max(axis=0).tolist(), strict=True)):
         column = Column("numbers", x[:, k])
-        if wide[k] and _all_different(column.values):
+        # Few columns have to be sorted: of less than N whole numbers some are equal, and those that float32 merges are
+        # close beside their size.
+        if high - low >= len(x) - 1 and _all_different(column.values):
             ids.append(f"x[:, {k}] (another whole number in each record)")
         few = Column("numbers", x[:_FEW, k])  # which settles nearly every column without sorting all of it
         if _one_to_one(few, y[:_FEW]) and _tells(column, y):
             telling.append(f"x[:, {k}]")
+        close = x.dtype.itemsize > 4 and high - low < 10 * len(x) * max(-low, high) * 2.0**-23
+        if close and (lost := _rounded(column.values)):
+            rounded.append(f"x[:, {k}] ({lost})")
     said = []
     if ids:
         said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, take it out of x, or set data.groups.")
@@ -93,7 +94,13 @@ def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, 
             f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Take it "
             "out of x, unless a network is to know it."
         )
-    return tuple(said)
+    return (*said, *_merged(rounded))
+
+
+def _merged(columns: list[str]) -> tuple[str, ...]:
+    """A note on numbers that float32 makes equal; nothing where there are none."""
+    said = f"Rounded to float32: {listed(columns)} has fewer different values then. Subtract a common offset before."
+    return (said,) * bool(columns)
 
 
 def alike(names: Iterable[str]) -> tuple[str, ...]:

@@ -48,10 +48,10 @@ def _quotas() -> Iterator[float]:
 
 
 def _text(file: Path) -> str:
-    """A small file's text; empty where it is missing or no text."""
+    """A small file's text; empty where it is missing."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return ""
 
 

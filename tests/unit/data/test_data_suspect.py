@@ -112,6 +112,11 @@ def test_ids_and_labels_in_an_array_are_noted_by_their_places(tmp_path):
     ids, telling = data.load(str(tmp_path / "u.npz")).notes
     assert ids.startswith("Perhaps ids: x[:, 1] (another whole number in each record).")
     assert telling.startswith("Labels among the features: x[:, 3] has one value for each class")
+    far = np.stack([2**60 + RNG.permutation(N), 1_732_900_000 + RNG.integers(0, 40, N)], axis=1)
+    np.savez(tmp_path / "u.npz", x=far, y=Y)
+    ids, rounded = data.load(str(tmp_path / "u.npz")).notes
+    assert ids.startswith("Perhaps ids: x[:, 0] (another")
+    assert rounded.startswith("Rounded to float32: x[:, 0] (1 of 60), x[:, 1] (")
     np.savez(tmp_path / "u.npz", x=x[:, [0, 2, 4]].astype(np.uint8), y=Y)
     assert data.load(str(tmp_path / "u.npz")).notes == ()
 

@@ -160,7 +160,10 @@ def columns_of_a_study(seed: int, leak: bool) -> bool:
         member, audited = part == 0, part < 2
         network, _ = trained(*((x[member], y[member]) if leak else labelled(rng, side)), 8 * seed + repeat, steps=150)
         declared = SimpleNamespace(attribute=Attribute(columns=(column,)), data=SimpleNamespace(split="four-way"))
-        work: Any = SimpleNamespace(study=declared, records=table, split={repeat: split}.get, normalisation=still)
+        unnamed = SimpleNamespace(columns={})  # the data set: its columns have no names
+        work: Any = SimpleNamespace(
+            study=declared, dataset=unnamed, records=table, split={repeat: split}.get, normalisation=still
+        )
         job: Any = SimpleNamespace(seed=repeat, id="dense")
         hits = guess_columns(work, job, network, audited)
         for attack in ATTACKS:

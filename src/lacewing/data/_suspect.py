@@ -73,19 +73,20 @@ def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.ND
 
 def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, ...]:
     """What a person must know of records (N, D) of numbers without names: columns of ids, and such that tell y (N,)."""
-    ids, telling, rounded = [], [], []
+    ids, rounded = [], []
+    # Few columns have to be sorted: of less than N whole numbers some are equal, those that float32 merges are close
+    # beside their size, and those that tell the label do so in a few records.
     for k, (low, high) in enumerate(zip(x.min(axis=0).tolist(), x.max(axis=0).tolist(), strict=True)):
-        column = Column("numbers", x[:, k])
-        # Few columns have to be sorted: of less than N whole numbers some are equal, and those that float32 merges are
-        # close beside their size.
-        if high - low >= len(x) - 1 and _all_different(column.values):
+        if high - low >= len(x) - 1 and _all_different(x[:, k]):
             ids.append(f"x[:, {k}] (another whole number in each record)")
-        few = Column("numbers", x[:_FEW, k])  # which settles nearly every column without sorting all of it
-        if _one_to_one(few, y[:_FEW]) and _tells(column, y):
-            telling.append(f"x[:, {k}]")
         close = x.dtype.itemsize > 4 and high - low < 10 * len(x) * max(-low, high) * 2.0**-23
-        if close and (lost := _rounded(column.values)):
+        if close and (lost := _rounded(x[:, k])):
             rounded.append(f"x[:, {k}] ({lost})")
+    few = np.linspace(0, len(x) - 1, min(len(x), _FEW)).astype(np.int64)
+    _, first, place = np.unique(y[few], return_index=True, return_inverse=True)
+    each = x[few[first]]  # a record of each class
+    may_tell = (x[few] == each[place]).all(axis=0) & (each[0] != each[-1])
+    telling = [f"x[:, {k}]" for k in np.flatnonzero(may_tell) if _tells(Column("numbers", x[:, k]), y)]
     said = []
     if ids:
         said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, take it out of x, or set data.groups.")
@@ -148,15 +149,13 @@ def _all_different(values: npt.NDArray[np.float64]) -> bool:
 
 def _tells(column: Column, y: npt.NDArray[np.int64]) -> bool:
     """Whether each class has one value of the column, and no other class has it."""
-    return len(y) >= _LEAST and _one_to_one(column, y)
-
-
-def _one_to_one(column: Column, y: npt.NDArray[np.int64]) -> bool:
-    """Whether each class that is there has one value of the column, and no other class has it."""
+    if len(y) < _LEAST:
+        return False
     kept: Any = column.values if column.kind == "numbers" else np.array([str(word) for word in column.values])
     values, code = np.unique(kept, return_inverse=True)
-    classes = len(np.unique(y))
-    return len(values) == classes and len(np.unique(np.stack([code.reshape(-1), y]), axis=1).T) == classes
+    if len(values) != int(y.max()) + 1:
+        return False
+    return len(np.unique(np.stack([code.reshape(-1), y]), axis=1).T) == len(values)
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> str:

@@ -40,11 +40,12 @@ def checked(
     where: str,
     name: str,
     groups: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+    notes: tuple[str, ...] | None = None,
 ) -> Dataset:
     """The data set of these arrays, which are checked and brought into form as `read_npz` says.
 
     ``where`` says where they are from, and begins the sentence of each DataError. Records in a file stay there; they
-    have their layout already.
+    have their layout already. Without ``notes`` the columns of records (N, D) in memory are looked at for them.
     """
     labels = labels_of(y, where)
     inputs = numbers(x if isinstance(x, Mapped) else layout(x, where), where)
@@ -53,9 +54,11 @@ def checked(
     first = inputs[0]
     if np.array_equal(first, inputs[-1]) and all((block == first).all() for block in blocks(inputs)):
         raise DataError(f"{where}: all {len(inputs)} records of x are the same: was x rounded, or left unfilled?")
-    notes = notes_on_array(x, labels) if isinstance(x, np.ndarray) and x.ndim == 2 else ()
-    made = replace(make_dataset(name, inputs, labels, int(labels.max()) + 1), notes=notes)
-    return replace(made, groups={each: ids_of(ids, len(made), where, each) for each, ids in groups.items()})
+    if notes is None:
+        notes = notes_on_array(x, labels) if isinstance(x, np.ndarray) and x.ndim == 2 else ()
+    made = make_dataset(name, inputs, labels, int(labels.max()) + 1)
+    ids = {each: ids_of(values, len(made), where, each) for each, values in groups.items()}
+    return replace(made, groups=ids, notes=notes)
 
 
 def ids_of(ids: npt.NDArray[Any], records: int, where: str, name: str) -> npt.NDArray[Any]:

@@ -58,17 +58,11 @@ def notes_on(columns: Mapping[str, Column], categories: Iterable[str], y: npt.ND
         y: (N,) classes.
     """
     numbers = {n: c.values for n, c in columns.items() if c.kind == "numbers" and n not in categories}
-    said = []
     features = {name: column for name, column in columns.items() if name not in categories}
-    if ids := [f"{name} ({sign})" for name, column in features.items() if (sign := _sign_of_ids(name, column))]:
-        said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, set data.ignore, or data.groups.")
-    if telling := [name for name, column in columns.items() if _tells(column, y)]:
-        said.append(
-            f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Set "
-            "data.ignore, unless a network is to know it."
-        )
+    ids = [f"{name} ({sign})" for name, column in features.items() if (sign := _sign_of_ids(name, column))]
+    telling = [name for name, column in columns.items() if _tells(column, y)]
     rounded = [f"{name} ({lost})" for name, values in numbers.items() if (lost := _rounded(values))]
-    return (*said, *_merged(rounded))
+    return _said(ids, telling, rounded, "set data.ignore, or data.groups", "Set data.ignore")
 
 
 def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, ...]:
@@ -87,21 +81,24 @@ def notes_on_array(x: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> tuple[str, 
     each = x[few[first]]  # a record of each class
     may_tell = (x[few] == each[place]).all(axis=0) & (each[0] != each[-1])
     telling = [f"x[:, {k}]" for k in np.flatnonzero(may_tell) if _tells(Column("numbers", x[:, k]), y)]
+    return _said(ids, telling, rounded, "take it out of x, or set data.groups", "Take it out of x")
+
+
+def _said(ids: list[str], telling: list[str], rounded: list[str], of_ids: str, of_labels: str) -> tuple[str, ...]:
+    """A note for each kind of columns of which there are any; ``of_ids`` and ``of_labels`` are the mends."""
     said = []
     if ids:
-        said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, take it out of x, or set data.groups.")
+        said.append(f"Perhaps ids: {listed(ids)}. If it identifies records, {of_ids}.")
     if telling:
         said.append(
-            f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. Take it "
-            "out of x, unless a network is to know it."
+            f"Labels among the features: {listed(telling)} has one value for each class, and tells the label. "
+            f"{of_labels}, unless a network is to know it."
         )
-    return (*said, *_merged(rounded))
-
-
-def _merged(columns: list[str]) -> tuple[str, ...]:
-    """A note on numbers that float32 makes equal; nothing where there are none."""
-    said = f"Rounded to float32: {listed(columns)} has fewer different values then. Subtract a common offset before."
-    return (said,) * bool(columns)
+    if rounded:
+        said.append(
+            f"Rounded to float32: {listed(rounded)} has fewer different values then. Subtract a common offset before."
+        )
+    return tuple(said)
 
 
 def alike(names: Iterable[str]) -> tuple[str, ...]:

@@ -127,13 +127,14 @@ def of_columns(
     ids = ids_of_groups(columns, groups, where)
     if any(column.kind == "lists" for column in left.values()):
         tokens = of_lists(left, table.padding, where)
-        found = checked(tokens, y, where, name, ids)
+        notes = (*alike(classes or ()), *empty_notes(tokens, table.padding))
+        found = checked(tokens, y, where, name, ids, notes)
         made = make_dataset(name, tokens, found.y, found.classes, classes)
-        return replace(made, groups=found.groups, notes=(*alike(classes or ()), *empty_notes(tokens, table.padding)))
+        return replace(made, groups=found.groups, notes=found.notes)
     categories = {*table.categories, *(each for each, column in left.items() if column.declared)}
     x, places, values = _features(left, categories, where)
     notes = (*alike(classes or ()), *notes_on(left, categories, y))
-    return replace(checked(x, y, where, name, ids), class_names=classes, columns=places, values=values, notes=notes)
+    return replace(checked(x, y, where, name, ids, notes), class_names=classes, columns=places, values=values)
 
 
 def target_of(columns: Collection[str], table: Table, where: str) -> str:
